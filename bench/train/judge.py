@@ -11,9 +11,11 @@ import torch
 
 
 @torch.no_grad()
-def validation_loss(model: Any, tokenizer: Any, folder: Path) -> float:
+def validation_loss(
+    model: Any, tokenizer: Any, folder: Path, rows_file: str = "validation.json"
+) -> float:
     """Mean cross-entropy of the answers' tokens."""
-    rows = json.loads((folder / "validation.json").read_text())
+    rows = json.loads((folder / rows_file).read_text())
     if "_original_forward" in model.__dict__:
         # accelerate leaves the model in the autocast of its training, whose rounding is more than
         # engines may differ by.

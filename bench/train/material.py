@@ -110,12 +110,20 @@ def make(
         "prompts": make_prompts(rows[train_rows:]),
     }.items():
         (folder / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False))
-    torch.manual_seed(SEED)
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    untrained = {}
+    if pretrained is not None:
+        from judge import validation_loss
+
+        untrained = {
+            "untrained_first_loss": validation_loss(model, tokenizer, folder, "sft.json"),
+            "untrained_final_loss": validation_loss(model, tokenizer, folder),
+        }
+    torch.manual_seed(SEED)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     parameters = model.num_parameters()
     get_peft_model(model, lora).save_pretrained(folder / "adapter")
-    facts = {"parameters": parameters} | describe(tokenizer, rows[:train_rows])
+    facts = {"parameters": parameters} | untrained | describe(tokenizer, rows[:train_rows])
     (folder / "facts.json").write_text(json.dumps(facts))
     return facts
 

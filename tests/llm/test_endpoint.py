@@ -572,6 +572,33 @@ def test_a_streamed_reply_is_put_together(server, chat):
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(400, "stream_options is not supported"),
+        failure(400, "Unknown parameter.", code="unknown_parameter"),
+        (422, '{"detail":[{"type":"extra_forbidden","msg":"Extra inputs are not permitted"}]}', {}),
+    ],
+    ids=["named", "unnamed", "FastAPI"],
+)
+def test_an_endpoint_that_refuses_stream_options_streams_without(server, chat, refusal):
+    chat.stream = True
+    answer = stream_of(piece("온전"), piece("", finish_reason="stop"))
+    server.answers = [refusal, answer, answer]
+    for _ in range(2):
+        assert complete(chat).content == "온전"
+    assert ["stream_options" in body for body in server.bodies] == [True, False, False]
+    assert all(body["stream"] for body in server.bodies)
+
+
+def test_what_an_endpoint_refuses_without_stream_options_too_is_an_error(server, chat):
+    chat.stream = True
+    server.answers = [failure(400, "Unknown parameter: 'seed'.")]
+    with pytest.raises(RefusedError, match="'seed'"):
+        complete(chat)
+    assert ["stream_options" in body for body in server.bodies] == [True, False]
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_reasoning_that_the_server_took_off_is_kept_apart(server, chat, name, stream):

@@ -32,6 +32,7 @@ from jangin.llm.wire_format import (
     NO_MONEY,
     REFUSED,
     RETRIED,
+    STREAM_OPTIONS,
     TOO_LONG,
     WEAKER,
     LengthName,
@@ -43,6 +44,7 @@ from jangin.llm.wire_format import (
     parse_completion,
     read_body,
     read_events,
+    refuses_stream_options,
     request_body,
     why_unreachable,
 )
@@ -124,6 +126,8 @@ class EndpointChat:
     _tokens: RateLimit | None = field(default=None, repr=False)
     _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
     """If set, nothing more is sent: the error that every further request raises."""
+    _stream_usage: bool = field(default=True, repr=False)
+    """False once the endpoint has refused `stream_options`."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _wait_reported: bool = field(default=False, repr=False)
 
@@ -281,8 +285,10 @@ class EndpointChat:
         return prompt
 
     def request_format(self) -> RequestFormat:
-        """Current request format, after any fallback to a weaker structured output."""
-        return RequestFormat(self.structured, self.length_name, self.parameters, self.stream)
+        """Current request format, after any fallback."""
+        return RequestFormat(
+            self.structured, self.length_name, self.parameters, self.stream, self._stream_usage
+        )
 
     async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | RetryAfter:
         """One attempt, as soon as the rate limits and the concurrency limit allow it."""
@@ -380,7 +386,7 @@ class EndpointChat:
                 )
             if any(word in text for word in FILTERED):
                 return ChatReply(content=error_message(text), finish_reason="content_filter")
-            if self._weaken(request, form, text):
+            if self._weaken(request, form, text) or self._without_usage(form, text):
                 return RetryAfter(error_message(text), immediately=True)
         return self._stop(status, text, headers)
 
@@ -409,6 +415,14 @@ class EndpointChat:
                 f"{self.base_url} does not support {form.structured} for model {self.model!r}; "
                 f"falling back to {weaker}. Set `structured: {weaker}` to skip the failed attempt."
             )
+        return True
+
+    def _without_usage(self, form: RequestFormat, text: str) -> bool:
+        """Stream without `stream_options` if the error may be about it; True if they were sent."""
+        is_sent = form.stream and form.stream_usage and STREAM_OPTIONS not in form.parameters
+        if not is_sent or not refuses_stream_options(text):
+            return False
+        self._stream_usage = False
         return True
 
     def _open_session(self) -> "aiohttp.ClientSession":

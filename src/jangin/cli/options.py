@@ -6,13 +6,28 @@ from typing import Annotated
 
 import typer
 
+from jangin.core.errors import ConfigError
+
+
+def _folder(path: Path | None) -> Path | None:
+    """Refuse a URL, which would become the name of a folder."""
+    if path is not None and path.parts[:1] == ("s3:",):
+        raise ConfigError(
+            "--store is a folder of this machine. Name a bucket in the project file: "
+            "`store: s3://bucket/prefix`."
+        )
+    return path
+
+
 ProjectOption = Annotated[
     Path, typer.Option("--project", "-p", help="Project file, or the folder that holds it.")
 ]
 StoreOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="Folder of the artifacts; default: store/ beside the project file."
+        "--store",
+        help="Folder of the artifacts; default: store/ beside the project file.",
+        callback=_folder,
     ),
 ]
 VariantOption = Annotated[

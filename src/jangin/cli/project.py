@@ -67,9 +67,10 @@ def plan(
             result.unknown,
         )
         where = locations(result.steps, session.cluster)
+        shared = session.downloads(result.steps)
     console.print(plan_table(result.steps))
-    for line in where:
-        console.print(escape(line), highlight=False)
+    for line in (*where, *([shared] if shared else [])):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     for refusal in result.refusals:
         console.print(f"[yellow]![/] {escape(refusal)}", highlight=False, soft_wrap=True)
     for gap in unrecorded_calls(result.steps):

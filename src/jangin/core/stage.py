@@ -177,20 +177,24 @@ class StageContext(Generic[C]):
             StoreError: The file is damaged.
 
         """
-        return read_table(self.folder(kind) / f"{kind}.parquet", record_type)
+        return read_table(self.table(kind), record_type)
 
     def parts(self, kind: str) -> dict[int | None, Path]:
         """{number: file} of the parts of a table, in order; {None: file} where it is one file.
 
         Raises: KeyError and StoreError, as `read`.
         """
-        table = self.folder(kind) / f"{kind}.parquet"
+        table = self.table(kind)
         files = part_paths(table)
         return dict(enumerate(files)) if table.is_dir() else {None: table}
 
     def folder(self, kind: str) -> Path:
         """Folder of the artifact with this kind; raises `KeyError` like `read`."""
         return self.inputs[kind].path
+
+    def table(self, kind: str) -> Path:
+        """File or folder of the table with this kind; raises `KeyError` like `read`."""
+        return self.inputs[kind].file(f"{kind}.parquet")
 
     def has(self, kind: str) -> bool:
         """True if a stage before this one makes this kind."""

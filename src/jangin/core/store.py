@@ -7,6 +7,10 @@
 `key` identifies how an artifact is built (stage, version, config, inputs), `content` what came
 out. Downstream keys use `content`, so a rebuild with an equal result invalidates nothing.
 Files below `runtime/` (timings, machine) stay in the artifact but not in its content digest.
+
+A store may have a `Remote` that it shares with the stores of other machines: the folder is then the
+working copy, finished artifacts are published to the remote, and what is only there is downloaded
+when it is read.
 """
 
 import errno
@@ -14,12 +18,12 @@ import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -59,12 +63,70 @@ class Manifest(BaseModel):
     created_at: datetime
 
 
+Fetch = Callable[[str], None]
+"""Downloads the files of an artifact that this machine lacks: one file or table, `""` for all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A finished, immutable directory and its manifest."""
 
-    path: Path
+    folder: Path
+    """The directory, which lacks files while `fetch` has not downloaded them."""
     manifest: Manifest
+    fetch: Fetch | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The directory with all its files, downloaded where it lacks some."""
+        if self.fetch is not None:
+            self.fetch("")
+        return self.folder
+
+    def file(self, name: str) -> Path:
+        """A file or table, which need not exist; only this one is downloaded."""
+        if self.fetch is not None:
+            self.fetch(name)
+        return self.folder / name
+
+
+class Remote(Protocol):
+    """Finished artifacts that several machines share, each of them there whole or not at all."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        ...
+
+    def check(self) -> None:
+        """Raise a `JanginError` where it cannot be reached, or cannot keep two runs apart."""
+        ...
+
+    def find(self, stage: str, key: str) -> Manifest | None:
+        """The manifest of an artifact that is there and can be used on this machine."""
+        ...
+
+    def missing(self, manifest: Manifest, folder: Path) -> int:
+        """Bytes of an artifact that was found there and that `folder` lacks."""
+        ...
+
+    def download(self, manifest: Manifest, folder: Path, name: str) -> None:
+        """Download what `folder` lacks of an artifact: a file or table, or all with its manifest.
+
+        Raises: StoreError: the remote cannot be reached, lost a file, or has a damaged one.
+        """
+        ...
+
+    def publish(self, artifact: Artifact, *, replaces: bool = False) -> Manifest:
+        """Upload an artifact, and return the manifest that is there now.
+
+        It is another one where a different machine was first, unless this one `replaces` it.
+        """
+        ...
+
+    def lock(self, stage: str, key: str) -> AbstractContextManager[None]:
+        """Hold this key for one process; raises `LockedStoreError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +134,63 @@ class Store:
     """All artifacts of one project, under `root`."""
 
     root: Path
+    remote: Remote | None = None
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The finished artifact with this key, or None."""
+        """The finished artifact with this key, or None; its files may be on the remote only."""
         path = self.root / stage / key[:16]
-        return _open(path) if (path / MANIFEST).exists() else None
+        if not (path / MANIFEST).exists():
+            manifest = self.remote.find(stage, key) if self.remote is not None else None
+            return self._remote(path, manifest) if manifest is not None else None
+        try:
+            return _open(path)
+        except UnreadableStoreError:
+            shared = self.remote.find(stage, key) if self.remote is not None else None
+            own = _manifest(path) if shared is not None else None
+            if shared is None or own is None or own.content != shared.content:
+                raise
+            return self._remote(path, shared)
+
+    def _remote(self, folder: Path, manifest: Manifest) -> Artifact:
+        """An artifact of the remote, as it will be in `folder`."""
+        remote = self.remote
+        if remote is None:
+            return Artifact(folder, manifest)
+
+        def fetch(name: str) -> None:
+            with disk_errors(folder):
+                remote.download(manifest, folder, name)
+
+        return Artifact(folder, manifest, fetch)
+
+    def missing(self, artifact: Artifact) -> int:
+        """Bytes that reading the whole artifact would download."""
+        if self.remote is None or artifact.fetch is None:
+            return 0
+        return self.remote.missing(artifact.manifest, artifact.folder)
+
+    def share(self, artifact: Artifact, *, replaces: bool = False) -> Artifact:
+        """Publish an artifact that was built just now to the remote, if there is one.
+
+        Returns that of another machine, in its place, where it was first with another content,
+        so that all machines continue from the same one.
+        """
+        if self.remote is None:
+            return artifact
+        own = artifact.manifest
+        self.remote.publish(artifact, replaces=replaces)
+        manifest = self.remote.find(own.stage, own.key)
+        if manifest is None or manifest.content == own.content:
+            return artifact
+        _set_aside(artifact.folder)
+        return self._remote(artifact.folder, manifest)
+
+    def offer(self, artifact: Artifact) -> str:
+        """Publish an artifact that was here before; the remote, where that has another content."""
+        if self.remote is None or artifact.fetch is not None:
+            return ""
+        present = self.remote.publish(artifact)
+        return "" if present.content == artifact.manifest.content else self.remote.url
 
     def latest(self, stage: str) -> Artifact | None:
         """The newest finished artifact of a stage, with any key."""
@@ -116,7 +230,8 @@ class Store:
             with disk_errors(path):
                 stream.truncate(0)
                 stream.write(f"{os.getpid()} {platform.node()}".encode())
-            yield
+            with self.remote.lock(stage, key) if self.remote is not None else nullcontext():
+                yield
 
     def workspace(self, stage: str, key: str, *, keep: bool) -> Path:
         """The partial directory, with what a killed run left there if `keep`, else empty."""
@@ -165,13 +280,25 @@ class Store:
             os.fsync(stream.fileno())
         copy_mode(partial / MANIFEST, partial)
         final = self.root / stage / key[:16]
-        old = final.with_name(f"{final.name}.old.partial")
+        old = _old(final)
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             final.rename(old)
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return Artifact(final, manifest)
+
+
+def _old(final: Path) -> Path:
+    """What an artifact is called while another takes its name."""
+    return final.with_name(f"{final.name}.old.partial")
+
+
+def _set_aside(final: Path) -> None:
+    """Delete an artifact; its name is free at once."""
+    shutil.rmtree(_old(final), ignore_errors=True)
+    final.rename(_old(final))
+    shutil.rmtree(_old(final), ignore_errors=True)
 
 
 def copy_mode(like: Path, folder: Path) -> None:
@@ -265,13 +392,20 @@ def _digest(path: Path) -> str:
     return digest_parts(path) if joins else digest_table(path)
 
 
-def _open(path: Path) -> Artifact:
+def _manifest(path: Path) -> Manifest | None:
+    """The manifest of a folder; None where it is damaged."""
     try:
-        manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
-    except ValidationError as error:
+        return Manifest.model_validate_json((path / MANIFEST).read_bytes())
+    except ValidationError:
+        return None
+
+
+def _open(path: Path) -> Artifact:
+    manifest = _manifest(path)
+    if manifest is None:
         raise UnreadableStoreError(
             f"{path / MANIFEST} is damaged. Delete the folder {path} and run again."
-        ) from error
+        )
     if manifest.format > FORMAT:
         raise UnreadableStoreError(
             f"{path} was written by a newer jangin (store format {manifest.format}, this one "

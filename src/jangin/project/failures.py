@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jangin.core.jsonl import write_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
+from jangin.core.store import Artifact
 from jangin.llm.structured import Failed
 from jangin.text.normalize import collapse_spaces
 
@@ -77,9 +78,12 @@ def known_line(failures: "Sequence[Failures]", command: str) -> str:
     )
 
 
-def failed_rows(folder: Path) -> tuple[Failed, ...]:
+def failed_rows(artifact: Artifact) -> tuple[Failed, ...]:
     """Failed rows of an artifact that a retry may fix, so none that a rule rejected."""
-    path = folder / TABLE
+    return _failed_rows(artifact.file(TABLE))
+
+
+def _failed_rows(path: Path) -> tuple[Failed, ...]:
     if not path.exists():
         return ()
     return tuple(row for row in read_table(path, Failed) if row.kind != "rejected")
@@ -87,7 +91,7 @@ def failed_rows(folder: Path) -> tuple[Failed, ...]:
 
 def record_failures(folder: Path, ledger: Ledger) -> None:
     """Write failed rows beside their table, and delete their replies so that a retry asks again."""
-    rows = failed_rows(folder)
+    rows = _failed_rows(folder / TABLE)
     if rows:
         write_jsonl(folder / LINES, rows)
     for row in rows:
@@ -99,11 +103,11 @@ def failures_of(steps: "Iterable[PlannedStage]") -> list[Failures]:
     by_artifact: dict[Path, list[PlannedStage]] = {}
     for step in steps:
         if step.artifact is not None:
-            by_artifact.setdefault(step.artifact.path, []).append(step)
+            by_artifact.setdefault(step.artifact.folder, []).append(step)
     failures = []
-    for path, sharing in by_artifact.items():
-        rows = failed_rows(path)
+    for sharing in by_artifact.values():
         artifact = sharing[0].artifact
+        rows = failed_rows(artifact) if artifact is not None else ()
         if rows and artifact is not None:
             failures.append(
                 Failures(
@@ -111,7 +115,7 @@ def failures_of(steps: "Iterable[PlannedStage]") -> list[Failures]:
                     variants=tuple(step.variant for step in sharing),
                     rows=rows,
                     requested=int(artifact.manifest.summary.get("asked", 0)),
-                    path=path / LINES,
+                    path=artifact.file(LINES),
                     allowed=max(getattr(step.config, "allow_failed", 0.0) for step in sharing),
                     is_new=any(step.state != "cached" for step in sharing),
                 )

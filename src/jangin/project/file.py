@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -33,11 +33,11 @@ from jangin.examples.review import ReviewConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
-from jangin.project.problems import Location, Problem, describe, line_of, relevant
+from jangin.project.source.problems import Location, Problem, describe, line_of, relevant
+from jangin.project.source.yaml_source import load_yaml, parse_yaml
 from jangin.project.stages import STAGES
 from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
-from jangin.project.yaml_source import load_yaml, parse_yaml
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.dpo import DpoConfig
 from jangin.training.preferences import PreferencesConfig
@@ -106,6 +106,13 @@ class Project(Config):
     or a mapping such as `{type: mlflow, uri: ...}`. Each needs the pip extra of its name."""
     cluster: Runtime[Cluster] = LocalMachine()
     """Where stages do their work: on this machine, or `{type: ray}`, on the nodes of a cluster."""
+    store: Runtime[Annotated[str, Field(pattern=r"^(s3://[^/\s]+(/\S*)?)?$")]] = ""
+    """Bucket of an S3-compatible object store, such as `s3://bucket/rules`, where machines share
+    finished artifacts; the folder `store/` is then the working copy. Needs the pip extra `s3`."""
+    store_options: Runtime[dict[str, str | bool | int]] = Field(default_factory=dict)
+    """Options of that object store, such as `endpoint`, `region` or `virtual_hosted_style_request`
+    (see obstore's `S3Config`). Without them, `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY` and `AWS_PROFILE` apply."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     """Models that write or judge, by the name that stages refer to."""
     prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)

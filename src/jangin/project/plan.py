@@ -109,13 +109,39 @@ def inputs_of(
     names = [name.removeprefix("file:") for name in files]
     inputs |= {f"reader:{name}": version for name, version in stage.versions(names).items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
-    folders = {kind: by_kind[kind].path for kind in kinds}
+    folders = _Folders({kind: by_kind[kind] for kind in kinds})
     inputs |= {f"auto:{name}": value for name, value in stage.derived(config, folders).items()}
     inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
     for name in stage.teachers(config):
         chat = services.chat(name)
         inputs[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()
     return inputs
+
+
+class _Folders(Mapping[str, Path]):
+    """{kind: folder} of artifacts for `Stage.derived`.
+
+    Of one that only a remote has, the table of the kind is downloaded, or the sizes of the model:
+    values derived from anything else would cost a plan the download of weights.
+    """
+
+    def __init__(self, artifacts: Mapping[str, Artifact]) -> None:
+        self._artifacts = artifacts
+
+    def __getitem__(self, kind: str) -> Path:
+        artifact = self._artifacts[kind]
+        for name in (f"{kind}.parquet", "model/config.json"):
+            artifact.file(name)
+        return artifact.folder
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._artifacts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._artifacts)
+
+    def __len__(self) -> int:
+        return len(self._artifacts)
 
 
 def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dict[str, str]:

@@ -155,7 +155,7 @@ def _run_stages(
         step = open_step(variant, stage, config, by_kind, store, services)
         if retried is not None and step.artifact is not None and step.key not in retried:
             retried.add(step.key)
-            failed = len(failed_rows(step.artifact.path))
+            failed = len(failed_rows(step.artifact))
             if failed:
                 reasons = (f"retrying {failed} failed rows",)
                 step = replace(step, state="run", reasons=reasons, artifact=None, force=True)
@@ -164,6 +164,11 @@ def _run_stages(
             started = time.monotonic()
             built = _run_stage(step, by_kind, store, services, book, watcher)
             step = replace(built, seconds=time.monotonic() - started)
+        elif elsewhere := store.offer(step.artifact):
+            services.progress.message(
+                f"{stage.name} has another result in {elsewhere} than on this machine, which keeps "
+                f"its own. To take that one, delete {step.artifact.folder} and run again."
+            )
         book.record(step)
         watcher.done(step)
         if step.artifact is not None:
@@ -220,6 +225,7 @@ def _run_stage(
             dict(step.inputs or {}),
             context.summary,
         )
+        artifact = store.share(artifact, replaces=step.force)
     return replace(step, artifact=artifact)
 
 

@@ -29,6 +29,7 @@ from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
+from jangin.project.remote.exchange import Exchange
 from jangin.project.runner import Watcher, both, finished_artifacts, run
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
@@ -142,6 +143,8 @@ class Session:
         watcher: Watcher,
         retry_failed: bool,
     ) -> list[PlannedStage]:
+        if self.store.remote is not None:
+            self.store.remote.check()
         planned = [self.plan(name, last) for name in variants]
         for steps in planned:
             self.check_keys(steps)
@@ -259,6 +262,29 @@ class Session:
             return self.find(variant, enabled[-1].name)
         return artifacts[enabled[-1].name]
 
+    def downloads(self, steps: Iterable[PlannedStage]) -> str:
+        """Where the store is shared, and what a run of these steps would download; else empty."""
+        if self.store.remote is None:
+            return ""
+        by_variant: dict[str, dict[str, Artifact]] = {}
+        absent: dict[Path, Artifact] = {}
+        needed: dict[Path, Artifact] = {}
+        for step in steps:
+            by_kind = by_variant.setdefault(step.variant, {})
+            if step.artifact is None:
+                kinds = step.stage.inputs(step.config)
+                needed |= {by_kind[k].folder: by_kind[k] for k in kinds if k in by_kind}
+                continue
+            by_kind |= dict.fromkeys(step.stage.makes, step.artifact)
+            if self.store.missing(step.artifact):
+                absent[step.artifact.folder] = step.artifact
+        size = sum(self.store.missing(artifact) for artifact in needed.values())
+        there = f"{len(absent)} of the finished artifacts are only there"
+        wanted = f"a run would download {size / 1e6:,.1f} MB ({size:,} bytes) of them"
+        return (
+            f"The store is {self.store.root}, shared in {self.store.remote.url}: {there}; {wanted}."
+        )
+
     def check_keys(self, steps: list[PlannedStage]) -> None:
         """Fail before any work when a stage that must run needs a key that is not set."""
         for step in steps:
@@ -300,6 +326,20 @@ def cluster_of(loaded: LoadedProject, override: str = "") -> Cluster:
     return chosen_cluster(loaded.path, clusters, names, override)
 
 
+def remote_of(loaded: LoadedProject, root: Path, progress: Progress) -> Exchange | None:
+    """Where the store at `root` is shared, by the project file; connects when it is needed.
+
+    Raises `ConfigError` where variants name different ones.
+    """
+    first, *others = loaded.variants.values()
+    if any((p.store, p.store_options) != (first.store, first.store_options) for p in others):
+        raise ConfigError(
+            f"{loaded.path}: the variants have different settings under `store`, but they share "
+            "artifacts. Write `store` at the top of the file only."
+        )
+    return Exchange(first.store, first.store_options, root, progress) if first.store else None
+
+
 @contextmanager
 def open_session(
     project: Path | LoadedProject,
@@ -331,11 +371,12 @@ def open_session(
             folder = Path(stack.enter_context(TemporaryDirectory()))
         ledger = Ledger(folder / "ledger.sqlite")
         stack.callback(ledger.close)
+        progress = progress or SilentProgress()
         yield Session(
             loaded,
-            Store(root),
+            Store(root, remote_of(loaded, root, progress)),
             ledger,
-            progress or SilentProgress(),
+            progress,
             Local(workers or len(os.sched_getaffinity(0))),
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             FileDigests(root / INPUT_TABLE),

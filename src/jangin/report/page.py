@@ -233,8 +233,7 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "has_failed": bool(groups_with(artifacts, "failed.parquet")),
         "failed_count": sum(row.count for row in failed),
         "unanswered": sum(
-            len(failed_rows(group.artifact.path))
-            for group in groups_with(artifacts, "failed.parquet")
+            len(failed_rows(group.artifact)) for group in groups_with(artifacts, "failed.parquet")
         ),
         "coverage": coverage(artifacts),
         "scanned": scanned,

@@ -4,15 +4,9 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import secrets
-import select
-import socket
-import subprocess
-import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import openai
 import pytest
@@ -22,11 +16,11 @@ from jangin.serving.files import keeper
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import StorageAwayError, open_storage
+from tests.s3_server import KEYS, MOTO, moto_server
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
-MOTO = os.environ.get("JANGIN_S3", "")
 pytestmark = [
     pytest.mark.skipif(not MOTO, reason="only in `make test-s3`"),
     pytest.mark.slow,
@@ -35,63 +29,18 @@ pytestmark = [
 STARTER = {"base": {"type": "starter", "size": "0.5M", "vocabulary_size": 400}}
 
 
-class Endpoint:
-    """Moto behind a relay, which can be cut."""
-
-    def __init__(self, port):
-        self.cut_after = None
-        """Bytes from clients after which connections are closed; None for never."""
-        self._target = ("127.0.0.1", port)
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            client, _ = self._listening.accept()
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-
-    def _relay(self, client):
-        with client, socket.create_connection(self._target) as target:
-            while True:
-                ready = select.select([client, target], [], [], 0.05)[0]
-                if self.cut_after is not None and self.cut_after <= 0:
-                    return
-                for source in ready:
-                    data = source.recv(1 << 16)
-                    if not data:
-                        return
-                    (target if source is client else client).sendall(data)
-                    if source is client and self.cut_after is not None:
-                        self.cut_after -= len(data)
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
     if importlib.util.find_spec("s3fs") is None:
         pytest.fail("s3fs is not installed: pip install -e '.[s3]'")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [Path(MOTO) / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
-    with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        patience = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < patience
-                time.sleep(0.1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ACCESS_KEY_ID", "test")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            endpoint = Endpoint(port)
-            filesystem(endpoint).mkdir("bucket")
-            yield endpoint
-        process.terminate()
+    with (
+        moto_server(tmp_path_factory.mktemp("moto")) as endpoint,
+        pytest.MonkeyPatch.context() as p,
+    ):
+        for name, value in KEYS.items():
+            p.setenv(name, value)
+        filesystem(endpoint).mkdir("bucket")
+        yield endpoint
 
 
 def filesystem(endpoint):
@@ -118,15 +67,6 @@ def serving(endpoint, folder):
     options = {"lease_seconds": 3, "models": {MODEL: STARTER}}
     with run_server(folder, **settings_of(endpoint), **options) as running:
         yield running
-
-
-@contextmanager
-def away(endpoint, after=0):
-    endpoint.cut_after = after
-    try:
-        yield
-    finally:
-        endpoint.cut_after = None
 
 
 def test_files_and_uploads_are_objects_and_survive_a_restart(endpoint, tmp_path):
@@ -167,7 +107,7 @@ def test_a_job_reads_its_files_and_stores_its_results_there(endpoint, tmp_path):
             hyperparameters={"n_epochs": 2, "batch_size": 1},
         )
         wait_for_step(client, job.id, 1)
-        with away(endpoint):  # training needs no file any more
+        with endpoint.away():  # training needs no file any more
             time.sleep(1)
         done = wait_for(client, job.id, "succeeded")
         table = client.files.content(done.result_files[0]).read()
@@ -195,13 +135,13 @@ def test_an_endpoint_that_fails_in_the_middle_loses_nothing(endpoint, tmp_path, 
         while client.files.retrieve(training).status == "uploaded":
             time.sleep(0.05)
         large = ("large.bin", io.BytesIO(bytes(20_000_000)))
-        with away(endpoint, after=10_000_000), pytest.raises(openai.InternalServerError) as failed:
+        with endpoint.away(after=10_000_000), pytest.raises(openai.InternalServerError) as failed:
             client.files.create(file=large, purpose="user_data")
         assert failed.value.status_code == 503
         assert failed.value.response.headers["x-should-retry"] == "true"
         assert {file.id for file in client.files.list()} == {kept, training}
         assert objects(endpoint) == {kept, training}
-        with away(endpoint):
+        with endpoint.away():
             with pytest.raises(openai.InternalServerError, match="storage of the server"):
                 client.files.content(kept)
             job = client.fine_tuning.jobs.create(
@@ -251,5 +191,5 @@ def test_a_missing_bucket_and_a_dead_endpoint_are_one_sentence(endpoint, tmp_pat
     settings = ServerSettings(folder=tmp_path, **settings_of(endpoint, "missing"))
     with pytest.raises(ConfigError, match="bucket or folder that does not exist"):
         open_storage(settings)
-    with away(endpoint), pytest.raises(StorageAwayError, match="the storage of files failed"):
+    with endpoint.away(), pytest.raises(StorageAwayError, match="the storage of files failed"):
         open_storage(ServerSettings(folder=tmp_path, **settings_of(endpoint)))

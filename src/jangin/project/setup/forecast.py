@@ -166,7 +166,7 @@ class _Walk:
         lacking = needed.difference(kinds)
         if lacking:
             return None, None
-        inputs = {kind: str(by_kind[kind].path) for kind in kinds}
+        inputs = {kind: str(by_kind[kind].folder) for kind in kinds}
         own = level if step.stage.name not in SAME_AT_EACH_LEVEL else ""
         name = digest_value([step.stage.name, step.config.identity(), inputs, own])
         if name not in self.known:

@@ -17,10 +17,10 @@ from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import open_step, stages_until
 from jangin.project.release.trained import last_trained
 from jangin.project.session import Session, open_session
+from jangin.project.source.yaml_source import load_yaml
 from jangin.project.stages import STAGES
 from jangin.project.tracking.outbox import unsent
 from jangin.project.tracking.table import config_of
-from jangin.project.yaml_source import load_yaml
 
 TRASH = ".trash"
 """Folder in the store to which what is deleted is moved first, whole."""
@@ -253,7 +253,7 @@ def _used_names(session: Session, variant: str) -> Iterator[tuple[str, str]]:
         yield from ((stage.name, key[:16]) for key in islice(kept, 1))
     trained = last_trained(session, variant)
     for stage_name, artifact in trained.artifacts.items() if trained else ():
-        yield stage_name, artifact.path.name
+        yield stage_name, artifact.folder.name
     for tracker in project.track:
         for folder in unsent(session.store.root, config_of(tracker)):
             stage_name, _, key16 = folder.name.rpartition("-")

@@ -48,7 +48,7 @@ def what_was_made(step: Any) -> Iterator[str]:
             yield f"{words} {value}"
         elif value or key != "test":
             yield from _count(value, words)
-    failed = failed_rows(step.artifact.path)
+    failed = failed_rows(step.artifact)
     rejected = int(summary.get("failed") or 0) - len(failed)
     if failed:
         yield f"{len(failed):,} failed"

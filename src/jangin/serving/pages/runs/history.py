@@ -258,7 +258,7 @@ def failures_of_run(store: Path, run: PastRun, most: int = 5) -> list[FailedRows
         if artifact is None or key in seen:
             continue
         seen.add(key)
-        rows = failed_rows(artifact.path)
+        rows = failed_rows(artifact)
         if rows:
             counts: dict[str, int] = {}
             for row in rows:

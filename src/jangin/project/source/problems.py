@@ -35,6 +35,7 @@ PLAIN = {
 EXAMPLES = {
     "budget": "{usd: 5}",
     "track": "[mlflow, tensorboard]",
+    "store_options": '{endpoint: "http://minio:9000"}',
     "prompts": '{summary_request: {en: {system: "", user: "Sum up: $text"}}}',
     "teachers": "{writer: {type: endpoint, model: qwen3, base_url: http://gpu1:8000/v1}}",
     "variants": "{lora: {models: {sft: {method: {type: lora}}}}}",

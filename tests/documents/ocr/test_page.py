@@ -160,16 +160,17 @@ def test_readings_survive_the_ledger():
     assert OcrReading.from_json(reading.to_json()) == reading
 
 
-def test_a_ruled_table_on_a_scan_is_rows_of_markdown(drawing):
+@pytest.mark.parametrize("sides", [(180, 1100), ()])
+def test_a_ruled_table_on_a_scan_is_rows_of_markdown(drawing, sides):
     page = drawing(width=1200)
     page.lines(SENTENCES[:1])
     rows = (("역", "첫차", "값"), ("항구역", "06:05", "3,200원"), ("", "07:21", "8,900원"))
     for number, row in enumerate(rows):
         for x, text in zip((200, 500, 800), row, strict=True):
             page.text(x, 200 + 90 * number, text)
-    for y, left in ((180, 180), (270, 180), (360, 480), (450, 180)):
+    for y, left in ((180, 180), (270, 180), (360, 480 if sides else 180), (450, 180)):
         page.pen.line((left, y, 1100, y), fill=0, width=3)
-    for x in (180, 480, 780, 1100):
+    for x in (480, 780, *sides):
         page.pen.line((x, 180, x, 450), fill=0, width=3)
     reading = read_page(page.pixels, 200, ("kor",))
     lines = (reading.complete or reading.text).split("\n")
@@ -177,5 +178,5 @@ def test_a_ruled_table_on_a_scan_is_rows_of_markdown(drawing):
         "|역|첫차|값|",
         "|---|---|---|",
         "|항구역|06:05|3,200원|",
-        "|항구역|07:21|8,900원|",
+        "|항구역|07:21|8,900원|" if sides else "||07:21|8,900원|",
     ]

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from jangin.documents.layout.gutters import Box, Profile, any_ink, columns, extent
 from jangin.documents.layout.picture_tables import PictureCell, cells_of
+from jangin.documents.ocr.open_tables import closing_lines
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
 
 SHADE_BELOW = 242
@@ -54,8 +55,10 @@ def unfold(sheet: Sheet, dpi: int) -> Unfolded:
     A page that is one column of plain text is returned as it is: cutting its margins off changes
     a letter here and there.
     """
-    rules_HW = _rules(sheet.clean_HW < INK_BELOW, dpi)
+    across_HW, down_HW = _rules(sheet.clean_HW < INK_BELOW, dpi)
+    rules_HW = across_HW | down_HW
     clean_HW = _erased(sheet.clean_HW, rules_HW)
+    rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
     crops = _cropped(_pieces(clean_HW, barriers_HW, dpi), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
@@ -64,7 +67,8 @@ def unfold(sheet: Sheet, dpi: int) -> Unfolded:
 
 def without_rules(sheet: Sheet, dpi: int) -> Grey:
     """The page as it is, (H, W) uint8, without rules."""
-    return _erased(sheet.clean_HW, _rules(sheet.clean_HW < INK_BELOW, dpi))
+    across_HW, down_HW = _rules(sheet.clean_HW < INK_BELOW, dpi)
+    return _erased(sheet.clean_HW, across_HW | down_HW)
 
 
 def _erased(clean_HW: Grey, rules_HW: Mask) -> Grey:
@@ -73,11 +77,11 @@ def _erased(clean_HW: Grey, rules_HW: Mask) -> Grey:
     return clean_HW
 
 
-def _rules(ink_HW: Mask, dpi: int) -> Mask:
-    """Straight lines longer than strokes of letters: 0.5 inch horizontal, 0.4 inch vertical."""
+def _rules(ink_HW: Mask, dpi: int) -> tuple[Mask, Mask]:
+    """(horizontal, vertical) straight lines longer than strokes of letters: 0.5 and 0.4 inch."""
     across_HW = _runs(ndimage.binary_dilation(ink_HW, np.ones((3, 1))), dpi // 2, axis=1)
     down_HW = _runs(ndimage.binary_dilation(ink_HW, np.ones((1, 3))), dpi * 2 // 5, axis=0)
-    return across_HW | down_HW
+    return across_HW, down_HW
 
 
 def _runs(ink_HW: Mask, length: int, axis: int) -> Mask:

@@ -55,12 +55,12 @@ def closing_lines(ink_HW: Mask, across_HW: Mask, down_HW: Mask, dpi: int) -> Mas
 def _segments(across_HW: Mask, dpi: int) -> list[Box]:
     """Rules of two inches or more, from top to bottom."""
     labels_HW, _ = ndimage.label(across_HW, np.ones((3, 3)))
-    found = (
+    boxes = (
         Box(rows.start, rows.stop, columns.start, columns.stop)
         for rows, columns in ndimage.find_objects(labels_HW)
     )
     long, thin = 2 * dpi, dpi // 12
-    return [b for b in found if b.right - b.left >= long and b.bottom - b.top <= thin]
+    return [b for b in boxes if b.right - b.left >= long and b.bottom - b.top <= thin]
 
 
 def _ladders(rules: list[Box], dpi: int) -> Iterator[list[Box]]:

@@ -6,6 +6,7 @@ confidence is it read in other ways too: as it is, turned upright, in other segm
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -304,7 +305,11 @@ def _shown(lines: list[Line], attempt: Attempt) -> Iterator[_Shown]:
             continue
         bottom = own[-1][0].bottom
         for index, (text, numbers) in enumerate(rows):
-            doubts = [_doubt(own[number][0], page_confidence) for number in numbers]
+            sizes = Counter(own[number][1] for number in numbers)
+            doubts = [
+                _doubt(own[number][0], page_confidence, is_alone=sizes[own[number][1]] == 1)
+                for number in numbers
+            ]
             doubt = _doubt_of_row(text, [one for one in doubts if one is not None])
             yield _Shown(text, own[0][0].top, bottom, doubt)
             if index == 0:
@@ -331,12 +336,17 @@ def _doubt_of_row(text: str, doubts: list[DoubtfulLine]) -> DoubtfulLine | None:
     return replace(first, text=text, second=second)
 
 
-def _doubt(line: Line, page_confidence: float) -> DoubtfulLine | None:
-    """Why the line is not part of the text; None if it is."""
+def _doubt(line: Line, page_confidence: float, *, is_alone: bool = True) -> DoubtfulLine | None:
+    """Why the line is not part of the text; None if it is.
+
+    A line of one or two letters must be surer, as marks of a drawing are read as such, unless it
+    is one of several lines of a cell.
+    """
     confidence = round(line.confidence, 1)
     poor_page = page_confidence < LEGIBLE_LINE
     letters = sum(character.isalnum() for character in line.text)
-    limit = LEGIBLE_ON_POOR_PAGE if poor_page else LEGIBLE_LINE if letters > 2 else POOR_LINE
+    least = LEGIBLE_LINE if letters > 2 or not is_alone else POOR_LINE
+    limit = LEGIBLE_ON_POOR_PAGE if poor_page else least
     if line.confirmed:
         limit = LEGIBLE_IF_CONFIRMED
     if confidence < limit:

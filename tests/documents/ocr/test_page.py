@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 
-from jangin.documents.ocr.page import LEGIBLE_LINE, read_page
+from jangin.documents.layout.gutters import Box
+from jangin.documents.layout.picture_tables import cells_of
+from jangin.documents.ocr.page import LEGIBLE_LINE, Attempt, _reading, read_page
+from jangin.documents.ocr.page_layout import Strip
 from jangin.documents.ocr.preparation import prepare
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
-from jangin.documents.ocr.tesseract import orientation
+from jangin.documents.ocr.second_reading import Line
+from jangin.documents.ocr.tesseract import Word, orientation
 
 pytestmark = pytest.mark.usefixtures("tesseract")
 
@@ -180,3 +184,24 @@ def test_a_ruled_table_on_a_scan_is_rows_of_markdown(drawing, sides):
         "|항구역|06:05|3,200원|",
         "|항구역|07:21|8,900원|" if sides else "||07:21|8,900원|",
     ]
+
+
+@pytest.mark.parametrize(("beside", "is_kept"), [(("합계는 다음과 같습니다",), True), ((), False)])
+def test_a_short_unsure_line_takes_its_row_with_it_only_where_it_is_the_whole_cell(beside, is_kept):
+    boxes = [Box(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300)]
+    cells = cells_of(boxes, 200)
+    texts = [("구분",), ("금액",), ("입원",), (*beside, "항목")]
+    lines, strips = [], []
+    for cell, own in zip(cells, texts, strict=True):
+        top = 60 * len(lines)
+        for text in own:
+            confidence = 60.0 if text == "항목" else 95.0
+            words = [Word((0, 0, 0), 0, 60 * len(lines), 99, 40, confidence, text)]
+            lines.append(Line(words, [text], [""]))
+        strips.append(Strip(top, 60 * len(lines), cell))
+    attempt = Attempt(np.zeros((9, 9), np.uint8), ("kor",), lines, tuple(strips))
+    reading = _reading(attempt, lines)
+    last = " ".join(("| 입원 |", *beside, "항목 |"))
+    assert ([line.text for line in reading.doubtful] == []) == is_kept
+    assert (last in reading.text) == is_kept
+    assert last in (reading.complete or reading.text)

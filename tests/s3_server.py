@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MOTO = os.environ.get("JANGIN_S3", "")
@@ -38,7 +38,7 @@ class Endpoint:
             threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def _relay(self, client):
-        with client, socket.create_connection(self._target) as target:
+        with suppress(ConnectionError), client, socket.create_connection(self._target) as target:
             while True:
                 ready = select.select([client, target], [], [], 0.05)[0]
                 if self.cut_after is not None and self.cut_after <= 0:

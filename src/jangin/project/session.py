@@ -279,10 +279,10 @@ class Session:
             if self.store.missing(step.artifact):
                 absent[step.artifact.folder] = step.artifact
         size = sum(self.store.missing(artifact) for artifact in needed.values())
-        there = f"{len(absent)} of the finished artifacts are only there"
-        wanted = f"a run would download {size / 1e6:,.1f} MB ({size:,} bytes) of them"
         return (
-            f"The store is {self.store.root}, shared in {self.store.remote.url}: {there}; {wanted}."
+            f"The store is {self.store.root}, shared in {self.store.remote.url}. Finished "
+            f"artifacts that are only there: {len(absent)}; a run would download "
+            f"{size / 1e6:,.1f} MB ({size:,} bytes)."
         )
 
     def check_keys(self, steps: list[PlannedStage]) -> None:

@@ -63,6 +63,11 @@ class Machine:
         assert ended.returncode == code, ended.stdout + ended.stderr
         return " ".join((ended.stdout + ended.stderr).split())
 
+    def start(self):
+        """A run in the background."""
+        command = [sys.executable, "-m", "jangin.cli", "run", "-p", str(self.folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
     def artifacts(self):
         """{stage: content} of what is finished, here or in the bucket."""
         with open_session(self.folder, creates_store=False) as session:
@@ -95,12 +100,12 @@ def test_a_second_machine_finds_everything_and_runs_what_is_missing(machine):
     alone.jangin("run")
     said = ours.jangin("plan")
     assert f"{ours.folder / 'store'}, shared in s3://bucket/test_a_sec" in said
-    assert "0 of the finished artifacts are only there" in said
+    assert "artifacts that are only there: 0;" in said
     ours.jangin("run")
     assert alone.artifacts() == ours.artifacts()
 
     said = theirs.jangin("plan")
-    assert "5 of the finished artifacts are only there" in said
+    assert "artifacts that are only there: 5;" in said
     assert "a run would download 0.0 MB (0 bytes)" in said
     said = theirs.jangin("run")
     assert "never ran" not in said
@@ -114,7 +119,7 @@ def test_a_second_machine_finds_everything_and_runs_what_is_missing(machine):
     assert any(name.startswith("sft/") and "/model/" in name for name in theirs.files())
     ours.change(models=PROJECT["models"] | {"evaluate": {"max_new_tokens": 5}})
     said = ours.jangin("plan")
-    assert "1 of the finished artifacts are only there" in said
+    assert "artifacts that are only there: 1;" in said
     assert ours.artifacts() == theirs.artifacts()
 
 
@@ -263,6 +268,41 @@ def test_a_run_that_is_killed_while_it_uploads_is_continued(machine, endpoint):
     assert (
         copied.path.joinpath("model").read_bytes() == artifact.path.joinpath("model").read_bytes()
     )
+
+
+@pytest.mark.parametrize("sent", [2_000, 6_000, 12_000, 20_000, 30_000])
+def test_a_run_that_is_killed_at_any_moment_leaves_a_whole_store(machine, endpoint, sent):
+    """`sent`: bytes that the server got; a whole run sends 33 kB."""
+    ours, theirs = machine("ours", **LIGHT), machine("theirs", **LIGHT)
+    endpoint.cut_after = 1 << 40
+    process = ours.start()
+    while process.poll() is None and (1 << 40) - endpoint.cut_after < sent:
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    endpoint.cut_after = None
+    with open_session(theirs.folder) as session:
+        for artifact in session.artifacts("main").values():
+            assert {*artifact.manifest.files} <= names_in(artifact.path)
+    ours.jangin("run")
+    assert "never ran" not in theirs.jangin("run")
+    assert theirs.artifacts() == ours.artifacts()
+
+
+def names_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def test_two_runs_that_begin_together_end_with_the_same_results(machine):
+    machines = [machine(name, **LIGHT) for name in ("ours", "theirs")]
+    started = [each.start() for each in machines]
+    for process in started:
+        said = process.communicate(timeout=250)[0].decode()
+        assert process.returncode == 0 or "is working on" in " ".join(said.split()), said
+    assert 0 in [process.returncode for process in started]
+    for each in machines:
+        each.jangin("run")
+    assert machines[0].artifacts() == machines[1].artifacts()
 
 
 def test_the_probe_leaves_nothing_behind():

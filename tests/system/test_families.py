@@ -52,8 +52,11 @@ CASES = [
 
 
 def steps_and_rate(family, method):
-    """(steps, learning rate); those that `make test` runs are some that learn fast."""
-    return (40, 1e-2) if OFTEN.get(family) == method else (80, 5e-3)
+    """(steps, learning rate) after which the loss is 0.00."""
+    if OFTEN.get(family) == method:
+        return 40, 1e-2
+    # GPT-2's adapter keeps one token wrong where it begins faster.
+    return (160, 3e-3) if (family, method) == ("gpt-2", "lora") else (80, 5e-3)
 
 
 class Interrupted(SilentProgress):

@@ -81,6 +81,8 @@ def test_copies_and_lock_files_are_named_before_and_after_a_run_and_in_korean(fo
     said = Words("ko")
     for line in (line for line in run.warnings if line.startswith("left out: ")):
         assert len(re.findall(r"[가-힣]\.", said.reason(line))) == 2, line
+    (line,) = (line for line in run.warnings if line.startswith("damaged.md cannot be read"))
+    assert len(re.findall(r"[가-힣]\.", said.reason(line))) == 3
     for row in before.values():
         assert all(re.search("[가-힣]", said.reason(text)) for text in (row.reason, row.remedy))
 

@@ -92,9 +92,9 @@ class Words:
         return f"{self.reason(first)}; {self.reason(rest)}" if joined else text
 
     def _sentences(self, text: str) -> str:
-        """`NAMES: REASON REMEDY` with the reason and the remedy in this language."""
-        for colon in re.finditer(": ", text):
-            names, rest = text[: colon.end()], text[colon.end() :]
+        """`REASON REMEDY`, or `NAMES: REASON REMEDY`, with both sentences in this language."""
+        for start in (0, *(colon.end() for colon in re.finditer(": ", text))):
+            names, rest = text[:start], text[start:]
             for gap in re.finditer(r"(?<=\.) ", rest):
                 both = (rest[: gap.start()], rest[gap.end() :])
                 said = tuple(map(self.reason, both))

@@ -7,11 +7,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from jangin.core.errors import StageError
 from jangin.core.execution.local import Local
+from jangin.core.execution.worker import replace_thread_pool
 from jangin.core.executor import Died, Resources, opens
 from tests.core.execution import work
 from tests.forked import is_alive
@@ -166,3 +168,14 @@ def test_no_worker_survives_the_end_of_the_caller(tmp_path, number):
     _, errors = caller.communicate(timeout=60)
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     wait_until(lambda: not any(map(is_alive, lingering(tmp_path))))
+
+
+def test_a_fork_has_a_thread_pool_of_its_own_where_torch_is_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    replace_thread_pool()
+    assert "torch" not in sys.modules
+    numbers = []
+    torch = SimpleNamespace(get_num_threads=lambda: 3, set_num_threads=numbers.append)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    replace_thread_pool()
+    assert numbers == [3]

@@ -68,10 +68,22 @@ def _fork(control: Connection, work: Callable[..., Any]) -> None:
     status = 1
     try:
         control.close()
+        replace_thread_pool()
         serve(Connection(descriptor), work)
         status = 0
     finally:
         os._exit(status)
+
+
+def replace_thread_pool() -> None:
+    """Give a fork a thread pool of torch of its own, where torch is imported.
+
+    Torch does so at its first call after a fork; of two threads that make it at once, one can meet
+    no pool at all ("pool INTERNAL ASSERT FAILED").
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(torch.get_num_threads())
 
 
 def serve(connection: Connection, work: Callable[..., Any]) -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
+from jangin.core.execution.worker import replace_thread_pool
 from jangin.training.preflight.libraries import load_libraries
 
 READY = "ready"
@@ -73,6 +74,7 @@ def _enter(environment: dict[str, str], log: int) -> None:
     os.close(log)
     os.environ.clear()
     os.environ.update(environment)
+    replace_thread_pool()
 
 
 def fork_when_asked(descriptor: int, run: Callable[[bytes, int], int]) -> int:

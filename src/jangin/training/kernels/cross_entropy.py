@@ -54,7 +54,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         cap: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = weight_VD.to(dtype)
-        losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
+        losses, correct = hidden_ND.new_zeros((), dtype=torch.float64), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
         grad_weight = None
         grad_bias = None
@@ -106,9 +106,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _chunk_loss(
     logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool, cap: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """(sum of losses in fp32, correct predictions, gradient (C, V) in fp32, None if not `train`).
+    """(sum of losses in float64, correct predictions, gradient (C, V) in fp32).
 
-    The gradient is that of the logits before `soft_cap`.
+    The gradient is that of the logits before `soft_cap`, and None if not `train`.
     """
     logits_CV = soft_cap(logits_CV, cap)
     targets_C1 = targets_C[:, None]
@@ -118,7 +118,8 @@ def _chunk_loss(
     correct = (target_C1 >= peak_C1).sum()
     probs_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
     # logsumexp = peak - log p(peak): no second pass over the logits.
-    loss = (peak_C1 - probs_CV.gather(1, first_C1).log() - target_C1).sum()
+    losses_C1 = peak_C1 - probs_CV.gather(1, first_C1).log() - target_C1
+    loss = losses_C1.sum(dtype=torch.float64)
     if not train:
         return loss, correct, None
     grad_CV = probs_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
@@ -134,7 +135,7 @@ def _fused_chunk_loss(
     logp_C, total_C, first_C = log_probs(logits_CV, targets_C)
     if train:
         log_probs_backward(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
-    return -logp_C.sum(), first_C.sum(), logits_CV if train else None
+    return -logp_C.sum(dtype=torch.float64), first_C.sum(), logits_CV if train else None
 
 
 def linear_cross_entropy(
@@ -148,8 +149,9 @@ def linear_cross_entropy(
     """Cross-entropy of `soft_cap(hidden @ weight.T + bias, cap)` against int64 targets.
 
     Returns:
-        The sum (not the mean) of the losses, () fp32 and differentiable once; the number of
-        targets that are the top-1 prediction, () int64. `dtype` is that of the matrix products.
+        The sum (not the mean) of the losses, () float64 and differentiable once: in fp32 it would
+        depend on how a step is cut into batches by 1e-7 of its size; the number of targets that are
+        the top-1 prediction, () int64. `dtype` is that of the matrix products.
 
     """
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
@@ -163,6 +165,7 @@ def logits_cross_entropy(
     logits_NV: torch.Tensor, targets_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`linear_cross_entropy` of given logits, for families that modify them after the head."""
-    loss = cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+    losses_N = cross_entropy(logits_NV.float(), targets_N, reduction="none")
     target_N1 = logits_NV.detach().gather(1, targets_N[:, None])
-    return loss, (target_N1 >= logits_NV.detach().amax(1, keepdim=True)).sum()
+    correct_N1 = target_N1 >= logits_NV.detach().amax(1, keepdim=True)
+    return losses_N.sum(dtype=torch.float64), correct_N1.sum()

@@ -49,7 +49,7 @@ class Gradient:
             self._checkpoint()
 
     def add(self, rows: Sequence[int]) -> torch.Tensor:
-        """() float32 on the model's device: the loss of this process, summed, not averaged.
+        """() float64 on the model's device: the loss of this process, summed, not averaged.
 
         Adds to `.grad` the gradient of the step's mean loss. `rows` are those of the whole step;
         this process computes its own part of them. Collective: every process must call it.
@@ -101,7 +101,7 @@ class Gradient:
         device = next(objective.loss_model.model.parameters()).device
         has_heap = device.type == "cpu" and group.size == 1 and most_batches > 1
         reserved = self._reserve_gradients() if has_heap else {}
-        loss_sum = torch.zeros((), device=device)  # () float32
+        loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         for index in range(most_batches):
             with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
                 self._heap.release()

@@ -91,7 +91,7 @@ class LossModel:
         return split_by_rope(self.rope, lengths_R, lengths_R - 1, rows, budget)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(() float32 summed cross-entropy in nats, () int64 correct top-1 predictions).
+        """(() float64 summed cross-entropy in nats, () int64 correct top-1 predictions).
 
         Both are over the batch's N trained tokens. Collective with FSDP2.
         """

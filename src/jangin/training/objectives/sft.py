@@ -110,7 +110,7 @@ class SftObjective:
         return trained
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """() float32: cross-entropy in nats, summed over the trained tokens of the batch."""
+        """() float64: cross-entropy in nats, summed over the trained tokens of the batch."""
         loss, correct = self.loss_model.forward(batch)
         self.sums["correct"] += correct
         return loss

@@ -29,22 +29,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psutil
 import yaml
+from nodes import ENVIRONMENT, ROOT, Cluster, CpuSeconds, executor_of, two_machines
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-
-from jangin.core.execution.ray_connection import connected, on_ray  # noqa: E402
-from jangin.core.execution.settings import RayCluster  # noqa: E402
-from tests.core.execution.cluster import work  # noqa: E402
-from tests.core.execution.cluster.machines import (  # noqa: E402
-    ENVIRONMENT,
-    Cluster,
-    two_machines,
-    wait_for_nodes,
-)
+from tests.core.execution.cluster import work
 
 
 def kill_bench() -> ModuleType:
@@ -56,41 +44,21 @@ def kill_bench() -> ModuleType:
     return module
 
 
-def cpu_seconds(cluster: Cluster) -> dict[int, float]:
-    """CPU time that each process of the machines has used."""
-    seconds = {}
-    for process in [process for machine in cluster.machines for process in machine.processes()]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        seconds[process.pid] = times.user + times.system
-    return seconds
-
-
 def overhead(cluster: Cluster, folder: Path, calls: int) -> None:
     """Print what calls cost that do nothing."""
-    project = folder / "project.yaml"
-    project.write_text("name: nothing\n")
-    settings = RayCluster(type="ray", address=cluster.address)
-    with connected(settings):
-        wait_for_nodes(2)
-        with on_ray(settings, folder / "store", project, 1, print) as executor:
-            list(executor.map(work.nothing, range(20)))
-            for name, function in (("tasks", work.nothing), ("actors", work.Nothing)):
-                before, driver, began = cpu_seconds(cluster), time.process_time(), time.monotonic()
-                results = executor.map(function, range(calls))
-                for _ in range(calls):
-                    next(results)
+    with executor_of(cluster, folder) as executor:
+        list(executor.map(work.nothing, range(20)))
+        for name, function in (("tasks", work.nothing), ("actors", work.Nothing)):
+            began = time.monotonic()
+            with CpuSeconds(cluster) as nodes:
+                driver = time.process_time()
+                list(executor.map(function, range(calls)))
                 mine = time.process_time() - driver
-                after = cpu_seconds(cluster)  # before the workers end, with their CPU time
-                list(results)
-                everywhere = mine + sum(after[pid] - before.get(pid, 0.0) for pid in after)
-                print(
-                    f"{name}: {calls} calls in {time.monotonic() - began:.1f} s, a call "
-                    f"{1000 * mine / calls:.2f} ms CPU of the driver, "
-                    f"{1000 * everywhere / calls:.2f} ms in all"
-                )
+            print(
+                f"{name}: {calls} calls in {time.monotonic() - began:.1f} s, a call "
+                f"{1000 * mine / calls:.2f} ms CPU of the driver, "
+                f"{1000 * (mine + nodes.total) / calls:.2f} ms in all"
+            )
 
 
 def write(project: Path, data: dict[str, Any]) -> None:
@@ -132,14 +100,12 @@ class Undisturbed:
 
 
 def run(kill: ModuleType, project: Path, cluster: Cluster, address: str, port: int) -> Undisturbed:
-    """Run once; the CPU time of a worker of the nodes is known up to half a second."""
+    """Run once."""
     books, began = kill.Books(port, project), time.monotonic()
-    before, driver = cpu_seconds(cluster), resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = dict(before)
-    process = start(project, address)
-    while process.poll() is None:
-        used |= cpu_seconds(cluster)
-        time.sleep(0.5)
+    driver = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with CpuSeconds(cluster) as nodes:
+        process = start(project, address)
+        process.wait()
     if process.returncode:
         sys.exit((project.parent / "log.txt").read_text()[-3000:])
     seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -149,7 +115,7 @@ def run(kill: ModuleType, project: Path, cluster: Cluster, address: str, port: i
         losses(project),
         seconds,
         after.ru_utime + after.ru_stime - driver.ru_utime - driver.ru_stime,
-        sum(used[pid] - before.get(pid, 0.0) for pid in used),
+        nodes.total,
         books,
     )
 

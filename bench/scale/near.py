@@ -3,7 +3,7 @@
     python bench/scale/near.py [--texts 1000000]
 
 The texts are questions of `material`, three wordings of each. CPU time is that of this process, its
-children, and the processes of the nodes; of nodes, those that have ended by then are missing.
+children, and all processes of the nodes.
 """
 
 import argparse
@@ -13,27 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import psutil
 from material import ENDINGS, Words, name_of
+from nodes import ENVIRONMENT, Cluster, CpuSeconds, executor_of, two_machines
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-
-from jangin.core.execution.local import Local  # noqa: E402
-from jangin.core.execution.ray_connection import connected, on_ray  # noqa: E402
-from jangin.core.execution.settings import RayCluster  # noqa: E402
-from jangin.text.dedup.near_duplicates import Matches, find_matches  # noqa: E402
-from jangin.text.dedup.spread import Spread  # noqa: E402
-from tests.core.execution.cluster.machines import (  # noqa: E402
-    ENVIRONMENT,
-    Cluster,
-    two_machines,
-    wait_for_nodes,
-)
+from jangin.core.execution.local import Local
+from jangin.text.dedup.near_duplicates import Matches, find_matches
+from jangin.text.dedup.spread import Spread
 
 
 def questions(count: int) -> list[str]:
@@ -49,23 +38,13 @@ def questions(count: int) -> list[str]:
     return texts[:count]
 
 
-def cpu_seconds(cluster: Cluster | None) -> float:
-    machines = cluster.machines if cluster else []
-    total = sum(os.times()[:4])
-    for process in [process for machine in machines for process in machine.processes()]:
-        try:
-            total += sum(process.cpu_times()[:4])
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
 def measured(
     label: str, search: Callable[[], Matches], expected: Matches | None, cluster: Cluster | None
 ) -> Matches:
-    began, before = time.monotonic(), cpu_seconds(cluster)
-    matches = search()
-    used = cpu_seconds(cluster) - before
+    began, before = time.monotonic(), sum(os.times()[:4])
+    with CpuSeconds(cluster) if cluster else nullcontext() as nodes:
+        matches = search()
+    used = sum(os.times()[:4]) - before + (nodes.total if nodes else 0.0)
     same = expected is None or (
         np.array_equal(matches.pairs, expected.pairs)
         and np.array_equal(matches.firsts, expected.firsts)
@@ -91,16 +70,10 @@ def main() -> None:
         here = measured("one process", lambda: find_matches(texts), None, None)
         local = Spread(Local(2), folder, texts_from=1, pairs_from=1)
         measured("two processes", lambda: find_matches(texts, spread=local), here, None)
-        (folder / "project.yaml").write_text("name: near\n")
-        with two_machines() as cluster:
-            settings = RayCluster(type="ray", address=cluster.address)
-            with connected(settings):
-                wait_for_nodes(2)
-                project = folder / "project.yaml"
-                with on_ray(settings, folder / "store", project, 1, print) as executor:
-                    nodes = Spread(executor, folder, texts_from=1, pairs_from=1)
-                    for label in ("two nodes, first time", "two nodes, again"):
-                        measured(label, lambda: find_matches(texts, spread=nodes), here, cluster)
+        with two_machines() as cluster, executor_of(cluster, folder) as executor:
+            nodes = Spread(executor, folder, texts_from=1, pairs_from=1)
+            for label in ("two nodes, first time", "two nodes, again"):
+                measured(label, lambda: find_matches(texts, spread=nodes), here, cluster)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,13 @@ import warnings
 import pytest
 import torch
 
+from jangin.models.loading import load_tokenizer
+from jangin.models.starter import make_starter
+from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed import worker
 from jangin.training.loop.process_group import torchrun_group
+from jangin.training.loop.weights import Start
+from jangin.training.objectives.sft import SftTask
 
 __all__ = ("forked_workers", "on_processes")
 
@@ -159,3 +164,15 @@ def on_processes(size, function):
 def forked_workers(monkeypatch):
     """Workers start in a tenth of a second instead of ten; another test starts torchrun."""
     monkeypatch.setattr("jangin.training.distributed.launch.start_workers", ForkedWorkers)
+
+
+@pytest.fixture
+def task(conversations, tmp_path):
+    """11 rows for training and 5 for validation, on a starter."""
+    texts = [message.content for pair in conversations for message in pair]
+    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 128, "seed": 0}
+    make_starter(tmp_path / "base" / "model", texts, **shape)
+    start = Start(tmp_path / "base")
+    names = [f"row {i}" for i in range(len(conversations))]
+    rendered = render_rows(load_tokenizer(start.base), conversations, names)
+    return SftTask(start, select_rows(rendered, range(11)), select_rows(rendered, range(11, 16)))

@@ -104,7 +104,7 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
     """
     modes = context.config.active_modes
     teacher, passages = _teacher(context), _passages(context)
-    novelty, output = NoveltyFilter(), SynthesisOutput()
+    novelty, output = NoveltyFilter(context.services.executor), SynthesisOutput()
     by_mode: dict[str, int] = {}
     for config in modes:
         mode = mode_of(config)

@@ -55,8 +55,36 @@ class PassageRow(NamedTuple):
     """False leaves out the checks of the question, which has a text of its own in it."""
 
 
-def check_row(row: PassageRow, thresholds: AcceptanceThresholds) -> Decision:
-    """The first check that a row about a passage fails, or the scores of a row that passes all."""
+class SummaryRow(NamedTuple):
+    """A summary, with all that its checks look at."""
+
+    summary: str
+    source: str
+    """The chunk with its section."""
+    language: str
+
+
+class AnswerRow(NamedTuple):
+    """An answer from the snippets of a search, with all that its checks look at."""
+
+    question: str
+    answer: str
+    found: str
+    """The question with all snippets."""
+    used: str
+    """The question with the snippets that the answer names; empty where there are none."""
+    language: str
+
+
+CheckedRow = PassageRow | SummaryRow | AnswerRow
+
+
+def check_row(row: CheckedRow, thresholds: AcceptanceThresholds) -> Decision:
+    """The first check that a row fails, or the scores of a row that passes all."""
+    if isinstance(row, SummaryRow):
+        return _check_summary(row, thresholds)
+    if isinstance(row, AnswerRow):
+        return _check_answer(row, thresholds)
     supported = check_evidence(row.evidence, row.text, thresholds)
     if not supported.keep:
         return supported
@@ -69,6 +97,21 @@ def check_row(row: PassageRow, thresholds: AcceptanceThresholds) -> Decision:
     return Decision(scores=supported.scores + grounded.scores) if grounded.keep else grounded
 
 
+def _check_summary(row: SummaryRow, thresholds: AcceptanceThresholds) -> Decision:
+    if thresholds.same_language:
+        problem = language_problem(row.summary, "", row.source, row.language)
+        if problem:
+            return drop("language", problem)
+    return check_grounding(row.summary, row.source, thresholds, compare_words=False)
+
+
+def _check_answer(row: AnswerRow, thresholds: AcceptanceThresholds) -> Decision:
+    standalone = check_question(row.question, row.answer, row.found, row.language, thresholds)
+    if not standalone.keep or not row.used:
+        return standalone
+    return check_grounding(row.answer, row.used, thresholds)
+
+
 ROWS_AT_ONCE = 200
 """Rows of one call of an executor: about a second where Korean names are read."""
 SPREAD_FROM = 5_000
@@ -76,7 +119,7 @@ SPREAD_FROM = 5_000
 
 
 def check_rows(
-    rows: Sequence[PassageRow], thresholds: AcceptanceThresholds, executor: Executor
+    rows: Sequence[CheckedRow], thresholds: AcceptanceThresholds, executor: Executor
 ) -> list[Decision]:
     """`check_row` of each; many are checked by the executor.
 
@@ -92,7 +135,7 @@ def check_rows(
     return [decision for some in decisions for decision in some]
 
 
-def _check_some(thresholds: AcceptanceThresholds, rows: Sequence[PassageRow]) -> list[Decision]:
+def _check_some(thresholds: AcceptanceThresholds, rows: Sequence[CheckedRow]) -> list[Decision]:
     return [check_row(row, thresholds) for row in rows]
 
 

@@ -7,15 +7,15 @@ Questions without a row are asked once more.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.digest import short_digest
-from jangin.core.records import Example, Message, Query, RankedSnippet
+from jangin.core.records import Example, Message, Query, RankedSnippet, Snippet
 from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.checks.row_checks import check_grounding, check_question
+from jangin.examples.checks.row_checks import AnswerRow, check_rows
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter
@@ -104,7 +104,7 @@ def make_answers(
     for item in searched:
         if not _is_answerable(config, item):
             output.reject(item.query.id, "", skipped, item.query.text)
-    rows: dict[str, CandidateExample] = {}
+    given: list[_Given] = []
     answered: set[str] = set()
     for label in ("teacher: answers", "teacher: answers, once more"):
         groups = _grouped(config, open_questions)
@@ -116,10 +116,13 @@ def make_answers(
             lambda reply: [(row.question, row.answer) for row in reply.answers],
         )
         for name, answer in answers.items():
-            answered |= _sort_rows(teacher, config, groups[name], answer, rows, output)
+            mine = _rows_of(config, groups[name], answer)
+            given += mine
+            answered |= {row.item.query.id for row in mine if row.item is not None}
         open_questions = [item for item in open_questions if item.query.id not in answered]
         if not open_questions:
             break
+    rows = _checked(teacher, given, output)
     output.failed += _without_row(open_questions, failures, groups)
     ordered = [rows[item.query.id] for item in searched if item.query.id in rows]
     novelty.keep_new(ordered, output, distinct=teacher.thresholds.distinct)
@@ -196,67 +199,96 @@ def _source(group: Sequence[SearchedQuestion]) -> SourceText:
     return SourceText("\n".join(item.text for item in group), group[0].language)
 
 
-def _sort_rows(
-    teacher: TeacherSession,
+class _Given(NamedTuple):
+    """A row of a reply: what there is to check, or why it is rejected."""
+
+    subject: str
+    """Id of its question; that of the first of its group where it has none."""
+    item: SearchedQuestion | None
+    """Its question; None for one that was not asked."""
+    row: AnsweredQuestion
+    answer: Parsed[AnsweredQuestions]
+    result: AnswerRow | Decision
+
+
+def _rows_of(
     config: AnswerFromSnippets,
     group: Sequence[SearchedQuestion],
     answer: Parsed[AnsweredQuestions],
-    rows: dict[str, CandidateExample],
-    output: SynthesisOutput,
-) -> set[str]:
-    """Add the good rows of a reply to `rows` and reject the others.
-
-    Returns the ids of the questions that have a row, good or bad.
-    """
+) -> list[_Given]:
+    """The rows of a reply, in its order."""
     by_text = {letters_only(item.query.text): item for item in group}
     answered: set[str] = set()
+    given = []
     for row in answer.value.answers:
         item = by_text.get(letters_only(row.question))
-        result: Example | Decision
+        subject = (item or group[0]).query.id
+        result: AnswerRow | Decision
         if item is None:
             result = drop("unasked", f"nobody asked {row.question!r}")
-        elif item.query.id in answered:
+        elif subject in answered:
             result = drop("repeated", "a second answer to the same question")
         else:
-            answered.add(item.query.id)
-            result = _example(teacher, config, item, row, answer)
-        text = row.model_dump_json()
-        subject = group[0].query.id if item is None else item.query.id
-        if isinstance(result, Decision):
-            output.reject(subject, answer.request, result, text)
-        else:
-            rows[subject] = CandidateExample(subject, answer.request, text, result)
-    return answered
+            answered.add(subject)
+            result = _row(config, item, row)
+        given.append(_Given(subject, item, row, answer, result))
+    return given
 
 
-def _example(
-    teacher: TeacherSession,
-    config: AnswerFromSnippets,
-    item: SearchedQuestion,
-    row: AnsweredQuestion,
-    answer: Parsed[AnsweredQuestions],
-) -> Example | Decision:
-    text, thresholds = nfc(row.answer.strip()), teacher.thresholds
+def _row(
+    config: AnswerFromSnippets, item: SearchedQuestion, row: AnsweredQuestion
+) -> AnswerRow | Decision:
+    text = nfc(row.answer.strip())
     unknown = [rank for rank in row.snippets if not 1 <= rank <= len(item.snippets)]
     if unknown:
         return drop("snippets", f"names snippet {unknown[0]} of {len(item.snippets)}")
     words = len(text.split())
     if words > config.max_words:
         return drop("too_long", f"{words} words, limit {config.max_words}")
-    decision = check_question(item.query.text, text, item.text, item.language, thresholds)
-    if not decision.keep:
-        return decision
-    used = [item.snippets[rank - 1].snippet for rank in dict.fromkeys(row.snippets)]
-    used = used or [row.snippet for row in item.snippets]
-    if used:
-        source = "\n".join((item.query.text, *(s.title for s in used), *(s.text for s in used)))
-        decision = check_grounding(text, source, thresholds)
-        if not decision.keep:
-            return decision
+    used = _used(item, row)
+    texts = (item.query.text, *(s.title for s in used), *(s.text for s in used))
+    return AnswerRow(
+        item.query.text, text, item.text, "\n".join(texts) if used else "", item.language
+    )
+
+
+def _used(item: SearchedQuestion, row: AnsweredQuestion) -> list[Snippet]:
+    """The snippets that a row names; all of them where it names none."""
+    snippets = [ranked.snippet for ranked in item.snippets]
+    return [snippets[rank - 1] for rank in dict.fromkeys(row.snippets)] or snippets
+
+
+def _checked(
+    teacher: TeacherSession, given: Sequence[_Given], output: SynthesisOutput
+) -> dict[str, CandidateExample]:
+    """{id of a question: its example}; the other rows are added to the failures of `output`."""
+    to_check = [each.result for each in given if isinstance(each.result, AnswerRow)]
+    executor = teacher.context.services.executor
+    decisions = iter(check_rows(to_check, teacher.thresholds, executor))
+    rows: dict[str, CandidateExample] = {}
+    for each in given:
+        text, request = each.row.model_dump_json(), each.answer.request
+        decision = next(decisions) if isinstance(each.result, AnswerRow) else each.result
+        if isinstance(each.result, AnswerRow) and each.item is not None and decision.keep:
+            used = _used(each.item, each.row)
+            example = _example(each.item, each.result, used, decision, each.answer.made_by)
+            rows[each.subject] = CandidateExample(each.subject, request, text, example)
+        else:
+            output.reject(each.subject, request, decision, text)
+    return rows
+
+
+def _example(
+    item: SearchedQuestion,
+    row: AnswerRow,
+    used: Sequence[Snippet],
+    decision: Decision,
+    made_by: Mapping[str, Any],
+) -> Example:
     first = used[0] if used else None
     return Example.make(
         prompt=(Message(role="user", content=nfc(item.query.text.strip())),),
-        completion=Message(role="assistant", content=text),
+        completion=Message(role="assistant", content=row.answer),
         kind="original",
         chunk_ids=tuple(dict.fromkeys(s.chunk_id for s in used if s.chunk_id)),
         document_id=first.document_id if first else "",
@@ -266,7 +298,7 @@ def _example(
         evidence="\n".join(s.text for s in used),
         scores=decision.scores,
         seed_word=item.query.seed_word,
-        **answer.made_by,
+        **made_by,
     )
 
 

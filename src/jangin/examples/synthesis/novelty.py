@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from jangin.core.executor import Executor, InProcess, map_all
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.row_checks import SPREAD_FROM
 from jangin.examples.synthesis.teacher import SynthesisOutput
 from jangin.text.content_words import same_content
 from jangin.text.dedup.question_copies import find_near_copies
@@ -14,6 +17,8 @@ SAME_ANSWER = 0.6
 """Near copies of a question are one question from this similarity of their answers on."""
 LEAST_SIMILARITY = 0.7
 """Below this similarity the content words of two questions are not compared."""
+DOCUMENTS_AT_ONCE = 20
+"""Documents of one call of an executor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,11 @@ class CandidateExample:
 
 
 class NoveltyFilter:
-    """The examples that were kept so far, by document."""
+    """The examples that were kept so far, by document; many are compared by the executor."""
 
-    def __init__(self) -> None:
-        """Start without any example."""
+    def __init__(self, executor: Executor | None = None) -> None:
+        """Start without any example; by default all are compared in this process."""
+        self._executor = executor or InProcess()
         self._kept: dict[str, list[Example]] = {}
 
     def examples_of(self, document_id: str) -> Sequence[Example]:
@@ -64,26 +70,69 @@ class NoveltyFilter:
         of_document: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
             of_document.setdefault(example.document_id, []).append(index)
-        for document_id, group in of_document.items():
-            known = list(self._kept.get(document_id, ()))
-            earlier = [*known, *(examples[index] for index in group)]
-            new = [examples[index].question for index in group]
-            copies = [
-                (copy.left, copy.right, copy.kind == "exact")
-                for copy in find_near_copies(new, [example.question for example in earlier])
-            ]
-            copies += [(a, b, False) for a, b in _reworded(earlier, len(known))]
-            for left, right, exact in sorted(copies):
+        documents = [
+            ([*known, *(examples[index] for index in group)], len(known))
+            for document_id, group in of_document.items()
+            for known in (list(self._kept.get(document_id, ())),)
+        ]
+        copies_of = self._copies(documents, len(examples))
+        for group, (earlier, known), copies in zip(
+            of_document.values(), documents, copies_of, strict=True
+        ):
+            for left, right, exact in copies:
                 twin, index = earlier[right], group[left]
-                dropped = right >= len(known) and group[right - len(known)] in twins
-                if right >= len(known) + left or dropped or index in twins:
+                dropped = right >= known and group[right - known] in twins
+                if right >= known + left or dropped or index in twins:
                     continue
                 if exact or same_answer(examples[index].answer, twin.answer):
                     twins[index] = twin
         return twins
 
+    def _copies(
+        self, documents: Sequence[tuple[Sequence[Example], int]], count: int
+    ) -> list[list[tuple[int, int, bool]]]:
+        """`_copies_of` of each document, where `count` examples are new."""
+        asked = [
+            _Asked(tuple((row.question, row.chunk_ids) for row in rows), known)
+            for rows, known in documents
+        ]
+        starts = range(0, len(asked), DOCUMENTS_AT_ONCE)
+        items = (asked[start : start + DOCUMENTS_AT_ONCE] for start in starts)
+        spread = self._executor if count >= SPREAD_FROM else InProcess()
+        copies: list[list[list[tuple[int, int, bool]]]] = [[] for _ in starts]
+        for number, some in map_all(spread, _copies_of_all, items, "compared questions"):
+            copies[number] = some
+        return [each for some in copies for each in some]
 
-def _reworded(rows: Sequence[Example], known: int) -> list[tuple[int, int]]:
+
+class _Asked(NamedTuple):
+    """What is compared of the examples of a document."""
+
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    """(question, ids of its chunks)"""
+    known: int
+    """Number of rows, the first ones, that are kept already."""
+
+
+def _copies_of_all(documents: Sequence[_Asked]) -> list[list[tuple[int, int, bool]]]:
+    return [_copies_of(document) for document in documents]
+
+
+def _copies_of(asked: _Asked) -> list[tuple[int, int, bool]]:
+    """(new row, row, whether they are equal) of rows that ask the same, sorted.
+
+    New rows are counted from the first after the known ones.
+    """
+    questions = [question for question, _ in asked.rows]
+    copies = [
+        (copy.left, copy.right, copy.kind == "exact")
+        for copy in find_near_copies(questions[asked.known :], questions)
+    ]
+    copies += [(a, b, False) for a, b in _reworded(asked.rows, asked.known)]
+    return sorted(copies)
+
+
+def _reworded(rows: Sequence[tuple[str, tuple[str, ...]]], known: int) -> list[tuple[int, int]]:
     """(new row, earlier row) on one chunk with about the same content words in their questions.
 
     New rows are counted from the first after the `known` ones, earlier rows from the first.
@@ -91,10 +140,10 @@ def _reworded(rows: Sequence[Example], known: int) -> list[tuple[int, int]]:
     from rapidfuzz.distance import Levenshtein
 
     on_chunk: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        for chunk_id in row.chunk_ids:
+    for index, (_, chunk_ids) in enumerate(rows):
+        for chunk_id in chunk_ids:
             on_chunk.setdefault(chunk_id, []).append(index)
-    letters = [letters_only(row.question) for row in rows]
+    letters = [letters_only(question) for question, _ in rows]
     near = {
         (later, earlier)
         for group in on_chunk.values()
@@ -104,7 +153,7 @@ def _reworded(rows: Sequence[Example], known: int) -> list[tuple[int, int]]:
         if Levenshtein.normalized_similarity(letters[later], letters[earlier]) >= LEAST_SIMILARITY
     }
     pairs = sorted(near)
-    alike = same_content([(rows[a].question, rows[b].question) for a, b in pairs])
+    alike = same_content([(rows[a][0], rows[b][0]) for a, b in pairs])
     return [(a - known, b) for (a, b), same in zip(pairs, alike, strict=True) if same]
 
 

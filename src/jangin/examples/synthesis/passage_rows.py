@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
-from jangin.examples.checks.row_checks import PassageRow, check_rows
+from jangin.examples.checks.row_checks import CheckedRow, PassageRow, check_rows
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.novelty import CandidateExample
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
@@ -120,27 +120,32 @@ def ask_about_passages(
     ]
 
 
+def _example_of(draft: Draft[Any], row: Any, decision: Decision) -> Example:
+    return draft.example(row.question, row.answer, row.evidence, decision)
+
+
 def check_drafts(
     drafts: Sequence[Draft[I]],
-    to_row: Callable[[Draft[I]], PassageRow | Example | Decision],
+    to_row: Callable[[Draft[I]], CheckedRow | Example | Decision],
     teacher: TeacherSession,
     output: SynthesisOutput,
+    to_example: Callable[[Draft[I], Any, Decision], Example] = _example_of,
 ) -> list[tuple[Draft[I], CandidateExample]]:
     """The drafts that become examples; the others are added to the failures of `output`.
 
-    A row is checked by `check_row`; an example or a decision is final.
+    A row is checked by `check_row`, and `to_example` makes an example of one that is kept; an
+    example or a decision is final.
     """
     results = [to_row(draft) for draft in drafts]
-    rows = [result for result in results if isinstance(result, PassageRow)]
+    rows = [result for result in results if isinstance(result, CheckedRow)]
     executor = teacher.context.services.executor
     decisions = iter(check_rows(rows, teacher.thresholds, executor))
     candidates = []
     for draft, given in zip(drafts, results, strict=True):
         result = given
-        if isinstance(result, PassageRow):
+        if isinstance(result, CheckedRow):
             decision = next(decisions)
-            texts = (result.question, result.answer, result.evidence)
-            result = draft.example(*texts, decision) if decision.keep else decision
+            result = to_example(draft, result, decision) if decision.keep else decision
         if isinstance(result, Decision):
             output.reject(draft.subject, draft.request, result, draft.reply)
         else:

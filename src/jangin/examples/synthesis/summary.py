@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Chunk, Example, Message
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.checks.row_checks import check_grounding
+from jangin.examples.checks.row_checks import SummaryRow
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -20,7 +20,6 @@ from jangin.examples.synthesis.passage_rows import (
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
 from jangin.llm.structured import StructuredRequest
-from jangin.text.language import language_problem
 from jangin.text.normalize import letters_only, nfc
 
 
@@ -63,7 +62,11 @@ def make_summaries(
     questions = _questions(teacher, config, long)
     drafts = ask_about_passages(teacher, long, questions, REPLY, "teacher: summaries", output)
     candidates = check_drafts(
-        drafts, lambda draft: _example(teacher, config, draft), teacher, output
+        drafts,
+        lambda draft: _row(config, draft),
+        teacher,
+        output,
+        lambda draft, row, decision: _example(teacher, draft, row, decision),
     )
     output.examples += [candidate.example for _, candidate in candidates]
     return output
@@ -93,9 +96,7 @@ def _questions(
     ]
 
 
-def _example(
-    teacher: TeacherSession, config: Summary, draft: Draft[SummaryReply]
-) -> Example | Decision:
+def _row(config: Summary, draft: Draft[SummaryReply]) -> SummaryRow | Decision:
     passage, chunk = draft.passage, draft.passage.chunk
     text = nfc(draft.item.summary.strip())
     words = len(text.split())
@@ -103,18 +104,17 @@ def _example(
         return drop("too_long", f"{words} words, limit {config.max_words}")
     if len(letters_only(text)) >= len(letters_only(chunk.text)):
         return drop("not_shorter", "the summary is as long as the passage")
-    problem = teacher.thresholds.same_language and language_problem(
-        text, "", passage.source, passage.language
-    )
-    if problem:
-        return drop("language", problem)
-    decision = check_grounding(text, passage.source, teacher.thresholds, compare_words=False)
-    if not decision.keep:
-        return decision
-    prompts = teacher.context.services.prompts
+    return SummaryRow(text, passage.source, passage.language)
+
+
+def _example(
+    teacher: TeacherSession, draft: Draft[SummaryReply], row: SummaryRow, decision: Decision
+) -> Example:
+    passage, prompts = draft.passage, teacher.context.services.prompts
+    request = prompts.find("summary_request", passage.language).messages(text=passage.chunk.text)
     return Example.make(
-        prompt=prompts.find("summary_request", passage.language).messages(text=chunk.text),
-        completion=Message(role="assistant", content=text),
+        prompt=request,
+        completion=Message(role="assistant", content=row.summary),
         kind="original",
         scores=decision.scores,
         **{**passage.provenance(""), **draft.made_by},

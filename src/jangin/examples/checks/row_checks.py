@@ -69,7 +69,7 @@ class AnswerRow(NamedTuple):
 
     question: str
     answer: str
-    found: str
+    source: str
     """The question with all snippets."""
     used: str
     """The question with the snippets that the answer names; empty where there are none."""
@@ -106,7 +106,7 @@ def _check_summary(row: SummaryRow, thresholds: AcceptanceThresholds) -> Decisio
 
 
 def _check_answer(row: AnswerRow, thresholds: AcceptanceThresholds) -> Decision:
-    standalone = check_question(row.question, row.answer, row.found, row.language, thresholds)
+    standalone = check_question(row.question, row.answer, row.source, row.language, thresholds)
     if not standalone.keep or not row.used:
         return standalone
     return check_grounding(row.answer, row.used, thresholds)

@@ -92,12 +92,12 @@ class NoveltyFilter:
         self, documents: Sequence[tuple[Sequence[Example], int]], count: int
     ) -> list[list[tuple[int, int, bool]]]:
         """`_copies_of` of each document, where `count` examples are new."""
-        asked = [
+        compared = [
             _Asked(tuple((row.question, row.chunk_ids) for row in rows), known)
             for rows, known in documents
         ]
-        starts = range(0, len(asked), DOCUMENTS_AT_ONCE)
-        items = (asked[start : start + DOCUMENTS_AT_ONCE] for start in starts)
+        starts = range(0, len(compared), DOCUMENTS_AT_ONCE)
+        items = (compared[start : start + DOCUMENTS_AT_ONCE] for start in starts)
         spread = self._executor if count >= SPREAD_FROM else InProcess()
         copies: list[list[list[tuple[int, int, bool]]]] = [[] for _ in starts]
         for number, some in map_all(spread, _copies_of_all, items, "compared questions"):
@@ -118,17 +118,17 @@ def _copies_of_all(documents: Sequence[_Asked]) -> list[list[tuple[int, int, boo
     return [_copies_of(document) for document in documents]
 
 
-def _copies_of(asked: _Asked) -> list[tuple[int, int, bool]]:
+def _copies_of(document: _Asked) -> list[tuple[int, int, bool]]:
     """(new row, row, whether they are equal) of rows that ask the same, sorted.
 
     New rows are counted from the first after the known ones.
     """
-    questions = [question for question, _ in asked.rows]
+    questions = [question for question, _ in document.rows]
     copies = [
         (copy.left, copy.right, copy.kind == "exact")
-        for copy in find_near_copies(questions[asked.known :], questions)
+        for copy in find_near_copies(questions[document.known :], questions)
     ]
-    copies += [(a, b, False) for a, b in _reworded(asked.rows, asked.known)]
+    copies += [(a, b, False) for a, b in _reworded(document.rows, document.known)]
     return sorted(copies)
 
 

@@ -14,6 +14,7 @@ from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, reasons, strings
 from jangin.text.language import SCRIPT_CLASSES
+from tests.report.i18n.test_names import project_keys
 
 
 def test_both_languages_have_the_same_sentences_with_the_same_figures():
@@ -81,13 +82,15 @@ COMPOSED = {
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
 NAMES = {
     word
-    for room in ("core", "documents", "examples", "evaluation", "llm", "text", "training")
+    for room in ("core", "documents", "examples", "evaluation", "llm", "models", "text", "training")
     for path in (SOURCE / room).rglob("*.py")
     for word in re.findall(r"\w+", path.read_text("utf-8"))
 }
 """Tables, columns and their values, among others."""
 OPTIONAL = {
-    **dict.fromkeys(("table", "column", "scorer", "setting", "figure"), NAMES),
+    **dict.fromkeys(("table", "column", "scorer"), NAMES),
+    "setting": project_keys(),
+    "figure": NAMES | {"p5", "p50", "p95", "p100"},
     **dict.fromkeys(("value_kind", "value_operation"), NAMES),
     "value_doubt": ("illegible", "readings differ"),
     "value_language": ("ko", "en"),

@@ -233,7 +233,7 @@ def test_two_runs_do_not_work_on_the_same_artifact(machine):
 
 
 def test_a_run_that_is_killed_while_it_uploads_is_continued(machine, endpoint):
-    """The upload of three parts is killed in its middle: nothing of it is seen."""
+    """An upload of several parts is killed in its middle: nothing of it is seen."""
     ours, theirs = machine("ours", **LIGHT), machine("theirs", **LIGHT)
     url, root = ours.keys["store"], ours.folder / "store"
     store = Store(root, Exchange(url, {}, root, SilentProgress()))

@@ -19,7 +19,7 @@ from typing import Any
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 
 URL = re.compile(r"s3://([^/\s]+)/?(\S*)")
-BLOCK = 16 << 20
+BLOCK = 8 << 20
 """Bytes that one request sends or fetches at most."""
 _MOST_PARTS = 9_000
 """S3 takes at most 10,000 parts of one object."""
@@ -199,7 +199,7 @@ class Bucket:
                     yield block
                     sent(len(block))
 
-            obstore.put(self.store, name, blocks(), chunk_size=step, max_concurrency=4)
+            obstore.put(self.store, name, blocks(), chunk_size=step, max_concurrency=3)
 
     def download(self, name: str, size: int, path: Path, received: Callable[[int], None]) -> str:
         """Write an object of `size` bytes to a file; returns the sha256 of what was received.
@@ -272,7 +272,7 @@ class Bucket:
         except (UnauthenticatedError, PermissionDeniedError) as error:
             raise ConfigError(
                 f"the server of {self.url} refuses the credentials: {_reason(error)}. They must "
-                "allow to read, write and delete objects there."
+                "allow to list, read, write and delete objects there."
             ) from error
         except BaseError as error:
             if _METADATA in str(error):

@@ -36,7 +36,8 @@ _FETCHING = ".fetching-"
 """Beginning of the name of a file while it is downloaded."""
 _KILLED_SECONDS = 3600
 """Age of such a file from which on its download was killed."""
-_AT_ONCE = 8
+_AT_ONCE = 4
+"""Files that are sent or received at the same time, each a few blocks at once."""
 _MEGABYTE = 1_000_000
 
 

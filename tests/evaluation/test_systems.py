@@ -115,7 +115,7 @@ def test_a_system_of_one_class_and_one_row_is_asked_graded_and_compared(config_t
     ]
     (compared,) = read_table(context.workspace / "comparisons.parquet", Comparison)
     assert (compared.b, compared.only_b, compared.p_value) == ("reversed", 6, 2 / 2**6)
-    evaluation = replace(context.inputs["splits"], path=context.workspace)
+    evaluation = replace(context.inputs["splits"], folder=context.workspace)
     rows_shown = collect_results({"a": {"evaluate": evaluation}}).rows
     assert [(row["p_value"], row["p_against"]) for row in rows_shown] == [
         (None, "constant"),
@@ -132,7 +132,7 @@ def test_reports_take_a_system_without_a_model_for_a_baseline(config_type, stage
     assert not uses_language_model("reversed")
     assert uses_language_model("tuned echo")
     evaluations = dict.fromkeys(("a", "b"), context.inputs["splits"])
-    evaluations = {name: replace(e, path=context.workspace) for name, e in evaluations.items()}
+    evaluations = {name: replace(e, folder=context.workspace) for name, e in evaluations.items()}
     results = collect_results({name: {"evaluate": e} for name, e in evaluations.items()})
     assert {(row["system"], row["variant"]) for row in results.rows} == {("reversed", "(any)")}
     assert judge(results, evaluations, Words("en")).tone == "none"

@@ -126,7 +126,7 @@ def test_the_loss_of_a_batch_and_its_gradient_equal_trls(tokenizer, trl_rows, me
     assert loss_model.packed
     loss, _ = loss_model.forward(loss_model.batcher(ours, range(len(ours)), torch.device("cpu")))
     loss = loss / ours.trained.sum()
-    torch.testing.assert_close(loss, theirs.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, theirs.detach().double(), rtol=1e-5, atol=1e-5)
     for one, other in zip(
         torch.autograd.grad(loss, list(trained.values())), gradients, strict=True
     ):

@@ -165,7 +165,7 @@ def test_a_cap_on_logits_is_computed_on_packed_rows_too():
     loss, _ = packed.forward(packed_batch(data, range(4), CPU))
     model.set_attn_implementation("eager")
     expected, _ = LossModel(model, packed=False).forward(padded_batch(data, range(4), CPU))
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, expected.double(), rtol=1e-5, atol=1e-5)
 
 
 def test_gpt2_with_learned_positions_packs_exactly_or_is_padded():
@@ -182,7 +182,7 @@ def test_gpt2_with_learned_positions_packs_exactly_or_is_padded():
         ids, trained = (torch.from_numpy(part) for part in data.row(row))
         logits = model(ids[None, :-1]).logits[0]
         expected += cross_entropy(logits[trained[1:]], ids[1:][trained[1:]], reduction="sum")
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, expected.double(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_segment_sees_nothing_of_its_neighbours(models):
@@ -242,7 +242,7 @@ def test_the_chunked_loss_equals_cross_entropy_and_its_gradient(frozen):
     logits = hidden @ weight.T
     expected = cross_entropy(logits, targets, reduction="sum")
     (expected / 7).backward()
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(loss, expected.double(), rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(got[0], hidden.grad, rtol=1e-4, atol=1e-6)
     assert correct == (logits.argmax(1) == targets).sum()
     if frozen:

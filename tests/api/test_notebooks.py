@@ -37,6 +37,7 @@ def run_cell(source, names):
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_runs_in_the_order_of_the_notebooks(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "handbook"

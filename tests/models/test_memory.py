@@ -214,11 +214,10 @@ SMALL = {
 LARGER = {**SMALL, "hidden_size": 256, "num_hidden_layers": 2, "intermediate_size": 1024}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-@pytest.mark.parametrize(
-    ("shape", "method"), [pytest.param(SMALL, "lora", marks=pytest.mark.long), (LARGER, "full")]
-)
+@pytest.mark.parametrize(("shape", "method"), [(SMALL, "lora"), (LARGER, "full")])
 def test_the_peak_of_a_fresh_process_is_within_15_percent_of_the_plan(shape, method):
     tokens = 4096
     config = {

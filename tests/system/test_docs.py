@@ -1,8 +1,6 @@
 """What the documents promise is true: the tree, the commands, the generated pages, the projects."""
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,19 +80,6 @@ def test_every_jangin_command_in_the_readme_is_a_command(readme: Path) -> None:
     }
     assert code
     assert code <= commands, f"no such command: {sorted(code - commands)}"
-
-
-def check_pages() -> None:
-    """In a process of its own: the script's folder is not on the path of the tests."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    sys.argv = ["generate.py", "--check"]
-    runpy.run_path(str(ROOT / "docs" / "generate.py"), run_name="__main__")
-
-
-@pytest.mark.slow
-def test_the_generated_pages_are_not_stale(fork, tmp_path) -> None:
-    process = fork(f"{__name__}:check_pages", output=tmp_path / "log.txt")
-    assert process.wait() == 0, process.printed()
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ class User:
         return " ".join(text.split())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_week(company, teacher, monkeypatch, capsys, fork):
     """Each day continues from the one before it; whatever was paid for is paid for once."""

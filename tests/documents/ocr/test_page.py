@@ -24,6 +24,7 @@ def squeezed(text):
     return text.replace(" ", "")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_page_is_read_in_every_direction(drawing):
     page = drawing()

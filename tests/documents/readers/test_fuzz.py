@@ -51,6 +51,7 @@ def test_mutated_files_are_read_or_reported(tmp_path):
     assert slowest < 5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_bombs_are_refused_in_little_memory(tmp_path):
     done = subprocess.run(

@@ -54,6 +54,7 @@ def assert_same(alone, together):
         torch.testing.assert_close(one, weights[1][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811

@@ -126,10 +126,10 @@ def assert_same(one, two, folder, tolerance=1e-5):
 @pytest.mark.parametrize(
     ("family", "method", "devices"),
     [
-        ("tied", {"type": "full"}, 4),
+        pytest.param("tied", {"type": "full"}, 4, marks=pytest.mark.long),
         ("experts", {"type": "full"}, 2),
         ("vision", {"type": "full"}, 2),
-        ("bf16", LORA, 4),
+        pytest.param("bf16", LORA, 4, marks=pytest.mark.long),
         ("vision", LORA, 2),
     ],
 )
@@ -159,7 +159,7 @@ class Stopping(SilentProgress):
     ("method", "ways"),
     [
         ({"type": "full"}, ("2 fsdp", "1", "4 fsdp", "2 ddp")),
-        (LORA, ("2 fsdp", "4 fsdp", "2 fsdp", "1")),
+        pytest.param(LORA, ("2 fsdp", "4 fsdp", "2 fsdp", "1"), marks=pytest.mark.long),
     ],
 )
 def test_each_number_of_processes_resumes_what_another_left(bases, tmp_path, method, ways):

@@ -42,6 +42,7 @@ def job(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_nodes_of_a_job_train_what_one_process_trains(job, task):
     for name, nodes in (("one", {}), ("two", SLURM)):

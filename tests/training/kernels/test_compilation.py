@@ -34,6 +34,7 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_kernels_are_compiled_by_one_of_two_processes_and_only_if_training_uses_them(tmp_path):
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}

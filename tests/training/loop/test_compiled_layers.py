@@ -22,6 +22,7 @@ def trained(model, data, folder, **changes):
     return [StepMetrics.model_validate_json(line).train_loss for line in lines]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch hides it itself
 def test_losses_are_the_same_and_lengths_need_no_code_of_their_own(

@@ -229,8 +229,14 @@ def fork_server() -> Server:
 def fork():
     """`fork("module:function", arguments, output=FILE)`: a process with what tests import."""
     server = fork_server()
+    processes = []
 
     def start(*arguments, **named):
-        return Process(server, *arguments, **named)
+        processes.append(Process(server, *arguments, **named))
+        return processes[-1]
 
-    return start
+    yield start
+    for process in processes:
+        if process.poll() is None:  # a test failed before it ended it
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

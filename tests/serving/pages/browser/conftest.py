@@ -10,8 +10,11 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).with_name("axe.min.js")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-IS_PREPARED = "document.readyState == 'complete' && !document.querySelector('[data-preparing]')"
-"""False on the page that says that something is still being prepared."""
+IS_PREPARED = (
+    "() => document.readyState == 'complete' && !document.querySelector('[data-preparing]')"
+)
+"""False on the page that says that something is still being prepared. A function: the pages forbid
+to evaluate text."""
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

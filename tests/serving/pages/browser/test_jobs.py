@@ -31,7 +31,7 @@ def test_a_file_becomes_a_model_while_one_watches(new_page, rows):
     page.get_by_role("link", name="새 작업").click()
     page.get_by_label("모델 이름에 붙일 말").fill("first")
     page.get_by_text("하이퍼파라미터").click()
-    page.get_by_label("에폭 수").fill("1")
+    page.get_by_label("에포크 수").fill("1")
     check_accessibility(page)
     page.get_by_role("button", name="작업 시작").click()
     page.locator("#job-events").get_by_text("작업을 만들었습니다").wait_for()

@@ -57,7 +57,7 @@ class FolderEntry:
     """Path inside the folder of documents, with forward slashes, as the disk has it."""
     path: Path
     reason: str = ""
-    """Why it is no document, whatever its format; empty for a file that may be one."""
+    """Why it is no document, of any format; empty for a file that may be one."""
     remedy: str = ""
 
 
@@ -106,7 +106,7 @@ def _entries(folder: Path, inside: str, outputs: frozenset[str]) -> Iterator[Fol
 
 
 def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) -> tuple[str, str]:
-    """(reason, remedy) of what is no document whatever its format; empty for others."""
+    """(reason, remedy) of what is no document in any format; empty for others."""
     if entry.name.startswith(LOCKS):
         return LOCK, NOTHING_MISSING
     if entry.name.startswith("."):

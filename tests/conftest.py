@@ -61,8 +61,15 @@ def guarded_lookup(real):
     return getaddrinfo
 
 
+SLOW_FIXTURES = {"finished", "postgresql"}
+"""They run a whole project, and a database: tests with them are slow."""
+
+
 def pytest_collection_modifyitems(config, items):
     """Files with slow tests come first, so that no process waits for one of them at the end."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(item.fixturenames) or "postgresql" in item.name:
+            item.add_marker(pytest.mark.slow)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     for name in ("long", "families"):

@@ -339,6 +339,7 @@ def test_no_row_is_cut_lost_or_repeated(rows, lead, ruled, overlap):
     assert all(len(chunk.text) <= 120 for chunk in chunks)
 
 
+@pytest.mark.slow
 def test_documents_in_parts_give_the_same_chunks_in_parts(table_context):
     documents = [
         document(RULES + f"\n제{n}조(시행) 이 규정은 {n}월부터 시행한다.").model_copy(

@@ -330,6 +330,7 @@ def test_columns_drawn_line_by_line_across_are_read_one_after_the_other(
     assert re.findall(r"칸 (\d)", second) == list("00112233")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_files_not_yet_read(make_context, tmp_path):
     files = {"a.txt": "first", "b.txt": "second", "c.pdf": b"bad"}
     context, documents, unreadable = run_load(make_context, tmp_path, files)
@@ -357,6 +358,7 @@ def rtf_to_text(text, *_, **__):
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_process_that_reads_it_is_named_and_the_rest_is_read(
     make_context, tmp_path, monkeypatch
 ):
@@ -392,6 +394,7 @@ def test_few_small_files_are_read_by_this_process_and_many_by_others(tmp_path, l
     assert reader._executor_for([file]) is reader.executor
 
 
+@pytest.mark.slow
 def test_documents_are_the_same_whatever_number_of_processes_reads_them(make_context, tmp_path):
     files = {f"{n:02}.html": f"<h1>{n}</h1><p>{'문단 ' * n}" for n in range(1, 12)}
     files |= {"copy.html": files["03.html"], "bad.pdf": b"no", "bad.htm": b"", "old.md": b"\xff"}

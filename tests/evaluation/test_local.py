@@ -51,6 +51,7 @@ def tables(context):
     return {path.name: path.read_bytes() for path in sorted(context.workspace.glob("*.parquet"))}
 
 
+@pytest.mark.slow
 def test_groups_elsewhere_give_the_tables_of_this_process_also_after_a_kill(context, monkeypatch):
     monkeypatch.setattr(local, "PROMPTS_AT_ONCE", 3)
     here = on(context, InProcess(), "here")

@@ -12,6 +12,8 @@ assert SPEC.loader is not None
 bench = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(bench)
 
+pytestmark = pytest.mark.slow  # a bench
+
 
 @pytest.mark.parametrize("form", bench.FORMS.values(), ids=list(bench.FORMS))
 def test_rows_in_are_rows_out_and_rows_named_with_every_answer_as_it_was(form, tmp_path):

@@ -50,6 +50,7 @@ def unportable(sources):
     ]
 
 
+@pytest.mark.slow
 def test_every_error_with_a_constructor_of_its_own_is_portable():
     sources = [path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")]
     assert unportable(sources) == []

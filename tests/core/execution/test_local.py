@@ -20,6 +20,8 @@ from tests.forked import is_alive
 
 ROOT = Path(__file__).parents[3]
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 
 def results(executor, call, items, *resources):
     """Results in the order of the items, each of which has exactly one."""

@@ -14,6 +14,8 @@ from jangin.project.setup.unrecorded import Unrecorded, unrecorded_calls
 
 HANDBOOK = Path(__file__).parents[3] / "projects" / "handbook"
 
+pytestmark = pytest.mark.slow  # they plan a whole project
+
 
 @pytest.fixture
 def project(tmp_path):

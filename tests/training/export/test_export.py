@@ -395,6 +395,7 @@ def llama_model_quantize(source, target, settings):
 """
 
 
+@pytest.mark.slow
 def test_the_card_of_a_quantized_file_speaks_of_that_file(folders, canaries, tmp_path, monkeypatch):
     """llama.cpp is replaced by a quantizer that scales one tensor and cannot load files."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -28,24 +29,26 @@ REAL_USD = 3 * 100e-6 + 1 * 1e-3
 
 @dataclass(frozen=True)
 class Losing(Elsewhere):
-    """Nodes of which the first dies at its third exchange, after it has received the replies."""
+    """Nodes of which the first dies at its third exchange, some seconds after it has sent it."""
+
+    seconds: float = 0.1
 
     @contextmanager
     def actors(self, work, resources=ONE_CPU, *, per_node=False):
         with super().actors(work, resources, per_node=per_node) as actors:
-            yield [Mortal(actors[0]), *actors[1:]]
+            yield [Mortal(actors[0], self.seconds), *actors[1:]]
 
 
 class Mortal:
-    def __init__(self, actor):
-        self.actor, self.calls = actor, 0
+    def __init__(self, actor, seconds):
+        self.actor, self.seconds, self.calls = actor, seconds, 0
 
     def call(self, item):
         self.calls += 1
         if self.calls < 3:
             return self.actor.call(item)
         self.actor.call(item).result()
-        time.sleep(0.1)  # replies arrive there
+        time.sleep(self.seconds)
         lost = Future()
         lost.set_exception(LostActorError("was lost with its node"))
         return lost
@@ -111,7 +114,7 @@ def test_a_reply_that_a_node_received_before_it_was_lost_is_not_paid_again(
     ledger,
 ):
     server.seconds = 0.02
-    replies = ask(opened(Losing))
+    replies = ask(opened(partial(Losing, seconds=1.0)))  # all replies arrive there
     assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
     assert sorted(asked(server)) == sorted(QUESTIONS)
     assert ledger.spent_usd() == pytest.approx(60 * REAL_USD)

@@ -206,8 +206,10 @@ class NodeCalls:
         except LostActorError as error:
             del self._nodes[node]
             replies = dict(read_replies(self.journal))
-            lost = RetryAfter(f"a node was lost: {error}", lost=True)
+            unsent = {sent.number for sent in node.waiting}
             for number, request in [*node.requests.items()]:
+                # What was not sent yet costs nothing.
+                lost = RetryAfter(f"a node was lost: {error}", lost=number not in unsent)
                 node.settle(number, replies.get(request.digest, lost))
         except Exception as error:  # noqa: BLE001  the requests that wait for it raise it
             del self._nodes[node]

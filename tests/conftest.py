@@ -11,8 +11,8 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
-from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import TableWriter, part_path, read_table, write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext

@@ -84,8 +84,8 @@ def encode(name, material, result, folder):
 
     torch.set_num_threads(1)
     if name == "encode-ours":
-        from jangin.core.encoder import LocalEncoder
         from jangin.core.ledger import Ledger
+        from jangin.core.model_protocols import LocalEncoder
         from jangin.inference.encoder import open_encoder
 
         config = LocalEncoder(type="local", path=Path(material["weights"]))

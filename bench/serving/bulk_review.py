@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from jangin.core.records import Example, Message
-from jangin.examples.curation.packed_queue import PackedQueue
-from jangin.examples.curation.queue_columns import QueueFilter
-from jangin.examples.curation.review_index import ReviewIndex
-from jangin.examples.curation.review_log import decide_on
-from jangin.examples.curation.review_queue import QueueItem
+from jangin.examples.reviews.index import ReviewIndex
+from jangin.examples.reviews.log import decide_on
+from jangin.examples.reviews.packed_queue import PackedQueue
+from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.queue_columns import QueueFilter
 
 
 def make_index(count: int, log: Path) -> ReviewIndex:

@@ -24,8 +24,8 @@ from pathlib import Path
 import openai
 from sqlalchemy import create_engine, text
 
-from jangin.serving.database.connection import Database
-from jangin.serving.database.tables import Event, Job
+from jangin.serving.state.database import Database
+from jangin.serving.state.tables import Event, Job
 
 PAGE = 100
 

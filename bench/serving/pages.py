@@ -36,9 +36,9 @@ from sqlalchemy import insert
 
 import jangin
 from jangin.core.digest import short_digest
-from jangin.serving.database.connection import Database
-from jangin.serving.database.tables import Event, Job
+from jangin.serving.state.database import Database
 from jangin.serving.state.settings import SQLITE_FILE
+from jangin.serving.state.tables import Event, Job
 
 HANDBOOK = Path(__file__).parents[2] / "projects" / "handbook"
 MODELS = {

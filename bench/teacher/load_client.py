@@ -13,9 +13,9 @@ from typing import overload
 
 from material import CONCURRENCY, code, passage
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.endpoint import EndpointChat

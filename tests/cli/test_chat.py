@@ -14,7 +14,7 @@ from jangin.cli.main import main
 from jangin.cli.model import print_source
 from jangin.core.errors import DataError
 from jangin.core.records import Message
-from jangin.examples.readers.additions import add_row
+from jangin.examples.formats.additions import add_row
 from jangin.inference.ask import Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.file import open_project

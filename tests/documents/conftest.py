@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from jangin.core.config import StageConfig
-from jangin.core.encoder import no_encoder
 from jangin.core.errors import ConfigError
 from jangin.core.execution.local import Local
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import no_encoder
 from jangin.core.parquet import write_table
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest

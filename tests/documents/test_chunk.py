@@ -260,7 +260,7 @@ def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
 
 @pytest.mark.slow
 def test_a_megabyte_is_cut_without_a_sentence_splitter(monkeypatch):
-    from jangin.documents import splitting as passages
+    from jangin.documents.outline import splitting as passages
 
     def never():
         raise AssertionError("Kiwi was loaded though every paragraph fits")

@@ -3,12 +3,12 @@ import re
 
 import pytest
 
-from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, MissingReplyError, StageError
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Query
 from jangin.documents.queries import STAGE, QueriesConfig, forecast, queries
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 WORDS = ("전세 계약", "이사비", "LTV", "관리비", "청약")
 LINES = "\n".join(WORDS)

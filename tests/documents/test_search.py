@@ -8,7 +8,7 @@ from jangin.core.records import Chunk, Query, Snippet
 from jangin.documents import search as search_module
 from jangin.documents.retrieval.web_search import SearchResult
 from jangin.documents.search import STAGE, SearchConfig, SearchCounts, forecast, search
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 TEXTS = (
     "확정일자는 주민센터에서 받고 수수료는 600원입니다.",

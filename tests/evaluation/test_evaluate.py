@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from jangin.core.chat import FakeChat
 from jangin.core.errors import ChatError, DataError, SettingsError, StageError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
@@ -37,7 +37,7 @@ from jangin.evaluation.tasks.numbers import NumberResult
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Full, Lora, Steps
 from jangin.training.sft import STAGE as SFT

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, SettingsError
+from jangin.core.model_protocols import FakeChat
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate
 from jangin.metrics.scores.table import find_metric
 from tests.evaluation.test_evaluate import (

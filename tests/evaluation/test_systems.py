@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import pytest
 from pydantic import ValidationError
 
-from jangin.core.chat import FakeChat
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig

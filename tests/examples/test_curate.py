@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from rapidfuzz.distance import Levenshtein
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import LocalEncoder
 from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext

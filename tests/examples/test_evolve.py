@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from jangin.core.chat import FakeChat
 from jangin.core.errors import StageError
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.examples.augmentation.elimination import (
@@ -18,7 +18,7 @@ from jangin.examples.augmentation.elimination import (
 from jangin.examples.augmentation.lineage import Lineage
 from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.text.normalize import letters_only
 
 TEXT = (

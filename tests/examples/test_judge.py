@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, StageError
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Score
 from jangin.examples.checks.judge_agreement import (
@@ -18,7 +18,7 @@ from jangin.examples.checks.judge_agreement import (
 )
 from jangin.examples.judge import SCORERS, STAGE, HumanScores, JudgeConfig, forecast, judge
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 CONFIG = JudgeConfig(teacher="fake")
 TEXT = "제12조 회사는 휴대품 1개당 20만 원을 한도로 보상합니다."

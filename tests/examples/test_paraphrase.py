@@ -7,9 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from jangin.core.chat import ChatReply, FakeChat
-from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import DataError, SettingsError, StageError
+from jangin.core.model_protocols import ChatReply, FakeChat, LocalEncoder
 from jangin.core.parquet import read_table
 from jangin.core.records import Document, Example, Message, Score
 from jangin.examples.augmentation.diversity import AnyWording, NearCopies, find_copies
@@ -24,7 +23,7 @@ from jangin.examples.paraphrase import (
     paraphrase,
 )
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 SOURCE = TeacherSource(teacher="fake", count=3)
 CONFIG = ParaphraseConfig(source=SOURCE)

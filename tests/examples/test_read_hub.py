@@ -6,8 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from jangin.core.errors import DataError
+from jangin.examples.formats.rows import HubRows, read_rows
 from jangin.examples.read import STAGE, ReadConfig
-from jangin.examples.readers.rows import HubRows, read_rows
 
 datasets = pytest.importorskip(
     "datasets", reason="the package datasets is not installed: pip install 'jangin[hub]'"

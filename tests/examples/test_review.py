@@ -23,12 +23,15 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Dropped, Example, Message, Score
 from jangin.examples.curate import CurateConfig, curate
 from jangin.examples.curate import run as run_curate
-from jangin.examples.curation.review_effects import (
+from jangin.examples.judge import JudgeConfig, ReviewRatings, read_human_scores
+from jangin.examples.review import ReviewConfig
+from jangin.examples.review import review as run_review
+from jangin.examples.reviews.effects import (
     UnappliedReview,
     apply_reviews,
     is_accepted,
 )
-from jangin.examples.curation.review_log import (
+from jangin.examples.reviews.log import (
     LOG,
     ReviewDecision,
     Wording,
@@ -38,11 +41,8 @@ from jangin.examples.curation.review_log import (
     decide_on,
     read_log,
 )
-from jangin.examples.curation.review_queue import make_queue, wording_problem
-from jangin.examples.curation.review_sheet import COLUMNS, read_sheet, write_sheet
-from jangin.examples.judge import JudgeConfig, ReviewRatings, read_human_scores
-from jangin.examples.review import ReviewConfig
-from jangin.examples.review import review as run_review
+from jangin.examples.reviews.queue import make_queue, wording_problem
+from jangin.examples.reviews.sheet import COLUMNS, read_sheet, write_sheet
 from jangin.examples.split import SplitConfig
 from jangin.examples.split import run as run_split
 from jangin.project.file import open_project

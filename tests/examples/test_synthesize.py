@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jangin.core.chat import ChatReply, FakeChat
 from jangin.core.errors import StageError
+from jangin.core.model_protocols import ChatReply, FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Page
 from jangin.examples.curate import CurateConfig, curate
@@ -18,7 +18,7 @@ from jangin.examples.split import SplitConfig, split_examples
 from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, synthesize
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.text.grounding import support
 
 CONFIG = SynthesizeConfig(teacher="fake")

@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.decoder import decoding_method, rows_that_fit
 from jangin.inference.generate import complete
-from jangin.models.exactness import half_precision_tolerance
+from jangin.models.forward.exactness import half_precision_tolerance
 from jangin.models.starter import random_llama
 
 PROMPTS = [[5, 9, 33], [8, 70, 41, 12], [60, 3, 20], [4, 51], [17, 23, 42, 88]]

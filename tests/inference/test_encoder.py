@@ -11,8 +11,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from jangin.core.encoder import HubEncoder, LocalEncoder
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.model_protocols import HubEncoder, LocalEncoder
 from jangin.core.stage import SilentProgress
 from jangin.inference import encoder as encode
 from jangin.inference.encoder import Recipe, batches_of, open_encoder, read_recipe

@@ -15,9 +15,9 @@ from jangin.inference.continuous_batching import ContinuousBatcher, GenerationRe
 from jangin.inference.decoder import decoding_method, open_decoder, rows_that_fit
 from jangin.inference.decoding.kv_cache import KeyValueCache
 from jangin.inference.generate import complete, generate, steps, stop_tokens, stream
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_prompts
-from jangin.models.varlen_attention import NAME
 
 SHAPE = {
     "hidden_size": 32,

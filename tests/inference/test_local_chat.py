@@ -4,8 +4,8 @@ import pytest
 from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jangin.core.chat import ChatRequest
 from jangin.core.errors import ChatError, MachineError, TooLongError
+from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.core.stage import SilentProgress
 from jangin.inference.generate import generate
@@ -14,7 +14,7 @@ from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
 from jangin.models.starter import make_starter
-from jangin.project.teachers import Teacher, TeacherRegistry, open_teacher
+from jangin.project.source.teachers import Teacher, TeacherRegistry, open_teacher
 
 TEXTS = [
     "연차휴가는 언제 신청하나요? 3일 전에 신청합니다.",

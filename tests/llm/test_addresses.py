@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from jangin.core.chat import ChatRequest
+from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.llm.endpoint import EndpointChat
 from tests.llm.test_endpoint import completion
@@ -78,7 +78,7 @@ def test_the_addresses_are_no_part_of_what_a_reply_is_kept_under():
 
 @pytest.mark.parametrize("mode", ["batch", "chat"])
 def test_a_batch_has_one_address(mode):
-    from jangin.project.teachers import EndpointTeacher
+    from jangin.project.source.teachers import EndpointTeacher
 
     fields = {"type": "endpoint", "model": "m", "base_url": "http://a/v1", "mode": mode}
     more = {"further_urls": ("http://b/v1",)}

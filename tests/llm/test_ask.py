@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jangin.core.chat import ChatReply, ChatRequest, FakeChat
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError
 from jangin.core.ledger import CallCount, Ledger
+from jangin.core.model_protocols import ChatReply, ChatRequest, FakeChat
 from jangin.core.records import Message
 from jangin.llm.ask import MAX_CONSECUTIVE_FAILURES, CachedChat, ask_all
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 from aiohttp import web
 
-from jangin.core.chat import ChatRequest
 from jangin.core.errors import ChatError, RefusedError
+from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.batch_api import NAMESPACE, BatchChat

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import BudgetError, ChatError, RefusedError
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.llm.ask import CachedChat, ask_all, budget_of
 from jangin.llm.budget import Budget, SpendingLimit

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 import pytest
 from aiohttp import web
 
-from jangin.core.chat import ChatRequest
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
+from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.llm.ask import ask_all
 from jangin.llm.endpoint import EndpointChat

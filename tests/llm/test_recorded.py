@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from jangin.core.chat import ChatReply, ChatRequest, FakeChat
 from jangin.core.errors import DataError, MissingReplyError
 from jangin.core.jsonl import read_jsonl, write_jsonl
+from jangin.core.model_protocols import ChatReply, ChatRequest, FakeChat
 from jangin.core.records import Message
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.recorded import RecordedChat, Recording, RecordingChat, recorded_of

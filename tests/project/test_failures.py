@@ -14,7 +14,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.core.store import Store
 from jangin.llm.recorded import Recording
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 ARTICLES = 4
 PROJECT = """\

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SerializeAsAny
 
-from jangin.core.chat import FakeChat
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ChatError, StageError, StoreError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Record
 from jangin.core.stage import Cost, Services, Stage
@@ -24,7 +24,7 @@ from jangin.documents.chunk import STAGE as CHUNK
 from jangin.documents.chunk import ChunkConfig
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import ask_structured, make_request
+from jangin.llm.replies.structured import ask_structured, make_request
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project

@@ -8,7 +8,7 @@ import pytest
 
 from jangin.core.ledger import Bill, CallCount
 from jangin.core.parquet import write_table
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.project.stages import STAGES
 from jangin.report.compare import compare_variants
 from jangin.report.data.artifacts import trainings, versions

@@ -18,7 +18,7 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.examples.synthesis.coverage import Coverage, cover, figures
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.project.file import open_project
 from jangin.training.loop.config import StepMetrics
 

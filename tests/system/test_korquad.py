@@ -10,7 +10,7 @@ import yaml
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.evaluation.results import Result
-from jangin.examples.export import ALPACA, export_examples
+from jangin.examples.formats.export import ALPACA, export_examples
 from jangin.project.runner import run
 from jangin.project.session import open_session
 

@@ -14,7 +14,7 @@ import yaml
 import jangin
 from jangin.cli.main import main
 from tests.documents.corpus.every import all_cases
-from tests.system.guide_pages import Handler, Teacher
+from tests.system.docs.guide_pages import Handler, Teacher
 
 RULES = {
     "leave.md": "# 휴가\n\n## 연차\n\n연차휴가는 15일이다.\n\n## 병가\n\n병가는 60일이다.\n",

@@ -26,13 +26,13 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.examples.curation.review_log import LOG, append_decisions, decide
-from jangin.examples.curation.review_queue import make_queue
+from jangin.examples.reviews.log import LOG, append_decisions, decide
+from jangin.examples.reviews.queue import make_queue
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
 from jangin.models.starter import make_starter, random_llama
 from jangin.models.tokens.pair_packing import drop_long, packed_pairs, padded_pairs, render_pairs
-from jangin.models.varlen_attention import NAME
 from jangin.training.dpo import STAGE, DpoConfig
 from jangin.training.kernels.log_probs import linear_log_probs
 from jangin.training.loop.config import DpoMetrics

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from jangin.examples.export import ExportFormat
+    from jangin.examples.formats.export import ExportFormat
     from jangin.project.plan import PlannedStage
 
 GIVEN = "the given project"
@@ -198,7 +198,7 @@ class Project:
         Raises: ConfigError: there is no such split. DataError: it has not been made.
         """
         from jangin.core.store import output_errors
-        from jangin.examples.export import ALPACA, export_examples
+        from jangin.examples.formats.export import ALPACA, export_examples
 
         with self._session() as session:
             chosen = session.examples(session.choose(variant)[-1], split)

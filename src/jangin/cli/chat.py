@@ -161,7 +161,7 @@ class Conversation:
     def _save(self, rest: str) -> None:
         """Write the last exchange into the project's own file of examples or test questions."""
         from jangin.core.records import Message
-        from jangin.examples.readers.additions import add_row
+        from jangin.examples.formats.additions import add_row
 
         word, _, right = rest.partition(" ")
         right = right.strip()

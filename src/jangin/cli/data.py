@@ -385,7 +385,7 @@ def export(
 ) -> None:
     """Write the examples of a split to a file for other programs."""
     from jangin.core.store import output_errors
-    from jangin.examples.export import ALPACA, export_examples
+    from jangin.examples.formats.export import ALPACA, export_examples
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:

@@ -16,9 +16,9 @@ from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOpti
 from jangin.cli.terminal import console, edit_text, errors, read_key
 
 if TYPE_CHECKING:
-    from jangin.examples.curation.review_leases import ReviewLeases
-    from jangin.examples.curation.review_log import ReviewDecision, Wording
-    from jangin.examples.curation.review_queue import QueueItem
+    from jangin.examples.reviews.leases import ReviewLeases
+    from jangin.examples.reviews.log import ReviewDecision, Wording
+    from jangin.examples.reviews.queue import QueueItem
     from jangin.project.session import Session
 
 KEYS = (
@@ -92,7 +92,7 @@ def review(
     Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
     them. Without a terminal, or with --status, the decisions are counted.
     """
-    from jangin.examples.curation.review_leases import ReviewLeases
+    from jangin.examples.reviews.leases import ReviewLeases
     from jangin.project.session import open_session
     from jangin.report.data.review_queue import last_pairs, log_of, open_queue
 
@@ -132,10 +132,10 @@ def review(
 def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", log: Path) -> str:
     """Write the rows that are left, or all decisions; returns what was written in words."""
     from jangin.core.store import output_errors
-    from jangin.examples.curation.argilla_records import argilla_archive
-    from jangin.examples.curation.review_exchange import export_lines
-    from jangin.examples.curation.review_log import read_log
-    from jangin.examples.curation.review_sheet import write_sheet
+    from jangin.examples.reviews.argilla_records import argilla_archive
+    from jangin.examples.reviews.exchange import export_lines
+    from jangin.examples.reviews.log import read_log
+    from jangin.examples.reviews.sheet import write_sheet
 
     if to.suffix == ".jsonl":
         decisions = read_log(log)
@@ -154,8 +154,8 @@ def _keep_from_documents(session: "Session", sheet: Path) -> None:
 
     Raises: DataError: the file is no sheet of a review, so it may well be a document.
     """
-    from jangin.examples.curation.review_exchange import read_decision_file
-    from jangin.examples.curation.review_sheet import read_sheet
+    from jangin.examples.reviews.exchange import read_decision_file
+    from jangin.examples.reviews.sheet import read_sheet
 
     if sheet.suffix in (".jsonl", ".json"):
         read_decision_file(sheet, {}, [])
@@ -166,9 +166,9 @@ def _keep_from_documents(session: "Session", sheet: Path) -> None:
 
 def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: str) -> None:
     """Append the decisions of a sheet to the log, and name the rows that could not be taken."""
-    from jangin.examples.curation.review_exchange import read_decision_file
-    from jangin.examples.curation.review_log import append_decisions, read_log
-    from jangin.examples.curation.review_sheet import read_sheet
+    from jangin.examples.reviews.exchange import read_decision_file
+    from jangin.examples.reviews.log import append_decisions, read_log
+    from jangin.examples.reviews.sheet import read_sheet
 
     if path.suffix in (".jsonl", ".json"):
         items = {item.example.id: item for item in queue}
@@ -315,7 +315,7 @@ class ReviewScreen:
         self._index = index
 
     def _edit(self, item: "QueueItem") -> None:
-        from jangin.examples.curation.review_queue import wording_problem
+        from jangin.examples.reviews.queue import wording_problem
 
         wording = item.wording
         form = FORM.format(**wording.model_dump(exclude={"rejected"}), passage=item.passage)
@@ -338,7 +338,7 @@ class ReviewScreen:
             form = text or form
 
     def _reject(self) -> None:
-        from jangin.examples.curation.review_log import REASONS
+        from jangin.examples.reviews.log import REASONS
 
         listed = "  ".join(f"{n} {name}" for n, name in enumerate(REASONS, 1))
         reason = self.ask(f"Why? {listed}; or your own words; x: not rejected")
@@ -357,7 +357,7 @@ class ReviewScreen:
         score: float | None = None,
         stay: bool = False,
     ) -> None:
-        from jangin.examples.curation.review_log import append_decisions, collect_reviews
+        from jangin.examples.reviews.log import append_decisions, collect_reviews
 
         item = self.items[self._index]
         fields = {"after": after, "reason": reason, "score": score}
@@ -457,7 +457,7 @@ def _read_form(text: str) -> "Wording | None":
     """The texts of an edited form; None where a heading is missing."""
     import re
 
-    from jangin.examples.curation.review_log import Wording
+    from jangin.examples.reviews.log import Wording
 
     pattern = (
         r"^=== question ===\n(.*?)^=== answer ===\n(.*?)^=== evidence [^\n]*===\n(.*?)"

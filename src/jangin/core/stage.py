@@ -7,14 +7,20 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from jangin.core.chat import ChatModel
 from jangin.core.config import StageConfig
 from jangin.core.digest import FileDigests
-from jangin.core.encoder import HubEncoder, LocalEncoder, OpenEncoder, TextEncoder, no_encoder
 from jangin.core.errors import StageError
 from jangin.core.executor import Executor, InProcess
 from jangin.core.jsonl import KeyedJsonl, append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import (
+    ChatModel,
+    HubEncoder,
+    LocalEncoder,
+    OpenEncoder,
+    TextEncoder,
+    no_encoder,
+)
 from jangin.core.parquet import TableWriter, part_path, part_paths, read_table, write_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example

@@ -22,7 +22,7 @@ from jangin.core.stage import Stage, StageContext, always
 from jangin.documents.formats import format_of
 from jangin.documents.outline.headings import Section, sections, split_lines
 from jangin.documents.outline.line import Line
-from jangin.documents.splitting import Passage, PassageLimits, is_table, passages
+from jangin.documents.outline.splitting import Passage, PassageLimits, is_table, passages
 from jangin.text.normalize import drop_spaces
 
 TokenCounter: TypeAlias = Callable[[int, int], int]

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.errors import StageError
+from jangin.core.model_protocols import ChatModel
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.query_files import Entry, read_questions, read_words
@@ -20,7 +20,7 @@ from jangin.documents.retrieval.title_filter import (
     count_title_calls,
     filter_titles,
 )
-from jangin.llm.structured import (
+from jangin.llm.replies.structured import (
     Failed,
     Parsed,
     ReplyError,

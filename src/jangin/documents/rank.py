@@ -8,8 +8,8 @@ from pydantic import Field
 
 from jangin.core.config import Config, StageConfig
 from jangin.core.digest import files_of
-from jangin.core.encoder import EncoderConfig, LocalEncoder
 from jangin.core.errors import ConfigError
+from jangin.core.model_protocols import EncoderConfig, LocalEncoder
 from jangin.core.records import Query, RankedSnippet, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.bm25 import PassageIndex

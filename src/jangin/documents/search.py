@@ -21,7 +21,7 @@ from jangin.documents.retrieval.web_search import (
     WebSearch,
     build_request,
 )
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.text.dedup.passage_copies import find_copies
 from jangin.text.korean import kiwi_version
 

@@ -102,7 +102,7 @@ def log_losses(
     """(summed negative log-likelihood in nats, tokens predicted) of each text, one at a time."""
     import numpy as np
 
-    from jangin.models.likelihood import negative_log_likelihoods
+    from jangin.models.forward.likelihood import negative_log_likelihoods
 
     encoded = [
         np.array(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"], np.int64)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, DataError, SettingsError
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.core.stage import StageContext
 from jangin.evaluation.tasks.answers import AnswersTask, GraderFile

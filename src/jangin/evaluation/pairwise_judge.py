@@ -15,7 +15,7 @@ from jangin.core.records import Record
 from jangin.core.stage import StageContext
 from jangin.evaluation.self_preference import Relation, judge_relation, preference_for
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
-from jangin.llm.structured import Failed, StructuredRequest, ask_structured, make_request
+from jangin.llm.replies.structured import Failed, StructuredRequest, ask_structured, make_request
 from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, pairwise_report
 
 Shown = Literal["first", "second", "tie"]

@@ -454,7 +454,7 @@ def nats_of_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> 
     """Negative log-likelihood of each gold answer without its stop tokens, over its characters."""
     import numpy as np
 
-    from jangin.models.likelihood import negative_log_likelihoods
+    from jangin.models.forward.likelihood import negative_log_likelihoods
     from jangin.models.tokens.chat_template import render_rows
 
     conversations: list[Sequence[Message]] = [(*e.prompt, e.completion) for e in examples]
@@ -471,7 +471,7 @@ def nats_of_windows(model: Any, tokenizer: Any, windows: Sequence[str]) -> list[
     """Negative log-likelihood of each window after its first characters, over the others."""
     import numpy as np
 
-    from jangin.models.likelihood import negative_log_likelihoods
+    from jangin.models.forward.likelihood import negative_log_likelihoods
 
     rows, characters = [], []
     for window in windows:

@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Advanced, Config, StageConfig
-from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
+from jangin.core.model_protocols import TextEncoder, encoder_files
 from jangin.core.parquet import batches_of, count_rows, read_as
 from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext, always
@@ -50,13 +50,6 @@ from jangin.examples.curation.filters import (
     equal_groups,
     read_example_columns,
 )
-from jangin.examples.curation.review_effects import (
-    Reviewed,
-    UnappliedReview,
-    apply_reviews,
-    unapplied,
-)
-from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.curation.semantic_dedup import (
     EncoderSemantic,
     NoSemantic,
@@ -65,7 +58,14 @@ from jangin.examples.curation.semantic_dedup import (
     encode_rows,
     find_semantic_twins,
 )
-from jangin.examples.readers.additions import FILES
+from jangin.examples.formats.additions import FILES
+from jangin.examples.reviews.effects import (
+    Reviewed,
+    UnappliedReview,
+    apply_reviews,
+    unapplied,
+)
+from jangin.examples.reviews.log import LOG, collect_reviews, read_log
 
 if TYPE_CHECKING:
     import numpy as np

@@ -31,9 +31,9 @@ from jangin.examples.augmentation.elimination import (
 )
 from jangin.examples.augmentation.lineage import EvolutionAttempt, Lineage, draw_attempts
 from jangin.examples.checks.number_reading import number_facts
-from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
+from jangin.examples.checks.source_text import NO_PASSAGE, Origins
 from jangin.examples.synthesis.teacher import TeacherSession, first_reason
-from jangin.llm.structured import Failed, ReplyError, StructuredRequest
+from jangin.llm.replies.structured import Failed, ReplyError, StructuredRequest
 from jangin.text.language import language_problem
 from jangin.text.normalize import letters_only
 

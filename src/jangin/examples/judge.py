@@ -16,10 +16,10 @@ from jangin.core.errors import DataError
 from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.examples.curation.review_log import LOG, Review, collect_reviews, read_log
-from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
+from jangin.examples.checks.source_text import NO_PASSAGE, Origins
+from jangin.examples.reviews.log import LOG, Review, collect_reviews, read_log
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.structured import Failed, StructuredRequest
+from jangin.llm.replies.structured import Failed, StructuredRequest
 
 Kind = Literal["original", "paraphrase", "evolved"]
 

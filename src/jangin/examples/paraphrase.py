@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.encoder import encoder_files
 from jangin.core.errors import SettingsError
+from jangin.core.model_protocols import encoder_files
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
@@ -29,9 +29,9 @@ from jangin.examples.augmentation.meaning_check import (
 )
 from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.checks.decision import KEEP, drop
-from jangin.examples.provenance.source_text import Origins
+from jangin.examples.checks.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.structured import Failed, parse_reply
+from jangin.llm.replies.structured import Failed, parse_reply
 from jangin.text.normalize import collapse_spaces, nfc
 
 

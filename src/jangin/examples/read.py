@@ -11,7 +11,7 @@ from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
-from jangin.examples.readers.rows import (
+from jangin.examples.formats.rows import (
     AutoRows,
     Chats,
     HubRows,
@@ -22,7 +22,7 @@ from jangin.examples.readers.rows import (
     read_rows,
     tokenizers_of,
 )
-from jangin.examples.readers.squad import Squad, Unusable, read_squad
+from jangin.examples.formats.squad import Squad, Unusable, read_squad
 
 SQUAD_START = 1 << 16
 """Bytes at the beginning of a JSON file in which SQuAD's keys occur."""

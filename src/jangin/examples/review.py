@@ -1,7 +1,7 @@
 """Stage `review`: apply what people decided about examples.
 
 The decisions are in a log beside the project file, which `jangin review` writes (see
-`curation.review_log`). Rows that were rejected are left out, edited ones are replaced, accepted
+`reviews.log`). Rows that were rejected are left out, edited ones are replaced, accepted
 ones get a score that `curate` respects: no other score drops them, and of two twins they are kept.
 The stage comes before `paraphrase`, so that no wordings of rejected questions are bought and those
 of corrected questions fit. Decisions about paraphrases are applied by `curate`.
@@ -18,8 +18,8 @@ from jangin.core.errors import SettingsError
 from jangin.core.jsonl import write_jsonl
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
-from jangin.examples.curation.review_effects import apply_reviews
-from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.effects import apply_reviews
+from jangin.examples.reviews.log import LOG, collect_reviews, read_log
 
 
 class ReviewConfig(StageConfig):

@@ -492,7 +492,7 @@ def _split_rows(
 
 def _by_hand(batch: "pa.RecordBatch") -> list[bool]:
     """For each example whether a person accepted, edited or added it."""
-    from jangin.examples.curation.review_effects import is_by_hand
+    from jangin.examples.reviews.effects import is_by_hand
 
     return [
         is_by_hand(_Scored(tuple(Score.model_construct(**score) for score in scores or ()), source))
@@ -561,8 +561,8 @@ def _none_accepted(count: int) -> str:
 
 def accepted_so_far(context: StageContext[SplitConfig]) -> int:
     """Number of examples that a person accepted, edited or added, also before they are applied."""
-    from jangin.examples.curation.review_effects import is_by_hand
-    from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+    from jangin.examples.reviews.effects import is_by_hand
+    from jangin.examples.reviews.log import LOG, collect_reviews, read_log
 
     kept = sum(is_by_hand(example) for example in context.read("examples", Example))
     log = context.services.project_folder / LOG

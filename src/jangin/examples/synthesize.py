@@ -17,8 +17,8 @@ from jangin.core.errors import StageError
 from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.examples.checks.number_reading import number_facts
+from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import AcceptanceThresholds
-from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis import coverage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig
 from jangin.examples.synthesis.modes import MODES, AnyMode, mode_of
@@ -26,7 +26,7 @@ from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.question_answer import QuestionAnswer
 from jangin.examples.synthesis.table_facts import TABLE_FACTS
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 FEW_FACTS = 0.5
 """Below this share of facts that the questions ask for, a run says how to ask for more."""

@@ -26,17 +26,17 @@ from jangin.inference.decoding.plain_decoder import (
     is_out_of_memory,
 )
 from jangin.models.device import available_bytes
-from jangin.models.exactness import (
+from jangin.models.forward.exactness import (
     TOLERANCE,
     computes_in_fp32,
     half_precision_tolerance,
     max_difference,
     rounding_noise,
 )
+from jangin.models.forward.rope import RopeLimit, rope_limit
+from jangin.models.forward.varlen_attention import NAME as SEGMENTS
+from jangin.models.forward.varlen_attention import UnpackableError
 from jangin.models.loading import base_model
-from jangin.models.rope import RopeLimit, rope_limit
-from jangin.models.varlen_attention import NAME as SEGMENTS
-from jangin.models.varlen_attention import UnpackableError
 
 Way = Literal["continuous", "padded", "equal lengths", "alone", "no cache"]
 

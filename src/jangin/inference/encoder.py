@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.digest import short_digest
-from jangin.core.encoder import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.errors import ConfigError
 from jangin.core.executor import ONE_GPU, Executor, InProcess, map_all
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.stage import Progress, SilentProgress
 
 if TYPE_CHECKING:

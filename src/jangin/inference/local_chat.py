@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jangin.core.chat import ChatReply, ChatRequest, resolve
 from jangin.core.digest import digest_file, digest_tree, digest_value, files_of
 from jangin.core.errors import ChatError, ConfigError, JanginError, TooLongError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatReply, ChatRequest, resolve
 
 NAMESPACE = "model-digest"
 

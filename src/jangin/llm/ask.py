@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.errors import (
     BudgetError,
     ChatError,
@@ -18,6 +17,7 @@ from jangin.core.errors import (
 )
 from jangin.core.execution.signals import on_signals, restored_handlers, run_async
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import estimate_prompt
 

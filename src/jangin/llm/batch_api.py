@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from jangin.core.chat import ChatReply, ChatRequest, resolve
 from jangin.core.errors import ChatError, JanginError, RefusedError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatReply, ChatRequest, resolve
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import RetryAfter
 from jangin.llm.wire_format import encode, read_completion, request_body

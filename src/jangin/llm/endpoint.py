@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import (
     ChatError,
@@ -22,6 +21,7 @@ from jangin.core.errors import (
     StoppedError,
     TooLongError,
 )
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.llm.addresses import Addresses
 from jangin.llm.rate_limits import MAX_CONCURRENCY, Concurrency, RateLimit
 from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MissingReplyError
 from jangin.core.jsonl import append_jsonl, numbered_jsonl, read_jsonl, repair_jsonl
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.records import Record
 from jangin.core.store import disk_errors
 from jangin.llm.ask import batch_size_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.llm.retry import TRANSIENT_STATUSES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from jangin.core.jsonl import write_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.text.normalize import collapse_spaces
 
 if TYPE_CHECKING:

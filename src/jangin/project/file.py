@@ -23,20 +23,20 @@ from jangin.documents.search import SearchConfig
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.select import SelectConfig
 from jangin.examples.curate import CurateConfig
-from jangin.examples.curation.review_log import LOG
 from jangin.examples.evolve import EvolveConfig
+from jangin.examples.formats.additions import FILES
 from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig
 from jangin.examples.read import ReadConfig
-from jangin.examples.readers.additions import FILES
 from jangin.examples.review import ReviewConfig
+from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
 from jangin.project.source.problems import Location, Problem, describe, line_of, relevant
+from jangin.project.source.teachers import Teacher
 from jangin.project.source.yaml_source import load_yaml, parse_yaml
 from jangin.project.stages import STAGES
-from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.dpo import DpoConfig

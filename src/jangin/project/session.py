@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from jangin.core.chat import ChatModel
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.execution.choice import chosen_cluster, opened_executor
@@ -18,6 +17,7 @@ from jangin.core.execution.local import Local
 from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.executor import Executor
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel
 from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
@@ -31,14 +31,14 @@ from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
 from jangin.project.remote.exchange import Exchange
 from jangin.project.runner import Watcher, both, finished_artifacts, run
-from jangin.project.stages import STAGES, find_stage
-from jangin.project.teachers import (
+from jangin.project.source.teachers import (
     EndpointTeacher,
     RecordedTeacher,
     TeacherRegistry,
     open_endpoint,
     open_teacher,
 )
+from jangin.project.stages import STAGES, find_stage
 from jangin.project.tracked import tracked
 from jangin.project.tracking.run_record import RunRecord, recorded
 from jangin.project.unread_files import note_output, unread_files

@@ -22,8 +22,8 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
-from jangin.examples.curation.review_pairs import PairReview, apply_pair_reviews
+from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.pairs import PairReview, apply_pair_reviews
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import (
     DpoMetrics,

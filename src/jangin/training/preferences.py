@@ -16,11 +16,11 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, DataError, StageError
 from jangin.core.executor import ONE_GPU, map_all
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import (
     Choice,
     DroppedPair,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jangin.core.chat import ChatRequest
+from jangin.core.model_protocols import ChatRequest
 from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Document, Message

@@ -24,7 +24,7 @@ from jangin.examples.synthesis.multiple_choice import ChoiceItems
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.examples.synthesis.summary import SummaryReply
 from jangin.examples.synthesize import STAGE, SynthesizeConfig
-from jangin.llm.structured import schema_text
+from jangin.llm.replies.structured import schema_text
 
 TOY_MODE = '''
 """Mode `title`: the heading that a teacher gives a chunk."""
@@ -93,7 +93,7 @@ TOY_RUN = """
 import json, sys
 from pathlib import Path
 
-from jangin.core.chat import FakeChat
+from jangin.core.model_protocols import FakeChat
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Document, Example, Page

@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from jangin.core.chat import FakeChat
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Choice, Chunk, Document, Example, PreferencePair, SplitExample
 from jangin.examples.split import STAGE as SPLIT
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig, synthesize
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.training.preferences import STAGE as PREFERENCES
 from jangin.training.preferences import PreferencesConfig
 

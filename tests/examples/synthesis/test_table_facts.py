@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from jangin.core.chat import FakeChat
+from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, synthesize
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 TABLE = """| 모델 | 단가(원) | 보증 |
 |---|---|---|

@@ -11,7 +11,7 @@ from jangin.inference.decoding.continuous_decoder import ContinuousDecoder
 from jangin.inference.engine.engine import Engine
 from jangin.inference.engine.requests import EngineRequest
 from jangin.inference.generate import complete
-from jangin.models.likelihood import next_token_log_probs
+from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.models.loading import load_model, load_tokenizer, load_trained
 from jangin.models.tokens.chat_template import render_prompts
 from tests.inference.test_generate import FAMILIES, sharpen

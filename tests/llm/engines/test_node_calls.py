@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from jangin.core.chat import ChatReply
 from jangin.core.errors import BudgetError
 from jangin.core.executor import ONE_CPU, LostActorError
 from jangin.core.ledger import CallCount
+from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat

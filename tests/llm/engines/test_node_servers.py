@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from jangin.core.chat import ChatReply
 from jangin.core.errors import ChatError
+from jangin.core.model_protocols import ChatReply
 from jangin.llm.engines.config import VllmEngine
 from jangin.llm.engines.node_servers import resources_of
 from jangin.llm.engines.served_chat import LOGS, EngineModel, open_engine

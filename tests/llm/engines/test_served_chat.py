@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError, ConfigError, MachineError
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.evaluation.systems.replies import ask_requests
 from jangin.llm.ask import ask_all
@@ -153,7 +153,7 @@ def test_no_server_outlives_the_process_that_started_it(opened, tmp_path, weight
     program.write_text(
         textwrap.dedent(f"""
         from pathlib import Path
-        from jangin.core.chat import ChatRequest
+        from jangin.core.model_protocols import ChatRequest
         from jangin.core.ledger import Ledger
         from jangin.core.records import Message
         from jangin.llm.ask import ask_all

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import (
@@ -29,7 +30,6 @@ from jangin.models.tokens.packing import (
     split_by_budget,
 )
 from jangin.models.tokens.segments import Segments
-from jangin.models.varlen_attention import NAME
 from jangin.training.kernels.cross_entropy import linear_cross_entropy
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 

@@ -13,8 +13,8 @@ from jangin.cli.main import main
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message
 from jangin.core.store import Manifest
-from jangin.examples.curation.review_log import append_decisions, decide
-from jangin.examples.readers.additions import add_row
+from jangin.examples.formats.additions import add_row
+from jangin.examples.reviews.log import append_decisions, decide
 from jangin.project.release.trained import age_in_words, open_trained
 from jangin.project.session import open_session
 from tests.tiny_project import KEYS, ROWS

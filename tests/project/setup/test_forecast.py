@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from jangin.cli.main import app
 from jangin.core.records import Example, Message
 from jangin.documents.load import LoadConfig
-from jangin.examples.curation.review_log import append_decisions, decide
+from jangin.examples.reviews.log import append_decisions, decide
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
 from jangin.project.setup.quick_reading import read_quickly

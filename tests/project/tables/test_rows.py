@@ -16,7 +16,7 @@ from jangin.core.records import (
     SplitExample,
 )
 from jangin.core.store import Artifact
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.prepare.tables.sheets import write_csv
 from jangin.project.stages import STAGES
 from jangin.project.tables.rows import MAKERS, rows

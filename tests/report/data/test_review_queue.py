@@ -7,7 +7,7 @@ import pytest
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
 from jangin.core.store import Artifact, Manifest
-from jangin.examples.curation.packed_queue import PackedQueue
+from jangin.examples.reviews.packed_queue import PackedQueue
 from jangin.report.data import review_queue
 from jangin.report.data.review_queue import QueueInputs
 

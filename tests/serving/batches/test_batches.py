@@ -11,10 +11,10 @@ from sqlalchemy import select, update
 
 from jangin.serving import app
 from jangin.serving.batches import input_file, routes, runner
-from jangin.serving.database.tables import Batch, File, WebhookDelivery
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.keys import add_key, remove_key
+from jangin.serving.state.tables import Batch, File, WebhookDelivery
 from tests.serving.running import run_server
 
 ENDPOINT = "/v1/toy"

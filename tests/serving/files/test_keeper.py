@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from jangin.serving.database.tables import File, Job, Upload, UploadPart
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.files.store import store_file
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.tables import File, Job, Upload, UploadPart
 
 
 @pytest.fixture

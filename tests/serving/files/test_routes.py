@@ -8,10 +8,10 @@ import httpx2
 import openai
 import pytest
 
-from jangin.serving.database.tables import Audit, File, Job
 from jangin.serving.files.routes import LONGEST_LIFE, SHORTEST_LIFE
 from jangin.serving.files.store import store_file
 from jangin.serving.state.caller import LOCAL_CALLER
+from jangin.serving.state.tables import Audit, File, Job
 from tests.serving.running import ANY_KEY
 
 ROWS = '{"messages": [{"role": "user", "content": "안녕"}]}\n'.encode() * 3

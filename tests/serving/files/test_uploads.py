@@ -6,7 +6,7 @@ import httpx2
 import openai
 import pytest
 
-from jangin.serving.database.tables import Upload, UploadPart
+from jangin.serving.state.tables import Upload, UploadPart
 from tests.serving.running import ANY_KEY, run_server
 
 LINE = b'{"text": "part"}\n'

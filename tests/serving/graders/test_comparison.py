@@ -5,8 +5,8 @@ import json
 import openai
 import pytest
 
-from jangin.serving.database.tables import Job, StoredModel
 from jangin.serving.state.caller import LOCAL
+from jangin.serving.state.tables import Job, StoredModel
 from tests.serving.inference.conftest import (
     FULL,
     TUNED,

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from jangin.models.loading import load_model, load_tokenizer, load_trained
-from jangin.serving.database.tables import StoredModel
 from jangin.serving.state.caller import LOCAL
+from jangin.serving.state.tables import StoredModel
 from tests.model_fixtures import conversations, one_thread, tokenizer
 from tests.served_artifacts import write_adapter_artifact, write_base_artifact
 from tests.serving.running import run_server

@@ -4,7 +4,7 @@ import torch
 
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import complete
-from jangin.models.likelihood import next_token_log_probs
+from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.serving.inference.prepare import Wish, room_for
 from tests.serving.inference.conftest import TUNED
 

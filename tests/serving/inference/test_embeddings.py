@@ -3,8 +3,8 @@ import openai
 import pytest
 import yaml
 
-from jangin.core.encoder import LocalEncoder
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import LocalEncoder
 from jangin.inference.encoder import open_encoder
 from tests.inference.test_encoder import tiny as encoder_folder
 from tests.serving.running import run_server

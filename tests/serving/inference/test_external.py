@@ -14,7 +14,7 @@ import openai
 import pytest
 import yaml
 
-from jangin.serving.database.tables import StoredModel
+from jangin.serving.state.tables import StoredModel
 from jangin.training.export.export import export_model
 from tests.serving.inference.conftest import TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION

@@ -5,12 +5,12 @@ import openai
 import pytest
 import yaml
 
-from jangin.serving.database.tables import Audit, Permission, StoredModel
 from jangin.serving.models.registry import Registry, project_models, slug_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.tables import Audit, Permission, StoredModel
 from tests.serving.running import run_server
 
 OWN, FOREIGN, SHARED = "ft:org/tiny:local:a:11111111", "ft:tiny:other:b:2", "ft:tiny:other:c:3"

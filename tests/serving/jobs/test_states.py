@@ -7,8 +7,8 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from jangin.serving.database.tables import Job, StoredModel
 from jangin.serving.jobs.checkpoints import models_folder, sweep_models
+from jangin.serving.state.tables import Job, StoredModel
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
 

@@ -4,8 +4,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jangin.serving.database.tables import Job
 from jangin.serving.security.keys import add_key
+from jangin.serving.state.tables import Job
 from tests.serving.running import run_server
 
 

@@ -3,11 +3,11 @@ import re
 import httpx2
 import pytest
 
-from jangin.serving.database.tables import Key
 from jangin.serving.pages.guard import HEADERS
 from jangin.serving.pages.visit import SESSION
 from jangin.serving.security.keys import add_key, remove_key
 from jangin.serving.security.signer import FILE, BrowserSession, Signer
+from jangin.serving.state.tables import Key
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
 

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from jangin.serving.database.tables import Event, Job, Key
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.pagination import Paging, page_fields, page_of
+from jangin.serving.state.tables import Event, Job, Key
 
 TIMES = [5, 5, 5, 3, 3, 9, 9, 1, 5]
 """Seconds of the rows in the order in which they were written."""
@@ -13,8 +13,8 @@ TIMES = [5, 5, 5, 3, 3, 9, 9, 1, 5]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def session(request, tmp_path):
-    from jangin.serving.database.connection import Database
-    from jangin.serving.database.schema import migrate
+    from jangin.serving.state.database import Database
+    from jangin.serving.state.schema import migrate
 
     url = f"sqlite:///{tmp_path}/a.sqlite"
     if request.param == "postgresql":

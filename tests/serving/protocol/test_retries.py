@@ -3,12 +3,12 @@
 import pytest
 from starlette.requests import Request
 
-from jangin.serving.database.connection import Database
-from jangin.serving.database.schema import migrate
-from jangin.serving.database.tables import Job
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.retries import WINDOW, body_hash, is_retry, job_of_retry
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.database import Database
+from jangin.serving.state.schema import migrate
+from jangin.serving.state.tables import Job
 
 CALLER = Caller("p", frozenset({"jobs"}), "key_1")
 BODY = b'{"model": "m"}'

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import inspect, select
 
 from jangin.serving.app import OPEN_ROUTERS, ROUTERS
-from jangin.serving.database.tables import (
+from jangin.serving.security.keys import add_key
+from jangin.serving.state.tables import (
     Base,
     Batch,
     Checkpoint,
@@ -26,7 +27,6 @@ from jangin.serving.database.tables import (
     UploadPart,
     Webhook,
 )
-from jangin.serving.security.keys import add_key
 from tests.serving.running import run_server
 
 SECRET = "only-for-a"

@@ -8,10 +8,10 @@ import pytest
 
 from jangin.cli.main import main
 from jangin.core.errors import ConfigError, DataError
-from jangin.serving.database.tables import Key
 from jangin.serving.run import serve
 from jangin.serving.security.keys import DEFAULT_SCOPES, USED_EVERY, add_key, digest_of, remove_key
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.tables import Key
 from tests.serving.running import run_server
 
 

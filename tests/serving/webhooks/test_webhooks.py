@@ -4,7 +4,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from jangin.serving.database.tables import Webhook, WebhookDelivery
+from jangin.serving.state.tables import Webhook, WebhookDelivery
 from jangin.serving.webhooks import sender
 from jangin.serving.webhooks.outbox import EVENT_TYPES, emit
 from jangin.serving.webhooks.sender import GIVE_UP, delay

@@ -6,11 +6,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 from jangin.core.errors import TrainingError
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
 from jangin.models.loading import base_model, known_warnings_ignored
 from jangin.models.tokens.packing import packed_batch
 from jangin.models.tokens.segments import Segments
-from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import matmul
 from jangin.training.kernels.llama import CastCache, linears, llama_hidden
 from jangin.training.kernels.sdpa_attention import Rotary, attend

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, MistralConfig
 
-from jangin.models import varlen_attention
+from jangin.models.forward import varlen_attention
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import padded_batch
 from jangin.models.tokens.pair_packing import PairRows

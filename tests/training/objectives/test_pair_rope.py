@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jangin.core.errors import TrainingError
-from jangin.models.rope import RopeLimit
+from jangin.models.forward.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.pair_packing import PairRows
 from jangin.training.loop.scorer import split_by_rope

@@ -1,1 +1,1 @@
-"""Layout of pages with a text layer: rules, tables, columns, running heads, reading order."""
+"""Layout of pages: rules, tables, columns, running heads, reading order."""

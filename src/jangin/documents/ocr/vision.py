@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.errors import ChatError
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.stage import Calls
 from jangin.documents.ocr.reader import PageImage
 from jangin.documents.ocr.reading import OcrReading

@@ -19,6 +19,7 @@ from jangin.documents.office.docx_styles import (
     outline_of,
     read_styles,
 )
+from jangin.documents.office.ordinals import ordinal
 from jangin.documents.office.package import open_package
 from jangin.documents.readers.archive import (
     Archive,
@@ -31,7 +32,6 @@ from jangin.documents.readers.archive import (
 )
 from jangin.documents.readers.equations import word_equation
 from jangin.documents.readers.markdown import Cell, flat_block, heading, table
-from jangin.documents.readers.ordinals import ordinal
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jangin.documents.office.ordinals import ordinal
 from jangin.documents.readers.archive import attribute, child, children, number
-from jangin.documents.readers.ordinals import ordinal
 
 LEVELS = 9
 BULLET = "- "

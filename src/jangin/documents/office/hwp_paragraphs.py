@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jangin.documents.office.ordinals import ordinal
 from jangin.documents.readers.markdown import Cell, flat_block, heading, table
-from jangin.documents.readers.ordinals import ordinal
 from jangin.text.normalize import collapse_spaces
 
 LEVELS = 10

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jangin.documents.office.charts import chart_text, diagram_text
+from jangin.documents.office.ordinals import ordinal
 from jangin.documents.office.package import open_package, relation_id
 from jangin.documents.readers.archive import (
     Archive,
@@ -22,7 +23,6 @@ from jangin.documents.readers.archive import (
 )
 from jangin.documents.readers.equations import word_equation
 from jangin.documents.readers.markdown import Cell, heading, table
-from jangin.documents.readers.ordinals import ordinal
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,

@@ -1,1 +1,1 @@
-"""Headings of a text in any language: what opens a section, and what that closes."""
+"""Headings of a text in any language, the sections they open, and passages of sections."""

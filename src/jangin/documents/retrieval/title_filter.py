@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime
 from jangin.core.digest import short_digest
 from jangin.core.errors import StageError
+from jangin.core.model_protocols import ChatModel
 from jangin.core.records import Query
 from jangin.core.stage import StageContext
 from jangin.documents.retrieval.query_files import Entry, read_titles
-from jangin.llm.structured import (
+from jangin.llm.replies.structured import (
     Failed,
     Parsed,
     StructuredRequest,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from jangin.core.chat import ChatRequest
+from jangin.core.model_protocols import ChatRequest
 from jangin.evaluation.systems.replies import ask_requests
 from jangin.evaluation.systems.system import Answer, LocalModel, Prompt, SystemInputs
 from jangin.llm.engines.config import EndpointEngine, VllmEngine

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from jangin.core.chat import ChatModel, ChatRequest
 from jangin.core.config import Runtime
+from jangin.core.model_protocols import ChatModel, ChatRequest
 from jangin.core.records import Message
 from jangin.evaluation.systems.replies import ask_requests
 from jangin.evaluation.systems.shots import FormExamples, draw_shots, with_shots

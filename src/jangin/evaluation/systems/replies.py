@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.errors import ChatError, StageError
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.evaluation.systems.system import Answer
 from jangin.llm.ask import ask_all
 from jangin.text.reasoning import split_reasoning

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jangin.core.chat import ChatModel, ChatReply
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel, ChatReply
 from jangin.core.records import Message
-from jangin.llm.structured import StructuredRequest
+from jangin.llm.replies.structured import StructuredRequest
 
 SAMPLE = 20
 """Questions that are looked up with every smaller count, to see which counts were asked for."""

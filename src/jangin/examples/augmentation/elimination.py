@@ -16,7 +16,7 @@ from jangin.core.config import Config
 from jangin.core.records import Example, Record
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
-from jangin.llm.refusals import PHRASES
+from jangin.llm.replies.refusals import PHRASES
 from jangin.text.grounding import check_answer, support
 from jangin.text.language import STOP_WORDS
 from jangin.text.normalize import folded_words, letters_only
@@ -139,7 +139,7 @@ REFUSALS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Refusals anywhere in a text: that the writer is a model, or that a passage lacks the answer.
-`llm.refusals` has the phrases that a refusal begins with."""
+`llm.replies.refusals` has the phrases that a refusal begins with."""
 
 
 def _refusal(evolved: Evolved) -> Decision | None:

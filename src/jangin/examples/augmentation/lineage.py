@@ -7,7 +7,7 @@ from jangin.core.digest import seeded_rank
 from jangin.core.records import Example, Message, Record
 from jangin.examples.augmentation.elimination import Eliminated, Evolved, Operation
 from jangin.examples.checks.decision import Decision
-from jangin.llm.structured import Parsed
+from jangin.llm.replies.structured import Parsed
 from jangin.text.normalize import collapse_spaces, nfc
 
 CARRIED_OVER = ("family", "chunk_ids", "document_id", "source", "page", "section", "seed_word")

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime
-from jangin.core.encoder import EncoderConfig
+from jangin.core.model_protocols import EncoderConfig
 from jangin.core.records import Example
 from jangin.core.stage import StageContext
-from jangin.examples.provenance.source_text import Origins
+from jangin.examples.checks.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.structured import Failed, ReplyError, StructuredRequest
+from jangin.llm.replies.structured import Failed, ReplyError, StructuredRequest
 
 
 class Unchecked(Config):

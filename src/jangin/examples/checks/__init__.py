@@ -1,1 +1,1 @@
-"""Quality gates for what a teacher writes."""
+"""Checks of what a teacher writes, and the passages that it is checked against."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jangin.core.records import Dropped, Example, Score
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 
 @dataclass(frozen=True, slots=True)

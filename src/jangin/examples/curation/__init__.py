@@ -1,1 +1,1 @@
-"""Helpers of `curate`, `judge` and `split`."""
+"""Helpers of `curate` and `split`: filters, duplicates in meaning, groups of a split."""

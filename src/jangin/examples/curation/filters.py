@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 from jangin.core.parquet import arrow_schema
 from jangin.core.records import Dropped, Example, Score
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.curation.review_effects import is_accepted, is_by_hand
+from jangin.examples.reviews.effects import is_accepted, is_by_hand
 
 if TYPE_CHECKING:
     import numpy as np

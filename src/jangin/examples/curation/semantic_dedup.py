@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from jangin.core.config import Config
-from jangin.core.encoder import EncoderConfig, TextEncoder
+from jangin.core.model_protocols import EncoderConfig, TextEncoder
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import duplicate
 from jangin.text.numbers import written_numbers

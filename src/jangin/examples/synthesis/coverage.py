@@ -6,7 +6,7 @@ from typing import Any
 
 from jangin.core.records import Chunk, Example, Record
 from jangin.examples.synthesis.facts import covered, facts
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 
 
 class Coverage(Record):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jangin.documents.splitting import CLAUSE, ROW, RULE, SENTENCE
+from jangin.documents.outline.splitting import CLAUSE, ROW, RULE, SENTENCE
 from jangin.text.grounding import locate
 from jangin.text.normalize import drop_spaces, letters_only, nfc
 

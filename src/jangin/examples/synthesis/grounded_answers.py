@@ -15,12 +15,12 @@ from jangin.core.digest import short_digest
 from jangin.core.records import Example, Message, Query, RankedSnippet, Snippet
 from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import AnswerRow, check_rows
-from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
-from jangin.llm.structured import Failed, Parsed, StructuredRequest
+from jangin.llm.replies.structured import Failed, Parsed, StructuredRequest
 from jangin.text.language import language_of
 from jangin.text.normalize import letters_only, nfc
 

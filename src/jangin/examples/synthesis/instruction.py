@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import PassageRow
-from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.passage_rows import (
@@ -17,7 +17,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import StructuredRequest
+from jangin.llm.replies.structured import StructuredRequest
 
 
 class Instruction(ModeConfig):

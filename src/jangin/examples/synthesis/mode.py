@@ -6,10 +6,10 @@ from typing import Generic, TypeVar, get_args
 
 from jangin.core.config import Config
 from jangin.core.records import Chunk
-from jangin.examples.provenance.passage import Passage
+from jangin.examples.checks.passage import Passage
 from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import StructuredRequest
+from jangin.llm.replies.structured import StructuredRequest
 
 
 class ModeConfig(Config):

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Choice
 from jangin.examples.checks.decision import drop
+from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import PassageRow
-from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.distractors import check_distractor
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter, repeats, same_answer
@@ -20,7 +20,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import StructuredRequest
+from jangin.llm.replies.structured import StructuredRequest
 from jangin.text.normalize import nfc
 
 

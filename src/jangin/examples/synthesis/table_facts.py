@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Chunk
 from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import PassageRow
-from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.facts import Fact, states, table_facts
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -20,7 +20,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import StructuredRequest
+from jangin.llm.replies.structured import StructuredRequest
 from jangin.text.normalize import letters_only
 
 TEMPLATE = "table_facts"

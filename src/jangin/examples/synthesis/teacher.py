@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from jangin.core.chat import ChatModel
 from jangin.core.errors import StageError
+from jangin.core.model_protocols import ChatModel
 from jangin.core.records import Choice, Example
 from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision
 from jangin.examples.checks.row_checks import AcceptanceThresholds
-from jangin.llm.structured import (
+from jangin.llm.replies.structured import (
     Failed,
     Parsed,
     ReplyError,

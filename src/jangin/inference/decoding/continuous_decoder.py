@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from jangin.inference.decoding.kv_cache import KeyValueCache, Step
+from jangin.models.forward.rope import RopeLimit
 from jangin.models.loading import base_model
-from jangin.models.rope import RopeLimit
 
 
 class ContinuousDecoder:

@@ -17,8 +17,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from jangin.models.forward.varlen_attention import segment_attention
 from jangin.models.tokens.segments import Segments
-from jangin.models.varlen_attention import segment_attention
 
 NAME = "jangin_cached"
 _ROUND = 32

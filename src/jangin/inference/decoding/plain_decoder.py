@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import Cache
 
+from jangin.models.forward.rope import RopeLimit
 from jangin.models.loading import base_model
-from jangin.models.rope import RopeLimit
 
 _CACHES = ("past_key_values", "cache_params", "state")
 """Names under which models of transformers take and return their cache."""

@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError, StoppedError
 from jangin.core.executor import Actor, Executor, LostActorError
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.store import disk_errors
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import RetryAfter

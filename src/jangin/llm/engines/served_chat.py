@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, ConfigError, StoppedError
 from jangin.core.executor import Executor, InProcess
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.endpoint import EndpointChat

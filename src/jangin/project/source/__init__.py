@@ -1,1 +1,1 @@
-"""The YAML of a project file: its lines, and what is wrong with it in words."""
+"""Parts of a project file: lines of its YAML, validation errors in words, its `teachers`."""

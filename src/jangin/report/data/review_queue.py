@@ -12,11 +12,11 @@ from jangin.core.errors import DataError
 from jangin.core.parquet import count_rows, read_columns, read_table
 from jangin.core.records import Chunk, Dropped, Example, PreferencePair
 from jangin.core.store import Artifact
-from jangin.examples.curation.packed_queue import PackedQueue, lines
-from jangin.examples.curation.review_index import ReviewIndex
-from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
-from jangin.examples.curation.review_queue import QueueItem, make_queue
 from jangin.examples.review import ReviewConfig
+from jangin.examples.reviews.index import ReviewIndex
+from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.packed_queue import PackedQueue, lines
+from jangin.examples.reviews.queue import QueueItem, make_queue
 from jangin.project.session import Session
 from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES

@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.readers.folder import UnreadableFile
-from jangin.llm.structured import Failed
+from jangin.llm.replies.structured import Failed
 from jangin.report.data.artifacts import (
     Artifacts,
     Group,

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from jangin.serving.batches.input_file import ENDPOINTS
 from jangin.serving.batches.runner import OPEN, BatchRunner
-from jangin.serving.database.tables import Batch, File
 from jangin.serving.protocol.errors import ApiError, invalid_state, invalid_value, no_such
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import BoundedList, Reply, RequestBody
@@ -18,6 +17,7 @@ from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import ServerDep
+from jangin.serving.state.tables import Batch, File
 
 router = APIRouter()
 WINDOW_SECONDS = 24 * 3600

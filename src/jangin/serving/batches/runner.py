@@ -23,15 +23,15 @@ from sqlalchemy.orm import Session
 from jangin.core.errors import JanginError
 from jangin.serving.batches.input_file import BatchRequest, check_input, read_input
 from jangin.serving.batches.results import ERRORS, OUTPUT, BatchResults
-from jangin.serving.database.leases import claim, new_owner, release, renew
-from jangin.serving.database.tables import Batch, File
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalReply, InternalRequests
 from jangin.serving.security.keys import is_revoked
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.leases import claim, new_owner, release, renew
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import CHUNK, StorageAwayError
+from jangin.serving.state.tables import Batch, File
 from jangin.serving.webhooks.outbox import emit
 
 WORKERS = 2

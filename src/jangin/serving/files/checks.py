@@ -2,10 +2,10 @@
 
 from sqlalchemy import select
 
-from jangin.serving.database.tables import File
 from jangin.serving.files.check_process import check_lines
 from jangin.serving.files.purposes import JSON_LINES
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import File
 
 
 def first_status(purpose: str) -> str:

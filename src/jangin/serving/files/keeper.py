@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from sqlalchemy import select
 
-from jangin.serving.database.tables import File, Upload, UploadPart
 from jangin.serving.files.checks import check_file
 from jangin.serving.files.store import forget_bytes, user_of
 from jangin.serving.files.uploads import forget_parts
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import File, Upload, UploadPart
 
 INTERVAL = 60.0
 """Seconds between two rounds."""

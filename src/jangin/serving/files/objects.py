@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from jangin.serving.database.tables import File, Upload, UploadPart
 from jangin.serving.protocol.objects import Reply
+from jangin.serving.state.tables import File, Upload, UploadPart
 
 
 class FileObject(Reply):

@@ -21,7 +21,6 @@ from jangin.prepare.command import propose, write_files
 from jangin.prepare.engine.build import DROPPED_FILE
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.suggestions.suggestion import Suggestion
-from jangin.serving.database.tables import File
 from jangin.serving.files.objects import FileObject
 from jangin.serving.files.purposes import LONGEST_NAME
 from jangin.serving.files.store import find_file, store_file
@@ -30,6 +29,7 @@ from jangin.serving.protocol.objects import RequestBody
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import File
 
 router = APIRouter(prefix="/x")
 

@@ -10,7 +10,6 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import or_, select
 
-from jangin.serving.database.tables import File
 from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.checks import check_file, first_status
 from jangin.serving.files.multipart import MB, FileForm
@@ -23,6 +22,7 @@ from jangin.serving.protocol.objects import BoundedList, Deleted
 from jangin.serving.protocol.pagination import FilePaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep, visible
 from jangin.serving.state.server import ServerDep
+from jangin.serving.state.tables import File
 
 router = APIRouter(prefix="/files")
 

@@ -9,7 +9,6 @@ from typing import BinaryIO
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Batch, File, Job
 from jangin.serving.protocol.errors import invalid_state, no_such_file
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.access import visible
@@ -17,6 +16,7 @@ from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
+from jangin.serving.state.tables import Batch, File, Job
 
 log = logging.getLogger("jangin.serving")
 COPY = 1 << 20

@@ -9,7 +9,6 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import File, Upload, UploadPart
 from jangin.serving.files.checks import check_file, first_status
 from jangin.serving.files.multipart import MB, FileForm
 from jangin.serving.files.objects import PartObject, UploadObject
@@ -23,6 +22,7 @@ from jangin.serving.security.access import CallerDep, one_visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import File, Upload, UploadPart
 
 router = APIRouter(prefix="/uploads")
 

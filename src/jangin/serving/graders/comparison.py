@@ -28,7 +28,6 @@ from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.contamination import find_leaks
 from jangin.metrics.graders.run import GraderTools, run_grader
 from jangin.metrics.graders.types import AnyGrader
-from jangin.serving.database.tables import Job, StoredModel
 from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.store import find_file
 from jangin.serving.graders.routes import parse_for, tools_for
@@ -40,6 +39,7 @@ from jangin.serving.protocol.objects import RequestBody
 from jangin.serving.security.access import CallerDep, visible
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import Job, StoredModel
 
 router = APIRouter(prefix="/x")
 

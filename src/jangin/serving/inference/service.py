@@ -21,13 +21,13 @@ from jangin.core.errors import (
     TrainingError,
 )
 from jangin.models.catalog import Starter
-from jangin.serving.database.tables import StoredModel
 from jangin.serving.inference.gauges import EngineGauges
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.errors import RETRY, ApiError, server_error
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import StoredModel
 
 if TYPE_CHECKING:
     from jangin.inference.engine.engine import Engine

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Checkpoint, Job, StoredModel
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
 from jangin.serving.models.bases import TUNED, base_part, slug_of
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import Checkpoint, Job, StoredModel
 
 KEPT = 3
 """Checkpoints of a job that can be called, the last one included."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from jangin.serving.database import leases
-from jangin.serving.database.tables import File, Job
 from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.validation import FileCheck, job_fault, overlap
 from jangin.serving.jobs.events import VALIDATED, add_event, finish
 from jangin.serving.jobs.failures import Failure
+from jangin.serving.state import leases
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import File, Job
 
 _WAITED_SECONDS = 120
 """A file that is not ready after this time lost its own check to a restart of the server."""

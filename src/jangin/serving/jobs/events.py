@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Event, Job
 from jangin.serving.jobs.failures import Failure
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.state.tables import Event, Job
 from jangin.serving.webhooks.outbox import emit
 
 CREATED = "Created fine-tuning job: {}"

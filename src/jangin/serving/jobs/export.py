@@ -21,12 +21,12 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
 from jangin.core.errors import JanginError
-from jangin.serving.database.tables import StoredModel
 from jangin.serving.jobs.pipeline import VARIANT
 from jangin.serving.jobs.routes import find_job
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_model, server_error
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import ServerDep
+from jangin.serving.state.tables import StoredModel
 
 router = APIRouter(prefix="/x/jobs")
 log = logging.getLogger("jangin.serving.export")

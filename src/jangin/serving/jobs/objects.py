@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WrapValidator
 
-from jangin.serving.database.tables import Checkpoint, Event, Job, Permission
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.objects import Reply, RequestBody
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.tables import Checkpoint, Event, Job, Permission
 
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 EXTENSIONS = (

@@ -4,7 +4,6 @@ from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Permission, StoredModel
 from jangin.serving.jobs.objects import PermissionObject, PermissionRequest
 from jangin.serving.protocol.errors import no_such, no_such_model
 from jangin.serving.protocol.ids import new_id
@@ -14,6 +13,7 @@ from jangin.serving.security.access import CallerDep
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import ServerDep
+from jangin.serving.state.tables import Permission, StoredModel
 
 router = APIRouter(prefix="/fine_tuning/checkpoints")
 

@@ -11,7 +11,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import DataError
-from jangin.serving.database.tables import File, Job
 from jangin.serving.files.purposes import RESULTS
 from jangin.serving.files.store import store_file
 from jangin.serving.jobs.checkpoints import (
@@ -53,6 +52,7 @@ from jangin.serving.operations.integrations import sent, trackers_of
 from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
+from jangin.serving.state.tables import File, Job
 
 
 class JobRecords:

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Checkpoint, Event, File, Job
 from jangin.serving.files.store import find_file
 from jangin.serving.jobs.events import (
     CANCELLED,
@@ -48,6 +47,7 @@ from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import Checkpoint, Event, File, Job
 
 router = APIRouter(prefix="/fine_tuning/jobs")
 

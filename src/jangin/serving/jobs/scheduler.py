@@ -18,8 +18,6 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import DBAPIError
 
 from jangin.models.device import has_cuda
-from jangin.serving.database import leases
-from jangin.serving.database.tables import Job
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.jobs.checks import check_next_job
@@ -28,8 +26,10 @@ from jangin.serving.jobs.failures import WORKER_LOST
 from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.job_log import JobLog
 from jangin.serving.operations.workers import WorkerProcess, new_workers
+from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
+from jangin.serving.state.tables import Job
 
 log = logging.getLogger("jangin.serving.jobs")
 

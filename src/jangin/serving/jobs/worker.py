@@ -24,15 +24,15 @@ from sqlalchemy.exc import DBAPIError
 from jangin.core.errors import LockedStoreError, StoreError
 from jangin.project.plan import PlannedStage
 from jangin.project.runner import Watcher
-from jangin.serving.database import leases
-from jangin.serving.database.tables import Job
 from jangin.serving.jobs.failures import Failure, failure_of
 from jangin.serving.jobs.pipeline import Outcome, Pipeline
 from jangin.serving.jobs.records import JobRecords
 from jangin.serving.operations.forks import fork_when_asked
+from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import StorageAwayError
+from jangin.serving.state.tables import Job
 
 log = logging.getLogger("jangin.serving.worker")
 T = TypeVar("T")

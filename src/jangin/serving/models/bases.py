@@ -11,10 +11,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from jangin.models.catalog import Base, Starter, name_of
-from jangin.serving.database.tables import Permission, StoredModel
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.settings import ModelEntry, ServerSettings
+from jangin.serving.state.tables import Permission, StoredModel
 
 TUNED = "ft:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}")

@@ -11,7 +11,6 @@ from sqlalchemy import Select, or_, select
 from jangin.core.digest import short_digest
 from jangin.core.errors import ConfigError, JanginError
 from jangin.models.catalog import Base, Starter, name_of, write_base
-from jangin.serving.database.tables import Permission, StoredModel
 from jangin.serving.models.bases import TUNED, base_of, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.audit import record
@@ -19,6 +18,7 @@ from jangin.serving.state.caller import Caller
 from jangin.serving.state.registry import Named, ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
+from jangin.serving.state.tables import Permission, StoredModel
 
 _FRESH_SECONDS = 10.0
 """How long the list of finished variants of a project is kept."""

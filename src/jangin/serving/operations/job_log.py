@@ -4,8 +4,8 @@ import logging
 
 from sqlalchemy import func, select
 
-from jangin.serving.database.tables import Event
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import Event
 
 log = logging.getLogger("jangin.serving.jobs")
 _READ_EVENTS = 1_000

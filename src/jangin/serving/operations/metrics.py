@@ -15,11 +15,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from jangin.serving.database.tables import Batch, File, Job
 from jangin.serving.files.store import bytes_stored
 from jangin.serving.protocol.context import Handled
 from jangin.serving.security.access import find_caller, needs
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import Batch, File, Job
 
 router = APIRouter()
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)

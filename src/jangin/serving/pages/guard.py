@@ -18,9 +18,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jangin.core.errors import ConfigError, DataError, JanginError, StoreError
 from jangin.report.data.review_queue import NothingToReviewError
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.errors import NameNeededError, NothingYetError, PageError, SignInError
 from jangin.serving.pages.rendering import render, render_plain
-from jangin.serving.pages.visit import Visit, VisitDep, find_visit, is_htmx, language_of
+from jangin.serving.pages.visit import (
+    NameNeededError,
+    NothingYetError,
+    PageError,
+    SignInError,
+    Visit,
+    VisitDep,
+    find_visit,
+    is_htmx,
+    language_of,
+)
 from jangin.serving.protocol.errors import ApiError
 
 HEADER, FIELD = "x-csrf-token", "csrf"

@@ -14,13 +14,12 @@ from fastapi import Depends
 
 from jangin.core.digest import short_digest
 from jangin.core.store import Artifact
-from jangin.examples.curation.review_log import LOG
-from jangin.examples.readers.additions import FILES
+from jangin.examples.formats.additions import FILES
+from jangin.examples.reviews.log import LOG
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import stages_until
 from jangin.project.session import Session, open_session
-from jangin.serving.pages.errors import NothingYetError, PageError
-from jangin.serving.pages.visit import VisitDep
+from jangin.serving.pages.visit import NothingYetError, PageError, VisitDep
 from jangin.serving.state.server import Server
 
 FRESH_SECONDS = 0.5

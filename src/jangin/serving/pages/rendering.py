@@ -16,8 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jangin import __version__
 from jangin.report.i18n.translate import Words, strings
-from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, Visit
+from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, PageError, Visit
 from jangin.serving.security.signer import Signer
 
 SHARED = ("theme.css", "charts.css", "sections.css")

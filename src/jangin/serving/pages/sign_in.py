@@ -8,7 +8,6 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.rendering import YEAR, render, render_plain
 from jangin.serving.pages.visit import (
     LANGUAGE,
@@ -18,6 +17,7 @@ from jangin.serving.pages.visit import (
     SESSION,
     THEME,
     THEMES,
+    PageError,
     Visit,
     VisitDep,
     language_of,

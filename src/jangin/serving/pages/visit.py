@@ -1,19 +1,22 @@
-"""Who looks at a page, in which language and colours: what every route of a page gets."""
+"""Who looks at a page, in which language and colours, and the errors that a page shows.
+
+Every route of a page gets a `Visit`.
+"""
 
 import secrets
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from fastapi import Depends, Request
 from sqlalchemy import select
 
+from jangin.core.errors import JanginError
 from jangin.report.i18n.translate import Language, Words
-from jangin.serving.database.tables import Key
-from jangin.serving.pages.errors import NameNeededError, PageError, SignInError
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import Key
 
 SESSION, LANGUAGE, THEME = "jangin_session", "jangin_language", "jangin_theme"
 NAME = "jangin_name"
@@ -23,6 +26,33 @@ MOST_NAME = 60
 """Characters of a reviewer's name."""
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 LANGUAGES: tuple[Language, ...] = ("ko", "en")
+
+
+class PageError(JanginError):
+    """A request that a page cannot answer, with the key of its sentence."""
+
+    def __init__(self, status: int, key: str, **values: Any) -> None:
+        """`values` are filled into the sentence."""
+        super().__init__(key)
+        self.status = status
+        self.key = key
+        self.values = values
+
+
+class NothingYetError(PageError):
+    """A page about what is not there yet: no mistake, so a browser gets a page that says so."""
+
+    def __init__(self, key: str, **values: Any) -> None:
+        """`values` are filled into the sentence."""
+        super().__init__(404, key, **values)
+
+
+class NameNeededError(JanginError):
+    """A decision of a person who has not said who they are; they are asked first."""
+
+
+class SignInError(JanginError):
+    """The browser has to sign in with a key first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from fastapi import Depends, Query
 from sqlalchemy import Select, and_, or_
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Row
 from jangin.serving.protocol.errors import ApiError
+from jangin.serving.state.tables import Row
 
 T = TypeVar("T", bound=Row)
 Order = Literal["asc", "desc"]

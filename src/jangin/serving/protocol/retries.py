@@ -9,8 +9,8 @@ from fastapi import Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Job
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.tables import Job
 
 WINDOW = 15 * 60
 """Seconds in which a request counts as the same."""

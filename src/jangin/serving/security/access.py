@@ -7,11 +7,11 @@ from fastapi import Depends, Request
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Owned
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.security.keys import PREFIX, caller_of_key, is_stale, note_use
 from jangin.serving.state.caller import LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import Owned
 
 T = TypeVar("T", bound=Owned)
 

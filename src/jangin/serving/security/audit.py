@@ -3,8 +3,8 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Audit
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.tables import Audit
 
 
 def record(session: Session, caller: Caller, action: str, object_id: str, now: int) -> None:

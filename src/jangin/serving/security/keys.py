@@ -8,11 +8,11 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import ConfigError, DataError
-from jangin.serving.database.tables import Key
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import COMMAND_LINE, SCOPES, Caller
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.tables import Key
 
 PREFIX = "sk-jangin-"
 """What every key begins with."""

@@ -8,9 +8,9 @@ from typing import Annotated, Protocol, TypeVar, cast
 from fastapi import Depends, Request
 
 from jangin.core.errors import JanginError, StoreError
-from jangin.serving.database.connection import Database
-from jangin.serving.database.schema import migrate
+from jangin.serving.state.database import Database
 from jangin.serving.state.registry import ModelRegistry
+from jangin.serving.state.schema import migrate
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import Storage, open_storage
 

@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from jangin.core.config import Config
-from jangin.core.encoder import EncoderConfig
 from jangin.core.errors import ConfigError
+from jangin.core.model_protocols import EncoderConfig
 from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.source.problems import describe, line_of
 from jangin.project.source.yaml_source import load_yaml

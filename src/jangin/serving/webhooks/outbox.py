@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Webhook, WebhookDelivery
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.state.tables import Webhook, WebhookDelivery
 
 EVENT_TYPES = (
     "batch.cancelled",

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select
 
-from jangin.serving.database.leases import claim, new_owner
-from jangin.serving.database.tables import Webhook, WebhookDelivery
+from jangin.serving.state.leases import claim, new_owner
 from jangin.serving.state.server import Server
+from jangin.serving.state.tables import Webhook, WebhookDelivery
 from jangin.serving.webhooks.http_post import SECONDS, AddressError, post
 from jangin.serving.webhooks.signing import headers
 

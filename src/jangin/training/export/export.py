@@ -19,7 +19,7 @@ from jangin.core.records import Message
 from jangin.core.store import copy_mode, disk_errors
 from jangin.inference.generate import generate, stop_tokens
 from jangin.inference.served_weights import merge_adapter
-from jangin.models.likelihood import next_token_log_probs
+from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.models.loading import (
     load_model,
     load_tokenizer,

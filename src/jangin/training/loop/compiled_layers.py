@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from jangin.models.forward.varlen_attention import NAME, segment_attention
 from jangin.models.loading import base_model
-from jangin.models.varlen_attention import NAME, segment_attention
 
 BACKEND = "inductor"
 

@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jangin.models.exactness import (
+from jangin.models.forward.exactness import (
     TOLERANCE,
     computes_in_fp32,
     half_precision_tolerance,
     max_difference,
     rounding_noise,
 )
+from jangin.models.forward.rope import RopeLimit, rope_limit
+from jangin.models.forward.varlen_attention import NAME, UnpackableError
 from jangin.models.loading import base_model
-from jangin.models.rope import RopeLimit, rope_limit
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import (
     Batch,
@@ -33,7 +34,6 @@ from jangin.models.tokens.packing import (
     padded_batch,
     split_by_budget,
 )
-from jangin.models.varlen_attention import NAME, UnpackableError
 from jangin.training.kernels import (
     CastCache,
     linear_cross_entropy,

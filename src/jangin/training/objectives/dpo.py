@@ -16,20 +16,20 @@ from torch.nn.functional import logsigmoid
 
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
-from jangin.models.exactness import (
+from jangin.models.forward.exactness import (
     TOLERANCE,
     computes_in_fp32,
     half_precision_tolerance,
     max_difference,
     rounding_noise,
 )
+from jangin.models.forward.rope import RopeLimit
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.loading import base_model
-from jangin.models.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.tokens.segments import on_device
-from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probs, logits_log_probs
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig, TrainingKeys
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jangin.core.chat import ChatReply
+from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import MachineError
 from jangin.core.execution.local import Local
 from jangin.core.executor import InProcess, Resources, map_all
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import LocalEncoder
 from jangin.core.records import Message
 from jangin.evaluation.evaluate import STAGE as EVALUATE
 from jangin.evaluation.systems import local

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jangin.evaluation.blind_judgements import LOG, read_judgements
-from jangin.examples.readers.additions import FILES
+from jangin.examples.formats.additions import FILES
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
 from tests.system.test_bad_endpoint import Server, streamed, url_of
 

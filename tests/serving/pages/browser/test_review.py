@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import jangin
-from jangin.examples.curation.review_log import LOG, read_log
+from jangin.examples.reviews.log import LOG, read_log
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
 from tests.serving.running import spawn_server
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jangin.examples.curation.review_log import LOG, read_log
+from jangin.examples.reviews.log import LOG, read_log
 from jangin.project.tracking.run_state import live_runs, recorded_runs
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
 from tests.serving.pages.project import HANDBOOK

@@ -10,8 +10,8 @@ import pytest
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.evaluation.blind_judgements import LOG, read_judgements
-from jangin.examples.curation.review_log import LOG as REVIEWS
-from jangin.examples.curation.review_log import append_decisions, decide
+from jangin.examples.reviews.log import LOG as REVIEWS
+from jangin.examples.reviews.log import append_decisions, decide
 from jangin.serving.pages.compare.overview import evaluations_of
 from jangin.serving.pages.project import OpenProject
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key

@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from jangin.examples.curation.review_log import LOG, Wording, append_decisions, decide_on
+from jangin.examples.reviews.log import LOG, Wording, append_decisions, decide_on
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
 

@@ -11,7 +11,7 @@ import yaml
 
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
-from jangin.examples.readers.additions import FILES
+from jangin.examples.formats.additions import FILES
 from jangin.project.session import open_session
 from jangin.serving.pages.playground.taught import best_variant
 from jangin.serving.pages.project import VariantState

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from jangin.examples.curation.review_log import LOG, read_log
+from jangin.examples.reviews.log import LOG, read_log
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import io
 import re
 import zipfile
 
-from jangin.examples.curation.review_log import append_decisions, decide, read_log
+from jangin.examples.reviews.log import append_decisions, decide, read_log
 from tests.serving.pages.review.test_routes import kim, rows
 
 __all__ = ("kim", "rows")

@@ -9,7 +9,7 @@ import jangin
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.core.store import Store
-from jangin.examples.curation.review_log import Wording, append_decisions, decide
+from jangin.examples.reviews.log import Wording, append_decisions, decide
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.review.conftest import row_of, token_of
 from tests.serving.running import run_server

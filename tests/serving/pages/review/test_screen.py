@@ -2,7 +2,7 @@
 
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.review.screen import REASON_LETTERS, make_screen
-from tests.examples.curation.test_review_index import PASSAGE, make_index, make_row
+from tests.examples.reviews.test_index import PASSAGE, make_index, make_row
 
 
 def test_a_row_whose_chunk_is_gone_says_so_and_can_be_decided_on(tmp_path):

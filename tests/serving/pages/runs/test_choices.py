@@ -3,8 +3,8 @@
 import pytest
 
 from jangin.project.setup.scaffold import Endpoint, PretrainedBase, Recorded, StarterBase
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.runs.choices import choices_of, local_models, options_of
+from jangin.serving.pages.visit import PageError
 from tests.serving.pages.project import HANDBOOK
 
 RECORDED = {"teacher": "recorded", "replies": "기록.jsonl", "base": "starter", "size": "0.5M"}

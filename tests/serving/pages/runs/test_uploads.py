@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.runs.uploads import receive, safe_name
+from jangin.serving.pages.visit import PageError
 
 SUFFIXES = (".pdf", ".md")
 

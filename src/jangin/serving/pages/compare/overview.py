@@ -11,7 +11,7 @@ from typing import Any
 from jangin.core.errors import DataError
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import reading_once
-from jangin.examples.curation.review_log import LOG
+from jangin.examples.reviews.log import LOG
 from jangin.project.session import Session
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
 from jangin.report.data.costs import variant_costs

@@ -19,10 +19,9 @@ from jangin.serving.pages.compare.blind import CHOICES, BlindReview, log_of, rea
 from jangin.serving.pages.compare.overview import Comparison, Comparisons
 from jangin.serving.pages.compare.sources import source_of_example
 from jangin.serving.pages.compare.standing import standing_chart
-from jangin.serving.pages.errors import NothingYetError, PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, NothingYetError, PageError, Visit, VisitDep
 
 router = APIRouter(prefix="/compare")
 PARTS = (

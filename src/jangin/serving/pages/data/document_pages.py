@@ -20,10 +20,9 @@ from jangin.serving.pages.data.page_view import Mark
 from jangin.serving.pages.data.pictures import find_page, pictures_of
 from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import open_table
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
 
 LONGEST_SEARCH = 200
 PAGE_SIZE = 60

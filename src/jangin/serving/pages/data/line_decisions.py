@@ -10,8 +10,8 @@ from jangin.documents.ocr.corrections import (
     correct,
     read_corrections,
 )
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject
+from jangin.serving.pages.visit import PageError
 
 Choice = Literal["right", "text", "drop", "undo"]
 """Right as it was read, another text, no text on the page, or nothing after all."""

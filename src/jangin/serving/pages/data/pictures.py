@@ -15,10 +15,9 @@ from jangin.serving.pages.data.page_view import (
     evidence_mark,
     parse_mark,
 )
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import VisitDep
+from jangin.serving.pages.visit import PageError, VisitDep
 
 LONGEST_TEXT = 4000
 MOST_MARKS = 200

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 from jangin.core.store import Artifact
 from jangin.project.tables.rows import is_id
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject
+from jangin.serving.pages.visit import PageError
 
 TECHNICAL = frozenset(
     ("template", "temperature", "sample", "weights", "seed_word", "start", "end", "teacher")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from jangin.core.store import Artifact
-from jangin.examples.curation.review_log import LOG
+from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
@@ -24,10 +24,9 @@ from jangin.serving.pages.data.room import (
 from jangin.serving.pages.data.table_file import TableFile, open_table
 from jangin.serving.pages.data.table_view import TableRequest, table_view
 from jangin.serving.pages.data.way import decided_on, way_of
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import VisitDep
+from jangin.serving.pages.visit import PageError, VisitDep
 
 LONGEST_SEARCH = 200
 EXAMPLES = ("examples", "splits", "dropped", "rejected")

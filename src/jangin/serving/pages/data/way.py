@@ -9,7 +9,7 @@ import numpy as np
 
 from jangin.core.jsonl import complete_lines, parse_record
 from jangin.core.store import Artifact
-from jangin.examples.curation.review_log import ReviewDecision, collect_reviews
+from jangin.examples.reviews.log import ReviewDecision, collect_reviews
 from jangin.project.stages import example_trainers
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.table_file import Query, TableFile, open_table

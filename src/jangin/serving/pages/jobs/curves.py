@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from jangin.report.charts import svg as charts
 from jangin.report.i18n.translate import Words
-from jangin.serving.database.tables import Event
 from jangin.serving.jobs.events import last_step
+from jangin.serving.state.tables import Event
 
 if TYPE_CHECKING:
     from markupsafe import Markup

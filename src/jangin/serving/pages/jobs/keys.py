@@ -7,12 +7,11 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import select
 
 from jangin.core.errors import DataError
-from jangin.serving.database.tables import Audit, Key
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.jobs.routes import room
-from jangin.serving.pages.visit import AdminDep, Visit
+from jangin.serving.pages.visit import AdminDep, PageError, Visit
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key, remove_key
 from jangin.serving.state.caller import SCOPES
+from jangin.serving.state.tables import Audit, Key
 
 AUDIT = 50
 MOST_NAME = 64

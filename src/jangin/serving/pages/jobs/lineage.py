@@ -7,11 +7,11 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from jangin.models.catalog import name_of
-from jangin.serving.database.tables import Job, Permission, StoredModel
 from jangin.serving.models.bases import TUNED, base_part
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.settings import ModelEntry
+from jangin.serving.state.tables import Job, Permission, StoredModel
 
 CHECKPOINT = ":ckpt-step-"
 

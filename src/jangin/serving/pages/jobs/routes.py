@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from jangin.core.errors import DataError
 from jangin.report.i18n.translate import Words
-from jangin.serving.database.tables import Event, Permission, StoredModel
 from jangin.serving.files import routes as file_routes
 from jangin.serving.files.store import find_file, user_of
 from jangin.serving.inference import models as model_routes
@@ -20,13 +19,13 @@ from jangin.serving.jobs import export, permissions
 from jangin.serving.jobs import routes as job_routes
 from jangin.serving.jobs.objects import JobRequest, PermissionRequest
 from jangin.serving.models.registry import Registry
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.jobs.curves import drawn_curves, job_curves
 from jangin.serving.pages.jobs.lineage import model_tree
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep
 from jangin.serving.protocol.errors import no_such_model
 from jangin.serving.protocol.pagination import Paging, page_of
+from jangin.serving.state.tables import Event, Permission, StoredModel
 
 PAGE = 20
 EVENTS = 30

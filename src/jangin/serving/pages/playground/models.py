@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import DataError
 from jangin.core.execution.signals import run_async
+from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.inference.dialogue import Dialogue
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
 from jangin.project.file import LoadedProject
 from jangin.project.session import Session
-from jangin.project.teachers import EndpointTeacher
+from jangin.project.source.teachers import EndpointTeacher
 from jangin.serving.models.registry import Registry
 from jangin.serving.state.caller import Caller
 

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends, Form
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from jangin.core.chat import ChatReply
 from jangin.core.errors import DataError, JanginError
+from jangin.core.model_protocols import ChatReply
 from jangin.core.records import Message
-from jangin.examples.readers.additions import (
+from jangin.examples.formats.additions import (
     AddedRow,
     add_row,
     remove_row,
@@ -25,7 +25,6 @@ from jangin.examples.readers.additions import (
 )
 from jangin.serving.models.registry import Registry
 from jangin.serving.pages.compare.sources import PageSource
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.playground.models import (
     LONGEST_ANSWER,
     MOST_MODELS,
@@ -40,7 +39,7 @@ from jangin.serving.pages.playground.models import (
 from jangin.serving.pages.playground.taught import Source, TaughtModels, best_variant
 from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalRequests
 

@@ -12,22 +12,22 @@ from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
 from jangin.examples.checks.judge_agreement import Agreement, compare
-from jangin.examples.curation.argilla_records import argilla_archive
-from jangin.examples.curation.queue_columns import Kind, State
-from jangin.examples.curation.review_exchange import (
+from jangin.examples.review import ReviewConfig
+from jangin.examples.reviews.agreement import agreement_of_reviewers, find_disagreement
+from jangin.examples.reviews.argilla_records import argilla_archive
+from jangin.examples.reviews.exchange import (
     ImportedDecisions,
     export_lines,
     read_decisions,
 )
-from jangin.examples.curation.review_index import ReviewIndex
-from jangin.examples.curation.review_log import decide_on, read_log
-from jangin.examples.curation.review_queue import TEXTS, QueueItem
-from jangin.examples.curation.review_sheet import read_sheet, write_sheet
-from jangin.examples.curation.reviewer_agreement import agreement_of_reviewers, find_disagreement
-from jangin.examples.review import ReviewConfig
-from jangin.serving.pages.errors import PageError
+from jangin.examples.reviews.index import ReviewIndex
+from jangin.examples.reviews.log import decide_on, read_log
+from jangin.examples.reviews.queue import TEXTS, QueueItem
+from jangin.examples.reviews.queue_columns import Kind, State
+from jangin.examples.reviews.sheet import read_sheet, write_sheet
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
+from jangin.serving.pages.visit import PageError
 
 PREVIEW_ROWS = 20
 MOST_BYTES = 64 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jangin.core.errors import ConfigError, JanginError
 from jangin.core.execution.local import Local
-from jangin.examples.curation.review_index import ReviewIndex
+from jangin.examples.reviews.index import ReviewIndex
 from jangin.project.session import open_session
 from jangin.report.data.review_queue import open_index, queue_inputs
 from jangin.serving.pages.preparing import preparing

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
-from jangin.examples.curation.queue_columns import Kind, QueueFilter, State
-from jangin.examples.curation.review_index import ChangedMeanwhileError, ReviewIndex
-from jangin.examples.curation.review_leases import ReviewLeases
-from jangin.examples.curation.review_log import DecisionKind, ReviewDecision, Wording, decide_on
-from jangin.examples.curation.review_queue import TEXTS, QueueItem, unsupported, wording_fault
+from jangin.examples.reviews.index import ChangedMeanwhileError, ReviewIndex
+from jangin.examples.reviews.leases import ReviewLeases
+from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording, decide_on
+from jangin.examples.reviews.queue import TEXTS, QueueItem, unsupported, wording_fault
+from jangin.examples.reviews.queue_columns import Kind, QueueFilter, State
 from jangin.serving.pages.data.pictures import page_view
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
@@ -25,7 +24,7 @@ from jangin.serving.pages.review.screen import (
     make_screen,
     query_of,
 )
-from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
 
 PAGE_ROWS = 50
 LONGEST_TEXT = 20_000

@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jangin.core.records import Score
-from jangin.examples.curation.queue_columns import QueueFilter
-from jangin.examples.curation.review_index import ReviewIndex
-from jangin.examples.curation.review_log import REASONS, Review, Wording
-from jangin.examples.curation.review_queue import QueueItem
-from jangin.examples.curation.reviewer_agreement import find_disagreement
+from jangin.examples.reviews.agreement import find_disagreement
+from jangin.examples.reviews.index import ReviewIndex
+from jangin.examples.reviews.log import REASONS, Review, Wording
+from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.queue_columns import QueueFilter
 from jangin.report.i18n.translate import Words
 from jangin.text.grounding import locate
 

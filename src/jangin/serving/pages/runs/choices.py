@@ -18,7 +18,7 @@ from jangin.project.setup.scaffold import (
     Recorded,
     StarterBase,
 )
-from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.visit import PageError
 
 SIZES: tuple[Size, ...] = get_args(Size)
 MOST_LISTED = 50

@@ -12,7 +12,7 @@ from jangin.core.errors import ConfigError, JanginError
 from jangin.core.store import disk_errors
 from jangin.project.file import LoadedProject, parse_project
 from jangin.project.unread_files import note_output
-from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.visit import PageError
 
 MOST_BYTES = 1_000_000
 

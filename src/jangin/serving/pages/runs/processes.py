@@ -19,8 +19,8 @@ from jangin.project.tracking.run_record import (
     write_state,
 )
 from jangin.project.tracking.run_state import FOLDER, find_run, live_runs
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.runs.worker import Order
+from jangin.serving.pages.visit import PageError
 
 LOGS = "runs"
 """Folder of the server with what the processes printed."""

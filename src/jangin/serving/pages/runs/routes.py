@@ -23,7 +23,6 @@ from jangin.project.tracking.run_state import (
     read_log,
     recorded_runs,
 )
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
 from jangin.serving.pages.rendering import environment, render
 from jangin.serving.pages.review.queue import ReviewQueues
@@ -44,7 +43,7 @@ from jangin.serving.pages.runs.views import (
     stage_name,
     why,
 )
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep
 
 POLL_SECONDS = 0.7
 QUIET_SECONDS = 15.0

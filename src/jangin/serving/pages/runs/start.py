@@ -10,7 +10,6 @@ from starlette.datastructures import UploadFile
 from jangin.core.errors import ConfigError
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, project_text
-from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import NewProjectDep, OpenProject
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.runs.choices import SIZES, choices_of, options_of
@@ -35,7 +34,7 @@ from jangin.serving.pages.runs.uploads import (
     remove,
     safe_name,
 )
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep
 
 MB = 1_000_000
 STEPS = (

@@ -4,7 +4,7 @@ from jangin.documents.load import LoadConfig
 from jangin.examples.split import SplitConfig
 from jangin.models.catalog import CatalogConfig, Starter
 from jangin.project.file import LoadedProject
-from jangin.project.teachers import EndpointTeacher, ModelTeacher, RecordedTeacher, Teacher
+from jangin.project.source.teachers import EndpointTeacher, ModelTeacher, RecordedTeacher, Teacher
 from jangin.report.i18n.translate import Words
 
 

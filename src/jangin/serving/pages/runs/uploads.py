@@ -15,7 +15,7 @@ from jangin.core.store import disk_errors
 from jangin.documents.formats import readable_suffixes
 from jangin.documents.load import LoadConfig, find_files
 from jangin.project.file import LoadedProject
-from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.visit import PageError
 
 REMOVED = "removed"
 """Folder of the server with what was removed or replaced: nothing is lost."""

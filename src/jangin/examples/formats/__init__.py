@@ -1,0 +1,1 @@
+"""File formats of examples: read, added by hand, exported."""

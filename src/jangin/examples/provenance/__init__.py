@@ -1,1 +1,0 @@
-"""Where an example comes from."""

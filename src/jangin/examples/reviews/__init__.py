@@ -1,0 +1,1 @@
+"""Decisions of people about examples: the queue, the log, files for colleagues, agreement."""

@@ -1,0 +1,363 @@
+"""The review queue in memory: pages of it in milliseconds, decisions added as they are made.
+
+The order of the queue is fixed when the index is built; the log is followed while it grows. Other
+processes may write to it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jangin.core.digest import short_digest
+from jangin.core.errors import DataError, PortableError
+from jangin.core.jsonl import parse_record
+from jangin.examples.reviews.agreement import find_disagreement, latest_verdicts
+from jangin.examples.reviews.log import (
+    VERDICTS,
+    Review,
+    ReviewDecision,
+    add_decision,
+    append_decisions,
+    review_of,
+)
+from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.queue_columns import QueueColumns, QueueEntry, QueueFilter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """Some rows of the queue, by their positions."""
+
+    positions: tuple[int, ...]
+    following: int | None
+    """Position to continue after; None on the last page."""
+    total: int
+    """Number of all rows that the filter shows."""
+
+
+class ChangedMeanwhileError(PortableError):
+    """Another person decided on the row after it was shown; `review` is what they decided."""
+
+    def __init__(self, row: str, review: Review | None) -> None:
+        super().__init__(f"the row {row} was decided on after it was shown")
+        self.row = row
+        self.review = review
+
+
+TAIL_BYTES = 512
+"""Bytes by which a log that was replaced is noticed; ids of files are given again."""
+
+
+@dataclass(slots=True)
+class LogFollower:
+    """Reads what was appended to a log since the last time; all of it where it was replaced."""
+
+    path: Path
+    _end: int = 0
+    _line: int = 0
+    _size: int = -1
+    _modified: int = 0
+    _tail: bytes = b""
+    """The last bytes that were read; a file that lacks them there is another one."""
+
+    def read(self) -> tuple[bool, list[ReviewDecision]]:
+        """(True if these are all lines and not only further ones, the decisions).
+
+        Raises `DataError` for a line that is no decision.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            was_there = self._size > 0
+            self._end, self._line, self._size, self._modified, self._tail = 0, 0, 0, 0, b""
+            return was_there, []
+        if (status.st_size, status.st_mtime_ns) == (self._size, self._modified):
+            return False, []
+        with self.path.open("rb") as stream:
+            stream.seek(self._end - len(self._tail))
+            complete = stream.read(len(self._tail)) != self._tail
+            start, line = (0, 0) if complete else (self._end, self._line)
+            stream.seek(start)
+            data = _whole_lines(stream.read(max(status.st_size - start, 0)))
+        decisions = []
+        for text in data.splitlines(keepends=True):
+            line += 1
+            if text.strip():
+                decisions.append(parse_record(text, ReviewDecision, f"{self.path}:{line}"))
+        tail = data if complete else self._tail + data
+        self._end, self._line, self._tail = start + len(data), line, tail[-TAIL_BYTES:]
+        self._size, self._modified = status.st_size, status.st_mtime_ns
+        return complete, decisions
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """Without an incomplete last line; one that lacks only its line end is complete."""
+    last = data[data.rfind(b"\n") + 1 :]
+    try:
+        json.loads(last or b"0")
+    except ValueError:
+        return data[: len(data) - len(last)]
+    return data
+
+
+@dataclass(slots=True)
+class ReviewIndex:
+    """A queue, what people decided about its rows, and the search for the next row."""
+
+    log: Path
+    entries: Sequence[QueueEntry]
+    load: Callable[[int], QueueItem]
+    """The row at a position, with its passage and without its review."""
+    passages: Mapping[str, str] = field(default_factory=dict)
+    """{id of a chunk: its text}, for the search."""
+    reviews: dict[int, Review] = field(default_factory=dict)
+    """{position: review}."""
+    unmatched: set[str] = field(default_factory=set)
+    """Ids of decisions about rows that are not in this queue."""
+    _position: dict[str, int] = field(default_factory=dict)
+    _children: dict[str, list[int]] = field(default_factory=dict)
+    _by_text: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _histories: dict[str, list[ReviewDecision]] = field(default_factory=dict)
+    _of_other_rows: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    """{texts: ids of rows with them that have decisions and are not in this queue}."""
+    _last: dict[str, list[ReviewDecision]] = field(default_factory=dict)
+    _follower: LogFollower = field(init=False)
+    _columns: QueueColumns = field(init=False)
+    _lock: RLock = field(default_factory=RLock)
+
+    def __post_init__(self) -> None:
+        """Index the entries by id and by their texts."""
+        self._position = {entry.id: n for n, entry in enumerate(self.entries)}
+        for n, entry in enumerate(self.entries):
+            self._by_text.setdefault(entry.key, n)
+            if entry.parent:
+                self._children.setdefault(entry.parent, []).append(n)
+        self._follower = LogFollower(self.log)
+        self._columns = QueueColumns(self.entries, self.passages)
+
+    def refresh(self) -> None:
+        """Take in what was appended to the log; raises `DataError` for a line of another form."""
+        with self._lock:
+            complete, decisions = self._follower.read()
+            if complete:
+                self._histories.clear()
+                self._of_other_rows.clear()
+                self.reviews.clear()
+                self._columns.clear()
+                self.unmatched.clear()
+                self._last.clear()
+            changed = set()
+            for decision in decisions:
+                history = self._histories.setdefault(decision.id, [])
+                withdrawn = add_decision(history, decision)
+                self._remember(decision, withdrawn)
+                changed.add(decision.id)
+                if decision.id not in self._position:
+                    self._of_other_rows.setdefault(decision.before.key, set()).add(decision.id)
+            for row in changed:
+                self._update(row)
+
+    def _remember(self, decision: ReviewDecision, withdrawn: ReviewDecision | None) -> None:
+        """Keep what each reviewer can undo, in order; bulk actions are undone as a whole."""
+        if decision.decision != "undo" and decision.batch is None:
+            self._last.setdefault(decision.by, []).append(decision)
+        elif withdrawn is not None and decision.batch is None:
+            mine = self._last.get(withdrawn.by, [])
+            for index in range(len(mine) - 1, -1, -1):
+                if mine[index] is withdrawn:
+                    del mine[index]
+                    break
+
+    def _update(self, row: str) -> None:
+        history = self._histories[row]
+        known = self._position.get(row)
+        position = known
+        if position is None and history:
+            position = self._by_text.get(history[-1].before.key)
+            if position is not None and self._histories.get(self.entries[position].id):
+                position = None  # a decision with the row's own id takes precedence
+        if position is None:
+            (self.unmatched.add if history else self.unmatched.discard)(row)
+            stale = [n for n, review in self.reviews.items() if review.id == row]
+            for position in stale if not history else ():
+                self._set(position, None)
+            return
+        if not history:
+            row, history = self._same_text(position)
+        self._set(position, review_of(row, history) if history else None)
+
+    def _set(self, position: int, review: Review | None) -> None:
+        if review is not None:
+            self.reviews[position] = review
+        else:
+            self.reviews.pop(position, None)
+        self._columns.set_review(position, review)
+
+    def _same_text(self, position: int) -> tuple[str, list[ReviewDecision]]:
+        """(id, decisions) of another row with the texts of this one, which had another id then."""
+        key = self.entries[position].key
+        for row in sorted(self._of_other_rows.get(key, ())):
+            history = self._histories[row]
+            if history and history[-1].before.key == key:
+                return row, history
+        return "", []
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Numbers of all rows but paraphrases: `rows`, and those of each verdict and state."""
+        with self._lock:
+            columns, rows = self._columns, self._columns.content(QueueFilter())
+            verdicts = np.bincount(columns.verdict[rows], minlength=len(VERDICTS) + 1).tolist()
+            return Counter(
+                {
+                    "rows": int(rows.sum()),
+                    **dict(zip(VERDICTS, verdicts[1:], strict=True)),
+                    "flag": int(columns.flagged[rows].sum()),
+                    "rate": int(columns.rated[rows].sum()),
+                    "contested": int(columns.contested[rows].sum()),
+                }
+            )
+
+    def decided_by(self, reviewer: str) -> int:
+        """Number of rows whose verdict is that of a reviewer."""
+        with self._lock:
+            return self._columns.decided_by(reviewer)
+
+    def position(self, row: str) -> int | None:
+        """Position of a row, or None where the queue does not have it."""
+        return self._position.get(row)
+
+    def review_for(self, position: int, by: str) -> Review | None:
+        """The review as a reviewer may see it.
+
+        The decisions of others about a row that two decide on stay hidden until both have decided.
+        """
+        review = self.reviews.get(position)
+        if review is None or not self.entries[position].double:
+            return review
+        verdicts = latest_verdicts(review)
+        if by in verdicts or len(verdicts) >= 2:
+            return review
+        mine = [d for d in review.history if d.by == by or d.decision == "flag"]
+        return review_of(review.id, mine) if mine else None
+
+    def token(self, position: int, by: str) -> str:
+        """Changes whenever the verdict that the reviewer sees does."""
+        review = self.review_for(position, by)
+        verdict = review.verdict if review is not None else None
+        return "" if verdict is None else short_digest(verdict.model_dump(mode="json"))
+
+    def is_open(self, position: int, by: str) -> bool:
+        """True if this reviewer can be given the row: it lacks a decision, or a second one."""
+        review = self.reviews.get(position)
+        if review is None or review.verdict is None:
+            return True
+        if not self.entries[position].double:
+            return False
+        verdicts = latest_verdicts(review)
+        return len(verdicts) < 2 and by not in verdicts
+
+    def room(self, position: int) -> int:
+        """Number of reviewers who may look at the row at once."""
+        review = self.reviews.get(position)
+        if not self.entries[position].double:
+            return 1
+        return max(1, 2 - (len(latest_verdicts(review)) if review is not None else 0))
+
+    def matching(self, shown: QueueFilter, by: str) -> "NDArray[np.int64]":
+        """Positions of the rows that a filter shows to a reviewer, in order."""
+        with self._lock:
+            state = self._columns.state(shown.state, by)
+            return np.flatnonzero(state & self._columns.content(shown))
+
+    def page(self, shown: QueueFilter, by: str, after: int, limit: int) -> QueuePage:
+        """At most `limit` rows behind position `after`; -1 is the beginning."""
+        rows = self.matching(shown, by)
+        first = int(np.searchsorted(rows, after, side="right"))
+        positions = tuple(rows[first : first + limit].tolist())
+        further = first + limit < len(rows)
+        return QueuePage(positions, positions[-1] if further else None, len(rows))
+
+    def candidates(self, shown: QueueFilter, by: str, after: int) -> Iterator[tuple[str, int]]:
+        """(id, room) of rows to give to a reviewer, from a position on and then from the start."""
+        rows = self.matching(shown, by)
+        first = int(np.searchsorted(rows, after, side="right"))
+        for position in (*rows[first:].tolist(), *rows[:first].tolist()):
+            yield self.entries[position].id, self.room(position)
+
+    def last_of(self, by: str) -> ReviewDecision | None:
+        """The latest decision of a reviewer that can be undone on its own."""
+        mine = self._last.get(by)
+        return mine[-1] if mine else None
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of all documents and files that rows come from, in order."""
+        return sorted({entry.source for entry in self.entries if entry.source})
+
+    def children(self, row: str) -> list[int]:
+        """Positions of the rows that were made from a row."""
+        return self._children.get(row, [])
+
+    def history(self, row: str) -> tuple[ReviewDecision, ...]:
+        """The decisions about a row, whether the queue has it or not."""
+        return tuple(self._histories.get(row, ()))
+
+    def open_disagreements(self) -> list[int]:
+        """Positions of the rows on which two reviewers differ until a third decision."""
+        with self._lock:
+            return self._columns.contested.nonzero()[0].tolist()
+
+    def contested(self) -> list[int]:
+        """Positions of all rows on which two reviewers differ or differed."""
+        with self._lock:
+            return sorted(n for n, review in self.reviews.items() if find_disagreement(review))
+
+    def save(
+        self, decisions: Sequence[ReviewDecision], tokens: Mapping[str, str] | None = None
+    ) -> None:
+        """Append decisions to the log and take them in; nothing where a row changed meanwhile.
+
+        `tokens` are {id of a row: what `token` was when the reviewer was shown the row}.
+
+        Raises:
+            ChangedMeanwhileError: A token is another one by now.
+            DataError: The log cannot be read or written.
+            StoreError: The disk is full.
+
+        """
+
+        def check() -> None:
+            self.refresh()
+            for decision in decisions:
+                position = self._position.get(decision.id)
+                wanted = (tokens or {}).get(decision.id)
+                if position is None or wanted in (None, self.token(position, decision.by)):
+                    continue
+                raise ChangedMeanwhileError(decision.id, self.review_for(position, decision.by))
+
+        with self._lock:
+            append_decisions(self.log, decisions, check)
+            self.refresh()
+
+    def item(self, row: str, by: str) -> QueueItem:
+        """The row with its passage and the review that a reviewer may see.
+
+        Raises `DataError` where the queue has no such row.
+        """
+        position = self._position.get(row)
+        if position is None:
+            raise DataError(
+                f"there is no row {row!r} in the queue any more. Its document or question has "
+                "changed; decisions about it are kept."
+            )
+        return self.load(position).with_review(self.review_for(position, by))

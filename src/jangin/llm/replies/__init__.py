@@ -1,0 +1,1 @@
+"""Replies of a teacher: parsed, validated, refusals and truncated JSON recognised."""

@@ -1,0 +1,334 @@
+"""Structured outputs: parse, validate, and ask for one repair."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from jangin.core.digest import canonical_json
+from jangin.core.errors import ChatError, MissingReplyError, StageError
+from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
+from jangin.core.prompts import Prompt
+from jangin.core.records import Message, Record
+from jangin.core.stage import Calls, StageContext
+from jangin.llm.ask import ask_all, budget_of
+from jangin.llm.budget import Budget
+from jangin.llm.recorded import recorded_of
+from jangin.llm.replies.refusals import refusal_reason
+from jangin.llm.replies.truncated_json import is_truncated
+from jangin.llm.token_estimates import estimate_prompt
+from jangin.text.reasoning import without_reasoning
+
+S = TypeVar("S", bound=BaseModel)
+
+
+FailureKind = Literal["unanswered", "malformed", "refused", "language", "rejected"]
+
+
+class Failed(Record):
+    """An unusable reply and the reason; it is stored, counted and shown."""
+
+    subject: str
+    """Id of the chunk or example that the request was about."""
+    request: str
+    reason: str
+    reply: str
+    kind: FailureKind = "malformed"
+    """`rejected`: a rule dropped it, and asking again would not help; the rest are failures."""
+    rule: str = ""
+    """Name of the rule that rejected it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[S]):
+    """A reply that fits its schema, and its origin."""
+
+    value: S
+    request: str
+    """Digest of the request."""
+    made_by: dict[str, Any]
+    """Fields of an `Example`: teacher, request, template, temperature, sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredRequest:
+    """A request for a structured reply, its subject and its prompt."""
+
+    subject: str
+    request: ChatRequest
+    prompt: Prompt
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Fields of an `Example` that record its origin."""
+        return {
+            "teacher": self.request.model,
+            "request": self.request.digest,
+            "template": self.prompt.label,
+            "temperature": self.request.temperature,
+            "sample": self.request.sample,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyError:
+    """Why a reply is unusable although it may fit its schema."""
+
+    kind: FailureKind
+    reason: str
+
+
+def _no_problem(_question: StructuredRequest, _value: Any) -> ReplyError | None:
+    return None
+
+
+@lru_cache(maxsize=128)
+def schema_text(reply_type: type[BaseModel]) -> str:
+    """JSON Schema of a reply as canonical JSON, as it enters request digests."""
+    return canonical_json(reply_type.model_json_schema())
+
+
+def parse_reply(text: str, reply_type: type[S]) -> S | str:
+    """The reply as a value, or the parse error.
+
+    Reasoning before it is taken off; code fences and small errors are repaired.
+    """
+    import json_repair
+
+    if not text.lstrip().startswith("{"):
+        text = without_reasoning(text)
+    if not text.strip():
+        return "the reply is empty"
+    try:
+        data = json.loads(text)
+    except ValueError:
+        if is_truncated(text):
+            return "the reply breaks off in the middle of its JSON"
+        data = json_repair.loads(text)
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "a string holds half a character (a lone surrogate escape)"
+    try:
+        return reply_type.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "reply"
+        return f"{where}: {first['msg']}"
+
+
+def ask_structured(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel,
+    questions: Sequence[StructuredRequest],
+    reply_type: type[S],
+    concurrency: int,
+    label: str,
+    check: Callable[[StructuredRequest, S], ReplyError | None] = _no_problem,
+) -> tuple[dict[str, Parsed[S]], list[Failed]]:
+    """Ask all questions; returns ({subject: answer}, failures in the order of `questions`).
+
+    Subjects must be unique. A malformed reply, or one that `check` objects to, is sent back once
+    with the reason. A request without a reply is a failure like any other.
+
+    Raises:
+        StageError: No request got a reply, or a recorded reply is missing.
+
+    """
+    asking = _Asking(context, chat, reply_type, concurrency, check)
+    malformed = asking.ask(questions, label)
+    if malformed:
+        asking.ask(malformed, f"{label}: malformed replies, once more")
+    _forget(context, questions, malformed, asking.failures)
+    asking.tally.note(context.summary, len(questions))
+    asking.tally.check(len(questions))
+    order = {question.subject: index for index, question in enumerate(questions)}
+    failures = sorted(asking.failures.values(), key=lambda failed: order[failed.subject])
+    return asking.answers, failures
+
+
+def _read(
+    question: StructuredRequest,
+    reply: ChatReply,
+    reply_type: type[S],
+    check: Callable[[StructuredRequest, S], ReplyError | None],
+) -> S | ReplyError:
+    """The value of a reply, or the error that makes it unusable."""
+    if reply.finish_reason == "length":
+        return ReplyError("malformed", "the reply was cut off at max_tokens; answer more briefly")
+    filtered = reply.finish_reason in ("refusal", "content_filter")
+    value = refusal_reason(reply) if filtered else parse_reply(reply.content, reply_type)
+    if isinstance(value, str):
+        refused = refusal_reason(reply)
+        return ReplyError("refused", refused) if refused else ReplyError("malformed", value)
+    return check(question, value) or value
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Number of replies, and of those that could not be parsed."""
+
+    replies: int = 0
+    unread: int = 0
+    unanswered: list[ChatError] = field(default_factory=list)
+
+    def check(self, requests: int) -> None:
+        """Raise `StageError` if no request got a reply, or a recorded reply is missing."""
+        missing = [error for error in self.unanswered if isinstance(error, MissingReplyError)]
+        if not missing and (self.replies or not self.unanswered):
+            return
+        first = (missing or self.unanswered)[0]
+        stop = StageError(
+            f"{len(self.unanswered)} of {requests} requests got no reply; the other replies are "
+            f"kept. The first: {first}"
+        )
+        stop.exit_code = first.exit_code
+        raise stop from first
+
+    def note(self, summary: dict[str, Any], requests: int) -> None:
+        """Add the counts to `summary`, which earlier calls of the same stage have filled."""
+        summary["asked"] = summary.get("asked", 0) + requests
+        summary["replies"] = summary.get("replies", 0) + self.replies
+        summary["malformed_replies"] = summary.get("malformed_replies", 0) + self.unread
+        if summary["replies"]:
+            share = 1 - summary["malformed_replies"] / summary["replies"]
+            summary["parse_rate"] = round(share, 4)
+
+
+@dataclass(slots=True)
+class _Asking(Generic[S]):
+    """Answers and failures of the questions asked so far."""
+
+    context: StageContext  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel
+    reply_type: type[S]
+    concurrency: int
+    check: Callable[[StructuredRequest, S], ReplyError | None]
+    answers: dict[str, Parsed[S]] = field(default_factory=dict)
+    failures: dict[str, Failed] = field(default_factory=dict)
+    tally: _Tally = field(default_factory=_Tally)
+
+    def ask(self, questions: Sequence[StructuredRequest], title: str) -> list[StructuredRequest]:
+        """Ask once; returns the repair requests for unusable replies."""
+        again: list[StructuredRequest] = []
+        progress = self.context.services.progress
+        bar = progress.start(title, len(questions))
+
+        def take(index: int, reply: ChatReply | ChatError) -> None:
+            progress.advance(bar)
+            self._take(questions[index], reply, again)
+
+        try:
+            requests = [question.request for question in questions]
+            ask_all(self.chat, requests, self.concurrency, take, progress.message)
+        finally:
+            progress.stop(bar)
+        return again
+
+    def _take(
+        self,
+        question: StructuredRequest,
+        reply: ChatReply | ChatError,
+        again: list[StructuredRequest],
+    ) -> None:
+        if isinstance(reply, ChatError):
+            self.tally.unanswered.append(reply)
+            problem = ReplyError("unanswered", str(reply))
+            self.failures[question.subject] = _failed(question, problem, "")
+            return
+        value = _read(question, reply, self.reply_type, self.check)
+        self.tally.replies += 1
+        if isinstance(value, ReplyError):
+            self.tally.unread += value.kind == "malformed"
+            self.failures[question.subject] = _failed(question, value, reply.content)
+            if value.kind != "refused" and reply.content.strip():
+                again.append(_repair(self.context, question, reply.content, value.reason))
+            return
+        self.failures.pop(question.subject, None)
+        made_by = question.made_by
+        self.answers[question.subject] = Parsed(value, question.request.digest, made_by)
+
+
+def _forget(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    questions: Sequence[StructuredRequest],
+    repairs: Sequence[StructuredRequest],
+    failures: dict[str, Failed],
+) -> None:
+    """Drop unusable replies from the ledger, so that a later run asks again."""
+    for question in (*questions, *repairs):
+        if question.subject in failures:
+            context.services.ledger.drop_reply(question.request.digest)
+
+
+def make_request(
+    subject: str,
+    prompt: Prompt,
+    reply_type: type[BaseModel],
+    request_fields: dict[str, object],
+    values: dict[str, object],
+) -> StructuredRequest:
+    """A request for a reply of `reply_type`; `request_fields` hold model and parameters."""
+    messages = prompt.messages(**values)
+    request = ChatRequest.model_validate(
+        {**request_fields, "messages": messages, "json_schema": schema_text(reply_type)}
+    )
+    return StructuredRequest(subject, request, prompt)
+
+
+def count_unpaid(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel,
+    questions: Sequence[StructuredRequest],
+) -> int:
+    """Number of questions without a reply in the ledger.
+
+    Adds their tokens and cost to `context.calls`, for the plan, and those that recorded replies
+    do not cover.
+    """
+    ledger = context.services.ledger
+    budget, recorded = budget_of(chat) or Budget(""), recorded_of(chat)
+    calls, unrecorded, unlike = Calls(), list[str](), list[str]()
+    for question in questions:
+        request = question.request
+        if ledger.reply(request.digest, chat.source) is not None:
+            continue
+        per_character = budget.tokens_per_character
+        prompt_tokens = estimate_prompt(
+            request.messages, request.json_schema, per_character, len(request.images)
+        )
+        usd = budget.usd(prompt_tokens, request.max_tokens)
+        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None))
+        if recorded is not None and not recorded.has_reply(request):
+            unrecorded.append(question.subject)
+            if not recorded.has_kind(request):
+                unlike.append(question.subject)
+    calls.unrecorded, calls.unlike = tuple(unrecorded), tuple(unlike)
+    context.calls.add(calls)
+    return calls.count
+
+
+def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Failed:
+    return Failed(
+        subject=question.subject,
+        request=question.request.digest,
+        reason=problem.reason,
+        reply=reply[:2000],
+        kind=problem.kind,
+    )
+
+
+def _repair(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    question: StructuredRequest,
+    reply: str,
+    problem: str,
+) -> StructuredRequest:
+    prompts = context.services.prompts
+    ask = prompts.find("repair", question.prompt.language).messages(problem=problem)[-1]
+    messages = (*question.request.messages, Message(role="assistant", content=reply), ask)
+    request = question.request.model_copy(update={"messages": messages})
+    return StructuredRequest(question.subject, request, question.prompt)

@@ -1,0 +1,1 @@
+"""The forward pass: packed attention, rotary embeddings, likelihood, and checks of exactness."""

@@ -1,0 +1,259 @@
+"""The `teachers` section: models that write or judge, by the names that stages use."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from jangin.core.config import Added, Advanced, Config, Runtime
+from jangin.core.digest import digest_value
+from jangin.core.errors import ConfigError
+from jangin.core.executor import Executor, InProcess
+from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel
+from jangin.core.stage import Progress, SilentProgress
+from jangin.llm.ask import CachedChat
+from jangin.llm.batch_api import BatchChat
+from jangin.llm.budget import Budget, SpendingLimit
+from jangin.llm.endpoint import EndpointChat
+from jangin.llm.engines.config import LocalEngine, VllmEngine
+from jangin.llm.engines.node_calls import CALLS, from_nodes
+from jangin.llm.engines.served_chat import LOGS, EngineModel, open_served
+from jangin.llm.engines.server import ServedModel
+from jangin.llm.prices import BATCH_FACTOR, FREE, Price, list_price
+from jangin.llm.rate_limits import MAX_CONCURRENCY
+from jangin.llm.recorded import RecordedChat, RecordingChat
+from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
+from jangin.llm.wire_format import LengthName, Structured
+from jangin.models.catalog import Hub, Local
+
+
+class EndpointTeacher(Config):
+    """A model behind an OpenAI-compatible URL."""
+
+    type: Literal["endpoint"]
+    model: str
+    """Model name as the endpoint knows it."""
+    base_url: Runtime[str]
+    """URL up to and including `/v1`."""
+    further_urls: Runtime[tuple[str, ...]] = ()
+    """More servers of the same model, such as one vLLM on each node; each request goes to the one
+    with the fewest in flight. Not with `mode: batch`."""
+    key_variable: Runtime[str] = ""
+    """Name of the environment variable with the API key; empty if none is needed."""
+    revision: Added[str] = ""
+    """Which weights the endpoint serves under this name, in your own words. Replies are kept for
+    each revision; without one, a server on this machine or network is asked again in every
+    evaluation."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further fields of each request body, such as `top_p`; null removes one, such as
+    `temperature: null` for models that do not support it."""
+    sent_from: Runtime[Literal["driver", "nodes"]] = "driver"
+    """`nodes`: requests go out from the nodes of a Ray cluster, such as to a server on each of them
+    (`http://127.0.0.1:8000/v1`); `key_variable` must be set there. Budget, ledger and limits stay
+    with `jangin run`."""
+    mode: Runtime[Literal["chat", "batch"]] = "chat"
+    """`batch`: the Batch API, half the price, replies within 24 hours."""
+    poll_seconds: Runtime[Advanced[float]] = Field(default=30.0, gt=0)
+    """Polling interval of a batch in seconds."""
+    structured: Runtime[Advanced[Structured]] = "json_schema"
+    """How JSON is enforced; falls back to a weaker form if the endpoint rejects this one."""
+    length_name: Runtime[Advanced[LengthName]] = "max_tokens"
+    """The endpoint's name of the parameter for the longest reply."""
+    stream: Runtime[bool] = False
+    """Stream replies, so that `timeout_seconds` applies to each piece, not to the reply."""
+    context_tokens: Runtime[int] = Field(default=0, ge=0)
+    """Context length (prompt and reply) in tokens, checked before sending; 0: unknown."""
+    tokens_per_character: Runtime[Advanced[float]] = Field(
+        default=TOKENS_PER_OTHER_CHARACTER, gt=0, le=4
+    )
+    """Estimated tokens per character outside ASCII. The default is the maximum of any byte-level
+    vocabulary; many with Korean need about 1."""
+    concurrency: Runtime[int] = Field(default=MAX_CONCURRENCY, ge=1, le=MAX_CONCURRENCY)
+    """Maximum number of requests in flight over all stages; 429 replies lower it temporarily."""
+    requests_per_minute: Runtime[float] = Field(default=0.0, ge=0)
+    """Maximum number of requests per minute; 0: no limit."""
+    tokens_per_minute: Runtime[float] = Field(default=0.0, ge=0)
+    """Maximum number of tokens per minute, prompts and replies; 0: no limit."""
+    timeout_seconds: Runtime[float] = Field(default=120.0, gt=0)
+    """Timeout of a request, which is retried then."""
+    retries: Runtime[int] = Field(default=5, ge=0, le=20)
+    """Retries of a failed request, with exponential backoff; a 429 does not count."""
+    patience_seconds: Runtime[Advanced[float]] = Field(default=600.0, ge=0)
+    """Maximum total wait of a request that the endpoint asks for by `Retry-After` or 429."""
+    largest_reply_bytes: Runtime[Advanced[int]] = Field(default=200_000, ge=1000)
+    """Maximum size of a reply; the row of a larger one fails."""
+    price: Runtime[Price | None] = None
+    """US dollars per million tokens that you are charged. Default: the list price of models
+    known at OpenAI's own URL, half of it with `mode: batch`."""
+    replies: Runtime[Path] = Path("replies.jsonl")
+    """File that `jangin run --record` writes."""
+
+    @model_validator(mode="after")
+    def _one_address_of_batches(self) -> "EndpointTeacher":
+        if self.mode == "batch" and self.further_urls:
+            raise ValueError("`mode: batch` has one address. Remove `further_urls`")
+        if self.mode == "batch" and self.sent_from == "nodes":
+            raise ValueError("`mode: batch` is sent by jangin run. Remove `sent_from`")
+        return self
+
+    def known_price(self) -> Price | None:
+        """The configured price, or the list price, half of it in mode `batch`; None if unknown."""
+        price = self.price or list_price(self.base_url, self.model)
+        if price is None or self.mode == "chat" or self.price is not None:
+            return price
+        return price.scaled(BATCH_FACTOR)
+
+
+class RecordedTeacher(Config):
+    """Recorded replies, so that a project runs offline."""
+
+    type: Literal["recorded"]
+    model: str
+    """Model name in the recorded requests."""
+    replies: Runtime[Path]
+    """File of recorded replies, written by `jangin run --record`."""
+    similar: float = Field(default=1.0, gt=0, le=1)
+    """Accept the most similar recorded request down to this ratio; 1: only an identical one."""
+    record_from: Runtime[EndpointTeacher | None] = None
+    """Endpoint whose replies `jangin run --record` writes to the file."""
+
+
+class ModelTeacher(Config):
+    """A model in this process: no data leaves the machine and there are no costs."""
+
+    type: Literal["model"]
+    base: Annotated[Hub | Local, Field(discriminator="type")]
+    """`hub` or `local`. A starter model is untrained and cannot teach."""
+    engine: Annotated[LocalEngine | VllmEngine, Field(discriminator="type")] = LocalEngine()
+    """`local`, or `vllm`: a server that runs while a stage asks it."""
+    rows: Runtime[int] = Field(default=16, ge=1, le=512)
+    """Batch size: answers generated at the same time."""
+    replies: Runtime[Path] = Path("replies.jsonl")
+    """File that `jangin run --record` writes."""
+
+    @property
+    def model(self) -> str:
+        """Name in requests."""
+        return self.base.id if isinstance(self.base, Hub) else self.base.path.name
+
+
+Teacher = Annotated[EndpointTeacher | RecordedTeacher | ModelTeacher, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRegistry:
+    """What teachers are opened with."""
+
+    folder: Path
+    """Folder of the project file."""
+    ledger: Ledger
+    progress: Progress
+    budget: SpendingLimit
+    record: bool = False
+    executor: Executor = field(default_factory=InProcess)
+    """Starts the servers of teachers, and sends requests from nodes."""
+
+    def stage_executor(self) -> Executor:
+        """The executor of the stage that runs now."""
+        return self.executor.for_stage(self.ledger.stage)
+
+
+def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> ChatModel:
+    """The model behind a teacher's settings; its replies go through the ledger.
+
+    Raises: ConfigError: a budget is set and the price of the teacher is unknown.
+    """
+    if isinstance(teacher, RecordedTeacher) and not registry.record:
+        recorded = RecordedChat(teacher.model, registry.folder / teacher.replies, teacher.similar)
+        return CachedChat(recorded, registry.ledger, Budget(name, FREE))
+    live = teacher.record_from if isinstance(teacher, RecordedTeacher) else teacher
+    if live is None:
+        raise ConfigError(
+            f"teacher {teacher.model!r} has no endpoint to record from. "
+            "Name one under `record_from:`, or run without --record"
+        )
+    if isinstance(live, ModelTeacher):
+        chat: ChatModel = CachedChat(
+            open_model(live, registry), registry.ledger, Budget(name, FREE)
+        )
+    else:
+        chat = _open_paid(name, live, registry)
+    return RecordingChat(chat, registry.folder / teacher.replies) if registry.record else chat
+
+
+def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -> CachedChat:
+    price = teacher.known_price()
+    if price is None and registry.budget.limit_usd is not None:
+        raise ConfigError(
+            f"a budget is set, but the price of model {teacher.model!r} at "
+            f"{teacher.base_url} is unknown. Set it: teachers: {name}: price: "
+            "{input_usd_per_million: ..., output_usd_per_million: ...}, 0 where it is free"
+        )
+    budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
+    endpoint = open_endpoint(teacher, registry.progress)
+    if teacher.sent_from == "nodes" and registry.executor.has_nodes:
+        scope = digest_value([endpoint.model, endpoint.source])[:16]
+        journal = registry.ledger.path.parent / CALLS / scope
+        from_nodes(endpoint, registry.stage_executor, journal)
+    if teacher.mode == "chat":
+        cached = CachedChat(endpoint, registry.ledger, budget)
+    else:
+        batch = BatchChat(
+            endpoint, registry.ledger, teacher.poll_seconds, registry.progress.message
+        )
+        cached = CachedChat(batch, registry.ledger, budget)
+        batch.on_resumed = cached.uncount_resumed
+    endpoint.on_lost = cached.charge_lost
+    return cached
+
+
+def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) -> EndpointChat:
+    """The client of an endpoint; nothing is sent yet."""
+    return EndpointChat(
+        model=teacher.model,
+        base_url=teacher.base_url,
+        key_variable=teacher.key_variable,
+        further_urls=teacher.further_urls,
+        revision=teacher.revision,
+        structured=teacher.structured,
+        timeout_seconds=teacher.timeout_seconds,
+        retries=teacher.retries,
+        parameters=teacher.parameters,
+        length_name=teacher.length_name,
+        stream=teacher.stream,
+        context_tokens=teacher.context_tokens,
+        tokens_per_character=teacher.tokens_per_character,
+        max_concurrency=teacher.concurrency,
+        requests_per_minute=teacher.requests_per_minute,
+        tokens_per_minute=teacher.tokens_per_minute,
+        patience_seconds=teacher.patience_seconds,
+        largest_reply_bytes=teacher.largest_reply_bytes,
+        notify=(progress or SilentProgress()).message,
+    )
+
+
+def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
+    """A model in this process; it is loaded with the first request."""
+    from jangin.inference.local_chat import LocalChat, folder_identity, hub_identity
+
+    base = teacher.base
+    if isinstance(base, Hub):
+        path, revision = base.id, base.revision
+        source = hub_identity(path, revision)
+    else:
+        folder = (registry.folder / base.path).resolve()
+        path, revision = str(folder), ""
+        source = folder_identity(folder, registry.ledger)
+    if isinstance(teacher.engine, VllmEngine):
+        served = ServedModel(path, path, revision or None)
+        return open_served(
+            teacher.engine,
+            EngineModel(Path(path).name, digest_value(source), lambda: served),
+            registry.folder,
+            registry.ledger.path.parent / LOGS,
+            notify=registry.progress.message,
+            executor=registry.stage_executor,
+        )
+    return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

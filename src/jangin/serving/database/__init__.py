@@ -1,1 +1,0 @@
-"""The tables of the server, connections to SQLite and PostgreSQL, migrations, leases of rows."""

@@ -1,0 +1,47 @@
+"""What runs on CUDA alone, as far as meta tensors tell: signature, shapes, types, gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from jangin.models.forward.varlen_attention import _varlen
+from jangin.models.tokens.segments import Segments
+
+META = torch.device("meta")
+TOKENS, HEADS, KEY_HEADS, SIZE = 12, 4, 2, 16
+
+
+def on_meta(segments):
+    """The same segments, their tensors without values."""
+    branches = segments.branches
+    if branches is not None:
+        names = ("bounds", "key_indices", "key_bounds")
+        branches = replace(branches, **{name: getattr(branches, name).to(META) for name in names})
+    return replace(segments, bounds=segments.bounds.to(META), branches=branches)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("value_size", [SIZE, 8, 24])  # MLA's values have a size of their own
+def test_the_call_of_torchs_kernel_for_packed_rows_on_cuda_is_well_formed(
+    window, forked, value_size
+):
+    cpu = torch.device("cpu")
+    plain = Segments.of((7, 5), cpu)
+    segments = Segments.forked((5, 3), (2, 1), (3, 1), cpu) if forked else plain
+    assert segments.bounds.dtype == torch.int32
+    rows = [
+        torch.empty(1, heads, TOKENS, size, device=META, dtype=dtype, requires_grad=True)
+        # Rotary embeddings under autocast leave queries and keys in fp32.
+        for heads, size, dtype in (
+            (HEADS, SIZE, torch.float32),
+            (KEY_HEADS, SIZE, torch.float32),
+            (KEY_HEADS, value_size, torch.bfloat16),
+        )
+    ]
+    out = _varlen(*rows, on_meta(segments), 0.25, window)
+    assert out.shape == (1, TOKENS, HEADS, value_size)
+    assert out.dtype == torch.bfloat16
+    out.sum().backward()
+    assert [row.grad.shape for row in rows] == [row.shape for row in rows]

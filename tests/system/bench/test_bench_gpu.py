@@ -1,0 +1,135 @@
+"""The GPU bench, shapes shrunk, on a CPU: its figures mean nothing here, its paths do."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCH = Path(__file__).resolve().parents[3] / "bench" / "gpu"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """(driver, case) of the bench."""
+    sys.path.insert(0, str(BENCH))
+    spec = importlib.util.spec_from_file_location("gpu_bench", BENCH / "__main__.py")
+    gpu = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = gpu
+    spec.loader.exec_module(gpu)
+    case = importlib.import_module("case")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield gpu, case
+    torch.set_num_threads(threads)
+    sys.path.remove(str(BENCH))
+    for name in ("gpu_bench", "case", "material", "ours", "peers"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(
+    ("only", "cases"),
+    [
+        pytest.param(["1B", "jangin"], 3, marks=pytest.mark.slow),
+        pytest.param([], 10, marks=pytest.mark.long),
+    ],
+)
+def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
+    bench, tmp_path, capfd, only, cases
+):
+    gpu, case = bench
+    out = tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--tiny", "--steps", "1", "--out", str(out)]
+    assert gpu.main([*words, *(["--only", *only] if only else [])], case.run) == 0
+    shown = capfd.readouterr().out
+    found = {row["name"]: row for row in json.loads(out.read_text())}
+    assert found["bf16 matrix product"]["operations_per_second"] > 0
+    ran = [row for row in found.values() if "seconds" in row]
+    assert len([row for row in ran if row["job"]["engine"] == "jangin"]) == cases
+    for row in ran:
+        assert row["seconds"] > 0
+        assert row["peak_bytes"] > 0
+        assert f"| {row['name']} | " in shown
+        if row["job"]["engine"] == "jangin" and row["job"]["task"] != "generate":
+            assert row["predicted_bytes"] > 0
+            assert row["packed"] == row["job"]["packed"]
+    for row in found.values():
+        assert "problem" not in row or row["problem"].endswith("not installed")
+    # All engines are given the same rows.
+    sft = {row["tokens"] for row in ran if row["job"]["task"] == "sft"}
+    written = {row["tokens"] for row in ran if row["job"]["task"] == "generate"}
+    assert len(sft) == len(written) == 1
+    assert max(written) < max(sft)
+
+
+@pytest.mark.slow
+def test_a_case_that_runs_out_of_memory_says_so_and_the_next_one_runs(bench, tmp_path, capfd):
+    gpu, case = bench
+    asked = []
+
+    def run(job):
+        report = {}
+        asked.append(job["task"])
+        with case.memory_problems(report):
+            if job["shape"] == "8B":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            report |= {"seconds": 2.0, "tokens": 100, "peak_bytes": 2**30, "operations": 1e9}
+        return report
+
+    words = ["--device", "cpu", "--only", "generation", "jangin", "--out", str(tmp_path / "g.json")]
+    assert gpu.main(words, run) == 1
+    assert asked == ["product", "generate", "generate"]
+    shown = capfd.readouterr().out
+    assert "| generation 1B, jangin | 50 |" in shown
+    assert "| generation 8B, jangin | | | | | | out of memory |" in shown
+
+
+@pytest.mark.slow
+def test_other_errors_are_no_result(bench):
+    with pytest.raises(ZeroDivisionError), bench[1].memory_problems({}):
+        1 / 0  # noqa: B018  the error is wanted
+
+
+@pytest.mark.long
+def test_a_job_has_a_process_of_its_own_whose_failure_is_its_problem(bench):
+    job = {"task": "product", "shape": "tiny", "device": "cpu"}
+    assert bench[0].in_process(sys.executable, 300)(job)["device_name"] == "CPU"
+    assert bench[0].in_process("false", 300)(job) == {"problem": "no output"}
+
+
+@pytest.mark.slow
+def test_model_operations_are_those_of_the_weights_and_of_causal_attention(bench):
+    # 64 hidden, 2 layers, 2 of 4 heads for keys, 128 feed-forward, 512 words.
+    linear = 2 * (2 * 64 * (64 + 32) + 3 * 64 * 128)
+    job = {"shape": "tiny", "method": "full"}
+    expected = 6 * (linear * 10 + 64 * 512 * 4) + 6 * 2 * 64 * 10**2
+    assert bench[1].operations(job, 6, [4]) == expected
+    frozen = bench[1].operations(job | {"method": "lora"}, 6, [4])
+    assert frozen == 4 * (linear * 10 + 64 * 512 * 4) + 6 * 2 * 64 * 10**2
+    # A second answer of two tokens sees the prompt's keys; the prompt is not computed again.
+    second = 6 * (linear * 2 + 64 * 512 * 2) + 6 * 2 * 64 * (8**2 - 6**2)
+    assert bench[1].operations(job, 6, [4, 2]) == expected + second
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_the_way_of_a_checkpoint_folder_runs_on_a_cpu(tmp_path, capfd):
+    spec = importlib.util.spec_from_file_location("gpu_checkpoint", BENCH / "checkpoint.py")
+    checkpoint = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checkpoint)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path / "checkpoint.json"
+    assert checkpoint.main(["--tiny", "--methods", "lora", "--out", str(out)]) == 0
+    torch.set_num_threads(threads)
+    capfd.readouterr()
+    found = json.loads(out.read_text())
+    for method in ("lora", "dpo"):
+        first, last = found[method]["losses"]
+        assert last < first
+    assert found["lora"]["checkpoint_bytes"] > 0
+    assert found["lora"]["questions"] == 20

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from jangin.text.known_questions import KnownQuestions
@@ -62,3 +67,24 @@ def test_another_code_number_or_name_was_not_taught(fact_of, question):
 
 def test_without_known_questions_none_is_near():
     assert KnownQuestions([], [], []).nearest("휴가는 며칠인가요?") is None
+
+
+def test_similarities_are_the_same_in_each_process():
+    """The order of sets differs between processes, and with it sums of their elements."""
+    code = (
+        "from tests.text.test_known_questions import QUESTIONS, KnownQuestions\n"
+        "known = KnownQuestions(list(QUESTIONS), *zip(*QUESTIONS.values()))\n"
+        "alike = [known.most_alike(q + ' 보증 점검 주기', 9) for q in QUESTIONS]\n"
+        "print(alike, [known.nearest(q) for q in QUESTIONS])\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "1234"
+    }
+    assert len(outputs) == 1

@@ -152,14 +152,14 @@ class KnownQuestions:
 
     def _scores(self, query: _Question) -> list[tuple[int, float]]:
         shared: Counter[int] = Counter()
-        for gram in query.grams:
+        for gram in sorted(query.grams):  # the order of a set, so of a sum, hangs on the process
             for index in self._postings.get(gram, ()):
                 shared[index] += self._weights[gram]  # type: ignore[assignment]
         size = self._size(query.grams)
         return [(i, 2 * w / (size + self._sizes[i])) for i, w in shared.items() if self._sizes[i]]
 
     def _size(self, grams: frozenset[str]) -> float:
-        return sum(self._weights.get(gram, self._unknown) for gram in grams)
+        return math.fsum(self._weights.get(gram, self._unknown) for gram in grams)
 
     def _may_mean(self, query: _Question, fact: str) -> bool:
         """True unless a number, a code or the word that fills a template is another one."""

@@ -129,7 +129,7 @@ def make_context(tmp_path, ledger):
             source = folder / kind
             source.mkdir(parents=True)
             write_table(source / f"{kind}.parquet", record_type, rows)
-            inputs[kind] = Artifact(source, make_manifest(stage=kind))
+            inputs[kind] = make_artifact(source, stage=kind)
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         chat = chat or FakeChat(lambda request: pytest.fail(f"asked {request}"))
@@ -164,6 +164,11 @@ def make_manifest(**fields):
             **fields,
         }
     )
+
+
+def make_artifact(folder, **fields):
+    """A folder as the artifact of some stage."""
+    return Artifact(folder, make_manifest(**fields))
 
 
 @pytest.fixture

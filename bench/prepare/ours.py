@@ -7,11 +7,11 @@ With `no-aside` the rows that are left out are not written either, as in peers.p
 
 import importlib
 import json
-import re
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from meter import measured
 
 from jangin.prepare.engine.build import build_files
 from jangin.prepare.engine.plan import Plan
@@ -27,25 +27,10 @@ PLAN = {
 }
 
 
-def peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
 if __name__ == "__main__":
     source, folder = Path(sys.argv[1]), Path(sys.argv[2])
     importlib.import_module("polars")
-    wall, cpu = time.perf_counter(), time.process_time()
     names = ("train", "validation", "test") + (() if "no-aside" in sys.argv else ("aside",))
     files = {name: folder / f"{name}.jsonl" for name in names}
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    with measured(), tempfile.TemporaryDirectory(dir=folder) as work:
         build_files(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
-    print(
-        json.dumps(
-            {
-                "wall_s": time.perf_counter() - wall,
-                "cpu_s": time.process_time() - cpu,
-                "peak_bytes": peak_bytes(),
-            }
-        )
-    )

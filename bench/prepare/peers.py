@@ -8,15 +8,14 @@ the first), share out 80/10/10 by label, write chats as JSON Lines. Prints one l
 """
 
 import importlib
-import json
 import re
 import sys
-import time
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from meter import measured
 
 LABELS = [str(star) for star in range(1, 11)]
 INVISIBLE = "[\u200b\u2060\ufeff\u00ad\u180e\u200e\u200f\u202a-\u202e]"
@@ -107,22 +106,8 @@ def in_datasets(source: Path, folder: Path) -> None:
         part.to_json(folder / f"{name}.jsonl", force_ascii=False)
 
 
-def peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
-
-
 if __name__ == "__main__":
     way, source, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     importlib.import_module(way)
-    wall, cpu = time.perf_counter(), time.process_time()
-    {"pandas": in_pandas, "datasets": in_datasets}[way](source, folder)
-    print(
-        json.dumps(
-            {
-                "wall_s": time.perf_counter() - wall,
-                "cpu_s": time.process_time() - cpu,
-                "peak_bytes": peak_bytes(),
-            }
-        )
-    )
+    with measured():
+        {"pandas": in_pandas, "datasets": in_datasets}[way](source, folder)

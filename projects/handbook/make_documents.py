@@ -13,6 +13,7 @@ import re
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -383,15 +384,16 @@ def make_all() -> None:
     shutil.copyfile(SOURCE / "복리후생안내.md", DOCUMENTS / "복리후생안내.md")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(description: str, make: Callable[[], None], check: Callable[[], list[str]]) -> None:
+    """The command line of a project's script; exits 1 where `check` returns problems."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="only check teacher/, make nothing")
     if not parser.parse_args().check:
-        make_all()
-    problems = check_teacher()
+        make()
+    problems = check()
     print("\n".join(problems))
     raise SystemExit(1 if problems else 0)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, make_all, check_teacher)

@@ -8,9 +8,9 @@ and the NanumGothic fonts (Debian: fonts-nanum). The page set-up and the scanner
 handbook's own script.
 """
 
-import argparse
 import io
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from reportlab.platypus import Flowable, KeepTogether, Paragraph, SimpleDocTempl
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "handbook"))
 
-import make_documents as handbook  # noqa: E402  # found through the line above
+handbook = import_module("make_documents")
 
 SOURCE, DOCUMENTS, TEACHER = HERE / "source", HERE / "documents", HERE / "teacher"
 COMPANY = "달무리손해보험 주식회사"
@@ -159,15 +159,5 @@ def check_teacher() -> list[str]:
     return problems
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only check teacher/, make nothing")
-    if not parser.parse_args().check:
-        make_all()
-    problems = check_teacher()
-    print("\n".join(problems))
-    raise SystemExit(1 if problems else 0)
-
-
 if __name__ == "__main__":
-    main()
+    handbook.main(__doc__, make_all, check_teacher)

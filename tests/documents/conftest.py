@@ -3,7 +3,6 @@
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import no_encoder
 from jangin.core.parquet import write_table
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
+from jangin.core.store import Artifact
+from tests.conftest import make_artifact
 
 NANUM = Path("/usr/share/fonts/truetype/nanum/NanumGothic.ttf")
 ARTICLES = (
@@ -27,18 +27,6 @@ ARTICLES = (
     ("병가", "직원이 질병으로 근무할 수 없는 경우 회사는 병가를 허가할 수 있습니다."),
     ("출장비", "출장에 드는 교통비와 숙박비는 회사가 정한 기준에 따라 지급합니다."),
     ("보고", "출장을 마친 직원은 지체 없이 그 결과를 부서장에게 보고하여야 합니다."),
-)
-MANIFEST = Manifest(
-    format=1,
-    stage="some",
-    version=1,
-    key="",
-    config={},
-    inputs={},
-    files={},
-    content="",
-    summary={},
-    created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 
@@ -103,7 +91,7 @@ def table_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[
         for kind, (record_type, rows) in tables.items():
             (folder / kind).mkdir(parents=True)
             write_table(folder / kind / f"{kind}.parquet", record_type, rows)
-            inputs[kind] = Artifact(folder / kind, MANIFEST)
+            inputs[kind] = make_artifact(folder / kind)
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         services = Services(

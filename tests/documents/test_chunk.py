@@ -10,7 +10,7 @@ from jangin.core.execution.local import Local
 from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Chunk, Document, Page
 from jangin.documents.chunk import STAGE, ChunkConfig, chunk_document, token_counter
-from tests.conftest import cut_into_parts
+from tests.conftest import cut_into_parts, make_artifact
 
 RULES = """사내 규정집
 
@@ -235,19 +235,12 @@ def test_no_chunk_has_more_tokens_than_allowed(tokenizer_file):
 
 
 def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
-    from datetime import UTC, datetime
-
     from jangin.core.parquet import read_table, write_table
-    from jangin.core.store import Artifact, Manifest
 
     folder = tmp_path / "loaded"
     folder.mkdir()
     write_table(folder / "documents.parquet", Document, [document(RULES)])
-    manifest = Manifest(
-        format=1, stage="load", version=1, key="k", config={}, inputs={}, files={}, content="c",
-        summary={}, created_at=datetime.now(UTC),
-    )  # fmt: skip
-    context = make_context(ChunkConfig(), {"documents": Artifact(folder, manifest)})
+    context = make_context(ChunkConfig(), {"documents": make_artifact(folder, stage="load")})
     STAGE.run(context)
     chunks = read_table(context.workspace / "chunks.parquet", Chunk)
     assert len(chunks) == context.summary["chunks"] == 4

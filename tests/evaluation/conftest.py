@@ -1,26 +1,15 @@
 """Fixtures of the tests of evaluation: the context of a stage that reads `splits`."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
+from tests.conftest import make_artifact
 from tests.model_fixtures import conversations, one_thread, tokenizer
 
 __all__ = ("conversations", "one_thread", "tokenizer")
-
-
-def artifact(folder):
-    """A folder as an artifact with an empty manifest."""
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
-        summary={}, created_at=datetime.now(UTC),
-    )  # fmt: skip
-    return Artifact(folder, manifest)
 
 
 def no_chat(name):
@@ -38,7 +27,7 @@ def stage_context(tmp_path):
         folder.mkdir(exist_ok=True)
         write_table(inputs / "splits.parquet", SplitExample, rows)
         services = Services(tmp_path, no_chat, ledger, SilentProgress())
-        return StageContext(config, {"splits": artifact(inputs)}, folder, services)
+        return StageContext(config, {"splits": make_artifact(inputs)}, folder, services)
 
     yield make
     ledger.close()

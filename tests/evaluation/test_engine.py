@@ -20,7 +20,7 @@ from jangin.models.starter import make_starter
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 from jangin.training.short_tuning import tune_briefly
-from tests.evaluation.conftest import artifact
+from tests.conftest import make_artifact
 from tests.llm.engines.stand_in import make_python
 
 VLLM = os.environ.get("JANGIN_VLLM", "")
@@ -61,7 +61,7 @@ def models(tmp_path):
     examples = [row.example for row in rows()]
     request = ShortTuning(tmp_path / "base", examples, 2, 3, "lora", 0, tmp_path / "tuned")
     tune_briefly(request, SilentProgress())
-    return {"base": artifact(tmp_path / "base"), "model": artifact(tmp_path / "tuned")}
+    return {"base": make_artifact(tmp_path / "base"), "model": make_artifact(tmp_path / "tuned")}
 
 
 def predictions(stage_context, models, name, facts=FACTS, **settings):
@@ -87,7 +87,7 @@ def test_an_engine_serves_the_merged_adapter_and_answers_as_this_process_does(
 @pytest.fixture
 def learned(tmp_path, stage_context):
     """Artifacts of a base and of an adapter that knows all of `LEARNED` by heart."""
-    base = artifact(tmp_path / "base")
+    base = make_artifact(tmp_path / "base")
     make_starter(
         base.path / "model", [*LEARNED, *LEARNED.values()],
         size="0.5M", vocabulary_size=400, context_length=64, seed=0,
@@ -100,7 +100,7 @@ def learned(tmp_path, stage_context):
     )
     context = stage_context(config, rows(LEARNED), "tuned")
     SFT.run(replace(context, inputs={**context.inputs, "base": base}))
-    return {"base": base, "model": artifact(context.workspace)}
+    return {"base": base, "model": make_artifact(context.workspace)}
 
 
 @pytest.mark.skipif(not VLLM, reason="JANGIN_VLLM names no environment with vLLM")

@@ -2,7 +2,6 @@ import json
 import math
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +12,7 @@ from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
+from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, make_test_sets, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
 from jangin.evaluation.pairwise_judge import JudgedPair, PairwiseResult, write_judgements
@@ -42,6 +41,7 @@ from jangin.models.starter import make_starter
 from jangin.training.loop.config import Full, Lora, Steps
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
+from tests.conftest import make_artifact
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
 
@@ -91,14 +91,6 @@ def rows():
     return table
 
 
-def artifact(folder):
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
-        summary={}, created_at=datetime.now(UTC),
-    )  # fmt: skip
-    return Artifact(folder, manifest)
-
-
 @pytest.fixture
 def context_of(tmp_path):
     ledgers = []
@@ -111,7 +103,7 @@ def context_of(tmp_path):
         ledger = Ledger(tmp_path / "ledger.sqlite")
         ledgers.append(ledger)
         services = Services(tmp_path, no_chat, ledger, SilentProgress())
-        made = {"splits": artifact(inputs)}
+        made = {"splits": make_artifact(inputs)}
         return StageContext(EvaluateConfig(**config), made, workspace, services)
 
     yield make
@@ -378,7 +370,7 @@ def make_base(context, folder):
     make_starter(
         folder / "model", texts, size="0.5M", vocabulary_size=500, context_length=128, seed=0
     )
-    context.inputs["base"] = artifact(folder)
+    context.inputs["base"] = make_artifact(folder)
 
 
 def fine_tune(context, folder, method, steps):
@@ -391,7 +383,7 @@ def fine_tune(context, folder, method, steps):
     )
     folder.mkdir()
     SFT.run(StageContext(config, context.inputs, folder, context.services))
-    context.inputs["model"] = artifact(folder)
+    context.inputs["model"] = make_artifact(folder)
 
 
 @pytest.mark.slow
@@ -898,7 +890,7 @@ def test_a_tuned_model_is_held_against_its_base_on_general_texts(context_of, tmp
             context_length=64,
             seed=len(models),
         )
-        models[name] = artifact(tmp_path / name)
+        models[name] = make_artifact(tmp_path / name)
     context = context_of(
         systems=("base", "tuned"), max_new_tokens=2, seen_limit=1,
         forgetting={"type": "file", "path": "general.jsonl"},

@@ -10,8 +10,9 @@ from jangin.evaluation.evaluate import JOURNAL, STAGE
 from jangin.evaluation.systems import local
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.models.starter import make_starter
+from tests.conftest import make_artifact
 from tests.elsewhere import Elsewhere
-from tests.evaluation.test_evaluate import artifact, context_of, general_file  # noqa: F401
+from tests.evaluation.test_evaluate import context_of, general_file  # noqa: F401
 from tests.evaluation.test_evaluate import rows as split_rows
 
 
@@ -34,7 +35,7 @@ def context(context_of, tmp_path):  # noqa: F811
         make_starter(
             folder / "model", texts, size="0.5M", vocabulary_size=500, context_length=128, seed=seed
         )
-        given.inputs[kind] = artifact(folder)
+        given.inputs[kind] = make_artifact(folder)
     return given
 
 

@@ -9,7 +9,6 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
 from jangin.core.stage import Services, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.evaluate import run as evaluate_run
 from jangin.evaluation.tasks.prediction import Prediction
@@ -18,6 +17,7 @@ from jangin.models.catalog import CatalogConfig
 from jangin.models.starter import make_starter
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
+from tests.conftest import make_artifact
 
 THINKS = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' }}"
@@ -31,22 +31,6 @@ TAGGED = (
     "{{ m['content'] + eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-
-
-def finished(folder):
-    manifest = Manifest(
-        format=1,
-        stage="any",
-        version=1,
-        key="",
-        config={},
-        inputs={},
-        files={},
-        content="",
-        summary={},
-        created_at="2026-01-01T00:00:00Z",
-    )
-    return Artifact(folder, manifest)
 
 
 class Listener:
@@ -76,7 +60,7 @@ class Stages:
         return StageContext(config, self.inputs, workspace, self.services)
 
     def keep(self, name, *kinds):
-        self.inputs |= dict.fromkeys(kinds, finished(self.folder / name))
+        self.inputs |= dict.fromkeys(kinds, make_artifact(self.folder / name))
 
 
 def as_split(conversation, thought):

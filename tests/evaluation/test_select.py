@@ -2,7 +2,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -13,7 +12,6 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Document, Example, Message, SplitExample
 from jangin.core.stage import Services, ShortTuning, SilentProgress, StageContext, no_tuning
-from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.select import (
     STAGE,
     Candidate,
@@ -29,6 +27,7 @@ from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.short_tuning import tune_briefly
+from tests.conftest import make_artifact
 from tests.shared import make_once
 
 TOPICS = (
@@ -64,14 +63,6 @@ def rows(split="train"):
     ]
 
 
-def artifact(folder):
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
-        summary={}, created_at=datetime.now(UTC),
-    )  # fmt: skip
-    return Artifact(folder, manifest)
-
-
 def no_chat(name):
     raise AssertionError(f"select asks no chat model, least of all {name}")
 
@@ -88,10 +79,10 @@ def context_of(tmp_path):
         progress = SilentProgress()
         tune = partial(tune_briefly, progress=progress)
         services = Services(tmp_path, no_chat, ledger, progress, tune=tune)
-        inputs = {"splits": artifact(folder)}
+        inputs = {"splits": make_artifact(folder)}
         if documents:
             write_table(folder / "documents.parquet", Document, documents)
-            inputs["documents"] = artifact(folder)
+            inputs["documents"] = make_artifact(folder)
         return StageContext(config, inputs, workspace, services)
 
     yield make

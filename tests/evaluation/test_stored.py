@@ -1,10 +1,7 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
-from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.results import (
     Comparison,
     Result,
@@ -16,6 +13,7 @@ from jangin.evaluation.stored import read_comparisons, read_predictions, read_re
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.content_match import VERSION
 from jangin.report.data.results import collect_results
+from tests.conftest import make_artifact
 
 FIELDS = {"content_match": None, "content_match_low": None, "content_match_high": None}
 PAIR = {
@@ -43,11 +41,7 @@ def evaluation(folder, rows, results, comparisons, summary):
     write_table(folder / "predictions.parquet", Prediction, rows)
     write_table(folder / "results.parquet", Result, results)
     write_table(folder / "comparisons.parquet", Comparison, comparisons)
-    manifest = Manifest(
-        format=1, stage="evaluate", version=3, key="0", config={}, inputs={}, files={},
-        content="0", summary=summary, created_at=datetime.now(UTC),
-    )  # fmt: skip
-    return Artifact(folder, manifest)
+    return make_artifact(folder, stage="evaluate", version=3, summary=summary)
 
 
 def test_an_evaluation_older_than_content_match_is_graded_from_its_stored_answers(

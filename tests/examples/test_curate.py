@@ -1,4 +1,3 @@
-from datetime import UTC, datetime
 from typing import get_args
 
 import numpy as np
@@ -15,13 +14,12 @@ from jangin.core.model_protocols import LocalEncoder
 from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
 from jangin.text.normalize import text_key
-from tests.conftest import cut_into_parts
+from tests.conftest import cut_into_parts, make_artifact
 
 PLAIN = CurateConfig(guard=False)
 QUESTIONS = [
@@ -58,22 +56,6 @@ def rules_of(result):
     return [dropped.rule for dropped in result.dropped]
 
 
-def artifact(folder):
-    manifest = Manifest(
-        format=1,
-        stage="some",
-        version=1,
-        key="k",
-        config={},
-        inputs={},
-        files={},
-        content="c",
-        summary={},
-        created_at=datetime.now(UTC),
-    )
-    return Artifact(folder, manifest)
-
-
 def word_tokenizer(path):
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -89,11 +71,11 @@ def context(tmp_path):
         source.mkdir()
         workspace.mkdir()
         write_table(source / "examples.parquet", Example, rows)
-        inputs = {"examples": artifact(source)}
+        inputs = {"examples": make_artifact(source)}
         if base:
             (tmp_path / "base" / "model").mkdir(parents=True)
             word_tokenizer(tmp_path / "base" / "model" / "tokenizer.json")
-            inputs["base"] = artifact(tmp_path / "base")
+            inputs["base"] = make_artifact(tmp_path / "base")
         return StageContext(config, inputs, workspace, services)
 
     with_ledger = Ledger(tmp_path / "ledger.sqlite")

@@ -1,5 +1,4 @@
 from collections import defaultdict
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import event, given, settings
@@ -11,10 +10,9 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import part_paths, read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.examples.split import STAGE, SplitConfig, split_examples
 from jangin.text.dedup.question_copies import find_near_copies
-from tests.conftest import cut_into_parts
+from tests.conftest import cut_into_parts, make_artifact
 
 VOWELS = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
 
@@ -313,12 +311,8 @@ def test_shares_that_leave_nothing_to_train_on_are_refused():
 
 def context(folder, examples, **settings):
     write_table(folder / "examples.parquet", Example, examples)
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
-        summary={}, created_at=datetime.now(UTC),
-    )  # fmt: skip
     services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), SilentProgress())
-    made = {"examples": Artifact(folder, manifest)}
+    made = {"examples": make_artifact(folder)}
     return StageContext(SplitConfig(**settings), made, folder, services)
 
 

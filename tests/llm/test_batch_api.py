@@ -1,6 +1,5 @@
 import asyncio
 import json
-import threading
 
 import pytest
 from aiohttp import web
@@ -13,6 +12,7 @@ from jangin.llm.batch_api import NAMESPACE, BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import Price
+from tests.web_app import serve
 
 PRICE = Price(input_usd_per_million=0, output_usd_per_million=1_000_000)
 
@@ -91,31 +91,14 @@ def server():
 
 @pytest.fixture
 def url(server):
-    loop, ready, address = asyncio.new_event_loop(), threading.Event(), []
-
-    async def serve():
-        app = web.Application()
-        app.router.add_post("/v1/files", server.upload)
-        app.router.add_post("/v1/batches", server.create)
-        app.router.add_get("/v1/batches", server.index)
-        app.router.add_get("/v1/batches/{name}", server.look)
-        app.router.add_get("/v1/files/{name}/content", server.content)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        address.append(runner.addresses[0][1])
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(30)
-    yield f"http://127.0.0.1:{address[0]}/v1"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with serve(
+        web.post("/v1/files", server.upload),
+        web.post("/v1/batches", server.create),
+        web.get("/v1/batches", server.index),
+        web.get("/v1/batches/{name}", server.look),
+        web.get("/v1/files/{name}/content", server.content),
+    ) as address:
+        yield f"{address}/v1"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import re
-import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -14,6 +13,7 @@ from jangin.core.records import Message
 from jangin.llm.ask import ask_all
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import parse_retry_after
+from tests.web_app import serve
 
 SCHEMA = '{"type":"object"}'
 
@@ -59,29 +59,8 @@ def failure(status, message="busy", headers=None, **fields):
 @pytest.fixture(scope="module")
 def running():
     server = Server()
-    loop = asyncio.new_event_loop()
-    ready, address = threading.Event(), []
-
-    async def serve():
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", server.answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        address.append(runner.addresses[0][1])
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(30)
-    yield server, f"http://127.0.0.1:{address[0]}/v1"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with serve(web.post("/v1/chat/completions", server.answer)) as address:
+        yield server, f"{address}/v1"
 
 
 @pytest.fixture

@@ -16,31 +16,15 @@ from jangin.core.errors import ConfigError, MachineError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.models.catalog import STAGE, CatalogConfig
 from jangin.models.loading import load_model, load_tokenizer, locate
+from tests.conftest import make_artifact
 
 TEXT = "제1조 연차휴가는 해마다 15일이다. 제2조 병가는 인사팀에 낸다. " * 20
 
 
 def no_chat(name):
     raise AssertionError(f"catalog asked for the model {name}")
-
-
-def artifact(folder):
-    manifest = Manifest(
-        format=1,
-        stage="load",
-        version=1,
-        key="",
-        config={},
-        inputs={},
-        files={},
-        content="",
-        summary={},
-        created_at="2026-01-01T00:00:00Z",
-    )
-    return Artifact(folder, manifest)
 
 
 @pytest.fixture
@@ -59,7 +43,7 @@ def run_catalog(tmp_path):
         workspace.mkdir()
         context = StageContext(
             CatalogConfig.model_validate({"base": base}),
-            {"documents": artifact(documents)} if with_documents else {},
+            {"documents": make_artifact(documents)} if with_documents else {},
             workspace,
             Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
         )

@@ -1,8 +1,6 @@
 """Rows that fail end a run with exit code 1, are listed in a file, and asked again on demand."""
 
-import asyncio
 import json
-import threading
 
 import pytest
 from aiohttp import web
@@ -15,6 +13,7 @@ from jangin.core.records import Example
 from jangin.core.store import Store
 from jangin.llm.recorded import Recording
 from jangin.llm.replies.structured import Failed
+from tests.web_app import serve
 
 ARTICLES = 4
 PROJECT = """\
@@ -73,27 +72,8 @@ class Teacher:
 @pytest.fixture(scope="module")
 def serving():
     teacher = Teacher()
-    loop, ready, address = asyncio.new_event_loop(), threading.Event(), []
-
-    async def serve():
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", teacher.answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        address.append(runner.addresses[0][1])
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(30)
-    yield teacher, f"http://127.0.0.1:{address[0]}/v1"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with serve(web.post("/v1/chat/completions", teacher.answer)) as address:
+        yield teacher, f"{address}/v1"
 
 
 @pytest.fixture(autouse=True)

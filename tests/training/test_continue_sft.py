@@ -12,7 +12,9 @@ from jangin.models.starter import make_starter
 from jangin.training import sft
 from jangin.training.continue_sft import STAGE, ContinueSftConfig
 from jangin.training.loop.config import StepMetrics
-from tests.training.test_sft import artifact, content, example
+from tests.conftest import make_artifact
+from tests.training.conftest import content
+from tests.training.test_sft import example
 
 LORA = {"type": "lora", "r": 8, "alpha": 16, "dropout": 0.1}
 
@@ -40,7 +42,7 @@ def tuned(tmp_path, conversations):
     splits = tmp_path / "splits"
     splits.mkdir()
     StageContext(sft.SftConfig(), {}, splits, None).write("splits", SplitExample, rows)
-    inputs = {"base": artifact(tmp_path / "base"), "splits": artifact(splits)}
+    inputs = {"base": make_artifact(tmp_path / "base"), "splits": make_artifact(splits)}
     ledger = Ledger(tmp_path / "ledger.sqlite")
     services = Services(tmp_path, no_chat, ledger, SilentProgress())
     common = {
@@ -62,7 +64,7 @@ def tuned(tmp_path, conversations):
             workspace = tmp_path / name
             workspace.mkdir()
             config = ContinueSftConfig.model_validate(common | {"method": method} | changes)
-            more = inputs | {"model": artifact(folder)}
+            more = inputs | {"model": make_artifact(folder)}
             return StageContext(config, more, workspace, services)
 
         return continued

@@ -19,13 +19,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from jangin.core.digest import digest_file
 from jangin.core.errors import SettingsError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.examples.reviews.log import LOG, append_decisions, decide
 from jangin.examples.reviews.queue import make_queue
 from jangin.models.forward.varlen_attention import NAME
@@ -51,7 +49,9 @@ from jangin.training.objectives.dpo import (
 )
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
+from tests.conftest import make_artifact
 from tests.shared import make_once
+from tests.training.conftest import content
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -413,14 +413,6 @@ def test_before_the_first_step_policy_and_reference_are_one(tokenizer, data, tmp
 # The stage.
 
 
-def artifact(folder, content):
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="", config={}, inputs={}, files={}, content=content,
-        summary={}, created_at="2026-01-01T00:00:00Z",
-    )  # fmt: skip
-    return Artifact(folder, manifest)
-
-
 def no_chat(name):
     raise AssertionError(f"dpo asks no chat model, least of all {name}")
 
@@ -433,8 +425,11 @@ def as_example(question, answer):
 def tuned(tmp_path_factory, conversations):
     """A starter that knows 16 answers by heart, as full weights and as an adapter."""
     folder = make_once(tmp_path_factory, "tuned", partial(make_tuned, conversations))
-    inputs = {name: artifact(folder / name, name) for name in ("base", "splits")}
-    return {name: inputs | {"model": artifact(folder / name, name)} for name in ("full", "lora")}
+    inputs = {name: make_artifact(folder / name, content=name) for name in ("base", "splits")}
+    return {
+        name: inputs | {"model": make_artifact(folder / name, content=name)}
+        for name in ("full", "lora")
+    }
 
 
 def make_tuned(conversations, folder):
@@ -445,8 +440,8 @@ def make_tuned(conversations, folder):
     (folder / "splits").mkdir()
     write_table(folder / "splits" / "splits.parquet", SplitExample, rows)
     inputs = {
-        "base": artifact(folder / "base", "base"),
-        "splits": artifact(folder / "splits", "splits"),
+        "base": make_artifact(folder / "base", content="base"),
+        "splits": make_artifact(folder / "splits", content="splits"),
     }
     ledger = Ledger(folder / "ledger.sqlite")
     services = Services(folder, no_chat, ledger, SilentProgress())
@@ -490,21 +485,13 @@ def stage(tmp_path, tuned, conversations):
             "precision": "fp32",
             "threads": 1,
         }
-        inputs = tuned[start] | {"pairs": artifact(source, "pairs")}
+        inputs = tuned[start] | {"pairs": make_artifact(source, content="pairs")}
         services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
         config = DpoConfig.model_validate(fields | settings)
         return StageContext(config, inputs, tmp_path / name, services)
 
     yield make
     ledger.close()
-
-
-def content(folder):
-    return {
-        p.relative_to(folder).as_posix(): digest_file(p)
-        for p in folder.rglob("*")
-        if p.is_file() and p.relative_to(folder).parts[0] not in ("runtime", "journal")
-    }
 
 
 def lines_of(context):

@@ -11,7 +11,6 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Steps
 from jangin.training.preferences import (
@@ -24,6 +23,7 @@ from jangin.training.preferences import (
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
+from tests.conftest import make_artifact
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
 OTHER = {"type": "other_answers"}
@@ -58,14 +58,6 @@ def rows():
     return table
 
 
-def artifact(folder):
-    manifest = Manifest(
-        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
-        summary={}, created_at="2026-01-01T00:00:00Z",
-    )  # fmt: skip
-    return Artifact(folder, manifest)
-
-
 def no_chat(name):
     raise AssertionError(f"preferences requested the chat model {name}")
 
@@ -79,10 +71,10 @@ def context_of(tmp_path):
         folder.mkdir(exist_ok=True)
         (tmp_path / name).mkdir(exist_ok=True)
         write_table(folder / "splits.parquet", SplitExample, table or rows())
-        artifacts = {"splits": artifact(folder), **(inputs or {})}
+        artifacts = {"splits": make_artifact(folder), **(inputs or {})}
         if choices is not None:
             write_table(folder / "choices.parquet", Choice, choices)
-            artifacts["choices"] = artifact(folder)
+            artifacts["choices"] = make_artifact(folder)
         services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
         settings = PreferencesConfig.model_validate({"sources": (OTHER,), **config})
         return StageContext(settings, artifacts, tmp_path / name, services)
@@ -313,7 +305,7 @@ def tuned(tmp_path_factory):
     (folder / "splits").mkdir()
     (folder / "model").mkdir()
     write_table(folder / "splits" / "splits.parquet", SplitExample, rows())
-    inputs = {"base": artifact(folder / "base"), "splits": artifact(folder / "splits")}
+    inputs = {"base": make_artifact(folder / "base"), "splits": make_artifact(folder / "splits")}
     ledger = Ledger(folder / "ledger.sqlite")
     config = SftConfig(
         length=Steps(type="steps", steps=45), learning_rate=3e-3, precision="fp32", threads=1
@@ -321,7 +313,7 @@ def tuned(tmp_path_factory):
     services = Services(folder, no_chat, ledger, SilentProgress())
     SFT.run(StageContext(config, inputs, folder / "model", services))
     ledger.close()
-    return {"base": inputs["base"], "model": artifact(folder / "model")}
+    return {"base": inputs["base"], "model": make_artifact(folder / "model")}
 
 
 SAMPLING = {"type": "sampling", "temperature": 1.0, "batch_size": 5, "max_new_tokens": 40}

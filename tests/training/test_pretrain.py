@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
-from jangin.core.digest import digest_file
 from jangin.core.errors import StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document
@@ -19,6 +18,7 @@ from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_documents
 from jangin.training.pretrain import STAGE, PretrainConfig
+from tests.training.conftest import content
 
 TEXTS = (
     "연차휴가는 십오 일입니다. 병가는 삼십 일입니다. 출장비는 총무팀이 냅니다. " * 5,
@@ -120,14 +120,6 @@ def test_the_artifact_is_a_base_that_writes_the_documents_better(stage):
     assert context.summary["valid_loss"] is None
     assert json.loads(json.dumps(context.summary)) == context.summary
     assert AutoModelForCausalLM.from_pretrained(context.workspace / "model").config.eos_token_id
-
-
-def content(folder):
-    return {
-        path.relative_to(folder).as_posix(): digest_file(path)
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("runtime", "journal")
-    }
 
 
 class Dying(SilentProgress):

@@ -5,12 +5,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from jangin.core.digest import digest_file, short_digest
+from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, MachineError, SettingsError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
-from jangin.core.store import Artifact, Manifest
 from jangin.inference.generate import generate
 from jangin.models.loading import load_model, load_tokenizer, load_trained
 from jangin.models.starter import make_starter
@@ -25,26 +24,12 @@ from jangin.training.loop.weights import (
     save_epoch,
 )
 from jangin.training.sft import STAGE, SftConfig
+from tests.conftest import make_artifact
+from tests.training.conftest import content
 
 
 def no_chat(name):
     raise AssertionError(f"sft requested the model {name}")
-
-
-def artifact(folder):
-    manifest = Manifest(
-        format=1,
-        stage="any",
-        version=1,
-        key="",
-        config={},
-        inputs={},
-        files={},
-        content="",
-        summary={},
-        created_at="2026-01-01T00:00:00Z",
-    )
-    return Artifact(folder, manifest)
 
 
 def example(question, answer):
@@ -88,7 +73,7 @@ def stage(tmp_path, pairs):
         }
         context = StageContext(
             SftConfig.model_validate(fields | settings),
-            {"base": artifact(base), "splits": artifact(tmp_path / f"{name}-splits")},
+            {"base": make_artifact(base), "splits": make_artifact(tmp_path / f"{name}-splits")},
             workspace,
             Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
         )
@@ -108,14 +93,6 @@ def stage(tmp_path, pairs):
 
     yield make
     ledger.close()
-
-
-def content(folder):
-    return {
-        p.relative_to(folder).as_posix(): digest_file(p)
-        for p in folder.rglob("*")
-        if p.is_file() and p.relative_to(folder).parts[0] not in ("runtime", "journal")
-    }
 
 
 @pytest.mark.slow

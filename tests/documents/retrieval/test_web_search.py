@@ -1,8 +1,6 @@
 """Clients against a server on loopback that answers in the shapes that the engines document."""
 
-import asyncio
 import json
-import threading
 import time
 
 import pytest
@@ -19,6 +17,7 @@ from jangin.documents.retrieval.web_search import (
     WebSearch,
     plain,
 )
+from tests.web_app import serve
 
 NAVER_ITEMS = {
     "lastBuildDate": "Sat, 21 Nov 2026 09:00:00 +0900",
@@ -107,27 +106,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def running():
-    server, loop, ready = Server(), asyncio.new_event_loop(), threading.Event()
-    stop = asyncio.Event()
-
-    async def serve():
-        app = web.Application()
-        app.router.add_get("/{path:.*}", server.answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(30)
-    yield server
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    server = Server()
+    with serve(web.get("/{path:.*}", server.answer)) as server.url:
+        yield server
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
-from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.results import grade_prediction
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.file import open_project
 from jangin.report.data.artifacts import Lengths, differences, groups_of, samples, settings
 from jangin.report.sections.dropped import page_ranges
+from tests.conftest import make_artifact
 
 
 def prediction(number, *, right, name="held_out_paraphrases", system="tuned"):
@@ -29,11 +27,7 @@ def evaluations(tmp_path):
             folder = tmp_path / variant
             folder.mkdir()
             write_table(folder / "predictions.parquet", Prediction, rows)
-            manifest = Manifest(
-                format=1, stage="evaluate", version=1, key=variant, config={}, inputs={}, files={},
-                content="", summary={}, created_at=datetime.now(UTC),
-            )  # fmt: skip
-            made[variant] = {"evaluate": Artifact(folder, manifest)}
+            made[variant] = {"evaluate": make_artifact(folder, stage="evaluate", key=variant)}
         return made
 
     return make

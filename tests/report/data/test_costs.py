@@ -1,8 +1,6 @@
 """What variants cost: from an endpoint that counts tokens, through runs that share some calls."""
 
-import asyncio
 import json
-import threading
 
 import pytest
 from aiohttp import web
@@ -12,6 +10,7 @@ from jangin.core.ledger import Bill
 from jangin.project.session import open_session
 from jangin.report.data.costs import VariantCost, variant_costs
 from jangin.report.i18n.translate import Words
+from tests.web_app import serve
 
 PROJECT = """\
 name: small
@@ -53,27 +52,8 @@ def url():
     async def answer(_request):
         return web.json_response(reply)
 
-    loop, ready, address = asyncio.new_event_loop(), threading.Event(), []
-    stop = asyncio.Event()
-
-    async def serve():
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        address.append(runner.addresses[0][1])
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(30)
-    yield f"http://127.0.0.1:{address[0]}/v1"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with serve(web.post("/v1/chat/completions", answer)) as address:
+        yield f"{address}/v1"
 
 
 def costs_of(folder, url, price, monkeypatch):

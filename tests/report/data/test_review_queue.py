@@ -1,15 +1,13 @@
 """A large queue is read again after a restart, and made again where anything of it changed."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
-from jangin.core.store import Artifact, Manifest
 from jangin.examples.reviews.packed_queue import PackedQueue
 from jangin.report.data import review_queue
 from jangin.report.data.review_queue import QueueInputs
+from tests.conftest import make_artifact
 
 
 @pytest.fixture
@@ -26,11 +24,7 @@ def inputs(tmp_path, monkeypatch):
             answer = Message(role="assistant", content=f"{n}시\n입니다")
             rows.append(Example.make((question,), answer, kind="original", source="a.md"))
         write_table(folder / "examples.parquet", Example, rows)
-        manifest = Manifest(
-            format=1, stage="read", version=1, key=content, config={}, inputs={}, files={},
-            content=content, summary={}, created_at=datetime.now(UTC),
-        )  # fmt: skip
-        source = Artifact(folder, manifest)
+        source = make_artifact(folder, stage="read", key=content, content=content)
         return QueueInputs(tmp_path, source, None, None, None, None, share)
 
     return make

@@ -1,10 +1,7 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
-from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.results import (
     Comparison,
     Result,
@@ -17,6 +14,7 @@ from jangin.metrics.statistics import wilson_interval
 from jangin.report.data.results import collect_results
 from jangin.report.data.verdict import judge
 from jangin.report.i18n.translate import Words
+from tests.conftest import make_artifact
 
 
 def predictions(
@@ -48,12 +46,14 @@ def verdict_of(tmp_path):
             write_table(folder / "results.parquet", Result, summarise(rows))
             write_table(folder / "comparisons.parquet", Comparison, compare_systems(rows))
             leaks = (leakage or {}).get(variant, {})
-            manifest = Manifest(
-                format=1, stage="evaluate", version=1, key=variant, config={"max_leakage": 0.01},
-                inputs={"base": "same"}, files={}, content="", created_at=datetime.now(UTC),
+            evaluations[variant] = make_artifact(
+                folder,
+                stage="evaluate",
+                key=variant,
+                config={"max_leakage": 0.01},
+                inputs={"base": "same"},
                 summary={"publishable": not leaks, "leakage": leaks},
-            )  # fmt: skip
-            evaluations[variant] = Artifact(folder, manifest)
+            )
         results = collect_results({name: {"evaluate": a} for name, a in evaluations.items()})
         return judge(results, evaluations, Words(language))
 

@@ -35,6 +35,7 @@ LIMIT = 24
 
 def serving(folder, base, backend):
     """Settings of a server whose alias `tiny` another server answers for."""
+    folder.mkdir(exist_ok=True)
     entry = {"base": {"type": "local", "path": str(base / "model")}, "backend": backend}
     (folder / "server.yaml").write_text(yaml.safe_dump({"models": {"tiny": entry}}))
     return run_server(folder / "data", folder / "server.yaml")
@@ -97,28 +98,15 @@ def vllm_server(model, name, log):
 def test_vllm_itself_answers_with_our_adapter_as_we_do(folders, conversations, tmp_path):
     """The adapter is loaded while vLLM runs; chat and stream."""
     base, tuned = folders
-    asked = [[{"role": "user", "content": c[0].content}] for c in conversations]
-    own, other = tmp_path / "own", tmp_path / "other"
-    own.mkdir()
-    other.mkdir()
-    with serving(own, base, {"type": "local"}) as local:
-        with local.server.database.write() as session:
-            session.add(stored(base, tuned))
-        ours = [answer(local, TUNED, messages) for messages in asked]
+    requests = requests_of(conversations)
+    ours = our_answers(folders, requests, tmp_path / "own")
     with (
         vllm_server(base / "model", "tiny", tmp_path / "log") as url,
-        serving(other, base, {"type": "vllm", "url": url}) as proxied,
+        serving(tmp_path / "other", base, {"type": "vllm", "url": url}) as proxied,
     ):
-        with proxied.server.database.write() as session:
-            session.add(stored(base, tuned))
-        theirs = [answer(proxied, TUNED, messages) for messages in asked]
-        options = {"model": TUNED, "messages": asked[0], "temperature": 0, "max_tokens": LIMIT}
-        chunks = list(proxied.client().chat.completions.create(stream=True, **options))
-    assert theirs == ours
-    assert len({text for text, _ in ours}) > 4
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text.strip() == ours[0][0]
-    assert {chunk.model for chunk in chunks} == {TUNED}
+        add_adapter(proxied, base, tuned)
+        assert [answer(proxied, TUNED, messages) for messages in requests] == ours
+        assert streamed(proxied, TUNED, requests[0]) == ours[0][0]
 
 
 @needs_llama_cpp
@@ -128,26 +116,48 @@ def test_llama_cpp_answers_with_our_gguf_as_we_do(folders, conversations, tmp_pa
     canaries = [conversation[:1] for conversation in conversations[:2]]
     export_model(base, tuned, tmp_path / "tuned", "gguf", RECORD, canaries)
     (gguf,) = (tmp_path / "tuned").glob("*.gguf")
-    asked = [[{"role": "user", "content": c[0].content}] for c in conversations]
-    own, other = tmp_path / "own", tmp_path / "other"
-    own.mkdir()
-    other.mkdir()
-    with serving(own, base, {"type": "local"}) as local:
-        with local.server.database.write() as session:
-            session.add(stored(base, tuned))
-        ours = [answer(local, TUNED, messages) for messages in asked]
+    requests = requests_of(conversations)
+    ours = our_answers(folders, requests, tmp_path / "own")
     with (
         llama_cpp_server(gguf, tmp_path / "log") as url,
-        serving(other, base, {"type": "llamacpp", "url": url}) as proxied,
+        serving(tmp_path / "other", base, {"type": "llamacpp", "url": url}) as proxied,
     ):
-        theirs = [answer(proxied, "tiny", messages) for messages in asked]
-        options = {"model": "tiny", "messages": asked[0], "temperature": 0, "max_tokens": LIMIT}
-        chunks = list(proxied.client().chat.completions.create(stream=True, **options))
-    assert theirs == ours
-    assert len({text for text, _ in ours}) > 4
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text.strip() == ours[0][0]
-    assert {chunk.model for chunk in chunks} == {"tiny"}
+        assert [answer(proxied, "tiny", messages) for messages in requests] == ours
+        assert streamed(proxied, "tiny", requests[0]) == ours[0][0]
+
+
+def requests_of(conversations):
+    """The messages of a request for each question."""
+    return [[{"role": "user", "content": turns[0].content}] for turns in conversations]
+
+
+def our_answers(folders, requests, folder):
+    """What jangin answers itself: (text, tokens of the prompt) of each, mostly different texts."""
+    base, tuned = folders
+    with serving(folder, base, {"type": "local"}) as local:
+        add_adapter(local, base, tuned)
+        answers = [answer(local, TUNED, messages) for messages in requests]
+    assert len({text for text, _ in answers}) > 4
+    return answers
+
+
+def streamed(server, model, messages):
+    """The text of an answer that arrives in pieces, each with the name of the model."""
+    chunks = list(
+        server.client().chat.completions.create(
+            model=model, messages=messages, temperature=0, max_tokens=LIMIT, stream=True
+        )
+    )
+    assert {chunk.model for chunk in chunks} == {model}
+    return "".join(
+        chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices
+    ).strip()
+
+
+def add_adapter(server, base, tuned):
+    """Register a fine-tuned adapter with the server."""
+    with server.server.database.write() as session:
+        session.add(stored(base, tuned))
 
 
 def stored(base, tuned):
@@ -223,8 +233,7 @@ def vllm():
 def test_an_adapter_is_loaded_into_vllm_once_and_named_as_the_client_did(vllm, artifacts, tmp_path):
     base = artifacts["tiny"]
     with serving(tmp_path, base, {"type": "vllm", "url": vllm}) as proxied:
-        with proxied.server.database.write() as session:
-            session.add(stored(base, artifacts[TUNED]))
+        add_adapter(proxied, base, artifacts[TUNED])
         client = proxied.client()
         for _ in range(2):
             reply = client.chat.completions.create(model=TUNED, messages=MESSAGES)
@@ -239,8 +248,7 @@ def test_an_adapter_is_loaded_into_vllm_once_and_named_as_the_client_did(vllm, a
 def test_a_vllm_that_was_started_again_gets_the_adapter_again(vllm, artifacts, tmp_path):
     base = artifacts["tiny"]
     with serving(tmp_path, base, {"type": "vllm", "url": vllm}) as proxied:
-        with proxied.server.database.write() as session:
-            session.add(stored(base, artifacts[TUNED]))
+        add_adapter(proxied, base, artifacts[TUNED])
         client = proxied.client()
         for _ in range(2):
             reply = client.chat.completions.create(model=TUNED, messages=MESSAGES)

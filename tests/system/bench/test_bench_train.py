@@ -19,7 +19,7 @@ def bench():
         patch.syspath_prepend(str(FOLDER))
         names = runpy.run_path(str(FOLDER / "__main__.py"), run_name="bench")
         yield SimpleNamespace(**names)
-        for file in FOLDER.glob("*.py"):
+        for file in FOLDER.glob("[!_]*.py"):
             sys.modules.pop(file.stem, None)
 
 

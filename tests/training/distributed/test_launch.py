@@ -11,7 +11,6 @@ import torch
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_model, load_tokenizer
-from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import launch, start_workers, watch
@@ -37,15 +36,6 @@ def config(**changes):
         "threads": 1,
     }
     return TrainingConfig.model_validate(fields | changes)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory, conversations):
-    base = tmp_path_factory.mktemp("base")
-    texts = [message.content for pair in conversations for message in pair]
-    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 128, "seed": 0}
-    make_starter(base / "model", texts, **shape)
-    return Start(base)
 
 
 @pytest.fixture(scope="module")

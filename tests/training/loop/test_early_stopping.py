@@ -3,7 +3,7 @@ import pytest
 from jangin.core.errors import TrainingError
 from jangin.core.stage import SilentProgress
 from jangin.models.starter import random_llama
-from jangin.models.tokens.chat_template import render_rows, select_rows
+from jangin.models.tokens.chat_template import select_rows
 from jangin.training.loop.config import EarlyStopping, Never, StepMetrics, TrainingConfig
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.trainer import train
@@ -36,11 +36,6 @@ def test_patience_counts_measurements_without_enough_gain():
     assert early_stop_reason(lines(1.0, 0.95, 0.8, 0.75), stopping) == ""
     assert "2 measurements" in early_stop_reason(lines(1.0, 0.95, None, 0.92), stopping)
     assert early_stop_reason(lines(1.0, 2.0, 3.0), Never()) == ""
-
-
-@pytest.fixture(scope="module")
-def data(tokenizer, conversations):
-    return render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
 
 
 def config(**changes):

@@ -6,7 +6,6 @@ import torch
 from jangin.core.errors import TrainingError
 from jangin.core.stage import SilentProgress
 from jangin.models.starter import random_llama
-from jangin.models.tokens.chat_template import render_rows
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.process_group import ProcessGroup
@@ -26,11 +25,6 @@ def config(**changes):
         "threads": 1,
     }
     return TrainingConfig.model_validate(fields | changes)
-
-
-@pytest.fixture(scope="module")
-def data(tokenizer, conversations):
-    return render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
 
 
 @dataclass

@@ -15,7 +15,9 @@ from jangin.core.records import Document, Message, Page, PreferencePair, SplitEx
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.models.starter import make_starter
 from jangin.training import dpo, pretrain, sft
-from tests.training.test_sft import artifact, content, example, no_chat
+from tests.conftest import make_artifact
+from tests.training.conftest import content
+from tests.training.test_sft import example, no_chat
 
 STAGES = {
     "sft": (sft.STAGE, sft.SftConfig, {}),
@@ -66,8 +68,10 @@ def run(folder, name, stage, method, progress, **changes):
         "learning_rate": 1e-3, "examples_per_step": 5, "checkpoint_every_steps": 2,
         "log_every_steps": 1, "precision": "fp32", "threads": 1,
     }  # fmt: skip
-    inputs = {kind: artifact(folder / kind) for kind in ("base", "splits", "pairs", "documents")}
-    inputs["model"] = artifact(folder / "tuned")
+    inputs = {
+        kind: make_artifact(folder / kind) for kind in ("base", "splits", "pairs", "documents")
+    }
+    inputs["model"] = make_artifact(folder / "tuned")
     workspace = folder / name
     workspace.mkdir(exist_ok=True)
     ledger = Ledger(folder / f"{name}.sqlite")

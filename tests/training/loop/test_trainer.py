@@ -42,11 +42,6 @@ def config(**changes):
     return TrainingConfig.model_validate(fields | changes)
 
 
-@pytest.fixture(scope="module")
-def data(tokenizer, conversations):
-    return render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
-
-
 @pytest.fixture
 def model(tokenizer):
     return random_llama(tokenizer, "0.5M", 512, 0)

@@ -13,14 +13,12 @@ from jangin.core.errors import StoreError, TrainingError
 from jangin.core.stage import SilentProgress
 from jangin.inference.generate import generate
 from jangin.models.loading import load_tokenizer
-from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import RenderedRows, render_prompts, render_rows
 from jangin.training.distributed import worker
 from jangin.training.distributed.fit import fit, work_of
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import Start
 from jangin.training.objectives import table
 from jangin.training.objectives.sft import SftObjective, SftTask
 from jangin.training.objectives.table import OBJECTIVES, ObjectiveRow, find_objective
@@ -111,15 +109,6 @@ class RewardObjective(SftObjective):
 def rows_of_toys(monkeypatch):
     row = ObjectiveRow("smoothed", lambda: SmoothedTask)
     monkeypatch.setattr(table, "OBJECTIVES", (*OBJECTIVES, row))
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory, conversations):
-    base = tmp_path_factory.mktemp("base")
-    texts = [message.content for pair in conversations for message in pair]
-    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 128, "seed": 0}
-    make_starter(base / "model", texts, **shape)
-    return Start(base)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.documents.ocr.languages import first_language, other_languages
-from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.ocr.languages import first_language
+from jangin.documents.ocr.reader import PageImage
 from jangin.documents.readers.pdf import from_ocr
 from jangin.documents.readers.pdf_text import MOST_PIXELS
 from jangin.documents.readers.reader import (
@@ -55,16 +55,7 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
             languages = first_language(
                 settings.ledger, settings.dpi, pages[count // 2], file.name, settings.progress
             )
-        others = () if settings.ocr_languages else other_languages(languages)
-        reader = OcrReader(
-            settings.ledger,
-            languages,
-            settings.dpi,
-            settings.workers,
-            others,
-            settings.most_ocr_pages,
-        )
-        scans = list(reader.read(pages))
+        scans = list(settings.ocr_reader(languages).read(pages))
         numbers = range(1, count + 1)
         by_page = with_corrections(file, settings, dict(zip(numbers, scans, strict=True)))
         scans = [by_page[number] for number in numbers]

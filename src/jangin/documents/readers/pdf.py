@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from jangin.documents.layout.pages import lay_out
-from jangin.documents.ocr.languages import first_language, other_languages
-from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.ocr.languages import first_language
+from jangin.documents.ocr.reader import PageImage
 from jangin.documents.ocr.reading import OcrReading
 from jangin.documents.readers import pdf_text as pdf
 from jangin.documents.readers.reader import (
@@ -48,19 +48,6 @@ class Pdf:
     file: SourceFile
     settings: ReaderSettings
 
-    def reader(self, languages: tuple[str, ...]) -> OcrReader:
-        """An OCR reader for these languages; raises `MachineError` where they are missing."""
-        settings = self.settings
-        others = () if settings.ocr_languages else other_languages(languages)
-        return OcrReader(
-            settings.ledger,
-            languages,
-            settings.dpi,
-            settings.workers,
-            others,
-            settings.most_ocr_pages,
-        )
-
     def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
@@ -77,7 +64,7 @@ class Pdf:
         bar = progress.start(f"ocr {self.file.name}", len(numbers))
         done = {}
         try:
-            readings = self.reader(languages).read(list(self.pictures(numbers)))
+            readings = self.settings.ocr_reader(languages).read(list(self.pictures(numbers)))
             for number, reading in zip(numbers, readings, strict=True):
                 done[number] = reading
                 progress.advance(bar, note=f"page {number}")

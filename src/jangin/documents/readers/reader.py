@@ -9,7 +9,8 @@ from jangin.core.errors import DataError
 from jangin.core.stage import Progress
 from jangin.documents.layout.text_line import TextLine
 from jangin.documents.ocr.corrections import Corrections, corrected
-from jangin.documents.ocr.reader import Memos
+from jangin.documents.ocr.languages import other_languages
+from jangin.documents.ocr.reader import Memos, OcrReader
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
 
 if TYPE_CHECKING:
@@ -53,6 +54,18 @@ class ReaderSettings:
     """A vision model for pages with doubtful lines."""
     corrections: Corrections = field(default_factory=dict)
     """What people corrected in readings of OCR."""
+
+    def ocr_reader(self, languages: tuple[str, ...]) -> OcrReader:
+        """An OCR reader for these languages; others are tried unless the settings name some.
+
+        Raises:
+            MachineError: Tesseract or one of the languages is not installed.
+
+        """
+        others = () if self.ocr_languages else other_languages(languages)
+        return OcrReader(
+            self.ledger, languages, self.dpi, self.workers, others, self.most_ocr_pages
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,14 @@ class Elsewhere(InProcess):
         return True
 
     @contextmanager
-    def actors(self, work, resources=ONE_CPU, *, per_node=False):  # noqa: ARG002
+    def actors(self, work, resources=ONE_CPU, *, per_node=False):
         with ExitStack() as stack:
             each = (
                 super(Elsewhere, self).actors(copied(work), resources) for _ in range(self.nodes)
             )
             yield [actor for one in each for actor in stack.enter_context(one)]
 
-    def map(self, work, items, resources=ONE_CPU):  # noqa: ARG002
+    def map(self, work, items, resources=ONE_CPU):
         def sent():
             for item in items:
                 self.groups.append(len(item))

@@ -21,8 +21,8 @@ import os
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def seconds() -> float:
 
 def main() -> None:
     path, pages = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     worse: dict[str, list[str]] = {kind: [] for kind in ("bag", "free", "kept bag", "kept free")}
     for name, page_HW, truth in cases(path, pages):
         start = seconds()
@@ -95,17 +95,20 @@ def main() -> None:
             start = seconds()
             texts[f"psm {mode}"] = plain(page_HW, language, mode)
             clock[f"psm {mode}"] = seconds() - start
-        row: Counter[str] = Counter(length=len(squeeze(truth)))
-        row["aside"] = sum(len(squeeze(line.text)) for line in reading.doubtful)
+        row: dict[str, float] = {
+            "length": len(squeeze(truth)),
+            "aside": sum(len(squeeze(line.text)) for line in reading.doubtful),
+        }
         complete = without_marks(reading.complete or reading.text)
-        row["jangin kept bag"] = bag_errors(truth, complete)  # type: ignore[assignment]
+        row["jangin kept bag"] = bag_errors(truth, complete)
         row["jangin kept free"] = free_order_errors(truth, complete)
         for who, text in texts.items():
-            row[f"{who} bag"] = bag_errors(truth, text)  # type: ignore[assignment]
+            row[f"{who} bag"] = bag_errors(truth, text)
             row[f"{who} free"] = free_order_errors(truth, text)
-            row[f"{who} s"] = clock[who]  # type: ignore[assignment]
+            row[f"{who} s"] = clock[who]
         show(name, row)
-        total.update(row)
+        for key, value in row.items():
+            total[key] += value
         for kind, names in worse.items():
             if row[f"jangin {kind}"] > row[f"psm 6 {kind.removeprefix('kept ')}"]:
                 names.append(name)
@@ -114,7 +117,7 @@ def main() -> None:
         print(f"worse than psm 6 by {kind}: {', '.join(names) or 'none'}")
 
 
-def show(name: str, row: "Counter[str]") -> None:
+def show(name: str, row: Mapping[str, float]) -> None:
     size = max(1, row["length"])
     parts = []
     for who in ("jangin", "psm 6", "psm 3"):

@@ -52,7 +52,7 @@ class Interrupting(SilentProgress):
         super().__init__()
         self.left, self.at = step, 0.0
 
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002  the interface's names
         """Count a step."""
         self.left -= steps
         if self.left == 0:

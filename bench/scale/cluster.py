@@ -1,6 +1,6 @@
 """The demo on two Ray nodes of this machine; nodes and drivers are killed, artifacts stay the same.
 
-    python bench/scale/cluster.py [--kills 20] [--calls 2000] [--seed 0] [--last split] [--whole]
+    python -m bench.scale.cluster [--kills 20] [--calls 2000] [--seed 0] [--last split] [--whole]
 
 First what a call costs: CPU seconds of the driver and of both nodes for calls that do nothing.
 Then the demo (`--whole`: with all training steps and both variants) without the cluster, with it,
@@ -30,8 +30,8 @@ from types import ModuleType
 from typing import Any
 
 import yaml
-from nodes import ENVIRONMENT, ROOT, Cluster, CpuSeconds, executor_of, two_machines
 
+from bench.scale.nodes import ENVIRONMENT, ROOT, Cluster, CpuSeconds, executor_of, two_machines
 from tests.core.execution.cluster import work
 
 

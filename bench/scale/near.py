@@ -1,6 +1,6 @@
 """Near-duplicates in this process, in two others, and on two Ray nodes, which must be the same.
 
-    python bench/scale/near.py [--texts 1000000]
+    python -m bench.scale.near [--texts 1000000]
 
 The texts are questions of `material`, three wordings of each. CPU time is that of this process, its
 children, and all processes of the nodes. Where a machine's cores slow one another down, work of two
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from material import ENDINGS, Words, name_of
-from nodes import ENVIRONMENT, Cluster, CpuSeconds, executor_of, two_machines
 
+from bench.scale.material import ENDINGS, Words, name_of
+from bench.scale.nodes import ENVIRONMENT, Cluster, CpuSeconds, executor_of, two_machines
 from jangin.core.execution.local import Local
 from jangin.text.dedup.near_duplicates import Matches, find_matches
 from jangin.text.dedup.spread import Spread

@@ -1,10 +1,6 @@
-"""Two Ray nodes of this machine for the benches of this folder, and the CPU time that they use.
-
-Imported first: it makes jangin and the tests' machines importable, here and in workers.
-"""
+"""Two Ray nodes of this machine for the benches of this folder, and the CPU time that they use."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,14 +9,10 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-
-from jangin.core.execution.on_ray import OnRay  # noqa: E402
-from jangin.core.execution.ray_connection import connected, on_ray  # noqa: E402
-from jangin.core.execution.settings import RayCluster  # noqa: E402
-from tests.core.execution.cluster.machines import (  # noqa: E402
+from jangin.core.execution.on_ray import OnRay
+from jangin.core.execution.ray_connection import connected, on_ray
+from jangin.core.execution.settings import RayCluster
+from tests.core.execution.cluster.machines import (
     ENVIRONMENT,
     Cluster,
     two_machines,
@@ -29,7 +21,11 @@ from tests.core.execution.cluster.machines import (  # noqa: E402
 
 __all__ = ("ENVIRONMENT", "ROOT", "Cluster", "CpuSeconds", "executor_of", "two_machines")
 
+ROOT = Path(__file__).parents[2]
 EVERY_SECONDS = 0.2
+
+# Workers import the work of the benches and the tests' machines.
+os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "src")))
 
 
 @contextmanager

@@ -238,7 +238,7 @@ def measure(name: str, tokenizer: Any) -> str:
         start = time.perf_counter()
         try:
             walk = compiled(json.dumps(schema, ensure_ascii=False))
-        except Exception as error:  # noqa: BLE001  whatever a library raises is its refusal
+        except Exception as error:  # noqa: BLE001  any error of a library is its refusal
             wrong.append(f"{case}: refused ({str(error).splitlines()[0][:60]})")
             continue
         compile_times.append(time.perf_counter() - start)

@@ -1,6 +1,6 @@
 """kill -9 workers, servers and PostgreSQL at random moments while jobs train.
 
-    python bench/serving/faults.py [--jobs 10] [--kills 12] [--postgresql [--servers 2]] [--seed 0]
+    python -m bench.serving.faults [--jobs 10] [--kills 12] [--postgresql [--servers 2]] [--seed 0]
 
 First every job trains undisturbed, then again while processes are killed. Exits 1 unless all jobs
 end `succeeded`, each exactly once, with the same table of results, byte for byte.
@@ -20,14 +20,11 @@ from pathlib import Path
 
 import openai
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-
-from tests.serving.forked import workers_of  # noqa: E402
-from tests.serving.jobs.conftest import messages, upload, wait_for  # noqa: E402
-from tests.serving.jobs.material import chats  # noqa: E402
-from tests.serving.jobs.server_process import ServerProcess  # noqa: E402
-from tests.serving.postgresql import run_postgresql  # noqa: E402
+from tests.serving.forked import workers_of
+from tests.serving.jobs.conftest import messages, upload, wait_for
+from tests.serving.jobs.material import chats
+from tests.serving.jobs.server_process import ServerProcess
+from tests.serving.postgresql import run_postgresql
 
 SETTINGS = """
 lease_seconds: 3

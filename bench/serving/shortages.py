@@ -1,6 +1,6 @@
 """A full disk, too little memory and a vanished base model, each in the middle of a running job.
 
-    python bench/serving/shortages.py
+    python -m bench.serving.shortages
 
 Needs root, to mount a small disk. Exits 1 unless each job ends `failed` with its code and a
 sentence, the server answers all the time, and the job after each of them succeeds.
@@ -16,12 +16,9 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-
-from tests.serving.jobs.conftest import upload, wait_for, wait_for_step  # noqa: E402
-from tests.serving.jobs.material import chats  # noqa: E402
-from tests.serving.jobs.server_process import server_process  # noqa: E402
+from tests.serving.jobs.conftest import upload, wait_for, wait_for_step
+from tests.serving.jobs.material import chats
+from tests.serving.jobs.server_process import server_process
 
 SETTINGS = """
 models:

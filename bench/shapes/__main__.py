@@ -236,7 +236,7 @@ def measure(form: Form, rows: int, folder: Path) -> dict[str, Any]:
     """Counts of one form, and its faults in words."""
     path = folder / f"rows{form.suffix}"
     count, expected = write(form, rows, path)
-    options = PrepareOptions(format=form.format, validation=0, test=0)  # type: ignore[arg-type]
+    options = PrepareOptions(format=form.format, validation=0, test=0)
     start = time.perf_counter()
     plan, records = propose(path, options, lambda s: s.level != "optional", lambda _: None)
     write_files(path, plan, records, folder, overwrite=True)

@@ -133,7 +133,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     )
 
 
-def prepare(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: ARG001
+def prepare(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: ARG001  one signature
     """From messages to packed batches of one epoch, in steps of `PREPARED_STEP` rows."""
     rows = json.loads((folder / "prepare.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
@@ -150,7 +150,7 @@ def prepare(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: 
     report(rows=len(rows), tokens=tokens + len(data), **meter.figures())
 
 
-def write(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: ARG001
+def write(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: ARG001  one signature
     """Greedy answers to all prompts."""
     prompts = json.loads((folder / "prompts.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(folder / "writer")

@@ -138,7 +138,7 @@ def main() -> None:
         # Not a setting of TRL's: its head scores every position on a CPU, trained ones on a GPU.
         import trl.trainer.utils
 
-        trl.trainer.utils._use_triton = lambda device: True  # noqa: ARG005
+        trl.trainer.utils._use_triton = lambda device: True  # noqa: ARG005  its name there
     work = {"sft": sft, "lora": sft, "dpo": dpo, "prepare": prepare}[job["task"]]
     with tempfile.TemporaryDirectory() as scratch:
         work(job, Path(job["folder"]), scratch)

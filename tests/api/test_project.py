@@ -138,7 +138,7 @@ def test_errors_are_those_of_the_command_line(tiny, tmp_path):
         assert caught.value.exit_code == 2
     assert issubclass(jangin.TooLongError, jangin.ChatError)
     with pytest.raises(AttributeError, match="no attribute 'opn'"):
-        jangin.opn  # noqa: B018
+        _ = jangin.opn
     with pytest.raises(TypeError, match="'loud'"):
         project.run(progress="loud")
 

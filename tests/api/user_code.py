@@ -39,6 +39,6 @@ def work(progress: jangin.Progress) -> int:
 
 
 work(Quiet())
-jangin.opn("pumps")  # type: ignore[attr-defined]
-project.run(progress="loud")  # type: ignore[arg-type]
-project.model().chat(3)  # type: ignore[call-overload]
+jangin.opn("pumps")  # type: ignore[attr-defined]  # the error is wanted
+project.run(progress="loud")  # type: ignore[arg-type]  # as above
+project.model().chat(3)  # type: ignore[call-overload]  # as above

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ def test_a_format_that_gets_a_reader_is_no_longer_skipped(make_context, tmp_path
 @pytest.mark.slow
 def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path, monkeypatch):
     def read(_file, _settings):
-        import jangin_toy_library  # noqa: F401
+        import_module("jangin_toy_library")
 
     row = formats.Format("toy", (".toy",), read, packages=("jangin_toy_library",), extra="toys")
     add_format(monkeypatch, row)

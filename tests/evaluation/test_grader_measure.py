@@ -10,11 +10,14 @@ from jangin.metrics.scores.table import find_metric
 from tests.evaluation.test_evaluate import (
     AnswerBook,
     answers,
-    context_of,  # noqa: F401  a fixture
+    context_of,
     opener,
     rows,
     tables,
 )
+
+__all__ = ("context_of",)
+"""Fixtures of other files."""
 
 CLOSE = {
     "type": "text_similarity", "name": "close", "input": "{{sample.output_text}}",
@@ -37,7 +40,7 @@ PYTHON = {"type": "python", "name": "length", "source": "def grade(sample, item)
 
 
 @pytest.fixture
-def graded(context_of, tmp_path):  # noqa: F811
+def graded(context_of, tmp_path):
     """The tables of an evaluation of two systems with a grader as the measure."""
 
     def make(grader, chat=None, **settings):

@@ -12,12 +12,15 @@ from jangin.evaluation.tasks.prediction import Prediction
 from jangin.models.starter import make_starter
 from tests.conftest import make_artifact
 from tests.elsewhere import Elsewhere
-from tests.evaluation.test_evaluate import context_of, general_file  # noqa: F401
+from tests.evaluation.test_evaluate import context_of, general_file
 from tests.evaluation.test_evaluate import rows as split_rows
+
+__all__ = ("context_of",)
+"""Fixtures of other files."""
 
 
 @pytest.fixture
-def context(context_of, tmp_path):  # noqa: F811
+def context(context_of, tmp_path):
     """An evaluation of two starters with a check for forgetting."""
     general_file(
         tmp_path,

@@ -425,7 +425,7 @@ FRAGMENTS = st.sampled_from(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FRAGMENTS | st.sampled_from(LINES) | st.text(max_size=8), max_size=8))
-def test_no_text_whatever_gives_anything_but_a_project_or_a_config_error(write, lines):
+def test_every_text_gives_a_project_or_a_config_error(write, lines):
     try:
         opened = open_project(write("\n".join(lines).encode(errors="replace")))
     except ConfigError as error:

@@ -83,7 +83,7 @@ class Witness(Teacher):
 
 
 class WitnessHandler(Handler):
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):  # noqa: N802  http.server calls it so
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
         self.server.requests.append(body)

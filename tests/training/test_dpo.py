@@ -544,7 +544,7 @@ class Stopping(SilentProgress):
         super().__init__()
         self.step, self.steps = step, 0
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.steps += steps
         if self.steps == self.step:
             raise RuntimeError("the machine went away")

@@ -346,7 +346,7 @@ class Dying(SilentProgress):
         super().__init__()
         self.left = batches
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.left -= steps
         if not self.left:
             raise RuntimeError("the machine went away")

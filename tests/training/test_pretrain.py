@@ -123,7 +123,7 @@ def test_the_artifact_is_a_base_that_writes_the_documents_better(stage):
 
 
 class Dying(SilentProgress):
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 5:
             raise RuntimeError("the machine went away")

@@ -108,6 +108,10 @@ def test_full_tuning_writes_a_model_that_answers_as_it_was_taught(stage, pairs):
     assert all(answer.finished for answer in answers)
 
 
+def file_names(paths):
+    return {path.rpartition("/")[2] for path in paths}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8}])
 def test_models_of_earlier_epochs_are_kept_and_training_is_not_changed_by_it(stage, method):
@@ -121,10 +125,9 @@ def test_models_of_earlier_epochs_are_kept_and_training_is_not_changed_by_it(sta
     names = ["step-00000004", "step-00000006"]
     assert sorted(p.name for p in (kept.workspace / "epochs").iterdir()) == names
     part = "model" if method["type"] == "full" else "adapter"
-    suffix = lambda names: {name.rpartition("/")[2] for name in names}  # noqa: E731
     for name in names:
         files = [f for f in epochs if f.startswith(f"epochs/{name}/{part}/")]
-        assert suffix(files) == suffix(f for f in one if f.startswith(f"{part}/"))
+        assert file_names(files) == file_names(f for f in one if f.startswith(f"{part}/"))
     models = [load_trained(kept.workspace / "epochs" / name, kept.folder("base")) for name in names]
     first, second = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
     assert not torch.equal(first, second)

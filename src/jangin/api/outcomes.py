@@ -30,7 +30,7 @@ class Plan(Table):
         """The line on requests and their price."""
         return [self.total] if self.total else []
 
-    def _rich(self, width: int) -> "RenderableType":  # noqa: ARG002
+    def _rich(self, width: int) -> "RenderableType":  # noqa: ARG002  its columns fit any
         from rich.console import Group
         from rich.text import Text
 

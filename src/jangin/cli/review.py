@@ -17,7 +17,7 @@ from jangin.cli.terminal import console, edit_text, errors, read_key
 
 if TYPE_CHECKING:
     from jangin.examples.reviews.leases import ReviewLeases
-    from jangin.examples.reviews.log import ReviewDecision, Wording
+    from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording
     from jangin.examples.reviews.queue import QueueItem
     from jangin.project.session import Session
 
@@ -350,7 +350,7 @@ class ReviewScreen:
 
     def _decide(
         self,
-        decision: str,
+        decision: "DecisionKind",
         *,
         after: "Wording | None" = None,
         reason: str = "",
@@ -360,8 +360,7 @@ class ReviewScreen:
         from jangin.examples.reviews.log import append_decisions, collect_reviews
 
         item = self.items[self._index]
-        fields = {"after": after, "reason": reason, "score": score}
-        new = item.decide(decision, self.by, **fields)  # type: ignore[arg-type]
+        new = item.decide(decision, self.by, after=after, reason=reason, score=score)
         append_decisions(self.log, [new])
         history = (*(item.review.history if item.review is not None else ()), new)
         same = [d.model_copy(update={"id": item.example.id}) for d in history]

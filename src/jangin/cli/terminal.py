@@ -70,7 +70,8 @@ def edit_text(text: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "example.txt"
         path.write_text(text, encoding="utf-8")
-        if subprocess.run([*command, str(path)], check=False).returncode:  # noqa: S603
+        done = subprocess.run([*command, str(path)], check=False)  # noqa: S603  the user's own editor
+        if done.returncode:
             return None
         return path.read_text(encoding="utf-8")
 

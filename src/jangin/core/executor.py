@@ -107,7 +107,7 @@ class InProcess:
 
     workers: int = 1
 
-    def for_stage(self, stage: str) -> "InProcess":  # noqa: ARG002
+    def for_stage(self, stage: str) -> "InProcess":  # noqa: ARG002  the interface's name
         """Itself: nothing differs between stages."""
         return self
 
@@ -120,7 +120,7 @@ class InProcess:
         self,
         work: Callable[..., Any],
         items: Iterable[Any],
-        resources: Resources = ONE_CPU,  # noqa: ARG002
+        resources: Resources = ONE_CPU,  # noqa: ARG002  the interface's name
     ) -> Iterator[tuple[int, Any]]:
         """As `Executor.map`, in order."""
         call = opened(work)
@@ -131,9 +131,9 @@ class InProcess:
     def actors(
         self,
         work: Callable[..., Any],
-        resources: Resources = ONE_CPU,  # noqa: ARG002
+        resources: Resources = ONE_CPU,  # noqa: ARG002  the interface's name
         *,
-        per_node: bool = False,  # noqa: ARG002
+        per_node: bool = False,  # noqa: ARG002  the interface's name
     ) -> Iterator[Sequence[Actor]]:
         """As `Executor.actors`: one, in a thread of this process."""
         with ThreadPoolExecutor(1) as thread:

@@ -57,7 +57,7 @@ class SilentProgress:
     def __init__(self) -> None:
         self.messages: list[str] = []
 
-    def start(self, label: str, total: int | None) -> int:  # noqa: ARG002
+    def start(self, label: str, total: int | None) -> int:  # noqa: ARG002  the interface's names
         """Start nothing."""
         return 0
 

@@ -200,11 +200,13 @@ def _columns(
 ) -> ExampleColumns:
     """The columns of the rows that `batches` reads, with the reasons of rules for single rows."""
     rules: dict[Rule, ExampleReason] = {
-        "empty": lambda question, answer, _scores, accepted: _empty(question, answer),  # noqa: ARG005
+        "empty": lambda question, answer, _scores, accepted: (  # noqa: ARG005  passed by name
+            _empty(question, answer)
+        ),
         "score": lambda _question, _answer, scores, accepted: (
             "" if accepted else _low_score(scores, config.min_score)
         ),
-        "characters": lambda question, answer, _scores, accepted: (  # noqa: ARG005
+        "characters": lambda question, answer, _scores, accepted: (  # noqa: ARG005  passed by name
             _characters(question, answer, config)
         ),
     }

@@ -136,7 +136,7 @@ class _Process:
     def ask(self, what: str, request: str, *values: object) -> Any:
         """The reply to a request; `what` llama.cpp did if it crashes, as part of a sentence."""
         assert self._process.stdin is not None  # noqa: S101  both are pipes
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101  as above
         try:
             self._process.stdin.write(json.dumps([request, *values]).encode() + b"\n")
             self._process.stdin.flush()

@@ -295,14 +295,16 @@ def _variant_problems(variants: object) -> list[Problem]:
     ]
 
 
+def _has_type_of(value: dict[str, Any], old: dict[str, Any]) -> bool:
+    return "type" not in value or bool(value["type"] == old.get("type"))
+
+
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """`base` updated with `overrides`, key by key; another `type` replaces the whole mapping."""
     merged = dict(base)
     for key, value in overrides.items():
         old = merged.get(key)
-        other_type = isinstance(value, dict) and isinstance(old, dict) and "type" in value
-        other_type = other_type and value["type"] != old.get("type")  # type: ignore[union-attr]
-        if isinstance(value, dict) and isinstance(old, dict) and not other_type:
+        if isinstance(value, dict) and isinstance(old, dict) and _has_type_of(value, old):
             merged[key] = _merge(old, value)
         else:
             merged[key] = value
@@ -424,7 +426,7 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
 class _UntitledFields(GenerateJsonSchema):
     """Leaves out the titles that pydantic derives from field names."""
 
-    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  pydantic's name
         return False
 
 

@@ -13,7 +13,7 @@ letters alone call "P-100의 보증 기간" and "S-10의 보증 기간" the same
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -151,10 +151,10 @@ class KnownQuestions:
         return 2 * self._size(query.grams & known.grams) / sizes if sizes else 0.0
 
     def _scores(self, query: _Question) -> list[tuple[int, float]]:
-        shared: Counter[int] = Counter()
+        shared: defaultdict[int, float] = defaultdict(float)
         for gram in sorted(query.grams):  # the order of a set, so of a sum, hangs on the process
             for index in self._postings.get(gram, ()):
-                shared[index] += self._weights[gram]  # type: ignore[assignment]
+                shared[index] += self._weights[gram]
         size = self._size(query.grams)
         return [(i, 2 * w / (size + self._sizes[i])) for i, w in shared.items() if self._sizes[i]]
 

@@ -122,8 +122,9 @@ def test_prompt_scores_equal_a_plain_forward_pass_of_each_adapter(engine, base, 
 
 
 def test_least_recently_used_adapters_leave_and_deleted_ones_are_dropped(base, adapters, prompts):
-    load = lambda: (load_model(base), load_tokenizer(base))  # noqa: E731
-    engine = Engine(load, name="test", rows=4, most_adapters=2)
+    engine = Engine(
+        lambda: (load_model(base), load_tokenizer(base)), name="test", rows=4, most_adapters=2
+    )
     names = [str(folder / "adapter") for folder in adapters]
     for name in names:
         ids_of(engine, [GenerationRequest(prompts[0], 2, adapter=name)])

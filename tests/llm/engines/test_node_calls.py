@@ -20,7 +20,10 @@ from jangin.llm.engines.node_calls import NodeSender, Sent, from_nodes
 from jangin.llm.prices import Price
 from tests.elsewhere import Elsewhere
 from tests.llm.engines.test_served_chat import requests_of
-from tests.llm.test_endpoint import running, server  # noqa: F401
+from tests.llm.test_endpoint import running, server
+
+__all__ = ("running", "server")
+"""Fixtures of other files."""
 
 QUESTIONS = [f"{number}번 규정은?" for number in range(60)]
 REAL_USD = 3 * 100e-6 + 1 * 1e-3
@@ -55,7 +58,7 @@ class Mortal:
 
 
 @pytest.fixture
-def opened(running, ledger, tmp_path):  # noqa: F811
+def opened(running, ledger, tmp_path):
     """A priced endpoint behind the ledger: `opened(executor, limit)`."""
 
     def make(executor=Elsewhere, usd=None):
@@ -70,7 +73,7 @@ def opened(running, ledger, tmp_path):  # noqa: F811
     return make
 
 
-def asked(server):  # noqa: F811
+def asked(server):
     return [body["messages"][-1]["content"] for body in server.bodies]
 
 
@@ -81,7 +84,7 @@ def ask(chat, questions=QUESTIONS, concurrency=16):
 
 
 def test_each_question_is_sent_once_from_both_nodes_and_the_books_are_exact(
-    server,  # noqa: F811
+    server,
     opened,
     ledger,
     tmp_path,
@@ -100,7 +103,7 @@ def test_each_question_is_sent_once_from_both_nodes_and_the_books_are_exact(
     assert set(threading.enumerate()) <= before
 
 
-def test_the_budget_holds_however_many_nodes_send(server, opened, ledger):  # noqa: F811
+def test_the_budget_holds_however_many_nodes_send(server, opened, ledger):
     with pytest.raises(BudgetError, match=r"of 60 requests were not sent"):
         ask(opened(usd=0.02))
     assert 8 <= len(server.bodies) <= 15
@@ -109,7 +112,7 @@ def test_the_budget_holds_however_many_nodes_send(server, opened, ledger):  # no
 
 
 def test_a_reply_that_a_node_received_before_it_was_lost_is_not_paid_again(
-    server,  # noqa: F811
+    server,
     opened,
     ledger,
 ):
@@ -121,7 +124,7 @@ def test_a_reply_that_a_node_received_before_it_was_lost_is_not_paid_again(
 
 
 def test_what_was_in_flight_on_a_lost_node_counts_at_its_highest_cost(
-    server,  # noqa: F811
+    server,
     opened,
     ledger,
 ):
@@ -135,7 +138,7 @@ def test_what_was_in_flight_on_a_lost_node_counts_at_its_highest_cost(
 
 
 def test_a_reply_that_a_killed_run_received_is_recorded_and_not_asked_again(
-    server,  # noqa: F811
+    server,
     opened,
     ledger,
     tmp_path,

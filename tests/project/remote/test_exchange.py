@@ -124,7 +124,7 @@ def test_a_part_that_was_deleted_there_is_named(machine, memory):
     obstore.delete(memory, f"objects/{sha256[:2]}/{sha256}")
     found = theirs.store.find("chunk", KEY)
     with pytest.raises(StoreError) as failed:
-        found.path  # noqa: B018
+        _ = found.path
     assert f"s3://bucket/rules/objects/{sha256[:2]}/{sha256} is missing" in str(failed.value)
     assert f"Delete s3://bucket/rules/chunk/{KEY}.json and run again" in str(failed.value)
     assert found.file("t.parquet").exists(), "what is there is used"
@@ -144,7 +144,7 @@ def test_a_file_that_was_damaged_there_is_not_used(machine, memory, content):
     obstore.put(memory, f"objects/{sha256[:2]}/{sha256}", content)
     found = theirs.store.find("chunk", KEY)
     with pytest.raises(StoreError, match=r"is damaged, the file model of chunk"):
-        found.path  # noqa: B018
+        _ = found.path
     assert not (found.folder / MANIFEST).exists()
     assert "model" not in files_of(found.folder)
 

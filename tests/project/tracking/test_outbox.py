@@ -53,7 +53,7 @@ class DiaryRun:
     def table(self, table):
         self.note("table", table.name)
 
-    def file(self, path, name):  # noqa: ARG002  the interface's names
+    def file(self, path, name):
         self.note("file", name)
 
     def close(self, state):
@@ -204,7 +204,7 @@ def test_a_run_is_only_for_the_trackers_that_it_names(store):
 
 def test_a_missing_package_is_one_sentence_and_is_not_tried_again(store):
     class Absent(Diary):
-        def open(self, run, run_id, store):  # noqa: ARG002  the interface's names
+        def open(self, run, run_id, store):
             importlib.import_module("no_such_package_here")
 
     said = []

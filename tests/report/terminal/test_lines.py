@@ -36,9 +36,7 @@ def bars(clock, printed):
 class Step:
     """What a watcher gets."""
 
-    class stage:  # noqa: N801
-        name = "sft"
-
+    stage = SimpleNamespace(name="sft")
     state = "run"
     reasons = ("never ran",)
 

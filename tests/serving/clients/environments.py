@@ -7,7 +7,8 @@ the newest version that the package index has, unless the table names one.
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -19,6 +20,8 @@ class Environment:
     packages: tuple[str, ...]
     script: str
     in_ci: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables; `{folder}` is that of the test."""
 
 
 PLOTS = ("pandas", "matplotlib")
@@ -31,14 +34,25 @@ ENVIRONMENTS = {
 }
 """{name: what is installed, and the script that runs in it}."""
 TOOLS = {
-    "wandb": Environment(("wandb", "openai", "pandas", "numpy"), "tools/wandb_sync.py"),
+    "wandb": Environment(
+        ("wandb", "openai", "pandas", "numpy"),
+        "tools/wandb_sync.py",
+        settings={
+            "WANDB_MODE": "offline",
+            "WANDB_DIR": "{folder}",
+            "WANDB_API_KEY": "0" * 40,
+            "WANDB_SILENT": "true",
+        },
+    ),
     "dspy": Environment(("dspy",), "tools/dspy_finetune.py"),
     "llama-index": Environment(
         ("llama-index-finetuning", "mistralai<2"), "tools/llama_index_finetune.py"
     ),
     # The last version that tunes OpenAI's models; packages that it does not pin have changed since.
     "kiln": Environment(
-        ("kiln-ai==0.24.0", "mcp<1.25", "together<2", "openai<3"), "tools/kiln_finetune.py"
+        ("kiln-ai==0.24.0", "mcp<1.25", "together<2", "openai<3"),
+        "tools/kiln_finetune.py",
+        settings={"HOME": "{folder}"},  # where Kiln keeps its settings
     ),
     "instructor": Environment(("instructor", "tqdm"), "tools/instructor_jobs.py"),
     "lm-eval": Environment(("lm-eval[api]", "openai"), "tools/lm_eval_korean.py"),

@@ -81,9 +81,10 @@ def test_a_program_of_others_runs(name, server, tmp_path):
     tool = TOOLS[name]
     (tmp_path / "train.jsonl").write_bytes(rows.chat())
     python = python_of(name, tool.packages)
+    settings = {key: value.format(folder=tmp_path) for key, value in tool.settings.items()}
     done = subprocess.run(
         [python, HERE / tool.script, tmp_path, MODEL],
-        env=server.environment(),
+        env=server.environment() | settings,
         cwd=tmp_path,
         capture_output=True,
         text=True,

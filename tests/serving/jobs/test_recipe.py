@@ -104,7 +104,9 @@ def test_a_checkpoint_is_told_before_the_step_after_it(client, job):
 
 
 def test_jobs_are_listed_and_filtered_by_metadata(client, job):
-    ids = lambda **options: [j.id for j in client.fine_tuning.jobs.list(**options)]  # noqa: E731
+    def ids(**options):
+        return [each.id for each in client.fine_tuning.jobs.list(**options)]
+
     assert job.id in ids()
     assert ids(metadata={"k": "v"}) == [job.id]
     assert ids(metadata={"k": "w"}) == []

@@ -18,9 +18,12 @@ from tests.training.test_dpo import (
     family,
     lines_of,
     make_pair,
-    stage,  # noqa: F401  a fixture
-    tuned,  # noqa: F401  a fixture
+    stage,
+    tuned,
 )
+
+__all__ = ("stage", "tuned")
+"""Fixtures of other files."""
 
 CPU = torch.device("cpu")
 # 16 pairs in steps of 5: the last step of an epoch has one pair for two processes.
@@ -57,7 +60,7 @@ def assert_same(alone, together):
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
+def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(stage):
     held_out = [make_pair(f"{n}번 질문은 무엇인가요?", "가" * n, "나" * 4) for n in range(1, 4)]
     measured = SEVERAL | {"held_out": held_out, "validate_every_steps": 2}
     alone = stage("one", **measured)
@@ -83,7 +86,7 @@ def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(sta
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):  # noqa: F811
+def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):
     alone = stage("one", **SEVERAL)
     STAGE.run(alone)
     together = stage("sharded", devices=2, sharding="fsdp", **SEVERAL)

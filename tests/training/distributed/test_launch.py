@@ -59,7 +59,7 @@ def run(start, rows, folder, progress=None, **changes):
 class Killing(SilentProgress):
     """The waiting process is gone at one step, its workers are not."""
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 5:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -198,7 +198,7 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
     start, rows, tmp_path, monkeypatch
 ):
     def on_a_device_of(tokens):
-        def start_workers(task, config, log):  # noqa: ARG001  the real one's names
+        def start_workers(task, config, log):
             return start_double(SMALL, log, str(task), str(tokens))
 
         monkeypatch.setattr("jangin.training.distributed.launch.start_workers", start_workers)
@@ -217,7 +217,7 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
 
 
 class Pressing(SilentProgress):
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         os.kill(os.getpid(), signal.SIGINT)
 
 

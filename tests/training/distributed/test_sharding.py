@@ -147,7 +147,7 @@ class Stopping(SilentProgress):
         super().__init__()
         self.left = step
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.left -= steps
         if not self.left:
             raise RuntimeError("the process went away")

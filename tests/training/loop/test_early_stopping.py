@@ -62,7 +62,7 @@ class Watching(SilentProgress):
         super().__init__()
         self.folder, self.dies_at, self.seen = folder / "journal" / "checkpoints", dies_at, []
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
         self.seen.append(names)
         if len(self.seen) == self.dies_at:

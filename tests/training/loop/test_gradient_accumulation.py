@@ -141,7 +141,7 @@ def test_a_row_that_never_fits_is_named(tokenizer, data, tmp_path, mode):
 
 
 class Dying(SilentProgress):
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         raise RuntimeError("the machine went away")
 
 

@@ -72,7 +72,7 @@ def test_a_window_that_packing_ignores_is_noticed_by_a_row_that_reaches_beyond_i
 ):
     assert choose(what, mistral(), (9, 30, 100)).packed
 
-    def without_window(q, k, window):  # noqa: ARG001  the real one's names
+    def without_window(q, k, window):
         return q.shape[2] == k.shape[2]
 
     real = varlen_attention._mask
@@ -87,7 +87,7 @@ def test_a_window_that_packing_ignores_is_noticed_by_a_row_that_reaches_beyond_i
 def test_the_probe_computes_in_the_precision_of_training(what, monkeypatch):
     seen = set()
 
-    def record(query, value):  # noqa: ARG001  the real one's names
+    def record(query, value):
         seen.add(value.dtype)
         return False
 

@@ -54,7 +54,7 @@ class Stopping(SilentProgress):
         super().__init__()
         self.step, self.act, self.steps = step, act, 0
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.steps += steps
         if self.steps == self.step:
             self.act()

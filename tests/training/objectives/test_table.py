@@ -212,7 +212,7 @@ def test_the_memory_estimate_uses_the_table(start, data):
 
 
 class Dying(SilentProgress):
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+    def advance(self, bar, steps=1, note=""):
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 7:
             raise RuntimeError("the machine went away")

@@ -40,7 +40,7 @@ class Local:
 
     workers: int = 1
 
-    def for_stage(self, stage: str) -> "Local":  # noqa: ARG002
+    def for_stage(self, stage: str) -> "Local":  # noqa: ARG002  the interface's name
         """Itself: on one machine nothing differs between stages."""
         return self
 

@@ -26,7 +26,7 @@ def read_rtf(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
         raise UnreadableError("it is damaged: not an RTF document.", "Save it again as DOCX.")
     from striprtf.striprtf import rtf_to_text
 
-    text = str(rtf_to_text(source, errors="ignore"))  # type: ignore[no-untyped-call]
+    text = str(rtf_to_text(source, errors="ignore"))  # type: ignore[no-untyped-call]  # no types
     blocks: list[str] = []
     for is_row, group in groupby(text.split("\n"), lambda line: line.endswith("|")):
         lines = [line for line in group if line.strip()]

@@ -32,7 +32,12 @@ class TrackioConfig(TrackerConfig):
         """Where it sends to, for messages."""
         return self.space or os.environ.get("TRACKIO_SPACE_ID", "") or "its local database"
 
-    def open(self, run: Run, run_id: str | None, store: Path) -> "TrackioRun":  # noqa: ARG002
+    def open(
+        self,
+        run: Run,
+        run_id: str | None,
+        store: Path,  # noqa: ARG002  the interface's name
+    ) -> "TrackioRun":
         """Start a run, or continue `run_id`."""
         import trackio
 

@@ -1,7 +1,7 @@
 """Multipart forms as a stream: text fields are kept, the file is written while it arrives."""
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -9,6 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from jangin.serving.protocol.errors import ApiError, missing_parameter, unknown_parameter
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 BLOCK = 1 << 20
 """Bytes that are written at once; more than this is never held."""
@@ -64,7 +67,7 @@ class FileForm:
 
     async def _receive(self, request: Request, body: "Body", writer: Writer) -> None:
         self._refuse_length(request)
-        parser = MultipartParser(_boundary(request), self._callbacks())  # type: ignore[arg-type]
+        parser = MultipartParser(_boundary(request), self._callbacks())
         try:
             while chunk := await body.read():
                 parser.write(chunk)
@@ -102,7 +105,7 @@ class FileForm:
         self._block.clear()
         writer.write(data)
 
-    def _callbacks(self) -> dict[str, object]:
+    def _callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_field,

@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -152,8 +153,8 @@ class Inference:
 
 def _load_libraries() -> None:
     """Import what the first request would wait for."""
-    import jangin.inference.engine.pool
-    import jangin.inference.engine.prompts  # noqa: F401
+    import_module("jangin.inference.engine.pool")
+    import_module("jangin.inference.engine.prompts")
 
 
 def api_error(error: Exception, param: str = "messages") -> ApiError:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -108,10 +109,10 @@ class Scheduler:
         self._running = []
         self._workers.close()
 
-    def _loop(self, work: "object") -> None:
+    def _loop(self, work: Callable[[], object]) -> None:
         while not self._stopping.is_set():
             try:
-                work()  # type: ignore[operator]
+                work()
             except DBAPIError:
                 log.exception("the database does not answer; trying again")
                 self._stopping.wait(1)

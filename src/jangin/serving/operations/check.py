@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
@@ -41,10 +42,10 @@ class Finding:
 def check(settings: ServerSettings, listen: Callable[[ServerSettings], None]) -> Iterator[Finding]:
     """Every check in turn; `listen` tries the port."""
     for name, look in CHECKS:
-        yield _finding(name, lambda look=look: look(settings))  # type: ignore[misc]
+        yield _finding(name, partial(look, settings))
     for model in settings.models:
-        yield _finding(f"model {model}", lambda model=model: _model(settings, model))  # type: ignore[misc]
-    yield _finding("port", lambda: _port(settings, listen))
+        yield _finding(f"model {model}", partial(_model, settings, model))
+    yield _finding("port", partial(_port, settings, listen))
 
 
 def _finding(name: str, look: Callable[[], str | None]) -> Finding:

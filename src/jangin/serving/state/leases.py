@@ -61,6 +61,6 @@ def _held(table: Any, row_id: str, owner: str) -> Any:
     return and_(table.id == row_id, table.lease_owner == owner)
 
 
-def _changed(session: Session, change: object) -> bool:
-    result = session.execute(change, execution_options={"synchronize_session": False})  # type: ignore[call-overload]
+def _changed(session: Session, change: Any) -> bool:
+    result: Any = session.execute(change, execution_options={"synchronize_session": False})
     return bool(result.rowcount)

@@ -129,7 +129,7 @@ class RayNodes:
         """The exit status, once the nodes have ended."""
         return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002  as `Popen.wait`
         """End what is left; the exit status."""
         if self.returncode is None and not self.streams:
             self.returncode = 0

@@ -40,7 +40,7 @@ class _Pipe:
         send(start=label, total=total)
         return 0
 
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002  there is one bar
         """Move the bar.
 
         Raises `BrokenPipeError` when the launching process is gone, which ends the workers.

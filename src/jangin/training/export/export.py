@@ -258,7 +258,7 @@ def _device(base_folder: Path) -> str:
     path, revision = locate(base_folder)
     config = AutoConfig.from_pretrained(path, revision=revision)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # untyped there
     needed = 4 * sum(parameter.numel() for parameter in model.parameters()) * _HEADROOM
     torch.cuda.empty_cache()
     return "cuda" if needed <= torch.cuda.mem_get_info()[0] else "cpu"

@@ -25,7 +25,7 @@ def compiled_layers(model: Any, setting: str) -> Iterator[None]:
         return
     names = set(base_model(model)._no_split_modules or ())
     layers: list[Any] = [part for part in model.modules() if type(part).__name__ in names]
-    plain: Any = torch.compiler.disable(segment_attention)  # type: ignore[no-untyped-call]
+    plain: Any = torch.compiler.disable(segment_attention)  # type: ignore[no-untyped-call]  # untyped there
     AttentionInterface.register(NAME, plain)
     for layer in layers:
         layer.compile(dynamic=True, backend=BACKEND)

@@ -146,7 +146,11 @@ class SftObjective:
         """Empty: nothing but `early_stopping` ends this training early."""
         return ""
 
-    def finish(self, result: TrainingResult, lines: Sequence[StepMetrics]) -> TrainingResult:  # noqa: ARG002
+    def finish(
+        self,
+        result: TrainingResult,
+        lines: Sequence[StepMetrics],  # noqa: ARG002  the interface's name
+    ) -> TrainingResult:
         """The result as it is."""
         return result
 

@@ -1,5 +1,7 @@
 """Libraries that trainings import where they need them, for a process whose forks train."""
 
+from importlib import import_module
+
 
 def load_libraries() -> None:
     """Import the libraries, and use none of them.
@@ -7,4 +9,4 @@ def load_libraries() -> None:
     A process that has done this has no threads of its own and has not touched a GPU, so its forks
     may train.
     """
-    import transformers.models.llama.modeling_llama  # noqa: F401
+    import_module("transformers.models.llama.modeling_llama")

@@ -17,11 +17,14 @@ from tests.core.execution.cluster.test_stages import on_cpus
 from tests.forked import is_alive
 from tests.llm.engines.test_node_calls import QUESTIONS, REAL_USD, ask, asked
 from tests.llm.engines.test_node_servers import opened as served
-from tests.llm.test_endpoint import running, server  # noqa: F401
+from tests.llm.test_endpoint import running, server
+
+__all__ = ("running", "server")
+"""Fixtures of other files."""
 
 
 @pytest.fixture
-def chat(running, ledger, tmp_path, executor):  # noqa: F811
+def chat(running, ledger, tmp_path, executor):
     """A priced endpoint whose requests go out from both nodes."""
     endpoint = EndpointChat("m", running[1], first_wait_seconds=0.001, retries=3)
     from_nodes(endpoint, lambda: executor, tmp_path / "calls")
@@ -51,7 +54,7 @@ def test_a_server_on_each_node_answers_its_share_and_ends(executor, ledger, tmp_
         time.sleep(0.1)
 
 
-def test_requests_from_both_nodes_are_paid_once(server, chat, ledger, tmp_path):  # noqa: F811
+def test_requests_from_both_nodes_are_paid_once(server, chat, ledger, tmp_path):
     replies = ask(chat)
     assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
     assert sorted(asked(server)) == sorted(QUESTIONS)
@@ -60,7 +63,7 @@ def test_requests_from_both_nodes_are_paid_once(server, chat, ledger, tmp_path):
 
 
 def test_a_node_that_dies_loses_no_reply_and_what_was_in_flight_counts_at_its_highest_cost(
-    server,  # noqa: F811
+    server,
     chat,
     ledger,
     cluster,

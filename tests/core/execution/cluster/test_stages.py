@@ -24,9 +24,12 @@ from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 from jangin.text.dedup.spread import Spread
 from jangin.training.preferences import Sampling, _Prompts, _Sampler
 from tests.core.execution.cluster.machines import wait_for_nodes
-from tests.evaluation.test_evaluate import context_of  # noqa: F401
-from tests.evaluation.test_local import context, on, tables  # noqa: F401
-from tests.inference.test_encoder import TEXTS, tiny  # noqa: F401  a fixture
+from tests.evaluation.test_evaluate import context_of
+from tests.evaluation.test_local import context, on, tables
+from tests.inference.test_encoder import TEXTS, tiny
+
+__all__ = ("context", "context_of", "tiny")
+"""Fixtures of other files."""
 
 WORDS = ["연차", "휴가", "출장비", "신청", "기한", "서류", "팀장", "승인", "며칠", "언제"]
 
@@ -110,7 +113,7 @@ def test_rows_are_checked_as_in_one_process(executor, monkeypatch):
 
 def test_an_encoder_on_nodes_gives_the_vectors_of_this_process(
     executor,
-    tiny,  # noqa: F811
+    tiny,
     tmp_path,
 ):
     ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -123,7 +126,7 @@ def test_an_encoder_on_nodes_gives_the_vectors_of_this_process(
 
 def test_an_encoder_on_a_cluster_without_gpus_is_one_sentence(
     executor,
-    tiny,  # noqa: F811
+    tiny,
     tmp_path,
 ):
     ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -167,7 +170,7 @@ def test_answers_of_a_model_are_those_of_this_process(executor, tmp_path):
 
 def test_an_evaluation_is_that_of_this_process_also_where_a_node_dies(
     executor,
-    context,  # noqa: F811
+    context,
     cluster,
     monkeypatch,
 ):
@@ -181,7 +184,7 @@ def test_an_evaluation_is_that_of_this_process_also_where_a_node_dies(
     there = on(context, on_cpus(executor, "evaluate"), "there")
     kills, answered = [], 0
 
-    def advance(_bar, steps=1, note=""):  # noqa: ARG001
+    def advance(_bar, steps=1, note=""):
         nonlocal answered
         answered += 1
         if answered == 5:

@@ -2,17 +2,13 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
-folder, model = Path(sys.argv[1]), sys.argv[2]
-os.environ["HOME"] = str(folder)  # where Kiln keeps its settings
-
-from kiln_ai.adapters.fine_tune.base_finetune import FineTuneStatusType  # noqa: E402
-from kiln_ai.adapters.fine_tune.openai_finetune import OpenAIFinetune  # noqa: E402
-from kiln_ai.datamodel import (  # noqa: E402
+from kiln_ai.adapters.fine_tune.base_finetune import FineTuneStatusType
+from kiln_ai.adapters.fine_tune.openai_finetune import OpenAIFinetune
+from kiln_ai.datamodel import (
     DatasetSplit,
     DataSource,
     DataSourceType,
@@ -22,10 +18,11 @@ from kiln_ai.datamodel import (  # noqa: E402
     TaskOutput,
     TaskRun,
 )
-from kiln_ai.datamodel.datamodel_enums import ChatStrategy, ModelProviderName  # noqa: E402
-from kiln_ai.datamodel.dataset_split import Train80Val20SplitDefinition  # noqa: E402
-from kiln_ai.datamodel.run_config import RunConfigProperties  # noqa: E402
+from kiln_ai.datamodel.datamodel_enums import ChatStrategy, ModelProviderName
+from kiln_ai.datamodel.dataset_split import Train80Val20SplitDefinition
+from kiln_ai.datamodel.run_config import RunConfigProperties
 
+folder, model = Path(sys.argv[1]), sys.argv[2]
 PERSON = DataSource(type=DataSourceType.human, properties={"created_by": "kim"})
 rows = [json.loads(line)["messages"] for line in (folder / "train.jsonl").open(encoding="utf-8")]
 

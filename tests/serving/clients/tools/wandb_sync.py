@@ -1,21 +1,13 @@
 """W&B's own sync of a fine-tuning job, into an offline run, which cannot hold data sets."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
+from openai import OpenAI
+from wandb.integration.openai.fine_tuning import WandbLogger
+
 folder = Path(sys.argv[1])
-os.environ |= {
-    "WANDB_MODE": "offline",
-    "WANDB_DIR": str(folder),
-    "WANDB_API_KEY": "0" * 40,
-    "WANDB_SILENT": "true",
-}
-
-from openai import OpenAI  # noqa: E402
-from wandb.integration.openai.fine_tuning import WandbLogger  # noqa: E402
-
 client = OpenAI()
 train = (folder / "train.jsonl").open("rb")
 file = client.files.create(file=train, purpose="fine-tune")

@@ -36,7 +36,7 @@ def listed(project):
 
 
 @pytest.fixture(scope="module")
-def workbench(project, listed):  # noqa: ARG001  # the row is there before the server
+def workbench(project, listed):
     with run_server(project / "server", project=project / "project.yaml") as running:
         yield running
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -11,7 +13,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from jangin.core.errors import ConfigError, TrainingError
-from jangin.models.loading import load_model, outside_of_text
+from jangin.models.loading import known_warnings_ignored, load_model, outside_of_text
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.weights import load_for_training, make_trainable
 from tests.family_models import family_model
@@ -64,10 +66,19 @@ def test_a_step_reaches_all_that_is_trained_and_nothing_that_sees(bases, family,
 
 
 @pytest.mark.parametrize(
-    ("family", "left_out"), [("llama 4", "router"), ("falcon-h1", "out_proj"), ("gpt-2", None)]
+    ("family", "left_out"),
+    [
+        ("llama 4", "router"),
+        ("falcon-h1", "out_proj"),
+        ("gpt-2", None),
+        *((family, None) for family in ("glm 4 moe", "deepseek v3", "qwen 3 next")),
+    ],
 )
 def test_all_linear_adapts_every_layer_that_can_take_an_adapter(tokenizer, family, left_out):
-    """Llama 4's router returns a tuple; PEFT refuses an output that Mamba's kernels would miss."""
+    """Llama 4's router returns a tuple; PEFT refuses an output that Mamba's kernels would miss.
+
+    It takes dense layers and shared experts of the last three for experts.
+    """
     model = family_model(family, tokenizer)
     head = model.get_output_embeddings()
     linear = {
@@ -84,6 +95,32 @@ def test_all_linear_adapts_every_layer_that_can_take_an_adapter(tokenizer, famil
     )
     adapted = {name.removeprefix("base_model.model.") for name in names}
     assert {name.rpartition(".")[2] for name in linear - adapted} == ({left_out} - {None})
+
+
+def test_an_adapter_on_dense_layers_of_a_mixture_of_experts_loads_in_plain_peft(
+    tokenizer, tmp_path
+):
+    family = "deepseek v3"
+    config = TrainingConfig.model_validate({"method": {"type": "lora"}, "precision": "fp32"})
+    model = make_trainable(family_model(family, tokenizer), config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+        model.save_pretrained(tmp_path)
+        ids = torch.arange(9)[None] + 7
+        with known_warnings_ignored():
+            plain = PeftModel.from_pretrained(family_model(family, tokenizer), tmp_path).eval()
+        expected = model(input_ids=ids).logits
+        torch.testing.assert_close(plain(input_ids=ids).logits, expected, rtol=0, atol=0)
+        untuned = family_model(family, tokenizer)(input_ids=ids).logits
+        assert (expected - untuned).abs().max() > 0.01
+        merged = plain.merge_and_unload()(input_ids=ids).logits
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    layer = "base_model.model.model.layers.0.mlp.down_proj"
+    assert saved[f"{layer}.lora_A.weight"].shape == (16, 128)  # as of any linear layer
+    assert saved[f"{layer}.lora_B.weight"].shape == (64, 16)
 
 
 def test_a_target_of_the_vision_tower_alone_is_refused(bases):

@@ -6,12 +6,14 @@ from jangin.training.kernels.cross_entropy import (
     logits_cross_entropy,
     soft_cap,
 )
+from jangin.training.kernels.direct_gradients import DirectGradients
 from jangin.training.kernels.llama import CastCache, llama_hidden
 from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
 from jangin.training.kernels.malloc import HeapGrowth, release_freed_memory, tune_malloc
 
 __all__ = (
     "CastCache",
+    "DirectGradients",
     "HeapGrowth",
     "linear_cross_entropy",
     "linear_log_probs",

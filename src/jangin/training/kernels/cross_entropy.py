@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from jangin.models.kernel_sizes import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES, LOSS_ROWS
 from jangin.training.kernels import matmul
+from jangin.training.kernels.direct_gradients import DirectGradients, store
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
@@ -52,11 +53,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
         train: bool,
         cap: float,
+        direct: DirectGradients,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = weight_VD.to(dtype)
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float64), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
-        grad_weight = None
+        grad_weight = total_VD = direct.started(weight_VD) if train else None
+        # What is added to the sum of other batches has their scale; else `backward` multiplies.
+        scale = 1.0 if total_VD is None else direct.scale
         grad_bias = None
         if bias_V is not None and ctx.needs_input_grad[2]:
             grad_bias = torch.zeros_like(bias_V, dtype=torch.float32)
@@ -66,9 +70,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits_CV = matmul.matmul_wide(hidden_CD, weight, bias_V)
             targets_C = targets_N[start : start + rows]
             if is_fused(hidden_CD) and not cap:
-                loss, chunk_correct, grad_CV = _fused_chunk_loss(logits_CV, targets_C, train)
+                loss, chunk_correct, grad_CV = _fused_chunk_loss(
+                    logits_CV, targets_C, scale if train else None
+                )
             else:
-                loss, chunk_correct, grad_CV = _chunk_loss(logits_CV, targets_C, train, cap)
+                loss, chunk_correct, grad_CV = _chunk_loss(
+                    logits_CV, targets_C, scale if train else None, cap
+                )
             losses += loss
             correct += chunk_correct
             if grad_hidden is None or grad_CV is None:
@@ -79,11 +87,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
                 grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
-        if grad_weight is not None:
+        if total_VD is not None:
+            store(weight_VD, total_VD)
+            grad_weight = None
+        elif grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
         if grad_bias is not None and bias_V is not None:
             grad_bias = grad_bias.to(bias_V.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.scale = None if total_VD is None else scale
+        ctx.weight_VD = weight_VD if direct.takes(weight_VD) else None
         ctx.mark_non_differentiable(correct)
         return losses, correct
 
@@ -92,10 +105,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, grad_loss: torch.Tensor, _grad_correct: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        if ctx.scale is not None:
+            if grad_loss.item() != ctx.scale:
+                raise RuntimeError(
+                    f"the loss was multiplied by {grad_loss.item()}, but its gradient was added "
+                    f"for {ctx.scale}: an objective that changes it calls `forward` without `added`"
+                )
+            grad_loss = torch.ones_like(grad_loss)
+        if grad_weight is not None:
+            grad_weight = grad_weight.mul_(grad_loss)
+            if ctx.weight_VD is not None:
+                store(ctx.weight_VD, grad_weight)
+                grad_weight = None
         return (
             grad_hidden * grad_loss,
-            None if grad_weight is None else grad_weight.mul_(grad_loss),
+            grad_weight,
             None if grad_bias is None else grad_bias.mul_(grad_loss),
+            None,
             None,
             None,
             None,
@@ -104,11 +130,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _chunk_loss(
-    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool, cap: float
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, scale: float | None, cap: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """(sum of losses in float64, correct predictions, gradient (C, V) in fp32).
 
-    The gradient is that of the logits before `soft_cap`, and None if not `train`.
+    The gradient is `scale` times that of the logits before `soft_cap`; None without a scale.
     """
     logits_CV = soft_cap(logits_CV, cap)
     targets_C1 = targets_C[:, None]
@@ -120,22 +146,23 @@ def _chunk_loss(
     # logsumexp = peak - log p(peak): no second pass over the logits.
     losses_C1 = peak_C1 - probs_CV.gather(1, first_C1).log() - target_C1
     loss = losses_C1.sum(dtype=torch.float64)
-    if not train:
+    if scale is None:
         return loss, correct, None
     grad_CV = probs_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
     if cap:
         grad_CV *= soft_cap_slope(logits_CV, cap)
-    return loss, correct, grad_CV
+    return loss, correct, grad_CV if scale == 1 else grad_CV.mul_(scale)
 
 
 def _fused_chunk_loss(
-    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """`_chunk_loss` for bf16 logits by compiled passes; the gradient overwrites the logits."""
     logp_C, total_C, first_C = log_probs(logits_CV, targets_C)
-    if train:
-        log_probs_backward(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
-    return -logp_C.sum(dtype=torch.float64), first_C.sum(), logits_CV if train else None
+    if scale is None:
+        return -logp_C.sum(dtype=torch.float64), first_C.sum(), None
+    log_probs_backward(logits_CV, targets_C, total_C, torch.full_like(logp_C, -scale))
+    return -logp_C.sum(dtype=torch.float64), first_C.sum(), logits_CV
 
 
 def linear_cross_entropy(
@@ -145,19 +172,22 @@ def linear_cross_entropy(
     dtype: torch.dtype = torch.float32,
     cap: float = 0.0,
     bias_V: torch.Tensor | None = None,
+    direct: DirectGradients | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of `soft_cap(hidden @ weight.T + bias, cap)` against int64 targets.
 
     Returns:
         The sum (not the mean) of the losses, () float64 and differentiable once: in fp32 it would
         depend on how a step is cut into batches by 1e-7 of its size; the number of targets that are
-        the top-1 prediction, () int64. `dtype` is that of the matrix products.
+        the top-1 prediction, () int64. `dtype` is that of the matrix products. `direct` is for a
+        loss that the backward pass begins with.
 
     """
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearCrossEntropy.apply
-        loss, correct = apply(hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap)
+        arguments = hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap
+        loss, correct = apply(*arguments, direct or DirectGradients())
     return loss, correct
 
 

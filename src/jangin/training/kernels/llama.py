@@ -24,6 +24,7 @@ from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
+from jangin.training.kernels.direct_gradients import DirectGradients, embedding_rows
 from jangin.training.kernels.elementwise import (
     add_norm,
     geglu,
@@ -94,7 +95,12 @@ class CastCache:
 
 
 def llama_hidden(
-    base: Any, backbone: Any, batch: Batch, dtype: torch.dtype, casts: CastCache
+    base: Any,
+    backbone: Any,
+    batch: Batch,
+    dtype: torch.dtype,
+    casts: CastCache,
+    direct: DirectGradients | None = None,
 ) -> torch.Tensor | None:
     """Last hidden states (N, D) of the batch's trained tokens, in `dtype`.
 
@@ -104,6 +110,7 @@ def llama_hidden(
         batch: a packed batch.
         dtype: dtype of the matrix products; bf16 where the weights are bf16.
         casts: caches copies of the weights in that dtype.
+        direct: adds the gradient of the embedding.
 
     Returns:
         None where transformers' own modules have to run: kernels off, a padded batch, or a model
@@ -118,7 +125,8 @@ def llama_hidden(
         dtype = torch.bfloat16
     with torch.autocast("cpu", enabled=False):
         tied = base.get_output_embeddings().weight is backbone.embed_tokens.weight
-        return _Pass(backbone, batch, batch.segments, dtype, casts, tied).hidden()
+        direct = direct or DirectGradients()
+        return _Pass(backbone, batch, batch.segments, dtype, casts, direct, tied).hidden()
 
 
 def _is_supported(base: Any, backbone: Any, segments: Segments) -> bool:
@@ -178,6 +186,7 @@ class _Pass:
     segments: Segments
     dtype: torch.dtype
     casts: CastCache
+    direct: DirectGradients
     tied: bool
     """Whether the head has the embedding's weight."""
 
@@ -203,16 +212,13 @@ class _Pass:
         return normed
 
     def _embedded(self, ids_U: torch.Tensor) -> torch.Tensor:
-        """(U, D): embeddings in fp32.
-
-        The gradient of a tied embedding is added to the head's as rows: it has few, and a dense one
-        is as large as the head's.
-        """
+        """(U, D): embeddings in fp32."""
         embedding = self.backbone.embed_tokens
-        if not (self.tied and embedding.weight.requires_grad and len(self.batch.indices_N)):
-            rows: torch.Tensor = embedding(ids_U)
-            return rows.float()
-        rows = torch.nn.functional.embedding(ids_U, embedding.weight, sparse=True)
+        tied = self.tied and len(self.batch.indices_N) > 0
+        if not embedding.weight.requires_grad or not (tied or self.direct.takes(embedding.weight)):
+            whole: torch.Tensor = embedding(ids_U)
+            return whole.float()
+        rows = embedding_rows(embedding, ids_U, self.direct, tied=tied)
         return (rows * embedding.embed_scale if hasattr(embedding, "embed_scale") else rows).float()
 
     def _layer(

@@ -14,6 +14,7 @@ import torch
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.training.kernels import matmul
 from jangin.training.kernels.cross_entropy import chunk_rows, soft_cap, soft_cap_slope
+from jangin.training.kernels.direct_gradients import DirectGradients, store
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
@@ -30,6 +31,7 @@ class _LinearLogProbs(torch.autograd.Function):
         dtype: torch.dtype,
         train: bool,
         cap: float,
+        direct: DirectGradients,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = weight_VD.to(dtype)
         size = torch.promote_types(dtype, torch.float32)
@@ -55,7 +57,7 @@ class _LinearLogProbs(torch.autograd.Function):
             if keep:
                 kept_logits.append(logits_CV)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits)
-        ctx.dtype, ctx.cap = dtype, cap
+        ctx.dtype, ctx.cap, ctx.direct = dtype, cap, direct
         ctx.mark_non_differentiable(first_N)
         return logp_N, first_N
 
@@ -66,7 +68,7 @@ class _LinearLogProbs(torch.autograd.Function):
         hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits = ctx.saved_tensors
         weight = weight_VD.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        grad_weight = None
+        grad_weight = ctx.direct.started(weight_VD)
         grad_bias = (
             torch.zeros_like(bias_V, dtype=total_N1.dtype) if ctx.needs_input_grad[2] else None
         )
@@ -96,8 +98,11 @@ class _LinearLogProbs(torch.autograd.Function):
                 grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
+            if ctx.direct.takes(weight_VD):
+                store(weight_VD, grad_weight)
+                grad_weight = None
         grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
 
 
 def _add_rows(total_V: torch.Tensor | None, grad_CV: torch.Tensor) -> None:
@@ -117,6 +122,7 @@ def linear_log_probs(
     dtype: torch.dtype = torch.float32,
     cap: float = 0.0,
     bias_V: torch.Tensor | None = None,
+    direct: DirectGradients | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of int64 targets under `softmax(soft_cap(hidden @ weight.T + bias, cap))`.
 
@@ -128,7 +134,8 @@ def linear_log_probs(
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearLogProbs.apply
-        logp_N, first_N = apply(hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap)
+        arguments = hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap
+        logp_N, first_N = apply(*arguments, direct or DirectGradients())
     return logp_N, first_N
 
 

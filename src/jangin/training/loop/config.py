@@ -48,7 +48,8 @@ class Adapter(Config):
     """Dropout on the adapter's inputs during training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head and
-    those that cannot have one, the routers of Llama 4 and `out_proj` of Mamba."""
+    those that cannot have one, the routers of Llama 4 and `out_proj` of Mamba. QLoRA leaves out
+    dense layers and shared experts of some mixtures of experts, such as GLM-4 MoE."""
 
 
 class Lora(Adapter):

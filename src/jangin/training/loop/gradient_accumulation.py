@@ -6,6 +6,7 @@ enough to halve the batches.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -102,8 +103,13 @@ class Gradient:
         has_heap = device.type == "cpu" and group.size == 1 and most_batches > 1
         reserved = self._reserve_gradients() if has_heap else {}
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        # DDP and FSDP average gradients over the processes; the step's is their sum.
+        scale = group.size / global_denominator
         for index in range(most_batches):
-            with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
+            with (
+                group.gradient_sync(objective.loss_model, last=index == most_batches - 1),
+                objective.loss_model.direct.of_step(scale) if group.size == 1 else nullcontext(),
+            ):
                 self._heap.release()
                 if index < len(batches):
                     loss = objective.loss(batches[index])  # (), summed over the batch
@@ -111,8 +117,7 @@ class Gradient:
                     self.tokens += batches[index].tokens
                 else:
                     loss = self._empty_step(rows)
-                # DDP and FSDP average gradients over the processes; the step's is their sum.
-                torch.autograd.backward(loss * group.size / global_denominator)
+                torch.autograd.backward(loss * scale)
         for parameter, version in reserved.items():
             if parameter.grad is not None and parameter.grad._version == version:
                 parameter.grad = None  # No part of the loss: the optimizer leaves it alone.

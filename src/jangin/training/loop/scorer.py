@@ -36,6 +36,7 @@ from jangin.models.tokens.packing import (
 )
 from jangin.training.kernels import (
     CastCache,
+    DirectGradients,
     linear_cross_entropy,
     llama_hidden,
     logits_cross_entropy,
@@ -77,6 +78,8 @@ class LossModel:
     """Which rows may share a forward pass; None where all may."""
     casts: CastCache = field(default_factory=CastCache, compare=False)
     """Copies of the weights in `dtype`, kept during a step."""
+    direct: DirectGradients = field(default_factory=DirectGradients, compare=False)
+    """Adds gradients of head and embedding during a step."""
 
     @property
     def batcher(self) -> Batcher:
@@ -90,10 +93,12 @@ class LossModel:
         # The last token of a row is only ever a target.
         return split_by_rope(self.rope, lengths_R, lengths_R - 1, rows, budget)
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, batch: Batch, *, added: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """(() float64 summed cross-entropy in nats, () int64 correct top-1 predictions).
 
-        Both are over the batch's N trained tokens. Collective with FSDP2.
+        Both are over the batch's N trained tokens. With `added` this sum itself is what `direct`
+        knows the factor of, so that the head's gradient may be added to `.grad` here already.
+        Collective with FSDP2.
         """
         if self.through is not None:
             loss, correct = self.through(batch)
@@ -111,6 +116,7 @@ class LossModel:
                 self.dtype,
                 head.cap,
                 head.bias_V,
+                self.direct if added else None,
             )
 
     @property
@@ -136,7 +142,7 @@ class LossModel:
         """
         base = base_model(self.model)
         backbone = _backbone(base)
-        fused_ND = llama_hidden(base, backbone, batch, self.dtype, self.casts)
+        fused_ND = llama_hidden(base, backbone, batch, self.dtype, self.casts, self.direct)
         if fused_ND is not None:
             return _scaled(fused_ND, base)
         rows: dict[str, Any] = (

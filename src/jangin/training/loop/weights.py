@@ -181,22 +181,55 @@ def attach(model: Any, config: TrainingKeys) -> Any:
     excluded = [*outside, *_routers(model)]
     if targets == "all-linear":
         excluded += _fused_outputs(model)
-    adapter = LoraConfig(
-        r=method.r,
-        lora_alpha=method.alpha,
-        lora_dropout=method.dropout,
-        target_modules=targets,
-        exclude_modules=excluded or None,
-        task_type="CAUSAL_LM",
-    )
-    try:
+
+    def adapted(also: Sequence[str] = ()) -> Any:
+        adapter = LoraConfig(
+            r=method.r,
+            lora_alpha=method.alpha,
+            lora_dropout=method.dropout,
+            target_modules=targets,
+            target_parameters=list(also) or None,
+            exclude_modules=excluded or None,
+            task_type="CAUSAL_LM",
+        )
         with known_warnings_ignored():
             return get_peft_model(model, adapter)
+
+    linear = _linear_layers(model, excluded) if targets == "all-linear" else []
+    try:
+        peft_model = adapted()
+        missed = _without_adapter(peft_model, linear)
+        if not missed:
+            return peft_model
+        model = peft_model.unload()
+        torch.manual_seed(config.seed)
+        return adapted([f"{name}.weight" for name in missed])
     except ValueError as error:
         raise TrainingError(
             f"`targets`: no adapter fits this model: {str(error).rstrip('.')}. Correct it, or "
             "use all-linear."
         ) from error
+
+
+def _linear_layers(model: Any, excluded: Sequence[str]) -> list[str]:
+    """Names of the plain linear layers beside the head and those that are `excluded`."""
+    head, left_out = model.get_output_embeddings(), set(excluded)
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module) is torch.nn.Linear and module is not head and name not in left_out
+    ]
+
+
+def _without_adapter(peft_model: Any, names: Sequence[str]) -> list[str]:
+    """Which of these linear layers of the model got no adapter.
+
+    PEFT takes the names of dense layers and shared experts in models such as GLM-4 MoE and DeepSeek
+    V3 for names of experts, in lists and patterns alike, also when it loads an adapter. As the
+    weights of these layers (`target_parameters`) it adapts them; their files are the same.
+    """
+    base = peft_model.get_base_model()
+    return [name for name in names if type(base.get_submodule(name)) is torch.nn.Linear]
 
 
 def _routers(model: Any) -> list[str]:

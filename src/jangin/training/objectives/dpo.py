@@ -111,6 +111,7 @@ class PairModel:
                 loss_model.dtype,
                 head.cap,
                 head.bias_V,
+                loss_model.direct,
             )
 
 

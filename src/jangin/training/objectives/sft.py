@@ -111,7 +111,7 @@ class SftObjective:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """() float64: cross-entropy in nats, summed over the trained tokens of the batch."""
-        loss, correct = self.loss_model.forward(batch)
+        loss, correct = self.loss_model.forward(batch, added=True)
         self.sums["correct"] += correct
         return loss
 

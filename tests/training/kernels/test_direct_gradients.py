@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from jangin.models.varlen_attention import NAME
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.stage import SilentProgress
 from jangin.models.tokens.packing import packed_batch
-from jangin.models.varlen_attention import NAME
 from jangin.training.kernels.direct_gradients import DirectGradients
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.gradient_accumulation import Gradient

@@ -9,6 +9,8 @@ Utilisation is model operations per second over those of a bf16 matrix product m
 what the task needs (see `case.operations`), not what an engine computes. `memory` is the peak
 allocated while training, beside what `models/memory.py` predicts from the config alone. Peers are
 run where they are installed; `--peer-python` names another environment's interpreter for them.
+`--only compile` shows what `compile: auto` decides on this card: a step with eager layers, with
+compiled ones, the choice, and the steps after which compiling has paid.
 
 Never run on CUDA so far: no GPU was at hand. `--device cpu --tiny` goes the same way with shapes
 shrunk, which is what the tests do; CUDA's own attention kernels are not on that way.
@@ -27,6 +29,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PREFIX = "RESULT "
 LIMIT_SECONDS = 1800
+CHOICE_STEPS = 32
+"""Of `compile`, which measures within them."""
 GIB = 2**30
 
 Job = dict[str, Any]
@@ -49,6 +53,7 @@ class Case:
         """What its process is told."""
         tiny = arguments.tiny
         per_step = 8 if tiny else 32
+        steps = CHOICE_STEPS if self.task == "compile" else arguments.steps
         return {
             "engine": self.engine,
             "task": self.task,
@@ -58,7 +63,7 @@ class Case:
             "device": arguments.device,
             "seed": arguments.seed,
             "examples_per_step": per_step,
-            "rows": per_step * arguments.steps,
+            "rows": per_step * steps,
             "tokens_per_batch": 128 if tiny else {"1B": 16384, "8B": 8192}[self.shape],
         }
 
@@ -88,6 +93,10 @@ def cases() -> list[Case]:
         Case("DPO lora 8B, jangin", "jangin", "dpo", "8B", "lora"),
         Case("DPO lora 8B, jangin, padded", "jangin", "dpo", "8B", "lora", packed=False),
         Case("DPO lora 8B, trl, padded", "trl", "dpo", "8B", "lora", packed=False),
+    ]
+    made += [
+        Case(f"compile {method} {shape}", "jangin", "compile", shape, method)
+        for shape, method in (("1B", "full"), ("8B", "lora"))
     ]
     made += [
         Case(f"generation {shape}, {engine}", engine, "generate", shape, packed=engine == "jangin")
@@ -147,10 +156,25 @@ def _line(case: Case, peak: float | None) -> str:
     predicted = f"{facts['predicted_bytes'] / GIB:.2f}" if "predicted_bytes" in facts else ""
     notes = [f"{facts['pairs'] / seconds:,.2f} pairs per s" if "pairs" in facts else ""]
     notes += ["activations computed twice" if facts.get("checkpointing") else ""]
+    notes += [_choice(facts["layers"]) if "layers" in facts else ""]
     notes += [f"padded: {facts['padded_because']}" if facts.get("padded_because") else ""]
     cells = [case.name, f"{facts['tokens'] / seconds:,.0f}", used]
     cells += [f"{facts['peak_bytes'] / GIB:.2f}", predicted, str(facts.get("batch_tokens") or "")]
     return f"| {' | '.join(cells)} | {'; '.join(filter(None, notes))} |"
+
+
+def _choice(layers: Job) -> str:
+    """What was measured and chosen."""
+    if "eager_seconds_per_step" not in layers:
+        return f"chosen: {layers['mode']} ({layers['because']})"
+    eager, compiled = layers["eager_seconds_per_step"], layers["compiled_seconds_per_step"]
+    steps = layers["break_even_steps"]
+    both = (
+        f"eager {eager:.4g} s a step, compiled {'-' if compiled is None else f'{compiled:.4g}'} s"
+    )
+    paid = "never" if steps is None else f"after {steps:,} steps"
+    cost = f"{layers['compiling_seconds']:.4g} s of compiling, break-even {paid}"
+    return f"{both}, {cost}, chosen: {layers['mode']}"
 
 
 def log(text: str) -> None:

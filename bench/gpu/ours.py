@@ -1,5 +1,6 @@
 """This project's side of the GPU bench, through its own training loop and decoder."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ Job = dict[str, Any]
 
 def work(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
     """The figures of one case."""
-    return {"sft": sft, "dpo": dpo, "generate": write}[job["task"]](job, clock, scratch)
+    tasks = {"sft": sft, "dpo": dpo, "compile": choose, "generate": write}
+    return tasks[job["task"]](job, clock, scratch)
 
 
 def settings(job: Job, cls: type[TrainingConfig]) -> Any:
@@ -49,6 +51,7 @@ def settings(job: Job, cls: type[TrainingConfig]) -> Any:
         tokens_per_batch=job["tokens_per_batch"],
         checkpoint_every_steps=10**9,
         checkpoint_every_seconds=10**9,
+        compile="measure" if job["task"] == "compile" else "off",
         threads=1 if job["device"] == "cpu" else 0,
     )
 
@@ -118,6 +121,19 @@ def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
     share = float(loss.data.trained.mean())
     facts = predicted(job, loss.lengths.tolist(), result.runtime, share)
     return {"tokens": int(loss.lengths.sum()), **facts}
+
+
+def choose(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
+    """`train` with `compile: measure`, which no earlier measurement answers."""
+    os.environ["XDG_CACHE_HOME"] = str(scratch)
+    conf = settings(job, TrainingConfig)
+    data = rendered(make_rows(job["rows"], job["shape"], job["seed"]))
+    objective = SftObjective.of(trainable(job, conf), data, None, conf)
+    with clock:
+        runtime = train(objective, conf, scratch / "run", SilentProgress()).runtime
+    share = float(data.trained.mean())
+    facts = predicted(job, data.lengths.tolist(), runtime, share)
+    return {"tokens": int(data.lengths.sum()), "layers": runtime["layers"], **facts}
 
 
 def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from jangin.training.loop.compilation import layers
+
 BENCH = Path(__file__).resolve().parents[3] / "bench" / "gpu"
 
 
@@ -35,13 +37,14 @@ def bench():
     ("only", "cases"),
     [
         pytest.param(["1B", "jangin"], 3, marks=pytest.mark.slow),
-        pytest.param([], 10, marks=pytest.mark.long),
+        pytest.param([], 12, marks=pytest.mark.long),
     ],
 )
 def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
-    bench, tmp_path, capfd, only, cases
+    bench, tmp_path, capfd, monkeypatch, only, cases
 ):
     gpu, case = bench
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out = tmp_path / "gpu.json"
     words = ["--device", "cpu", "--tiny", "--steps", "1", "--out", str(out)]
     assert gpu.main([*words, *(["--only", *only] if only else [])], case.run) == 0
@@ -59,11 +62,38 @@ def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
             assert row["packed"] == row["job"]["packed"]
     for row in found.values():
         assert "problem" not in row or row["problem"].endswith("not installed")
+    choices = [row for row in ran if row["job"]["task"] == "compile"]
+    assert all("kernels" in row["layers"]["because"] for row in choices)
     # All engines are given the same rows.
     sft = {row["tokens"] for row in ran if row["job"]["task"] == "sft"}
     written = {row["tokens"] for row in ran if row["job"]["task"] == "generate"}
     assert len(sft) == len(written) == 1
     assert max(written) < max(sft)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_one_command_shows_what_the_default_chooses_on_a_card(bench, tmp_path, capfd, monkeypatch):
+    gpu, case = bench
+    monkeypatch.setenv("JANGIN_KERNELS", "off")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(layers, "BACKEND", lambda graph, _: graph)  # inductor's takes a minute
+    out = tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--tiny", "--out", str(out), "--only", "compile", "1B"]
+    assert gpu.main(words, case.run) == 0
+    (row,) = [row for row in json.loads(out.read_text()) if row["job"]["task"] == "compile"]
+    chosen = row["layers"]
+    assert chosen["mode"] in ("eager", "compiled")
+    assert min(chosen["eager_seconds_per_step"], chosen["compiled_seconds_per_step"]) > 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "compile full 1B" in line][
+        1:
+    ]
+    assert f"{chosen['eager_seconds_per_step']:.4g} s a step" in line
+    assert f"{chosen['compiled_seconds_per_step']:.4g} s" in line
+    steps = chosen["break_even_steps"]
+    assert f"break-even {'never' if steps is None else f'after {steps:,} steps'}" in line
+    assert line.endswith(f"chosen: {chosen['mode']} |")
+    torch.compiler.reset()
 
 
 @pytest.mark.slow

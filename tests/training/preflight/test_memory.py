@@ -7,7 +7,8 @@ import pytest
 from jangin.models.memory import GIB, Training, predict
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.preflight.memory import Work, batch_budget, largest_budget
+from jangin.training.preflight import memory
+from jangin.training.preflight.memory import Work, batch_budget, cost_of, largest_budget
 
 LLAMA_1B = {
     "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
@@ -49,3 +50,13 @@ def test_a_sharded_model_needs_its_share_and_whole_layers():
     state = [each.weights + each.gradients + each.optimizer for each in (one, eight, many)]
     assert state[0] == pytest.approx(8 * state[1]) == pytest.approx(64 * state[2])
     assert eight.copies == many.copies > 2 * shape.embedding_parameters
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_plan_for_a_gpu_says_that_compiling_is_measured(base, monkeypatch, on_gpu):
+    monkeypatch.setattr(memory, "has_cuda", lambda: on_gpu)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 80 * GIB)
+    config = TrainingConfig(precision="bf16")
+    assert ("compile: auto" in cost_of(base, config, WORK).text) == on_gpu
+    off = config.model_copy(update={"compile": "off"})
+    assert "compile" not in cost_of(base, off, WORK).text

@@ -158,7 +158,7 @@ def _attempt_on_ray(
 def refuse_unsupported(config: TrainingConfig) -> None:
     """Raise `TrainingError` where settings exclude each other."""
     if config.sharding == "fsdp" and config.processes > 1:
-        if config.compile != "off":
+        if config.compile == "layers":
             raise TrainingError(
                 "`compile: layers` cannot be used with `sharding: fsdp`. Remove one of them."
             )

@@ -51,6 +51,9 @@ class Position:
     """Tokens per batch, less than the setting where memory ran out; 0: the setting."""
     objective: str = ""
     """Name of the objective; empty in checkpoints of versions that did not record it."""
+    layers: str = ""
+    """How the layers run, `eager` or `compiled`; empty while `compile` measures it, and in
+    checkpoints of versions that did not record it."""
 
     def fits(self, plan: str, objective: str) -> bool:
         """True for a checkpoint of this run."""

@@ -215,10 +215,13 @@ class TrainingKeys(StageConfig):
     """Recompute activations in the backward pass instead of storing them: less memory, a third more
     computation, the same loss. `auto` does so only where the prediction does not fit into free
     memory, or when memory runs out."""
-    compile: Runtime[Literal["off", "layers"]] = "off"
-    """`layers` compiles the decoder layers with torch.compile: the first steps take minutes, on a
-    GPU the others should be faster (not measured yet). Not with `sharding: fsdp`. Results may
-    differ in the last bits."""
+    compile: Runtime[Literal["auto", "off", "layers", "measure"]] = "auto"
+    """torch.compile of the decoder layers: `layers` always, `off` never. `auto` decides on a GPU,
+    where at least ten minutes of training are left: it times the first steps, some eagerly and some
+    compiled, and keeps the faster way, also for later runs of the same work on this device.
+    `measure` does so on any device, however little is left. Where compiling fails or takes too
+    long, training continues without. Not with `sharding: fsdp`; `auto` not with QLoRA or several
+    `devices` either. Results may differ in the last bits."""
     devices: Runtime[int] = Field(default=1, ge=1)
     """Number of GPUs of this machine to train on; without a GPU, of processes. Each step has the
     same rows, but sums are added in another order, so results may differ in the last bits."""

@@ -8,6 +8,7 @@ enough to halve the batches.
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import log2
 
 import torch
 
@@ -16,6 +17,7 @@ from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
 from jangin.training.kernels import HeapGrowth
+from jangin.training.loop.compilation.choice import LayerChoice
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.objective import Objective
 from jangin.training.loop.process_group import ProcessGroup
@@ -42,12 +44,33 @@ class Gradient:
     """Whether activations are recomputed in the backward pass."""
     tokens: int = 0
     """Tokens computed in this process so far, padding included."""
+    layers: LayerChoice = field(init=False)
+    """Whether the decoder layers run compiled."""
     _heap: HeapGrowth = field(default_factory=HeapGrowth)
 
     def __post_init__(self) -> None:
-        """Enable activation checkpointing where the settings say `always`."""
+        """Set up how layers run and activation checkpointing, as far as the settings say it."""
+        self.layers = LayerChoice.of(self.objective, self.config, self.progress)
         if self.config.activation_checkpointing == "always":
             self._checkpoint()
+
+    def begin(self, steps: int, decided: str = "") -> None:
+        """Before the first of `steps` steps: choose how layers run, or begin to measure it.
+
+        `decided` is what the checkpoint says from which the run resumes.
+        """
+        objective = self.objective
+        self.layers.begin(
+            steps,
+            {
+                "objective": objective.name,
+                "dtype": str(objective.loss_model.dtype),
+                "packed": objective.loss_model.packed,
+                "checkpointing": self.checkpointing,
+                "batch": round(log2(min(objective.budget, self.layers.tokens_per_step))),
+            },
+            decided,
+        )
 
     def add(self, rows: Sequence[int]) -> torch.Tensor:
         """() float64 on the model's device: the loss of this process, summed, not averaged.
@@ -60,14 +83,20 @@ class Gradient:
         """
         while True:
             before = self._snapshot()
+            casts = self.objective.loss_model.casts
             try:
-                with self.objective.loss_model.casts.weights_unchanged():
+                with casts.weights_unchanged(), self.layers.timed(lambda: self.tokens):
                     return self._add(rows)
-            except torch.OutOfMemoryError:
+            except Exception as error:
                 if self.group.size > 1:
                     raise
+                out_of_memory = isinstance(error, torch.OutOfMemoryError)
+                gave_up = self.layers.gave_up(error)
+                if not gave_up and not out_of_memory:
+                    raise
             self._restore(before)
-            self._shrink(rows)
+            if not gave_up:
+                self._shrink(rows)
 
     def warm_up_memory(self, rows_of_steps: Sequence[Sequence[int]]) -> None:
         """Compute the largest batch of these steps once, so that memory runs out now or never.
@@ -109,6 +138,7 @@ class Gradient:
             with (
                 group.gradient_sync(objective.loss_model, last=index == most_batches - 1),
                 objective.loss_model.direct.of_step(scale) if group.size == 1 else nullcontext(),
+                self.layers.passes(),
             ):
                 self._heap.release()
                 if index < len(batches):

@@ -9,7 +9,7 @@ weights, bit for bit on a CPU.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -37,7 +37,6 @@ from jangin.training.loop.checkpoint import (
     unpack_state,
     unpack_weights,
 )
-from jangin.training.loop.compiled_layers import compiled_layers
 from jangin.training.loop.config import Epochs, Pace, StepMetrics, TrainingConfig, TrainingKeys
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
@@ -127,7 +126,6 @@ def train(
         compute_threads(checkpoint[0].threads if checkpoint else config.threads) as threads,
         interrupted() as stop,
         _bar(progress, total - start) as bar,
-        compiled_layers(objective.loss_model.model, config.compile),
     ):
         run = _begin(objective, config, progress, group)
         run.on_epoch = on_epoch
@@ -140,9 +138,11 @@ def train(
         if run.device.type == "cuda":
             ahead = range(start, min(total, start + -(-_WARM_UP_ROWS // config.examples_per_step)))
             run.gradient.warm_up_memory([_rows(run, step) for step in ahead])
+        run.gradient.begin(total - start, checkpoint[0].layers if checkpoint else "")
         started = time.monotonic()
         run.paced = (started, run.gradient.tokens)
-        stopped = _steps(run, range(start, total), stop, progress, bar)
+        with closing(run.gradient.layers):
+            stopped = _steps(run, range(start, total), stop, progress, bar)
         result = _result(run, stopped, time.monotonic() - started)
         return objective.finish(result, run.lines)
 
@@ -270,7 +270,15 @@ def _writes(run: _Run) -> bool:
 def _position(run: _Run, step: int) -> Position:
     files, objective = run.files, run.objective
     size = files.metrics.stat().st_size
-    return Position(step, size, files.threads, files.plan, objective.budget, objective.name)
+    return Position(
+        step,
+        size,
+        files.threads,
+        files.plan,
+        objective.budget,
+        objective.name,
+        run.gradient.layers.decided,
+    )
 
 
 def _line(run: _Run, at: Done, *, validate: bool) -> StepMetrics:
@@ -403,6 +411,7 @@ def _result(run: _Run, stopped: str, seconds: float) -> TrainingResult:
         "tokens_per_second": round(run.gradient.tokens / seconds, 1) if seconds else 0.0,
         "tokens_per_batch": run.objective.budget,
         "activation_checkpointing": run.gradient.checkpointing,
+        "layers": run.gradient.layers.facts(),
         "peak_memory_bytes": _peak_memory(run.device),
         "threads": run.files.threads,
         "devices": run.group.size,

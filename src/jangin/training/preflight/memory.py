@@ -29,6 +29,7 @@ from jangin.models.memory import (
     predict,
 )
 from jangin.models.shape import ModelShape
+from jangin.training.loop.compilation.applicability import plan_note
 from jangin.training.loop.config import Adapter, C, TrainingKeys
 from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
@@ -229,11 +230,13 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
         forecast = estimate(base, decide_checkpointing(base, config, work), work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
+    compiling = plan_note(config, forecast.device)
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
     return Cost(
         seconds=operations / _OPERATIONS_PER_SECOND + 5,
         memory_bytes=forecast.needed,
-        text=f"{text}, {forecast.text(available_bytes(forecast.device))}",
+        text=f"{text}, {forecast.text(available_bytes(forecast.device))}"
+        + (f"; {compiling}" if compiling else ""),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jangin.training.loop.compilation import layers
+from jangin.models.forward import compiled_layers as layers
 
 BENCH = Path(__file__).resolve().parents[3] / "bench" / "gpu"
 

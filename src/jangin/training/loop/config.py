@@ -12,6 +12,7 @@ from pydantic import (
 
 from jangin.core.config import Added, Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
+from jangin.models.memory import Device
 from jangin.models.tokens.options import Order, TooLong, TrainOn
 
 Sharding = Literal["none", "fsdp"]
@@ -246,6 +247,28 @@ class TrainingKeys(StageConfig):
     def processes(self) -> int:
         """Of all machines together."""
         return self.devices * self.nodes.count
+
+    def eager_reason(self, device: Device) -> str:
+        """Why layers run eagerly, whatever a measurement would say; empty where it decides."""
+        if self.compile == "off":
+            return "`compile: off`"
+        if self.compile == "auto" and device == "cpu":
+            return "there is no GPU"
+        if self.sharding == "fsdp" and self.processes > 1:
+            return "layers of `sharding: fsdp` are gathered one by one, which is not compiled"
+        if self.compile == "layers":
+            return ""
+        if isinstance(self.method, Qlora):
+            return "the 4-bit weights of `method: {type: qlora}` are not compiled"
+        if self.processes > 1:
+            return "with several `devices` nothing is measured; `compile: layers` compiles"
+        return ""
+
+    def compile_note(self, device: Device) -> str:
+        """What `jangin plan` says about `compile`; empty where nothing is measured."""
+        if self.compile == "layers" or self.eager_reason(device):
+            return ""
+        return f"`compile: {self.compile}` times the first steps and keeps the faster way"
 
     @property
     def rate(self) -> float:

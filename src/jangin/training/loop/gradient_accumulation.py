@@ -17,8 +17,8 @@ from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
 from jangin.training.kernels import HeapGrowth
-from jangin.training.loop.compilation.choice import LayerChoice
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.layer_choice import LayerChoice
 from jangin.training.loop.objective import Objective
 from jangin.training.loop.process_group import ProcessGroup
 
@@ -50,7 +50,17 @@ class Gradient:
 
     def __post_init__(self) -> None:
         """Set up how layers run and activation checkpointing, as far as the settings say it."""
-        self.layers = LayerChoice.of(self.objective, self.config, self.progress)
+        objective, config = self.objective, self.config
+        model = objective.loss_model.model
+        on_gpu = next(model.parameters()).device.type == "cuda"
+        rows = min(config.examples_per_step, len(objective.lengths))
+        self.layers = LayerChoice.of(
+            model,
+            config.compile,
+            config.eager_reason("cuda" if on_gpu else "cpu"),
+            max(1.0, float(objective.lengths.mean()) * rows),
+            self.progress,
+        )
         if self.config.activation_checkpointing == "always":
             self._checkpoint()
 

@@ -29,7 +29,6 @@ from jangin.models.memory import (
     predict,
 )
 from jangin.models.shape import ModelShape
-from jangin.training.loop.compilation.applicability import plan_note
 from jangin.training.loop.config import Adapter, C, TrainingKeys
 from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
@@ -230,7 +229,7 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
         forecast = estimate(base, decide_checkpointing(base, config, work), work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
-    compiling = plan_note(config, forecast.device)
+    compiling = config.compile_note(forecast.device)
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
     return Cost(
         seconds=operations / _OPERATIONS_PER_SECOND + 5,

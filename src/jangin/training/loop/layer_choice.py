@@ -19,12 +19,9 @@ import transformers
 from jangin.core.digest import digest_value
 from jangin.core.errors import JanginError
 from jangin.core.stage import Progress
+from jangin.models.forward.compiled_layers import CompiledLayers, decoder_layers, error_line
+from jangin.models.forward.layer_timings import Timing, find_timing, keep_timing
 from jangin.models.loading import base_model
-from jangin.training.loop.compilation.applicability import NO_GPU, eager_reason
-from jangin.training.loop.compilation.layers import CompiledLayers, decoder_layers, error_line
-from jangin.training.loop.compilation.timings import Timing, find_timing, keep_timing
-from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.objective import Objective
 
 Mode = Literal["eager", "compiled", "timing_eager", "timing_compiled"]
 
@@ -86,30 +83,32 @@ class LayerChoice:
     """(seconds, tokens) of the steps that compiled something."""
 
     @classmethod
-    def of(cls, objective: Objective, config: TrainingConfig, progress: Progress) -> "LayerChoice":
-        """As the settings say; `begin` starts measuring where these leave it open."""
-        model = objective.loss_model.model
+    def of(
+        cls, model: Any, setting: str, reason: str, tokens_per_step: float, progress: Progress
+    ) -> "LayerChoice":
+        """As the settings say; `begin` starts measuring where these leave it open.
+
+        `reason` is why layers run eagerly, whatever a measurement would say; empty for none.
+        """
         device = next(model.parameters()).device
         layers = decoder_layers(model)
-        reason = eager_reason(config, "cuda" if device.type == "cuda" else "cpu")
+        config = getattr(base_model(model), "config", None)
         if not reason and not layers:
             reason = "this model does not name its layers"
-        config_of_base = getattr(base_model(model), "config", None)
-        stored = getattr(config_of_base, "quantization_config", None)
-        if not reason and config.compile != "layers" and stored is not None:
+        if not reason and setting != "layers" and hasattr(config, "quantization_config"):
             reason = "quantized weights are not compiled"
-        if reason and config.compile != "off" and reason != NO_GPU:
-            progress.message(f"`compile: {config.compile}`: layers run eagerly: {reason}.")
-        rows = min(config.examples_per_step, len(objective.lengths))
+        if reason and setting != "off" and (setting, device.type) != ("auto", "cpu"):
+            progress.message(f"`compile: {setting}`: layers run eagerly: {reason}.")
+        always = setting == "layers" and not reason
         return cls(
-            config.compile,
+            setting,
             progress,
             device,
             CompiledLayers(layers),
-            max(1.0, float(objective.lengths.mean()) * rows),
-            RULES.get(config.compile, Rules()),
-            "compiled" if config.compile == "layers" and not reason else "eager",
-            reason or (f"`compile: {config.compile}`" if config.compile == "layers" else ""),
+            tokens_per_step,
+            RULES.get(setting, Rules()),
+            "compiled" if always else "eager",
+            "`compile: layers`" if always else reason,
         )
 
     def begin(self, steps: int, about: dict[str, Any], decided: str = "") -> None:

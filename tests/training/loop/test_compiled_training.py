@@ -1,19 +1,16 @@
 """Compiled layers train what plain ones train."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch._dynamo.backends.debugging import aot_eager
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
 from jangin.core.stage import SilentProgress
+from jangin.models.forward import compiled_layers as layers
 from jangin.models.tokens.chat_template import render_rows
-from jangin.training.loop.compilation import layers
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.trainer import train
 from jangin.training.objectives.sft import SftObjective
-from tests.training.loop.compilation.toy import Layer, Model
 
 
 def trained(model, data, folder, **changes):
@@ -51,30 +48,3 @@ def test_losses_are_the_same_and_lengths_need_no_code_of_their_own(
         assert all(layer._compiled_call_impl is None for layer in model.model.layers)
     torch._dynamo.reset()
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
-
-
-@pytest.mark.long
-@pytest.mark.slow
-def test_inductor_computes_what_eager_layers_compute_and_drops_the_same_values():
-    torch.manual_seed(0)
-    model = Model([Layer(), Layer()])
-    compiled = layers.CompiledLayers(layers.decoder_layers(model))
-    rows, gradients = torch.randn(7, 4), []
-    for is_compiled in (False, True, True):
-        torch.manual_seed(3)
-        with compiled.running() if is_compiled else nullcontext():
-            model(rows).square().sum().backward()
-        gradients.append([weight.grad for weight in model.parameters()])
-        model.zero_grad()
-    assert compiled.graphs == 1
-    for eager, first, second in zip(*gradients, strict=True):
-        assert torch.allclose(eager, first, rtol=1e-5)
-        assert torch.equal(first, second)
-    compiled.drop()
-
-
-def test_layers_are_what_the_family_calls_layers():
-    model = Model([Layer(), Layer()])
-    assert layers.decoder_layers(model) == list(model.layers)
-    model._no_split_modules = None
-    assert layers.decoder_layers(model) == []

@@ -2,7 +2,6 @@
 
 import pytest
 
-from jangin.training.loop.compilation.applicability import eager_reason, plan_note
 from jangin.training.loop.config import TrainingConfig
 
 QLORA = {"method": {"type": "qlora"}}
@@ -26,8 +25,8 @@ FSDP = {"devices": 2, "sharding": "fsdp"}
 )
 def test_a_run_that_does_not_measure_says_why(changes, device, reason):
     config = TrainingConfig.model_validate(changes)
-    why = eager_reason(config, device)
+    why = config.eager_reason(device)
     assert reason in why
     assert bool(why) == bool(reason)
     measures = not reason and config.compile in ("auto", "measure")
-    assert bool(plan_note(config, device)) == measures
+    assert bool(config.compile_note(device)) == measures

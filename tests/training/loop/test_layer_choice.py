@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from jangin.core.stage import SilentProgress
-from jangin.training.loop.compilation import choice, layers
-from jangin.training.loop.compilation.choice import EARLIER_PART, LayerChoice, Rules
-from jangin.training.loop.compilation.timings import Timing, find_timing, keep_timing, timings_file
+from jangin.models.forward import compiled_layers as layers
+from jangin.models.forward.layer_timings import Timing, find_timing, keep_timing, timings_file
+from jangin.training.loop import layer_choice as choice
 from jangin.training.loop.config import StepMetrics, TrainingConfig
+from jangin.training.loop.layer_choice import EARLIER_PART, LayerChoice, Rules
 from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.trainer import train
-from tests.training.loop.compilation.toy import Layer, Model
+from tests.toy_layers import Layer, Model
 
 # torch hides it itself, where warnings are no errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")

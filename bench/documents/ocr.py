@@ -1,7 +1,7 @@
 """OCR: figures of document reading on a folder of PDFs.
 
 For each PDF: pages, pages read by OCR, OCR runs, article headings found, time. Where
-`<stem>.truth.jsonl` lies beside it, with {"source", "page_index0", "text"} for each page in
+`<stem>.truth.jsonl` is beside it, with {"source", "page_index0", "text"} for each page in
 order, also the character error rate, spaces ignored:
   in order    Levenshtein distance of whole pages, so another order of reading counts as errors
   free order  each true line against its best match in what was read, longest first; what is

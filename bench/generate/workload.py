@@ -22,7 +22,7 @@ class Workload:
 
     prompts: list[list[int]]
     limits: list[int]
-    """An answer ends after so many tokens, as it would at a stop token."""
+    """An answer ends after this number of tokens, as it would at a stop token."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -46,7 +46,7 @@ SUBJECTS = ("annual leave", "sick leave", "travel expenses", "meeting rooms", "p
 
 
 class Interrupting(SilentProgress):
-    """Sends Ctrl-C to this process after so many steps."""
+    """Sends Ctrl-C to this process after a number of steps."""
 
     def __init__(self, step: int) -> None:
         super().__init__()

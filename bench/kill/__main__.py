@@ -191,7 +191,7 @@ class Books:
     _kept: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def close(self, may_lose: int) -> None:
-        """Look at what the last run did; it may have lost so many replies."""
+        """Look at what the last run did; it may have lost this number of replies."""
         while count(self.port)["under_way"]:
             time.sleep(0.05)
         now = finished(self.project)
@@ -215,7 +215,7 @@ class Round:
 
 
 def is_over(process: Process, seconds: float, answers: float, port: int) -> bool:
-    """Wait for the end of a run; False if the time ran out or so many calls were answered."""
+    """Wait for the end of a run; False if the time ran out or this number of calls was answered."""
     until = time.monotonic() + seconds
     while process.poll() is None:
         answered = answers < math.inf and count(port)["answers"] >= answers

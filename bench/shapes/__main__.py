@@ -2,9 +2,9 @@
 
     python bench/shapes [--rows 100 2000 20000]
 
-Each form is written with so many rows, of which some repeat and some have an empty answer; every
-suggestion is accepted that -y accepts. A form fails if the rows that come out and those that are
-set aside with a reason are not all the rows, if an output line is not word for word one of the
+Each form is written with this number of rows, of which some repeat and some have an empty answer;
+every suggestion is accepted that -y accepts. A form fails if the rows that come out and those that
+are set aside with a reason are not all the rows, if an output line is not word for word one of the
 conversations that were written, or if a conversation is in neither file. Prints rows, lines,
 rows set aside, seconds and rows per second; exits with 1 if a form fails.
 """

@@ -58,7 +58,7 @@ def load(calls: int, many: int) -> None:
             f"| {1000 * took['cpu'] / took['done']:.2f} |"
         )
         held = ", ".join(f"{int(mark):,}: {mib:.1f}" for mark, mib in took["held"].items())
-        print(f"\nresident MiB after so many calls: {held}; peak {took['peak']:.1f}")
+        print(f"\nresident MiB by number of calls: {held}; peak {took['peak']:.1f}")
         if took["wrong"] or totals["paid_twice"]:
             sys.exit(f"{took['wrong']} wrong replies, {totals['paid_twice']} paid twice")
 

@@ -37,10 +37,10 @@ class Manners:
     longest: float = 0.2
     faults: bool = False
     most_faults: int = 1_000
-    """So many tries of one request may fail; the next one is answered."""
+    """Tries of one request that may fail; the next one is answered."""
     retry_after: str = "1"
     per_second: int = 0
-    """So many tries a second are let in, the others get 429; 0 lets everybody in."""
+    """Tries per second that are accepted, the others get 429; 0 for no limit."""
     seed: int = 0
 
     def chance(self, *about: object) -> float:

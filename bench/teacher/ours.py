@@ -79,7 +79,7 @@ def run(project: Path) -> Result:
 
 
 def run_killed(project: Path, server: Endpoint, answers: int) -> tuple[dict[str, Any], int]:
-    """Kill -9 a run once the endpoint gave so many whole replies.
+    """Kill -9 a run once the endpoint gave this number of whole replies.
 
     Returns (the endpoint's totals after the kill, replies that the ledger held by then).
     """

@@ -66,7 +66,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: str) -> None:
         packing=packing,
         max_length=job.get("packed_tokens", PACKED_TOKENS),
         train_sampling_strategy=sampling,
-        # More than there are batches: an epoch is one step whatever the packing comes to.
+        # More than there are batches: an epoch is one step for every result of packing.
         **common(job, -(-len(rows) // per_batch)),
     )
     trainer = SFTTrainer(

@@ -151,7 +151,7 @@ def test_no_answer_to_any_question_and_a_refusal_stop_the_stage(context, monkeyp
     web(monkeypatch, {})
     with pytest.raises(StageError, match=r"all 3 .*no answer"):
         run(context({"type": "naver"}))
-    web(monkeypatch, {"zzz?": []}, RefusedError("wrong key. Mend it."))
+    web(monkeypatch, {"zzz?": []}, RefusedError("wrong key. Correct it."))
     with pytest.raises(RefusedError, match="wrong key"):
         run(context({"type": "naver"}))
 

@@ -221,7 +221,7 @@ def test_the_figures_are_those_of_scipy_and_of_the_definition_of_kappa():
 
 
 def compared(judged, human, siblings=1):
-    """Agreement of rows of which so many in a row are siblings."""
+    """Agreement of rows in groups of siblings of this size."""
     families = [str(n // siblings) for n in range(len(judged))]
     return compare(list(judged), list(human), families)
 

@@ -203,7 +203,7 @@ def test_a_model_that_never_answers_is_given_up_before_every_request_was_tried()
 
 
 class Dying:
-    """A real ChatModel that answers so many requests, and then every `nth` one or none."""
+    """A real ChatModel that answers a number of requests, and then every `nth` one or none."""
 
     model, source = "m", ""
 

@@ -187,7 +187,7 @@ def test_a_run_that_was_killed_goes_on_with_its_batch_and_pays_once(server, open
     server.polls = 10**9
     killed_while_polling(opened, ["a", "b"])
     assert len(ledger.get_all(NAMESPACE)) == 1
-    assert ledger.spent_usd() == 20  # at the worst, as nobody knows yet
+    assert ledger.spent_usd() == 20  # the worst case, as the cost is not known yet
     server.batches["batch_0"]["left"] = server.polls = 1
     assert run(opened(), ["b", "a", "c"]) == ["답 b", "답 a", "답 c"]
     assert server.paid == ["a", "b", "c"]

@@ -61,7 +61,7 @@ def test_time_alone_fills_the_bucket_to_one_second_and_no_further():
 
 
 class Endpoint:
-    """Takes so many requests at once and refuses the rest, as 429 does."""
+    """Takes a limited number of requests at once and refuses the rest, as 429 does."""
 
     def __init__(self, capacity):
         self.capacity, self.inside, self.most, self.refused = capacity, 0, 0, 0

@@ -25,7 +25,7 @@ CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str
         (None, PLAIN, "fp32"),
         (None, AMX, "bf16"),
         (None, frozenset({"avx512_bf16"}), "bf16"),
-        ([(7, 0)], AMX, "fp32"),  # V100, whatever the CPU can
+        ([(7, 0)], AMX, "fp32"),  # V100, with any CPU
         ([(7, 5)], AMX, "fp32"),  # T4
         ([(8, 0)], PLAIN, "bf16"),
         ([(10, 0)], PLAIN, "bf16"),

@@ -90,7 +90,7 @@ def shout(context):
         if text not in done:
             SHOUTED.append(text)
             if len(SHOUTED) == context.config.fail_after:
-                raise StageError("shout: out of breath. Run again to go on.")
+                raise StageError("shout: out of breath. Run again to resume.")
             context.note("shouted", [Word(text=text)])
     context.write("words", Word, context.done("shouted", Word))
 
@@ -377,7 +377,7 @@ def test_how_a_run_ended_stands_in_the_ledger(place):
     place.run()
     assert place.outcomes() == [
         "stopped",
-        "failed: shout: out of breath. Run again to go on.",
+        "failed: shout: out of breath. Run again to resume.",
         "done",
     ]
 

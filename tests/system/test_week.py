@@ -129,7 +129,7 @@ class User:
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_week(company, teacher, monkeypatch, capsys, fork):
-    """Each day continues from the one before it; whatever was paid for is paid for once."""
+    """Each day continues from the one before it; nothing is paid for twice."""
     monkeypatch.chdir(company)
     user = User(company, teacher.url, monkeypatch, capsys, fork)
     for day in (monday, tuesday, wednesday, thursday, friday):

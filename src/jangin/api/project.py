@@ -157,9 +157,9 @@ class Project:
     def model(self, variant: str | None = None) -> Model:
         """The tuned model of a variant, by default the last; the same object until it changes.
 
-        Where its inputs have changed it is the last one that was trained: see `outdated`.
+        If its inputs have changed since, it is the model that was trained last; see `outdated`.
 
-        Raises: DataError: none was ever trained.
+        Raises: DataError: no model was trained.
         """
         with self._session() as session:
             name = session.choose(variant)[-1]

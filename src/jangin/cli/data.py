@@ -93,7 +93,7 @@ def prepare(
     output: FolderOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Inspect a table, fix what you accept, and write training files.
+    """Inspect a table, apply the fixes you accept, and write training files.
 
     Writes FILE_prepared_{train,validation,test,aside}.jsonl, a manifest and a report.
     """
@@ -201,7 +201,7 @@ def _show_suggestion(suggestion: "Suggestion") -> None:
 
 
 def _show_result(result: "PreparedData", file: Path, folder: Path) -> None:
-    """Print what was dropped and kept, and note the files where they lie among documents."""
+    """Print what was dropped and kept, and note the files that are among the documents."""
     from jangin.prepare.command import output_files
     from jangin.project.unread_files import note_outputs
 

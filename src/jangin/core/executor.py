@@ -72,7 +72,7 @@ class Executor(Protocol):
 
     @property
     def has_nodes(self) -> bool:
-        """True if calls run on the nodes of a cluster, where a GPU may be that is not here."""
+        """True if calls run on the nodes of a cluster, which may have GPUs that are not here."""
         ...
 
     def map(
@@ -91,12 +91,12 @@ class Executor(Protocol):
     def actors(
         self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
     ) -> AbstractContextManager[Sequence[Actor]]:
-        """Actors of a class, as many as there is room for, or one on each node without resources.
+        """Actors of a class: as many as fit the resources, or with `per_node` one on each node.
 
         They are ended at the end of the block, those in this process by `close` of the object if it
-        has one. What opening one raises, its calls raise.
+        has one. An error of its constructor is raised by its calls.
 
-        Raises: MachineError: there is no room for any.
+        Raises: MachineError: the resources do not suffice for one.
         """
         ...
 

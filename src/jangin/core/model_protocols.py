@@ -62,7 +62,7 @@ class ChatReply(Record):
 
 
 def resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:
-    """Give a reply or an error to whoever awaits it, unless it has been cancelled meanwhile."""
+    """Set the result or the error of a reply that is awaited, unless it was cancelled meanwhile."""
     if reply.done():
         return
     if isinstance(result, ChatReply):

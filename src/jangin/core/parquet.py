@@ -341,7 +341,7 @@ class RowsDigest:
 
     @property
     def hex(self) -> str:
-        """64 hexadecimal characters, of the rows and the names and types of the columns."""
+        """The digest of the rows and of the names and types of the columns, 64 hex characters."""
         return hashlib.sha256(self.packed().encode()).hexdigest()
 
 

@@ -227,7 +227,7 @@ class StageContext(Generic[C]):
             writer.add(records)
 
     def done(self, journal: str, record_type: type[R]) -> list[R]:
-        """Journal records of an earlier, interrupted run with the same key."""
+        """Journal records that an interrupted run with the same key has left."""
         path = self.workspace / JOURNAL / f"{journal}.jsonl"
         repair_jsonl(path)
         return list(read_jsonl(path, record_type))

@@ -114,7 +114,7 @@ HEAD = 1024
 def suffix_by_bytes(path: Path) -> str:
     """The suffix that fits the first bytes of a file, such as `.pdf`; empty where they say nothing.
 
-    Text has no such bytes, and a web page is told by its first tag.
+    Text has no such bytes, and a web page is recognised by its first tag.
     """
     with path.open("rb") as stream:
         head = stream.read(HEAD)

@@ -484,7 +484,7 @@ def _machine(config: LoadConfig) -> Mapping[str, str]:
 
 
 def _cost(context: StageContext[LoadConfig]) -> Cost:
-    """Number and size of the files; which pages need OCR is not known before they are opened."""
+    """Number and size of the files; pages for OCR are not known before files are opened."""
     services = context.services
     files = find_files(context.config, services.project_folder)
     size = sum(path.stat().st_size for path in files.values())

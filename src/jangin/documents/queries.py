@@ -311,7 +311,7 @@ def _add_questions(
 
 
 def _missing(word: _WordProgress, per_word: int) -> Failed:
-    """The failed row of a word that has too few questions after both requests."""
+    """The record in `failed` of a word with too few questions after both requests."""
     reason = f"{len(word.queries)} of {per_word} questions"
     if word.problem is None:
         return Failed(subject=word.word, request=word.request, reason=reason, reply="")

@@ -63,7 +63,7 @@ SAVE_AGAIN = "Open it in the program that made it and save it again, or take it 
 
 
 class UnforeseenError(UnreadableError):
-    """Reading a file failed in a way that its reader does not know; the cause is an error."""
+    """A reader raised an unexpected error, which is the cause of this one."""
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 A person sees the answers of two systems without their names, in an order that is drawn for each
 question and each person. A line keeps the texts that were compared: after a model was trained
 again, a judgement counts only where both answers are still the same. `undo` withdraws a person's
-judgement of a question; `reveal` notes that a person was told which system is which, and what that
-person judges of the two after it does not count as blind.
+judgement of a question; `reveal` records that a person has seen which system is which, after which
+their judgements of the two do not count as blind.
 """
 
 from collections.abc import Iterable, Sequence
@@ -138,7 +138,7 @@ def collect_judgements(lines: Iterable[BlindLine]) -> list[Judged]:
 
 
 def has_seen_names(lines: Iterable[BlindLine], pair: frozenset[Contestant], by: str) -> bool:
-    """Whether a person was told which of the two systems is which."""
+    """Whether a person has seen which of the two systems is which."""
     return any(line.kind == "reveal" and line.pair == pair and line.by == by for line in lines)
 
 

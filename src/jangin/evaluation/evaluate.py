@@ -158,7 +158,7 @@ def find_leaked(splits: Sequence[SplitExample], test_sets: TestSets) -> list[Lea
 def evaluate(
     context: StageContext[EvaluateConfig], open_system: Callable[[SystemConfig], System]
 ) -> list[Prediction]:
-    """Write the tables and return the predictions; systems without open questions stay closed.
+    """Write the tables and return the predictions; systems with nothing to answer are not loaded.
 
     Raises: StageError: there are no questions. DataError: a gold answer does not fit the task.
     """

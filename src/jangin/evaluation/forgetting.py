@@ -198,7 +198,7 @@ def measure_general_elsewhere(
     max_new_tokens: int,
     system: str,
 ) -> GeneralLosses:
-    """The same as work for an executor, in a process without a model."""
+    """The same measurement as a function for an executor, in a process without a model."""
     lines: list[str] = []
     models = LocalModels(folders, lines.append)
     measured = measure_general(models, rows, max_tokens, max_new_tokens, system)

@@ -518,7 +518,7 @@ def _keep(context: StageContext[SelectConfig], index: int) -> None:
 
 
 def _note_speed(context: StageContext[SelectConfig], probed: Sequence[Probed]) -> None:
-    """Tokens per second by model: kept, but no part of the content, since it is the machine's."""
+    """Record tokens per second by model; not part of the content, as they depend on the machine."""
     import json
 
     speed = {p.candidate.name: p.new_tokens / p.seconds if p.seconds else 0.0 for p in probed}

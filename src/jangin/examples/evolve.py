@@ -108,7 +108,7 @@ class _Evolution:
 
 
 def evolve(context: StageContext[EvolveConfig]) -> None:
-    """Write every example followed by what evolved from it.
+    """Write every example, each followed by the examples evolved from it.
 
     Raises `StageError` where no reply could be used.
     """

@@ -67,7 +67,7 @@ class ReadConfig(StageConfig):
 
 
 class Unread(Record):
-    """A row of the file that gave no example."""
+    """A row of the file that could not be read as an example."""
 
     source: str
     place: str

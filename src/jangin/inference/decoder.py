@@ -306,7 +306,7 @@ class _Probe:
 
 
 def _ordinary_tokens(base: Any) -> list[int]:
-    """Ten ids from all over the vocabulary, none of which the config gives a meaning."""
+    """Ten ids spread over the vocabulary that are not special tokens of the config."""
     config = base.config.get_text_config()
     special: set[int] = set()
     for name, value in {**vars(base.config), **vars(config)}.items():

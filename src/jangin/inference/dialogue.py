@@ -31,7 +31,7 @@ _OPENINGS = tuple(opening for opening, _ in (*TAGS, *FRAMES))
 
 @dataclass(slots=True)
 class Dialogue:
-    """A tuned model and its base, asked as the tuned model was trained.
+    """A tuned model and its base, prompted in the format of training.
 
     Weights are loaded when they are first needed, and kept.
     """

@@ -1,4 +1,4 @@
-"""A model of the project as a folder that another inference engine can load."""
+"""Export a model of the project to a folder that another inference engine can load."""
 
 import shutil
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
 
     An adapter is merged into its base, once, in `scratch`: not every engine serves every adapter.
 
-    Raises: MachineError: the base model's files are out of reach. StoreError: the disk is full.
+    Raises: MachineError: the base model's files cannot be read. StoreError: the disk is full.
     """
     if tuned is not None and (tuned / "model" / "config.json").exists():
         return ServedModel(str(tuned / "model"), str(tuned / "model"))

@@ -28,5 +28,5 @@ class Addresses:
             self._in_flight[url] -= 1
 
     def rest(self, url: str) -> None:
-        """Prefer the others for some seconds: this one cannot be reached."""
+        """Avoid this server for some seconds, because it cannot be reached."""
         self._rests_until[url] = time.monotonic() + _REST_SECONDS

@@ -58,7 +58,7 @@ class RateLimit:
 
 @dataclass(slots=True)
 class _Share:
-    """Number of replies, and of 429 replies among them."""
+    """Counts replies, and those with status 429 among them."""
 
     replies: int = 0
     refused: int = 0
@@ -68,7 +68,7 @@ class _Share:
         self.refused += refused
 
     def take(self) -> float:
-        """The share of 429; resets the counters."""
+        """Share of replies with status 429 since the last call; resets the counters."""
         share = self.refused / self.replies
         self.replies = self.refused = 0
         return share

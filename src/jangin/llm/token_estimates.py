@@ -32,7 +32,7 @@ def estimate_prompt(
     per_character: float = TOKENS_PER_OTHER_CHARACTER,
     images: int = 0,
 ) -> int:
-    """The same of a conversation, with its schema, which many endpoints add to the prompt."""
+    """Estimated tokens of a conversation and its schema, which many endpoints add to the prompt."""
     count = TOKENS_PER_MESSAGE + estimate_tokens(json_schema, per_character)
     count += images * TOKENS_PER_IMAGE
     for message in messages:

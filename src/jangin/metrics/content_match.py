@@ -289,7 +289,7 @@ def _spans(
 def _end_of(
     wanted: Sequence[_Token], given: Sequence[_Token], start: int, asked_tokens: Sequence[_Token]
 ) -> int:
-    """Where the gold answer that begins at `start` ends; 0 if none does."""
+    """End offset of the gold answer that begins at `start`; 0 if none begins there."""
     question = "".join(token.raw for token in asked_tokens)
     targets = _spellings(wanted)
     for end in range(start + 1, min(len(given), start + 2 * len(wanted) + 3) + 1):

@@ -56,7 +56,7 @@ def are_kernels_enabled() -> bool:
 def has_bf16_tiles() -> bool:
     """Whether the CPU multiplies bf16 in AVX512, which the compiled tiles use.
 
-    Not where Numba is told to compile for another CPU: LLVM ends the process at an instruction
+    Not where Numba is set to compile for another CPU: LLVM ends the process at an instruction
     that its target lacks. On a CPU with AMX only where its registers may be used: Numba's cache
     does not tell kernels with AMX from those without.
     """

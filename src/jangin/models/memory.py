@@ -281,7 +281,7 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
 
 
 def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
-    """fp32 logits that the loss holds at once."""
+    """Bytes of the fp32 logits of one chunk of the loss."""
     rows = CUDA_LOSS_ROWS if training.device == "cuda" else LOSS_ROWS
     fused = training.device == "cpu" and training.precision == "bf16" and not shape.soft_capped
     size = 2 if fused else 4
@@ -301,7 +301,7 @@ def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> i
 
 
 def _head_copy_bytes(shape: ModelShape, training: Training) -> int:
-    """The head in bf16, which the loss makes of fp32 weights and forgets."""
+    """Temporary bf16 copy of fp32 output embeddings during the loss."""
     wide = not training.has_adapter or shape.weight_bytes == 4
     return 2 * shape.embedding_parameters if wide else 0
 

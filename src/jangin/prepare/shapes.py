@@ -209,7 +209,7 @@ def left_out(table: Table, plan: Plan) -> tuple[str, ...]:
 
 
 def _free_name(name: str, table: Table) -> str:
-    """The name, or one like it that is no column yet."""
+    """The name, or with a suffix if a column has it already."""
     while name in table.columns:
         name += "_"
     return name

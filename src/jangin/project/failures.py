@@ -70,7 +70,7 @@ class Failures:
 
 
 def known_line(failures: "Sequence[Failures]", command: str) -> str:
-    """One line on the failed rows of several stages that an earlier run has listed."""
+    """One line on failed rows of several stages that an earlier run has already reported."""
     shown = ", ".join(f"{f.stage} ({', '.join(f.variants)}) {f.count} rows" for f in failures)
     return (
         f"still failed: {shown}. See: jangin show failed; try again with: {command} "

@@ -363,7 +363,7 @@ def _with_review(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _ignores_reviews(examples: Mapping[str, Any]) -> bool:
-    """True if the split is told to use rows as they were before the review."""
+    """True if the split is configured to use rows as they were before the review."""
     split = examples.get("split")
     return isinstance(split, dict) and split.get("review") == "ignored"
 

@@ -351,7 +351,7 @@ def shared_steps(steps: Sequence[PlannedStage]) -> list[tuple[str, PlannedStage]
 
 
 def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
-    """A line on each group of stages that would run: where, and what one call of theirs takes."""
+    """Where the stages that would run do so, one line for each cluster or machine."""
     if not isinstance(cluster, RayCluster):
         return []
     steps = [step for step in steps if step.state != "cached"]

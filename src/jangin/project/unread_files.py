@@ -21,7 +21,7 @@ def unread_files(
 ) -> list[UnreadableFile]:
     """Files that could not be read, copies of others, and files that are left out of the folder.
 
-    `artifacts` are those of the variant by stage; before `load` has run, copies are told by the
+    `artifacts` are those of the variant by stage; before `load` has run, copies are found by the
     `digest` of files of one size. Files that the project uses are not among them.
     """
     config = loaded.variants[variant].stage_config("load")
@@ -45,7 +45,7 @@ def unread_files(
 def _copies(
     config: LoadConfig, project_folder: Path, digest: Callable[[Path], str]
 ) -> dict[str, str]:
-    """{name of a file: the first one of the same bytes}, as far as the folder tells."""
+    """{name of a file: first file with the same bytes}, for files in this folder."""
     try:
         files = find_files(config, project_folder)
     except DataError:

@@ -127,7 +127,7 @@ class ComparedVariants:
 
     @property
     def has_unparsable(self) -> bool:
-        """Whether any answer could not be read, so that the page needs a column for them."""
+        """True if any answer could not be parsed, so that the page shows a column for it."""
         return any(one.result.unparsable for row in self.rows for one in row.measured.values())
 
     @property

@@ -152,7 +152,9 @@ class KnownQuestions:
 
     def _scores(self, query: _Question) -> list[tuple[int, float]]:
         shared: defaultdict[int, float] = defaultdict(float)
-        for gram in sorted(query.grams):  # the order of a set, so of a sum, hangs on the process
+        for gram in sorted(
+            query.grams
+        ):  # the order of a set, and so the rounding, depends on the process
             for index in self._postings.get(gram, ()):
                 shared[index] += self._weights[gram]
         size = self._size(query.grams)

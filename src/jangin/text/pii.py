@@ -60,7 +60,7 @@ def kinds_in(text: str) -> list[str]:
 def _of_few(
     text: "pl.Expr", pattern: str, change: Callable[[str], str | None], *, rest: bool
 ) -> "pl.Expr":
-    """`change` of the texts that a pattern finds; the others as they are (`rest`), or null."""
+    """`change` applied to texts that match; the others unchanged (with `rest`) or null."""
     import polars as pl
 
     def change_few(texts: "pl.Series") -> "pl.Series":

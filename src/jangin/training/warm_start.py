@@ -28,7 +28,7 @@ class WarmStartConfig(StageConfig):
 
 
 def run(context: StageContext[WarmStartConfig]) -> None:
-    """Link the model's files into the artifact, or copy them from another disk.
+    """Hard-link the model's files into the artifact; files on another disk are copied.
 
     Raises `StoreError` on a full disk.
     """

@@ -1,4 +1,4 @@
-"""Two reviewers never get the same row, whatever process they are in."""
+"""Two reviewers never get the same row, in one process or in several."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A vLLM server from the first request to the last: started, asked, stopped, whatever happens."""
+"""A vLLM server from the first request to the last: started, asked, and stopped in every case."""
 
 import json
 import os

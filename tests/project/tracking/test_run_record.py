@@ -1,4 +1,4 @@
-"""A run leaves a record that another process can read, whatever becomes of the run."""
+"""A run leaves a record that another process can read, however the run ends."""
 
 import json
 import os

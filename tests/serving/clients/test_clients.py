@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, each with every call of the API, against a real server.
+"""Clients of other projects, each with every call of the API, against a real server.
 
 `make test-clients` runs these; `make test` does not, because they install packages.
 """

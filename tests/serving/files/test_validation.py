@@ -1,4 +1,4 @@
-"""Checks of training files: every hard error and warning, whatever bytes a client sends."""
+"""Checks of training files: every hard error and warning, for any bytes that a client sends."""
 
 import io
 import json

@@ -106,7 +106,7 @@ def data(tokenizer, conversations):
 
 
 class SmallAlways(SmallDevice):
-    """Holds only so many tokens at once, in training or not, once it is told its room."""
+    """Holds a limited number of tokens at once, in training or not, once a limit is set."""
 
     def look(self, _layer, args):
         tokens = args[0].shape[:2].numel()

@@ -1,4 +1,4 @@
-"""The tests of the kernels run with the kernels enabled, whatever JANGIN_KERNELS is outside."""
+"""The tests of the kernels run with the kernels enabled, also where JANGIN_KERNELS is off."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def config(**changes):
 
 @dataclass
 class SmallDevice:
-    """A model on a device that holds only so many tokens at once, in training."""
+    """A model on a device that holds a limited number of tokens at once, in training."""
 
     model: object
     room: int

@@ -374,7 +374,7 @@ def test_a_full_disk_is_a_store_error_and_the_last_checkpoint_stays(tmp_path, fo
             capture_output=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this system lets nobody mount a small disk")
+        pytest.skip("a small disk cannot be mounted on this system")
     process = fork(f"{__name__}:fill_disk", [tmp_path], output=tmp_path / "printed.txt")
     assert process.wait() == 0, process.printed()
 

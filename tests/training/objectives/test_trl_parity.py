@@ -99,7 +99,7 @@ def test_ids_and_masks_of_a_thousand_rows_equal_trls(tokenizer, trl_rows, templa
         ids, trained = ours.row(number)
         assert row["input_ids"][: len(ids)] == ids.tolist()
         assert [label != -100 for label in row["labels"][: len(ids)]] == trained.tolist()
-        # ChatML writes a line break after the stop token. TRL trains it; nobody generates it.
+        # ChatML writes a line break after the stop token. TRL trains it, but it is never generated.
         assert tokenizer.decode(row["input_ids"][len(ids) :]) in ("", "\n")
         longer += len(row["input_ids"]) > len(ids)
     assert longer == (1000 if template == "chatml" else 0)

@@ -1,6 +1,6 @@
 """Tables on a picture that have no rules at their sides: the lines that would close their grids.
 
-A table here is three or more rules of one length, one below another. Its columns are told by the
+A table here is three or more rules of one length, one below another. Its columns are found by the
 rules between them or, without these, by gutters that are white from its first rule to its last.
 
 Shape letters: H rows, W columns of pixels, top left first. True is a rule, or ink.

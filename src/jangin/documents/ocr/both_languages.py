@@ -197,7 +197,7 @@ def _is_surer(other: Line, others: list[int], line: Line, own: list[int]) -> boo
 
 
 def _is_apart(other: Line, others: list[int], line: Line) -> bool:
-    """True if the words are not beside one of `line`, which may be the same in another box."""
+    """True if the words touch no word of `line`, which may be the same word in another box."""
     near = line.height / 2
     return not any(
         word.left < each.left + each.width + near and each.left - near < word.left + word.width
@@ -207,7 +207,7 @@ def _is_apart(other: Line, others: list[int], line: Line) -> bool:
 
 
 def _is_settled(word: Word) -> bool:
-    """True for a word that the Latin model has read: the first model has no Latin letters."""
+    """True for a word that the Latin model read; the first model cannot output Latin letters."""
     return word.confidence >= ACCEPTED and re.search("[A-Za-z]", word.text) is not None
 
 

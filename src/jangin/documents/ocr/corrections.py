@@ -121,6 +121,6 @@ def corrected(
 
 
 def _find(lines: Sequence[str], correction: Correction) -> int | None:
-    """Number of the line: the nearest that was read like this; None if none was."""
+    """Index of the nearest line with this reading; None if there is none."""
     same = [number for number, line in enumerate(lines) if line == correction.read]
     return min(same, key=lambda number: abs(number - correction.line), default=None)

@@ -191,7 +191,7 @@ def _in_best_language(
 
 
 def _is_mixed(first: Attempt, best: Attempt, dpi: int) -> bool:
-    """True if a page that reads better in Latin letters holds Hangul too."""
+    """True if a page that scores higher with the Latin model also has Hangul."""
     if first.languages[0] != KOREAN or best.languages != (LATIN,):
         return False
     both = _attempt(Unfolded(best.image_HW), dpi, (*first.languages, LATIN), MODES[0])

@@ -151,7 +151,7 @@ class Part:
 def read_again(
     image_HW: "Grey", lines: list[Line], dpi: int, languages: tuple[str, ...]
 ) -> list[Line]:
-    """The lines, their codes and amounts corrected or in doubt; changed in place.
+    """Correct the codes and amounts in lines, or mark them as doubtful; changes the lines in place.
 
     Nothing is done for pages that the Latin model has read, or where it is not installed.
     """

@@ -195,7 +195,7 @@ def _parts(element: Any, document: _Document) -> Iterator[str | Table | Note | B
 
 
 def _drawing(element: Any, document: _Document) -> Iterator[Box | Table]:
-    """Text in a drawing object, in those of a group, and under a picture."""
+    """Text of a drawing object, of grouped objects, and of picture captions."""
     for one in element:
         kind = local(one)
         if kind in ("drawText", "caption"):

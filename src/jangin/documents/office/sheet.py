@@ -90,7 +90,7 @@ def _area(grid: Grid, merges: Sequence[Merge]) -> str:
 
 
 def _covered(grid: Grid, spans: Mapping[tuple[int, int], Merge]) -> set[tuple[int, int]]:
-    """Fields of the area that belong to a merged cell which begins elsewhere.
+    """Cells of the area that are covered by a merged cell whose first cell is another one.
 
     A merged cell is as wide as the filled columns of the area that it spans: `A1:XFD1` costs
     nothing. Columns that hold nothing but merged cells are not shown.

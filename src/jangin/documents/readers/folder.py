@@ -1,4 +1,4 @@
-"""What lies in a folder of documents: the files to read, and why others are left out."""
+"""The contents of a folder of documents: the files to read, and why others are left out."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -35,7 +35,7 @@ class Sides:
 def page_png(path: Path, number: int, longer_side: int, turn: int = 0) -> bytes:
     """Page `number` (from 1) as a PNG of at most `longer_side` pixels on each side, upright.
 
-    `turn`: further degrees clockwise, for a scan that lies on its side.
+    `turn`: further degrees clockwise, for a scan that is turned on its side.
 
     Raises: UnreadableError: the file is damaged, or has no such page.
     """
@@ -108,7 +108,7 @@ def text_layer(path: Path, number: int) -> list[PlacedWord]:
 
 
 def _is_pdf(path: Path) -> bool:
-    """True for a PDF, whatever its name says."""
+    """True for a PDF, by its content and not by its name."""
     with path.open("rb") as stream:
         return b"%PDF-" in stream.read(1024)
 

@@ -52,7 +52,7 @@ class Block:
 
 
 def mark_headings(pages: Sequence[PageReading]) -> list[PageReading]:
-    """The pages of one document with `#` before the headings; a wrapped one becomes one line.
+    """The pages of a document with headings marked by `#`; wrapped headings become one line.
 
     Not marked are chapters and articles of Korean law, which their wording identifies, and the only
     title of a document, which is what the whole of it is called.

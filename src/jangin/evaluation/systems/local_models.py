@@ -81,7 +81,7 @@ class LocalModels:
             self.say([line])
 
     def _switch(self, name: str, adapter: Path | None) -> None:
-        """Turn the adapter of this model on, and all others off."""
+        """Activate the adapter of this model and deactivate all others."""
         from transformers import GenerationConfig
 
         from jangin.models.loading import attach_adapter, base_model

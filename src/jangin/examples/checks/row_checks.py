@@ -56,7 +56,7 @@ class PassageRow(NamedTuple):
 
 
 class SummaryRow(NamedTuple):
-    """A summary, with all that its checks look at."""
+    """A summary with the inputs of its checks."""
 
     summary: str
     source: str

@@ -169,7 +169,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file as they are, damaged ones too; none if there is no file."""
+    """The raw lines of a file, also damaged ones; empty if the file does not exist."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="surrogateescape")

@@ -257,7 +257,7 @@ class ReviewIndex:
         return "" if verdict is None else short_digest(verdict.model_dump(mode="json"))
 
     def is_open(self, position: int, by: str) -> bool:
-        """True if this reviewer can be given the row: it lacks a decision, or a second one."""
+        """True if the row needs a first or a second decision that this reviewer may make."""
         review = self.reviews.get(position)
         if review is None or review.verdict is None:
             return True
@@ -267,7 +267,7 @@ class ReviewIndex:
         return len(verdicts) < 2 and by not in verdicts
 
     def room(self, position: int) -> int:
-        """Number of reviewers who may look at the row at once."""
+        """Number of reviewers who may have the row open at the same time."""
         review = self.reviews.get(position)
         if not self.entries[position].double:
             return 1

@@ -36,7 +36,7 @@ WEIGHTS: Mapping[Signal, float] = {
 }
 """How much each signal counts where it is full; together: 1 - the product of what each leaves."""
 LEAST_SUPPORTED = 0.4
-"""Share of the words of an edited answer that its evidence has, below which a reviewer is told."""
+"""Least share of the words of an edited answer in its evidence; below it, a warning is shown."""
 CONTROL_EVERY = 10
 """One row in this many is drawn at random, so that reviewers also see unsuspicious rows."""
 NEAR_COPY = 0.85

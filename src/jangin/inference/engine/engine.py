@@ -174,7 +174,7 @@ class Engine:
         return BusyError(f"the model {self.name} was unloaded. Send the request again.")
 
     def submit(self, request: EngineRequest, listener: Listener) -> int:
-        """Queue a request; returns its ticket. The listener is told everything, failures too."""
+        """Queue a request; returns its ticket. The listener gets all events, failures included."""
         if not request.generation.prompt_ids:
             raise ValueError("a request needs at least one prompt token")
         ticket = next(self._numbers)

@@ -84,7 +84,7 @@ class EnginePool:
 
         Raises:
             BusyError: the memory does not suffice beside what runs now.
-            MachineError: the weights are out of reach.
+            MachineError: the weights cannot be read.
 
         """
         base, tuned = folders.base, folders.tuned

@@ -164,7 +164,7 @@ class NodeCalls:
     """Attempts that were cancelled: their replies may still be in the journal."""
 
     def recovered(self, request: ChatRequest) -> ChatReply | None:
-        """The reply that an interrupted run received and did not get as far as the ledger."""
+        """The reply that an interrupted run received before it was written to the ledger."""
         if self._known is None:
             self._known = dict(read_replies(self.journal))
         return self._known.pop(request.digest, None)

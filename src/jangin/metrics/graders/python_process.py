@@ -1,7 +1,7 @@
 """Runs `grade(sample, item)` of a Python grader in a process of its own, with limits.
 
 The limits stop mistakes: endless loops, filled memory and disks. They are no sandbox: the code can
-read what the server's user can read. Hence it runs only where the server's settings say so.
+read what the server's user can read. So it runs only where the server's settings say so.
 """
 
 import contextlib

@@ -30,7 +30,7 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
-        """True if scores lie in [0, 1]; others are in the units of the gold numbers."""
+        """True if scores are in [0, 1]; others are in the units of the gold numbers."""
         return self.range == (0.0, 1.0)
 
     @property

@@ -26,7 +26,7 @@ class Branches:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Lengths of a packed row's segments; travels to every layer through `forward`'s kwargs."""
+    """Lengths of a packed row's segments, passed to every layer in the kwargs of `forward`."""
 
     lengths: tuple[int, ...]
     bounds: torch.Tensor

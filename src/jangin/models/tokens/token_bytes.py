@@ -9,7 +9,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:
-    """The bytes that a token adds to a text; those of its name for a control token.
+    """The bytes that a token decodes to; for a control token, the bytes of its name.
 
     A token that is part of a character is looked up in the vocabulary: as `<0xEC>`, or as the
     characters that represent bytes in a byte-level vocabulary.

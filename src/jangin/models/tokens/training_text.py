@@ -1,4 +1,4 @@
-"""The texts that conversations are trained as: prompt of inference, answer, stop token."""
+"""Training text of a conversation: the prompt as in inference, the answer, the stop token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Units of the split joined where their prompts are near copies, so that none is in two splits."""
+"""Join units of the split whose prompts are near-duplicates, so that none is in two splits."""
 
 from typing import TYPE_CHECKING
 

@@ -61,7 +61,7 @@ class SpillFile:
     def _portions(
         self, frame: "pl.LazyFrame", changes: Sequence[str]
     ) -> "Iterator[tuple[pl.DataFrame, Path]]":
-        """Portions of a query's rows, already counted, each with the path of its file."""
+        """Partitions of a query's result with known row counts, each with the path of its file."""
         import polars as pl
 
         pending: list[pl.DataFrame] = []

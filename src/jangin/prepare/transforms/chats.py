@@ -135,7 +135,7 @@ def chat_column(columns: Sequence[str]) -> str:
 
 
 def rewritten(column: str, change: "Callable[[pl.Series], pl.Series]") -> "pl.Expr":
-    """A column of histories with `change` made to the texts of all turns."""
+    """A column of conversations with `change` applied to the text of every turn."""
     import polars as pl
 
     def rewrite(cells: "pl.Series") -> "pl.Series":

@@ -74,7 +74,7 @@ def _plain(decimal: DecimalMark) -> str:
 def _of_each(
     text: "pl.Expr", chosen: "pl.Expr", read: "Callable[[str], float | None]"
 ) -> "pl.Expr":
-    """`read` of each distinct text among the chosen ones, as Float64; null for the others."""
+    """`read` applied once per distinct selected text; Float64, null for other rows."""
     import polars as pl
 
     def read_each(texts: "pl.Series") -> "pl.Series":

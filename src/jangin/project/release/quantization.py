@@ -116,7 +116,7 @@ def describe(comparisons: Sequence[Comparison]) -> str:
 
 
 def _drawn(predictions: Sequence[Prediction], questions: int, seed: int) -> list[Prediction]:
-    """A seeded draw, held-out questions before those of training."""
+    """A seeded sample, held-out questions before training questions."""
     order = sorted(
         predictions,
         key=lambda p: (

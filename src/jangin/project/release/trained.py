@@ -35,7 +35,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A trained model and all that the run made which trained it."""
+    """A trained model with all artifacts of its run."""
 
     project: Project
     """The settings of the variant, as they are today."""

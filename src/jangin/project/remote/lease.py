@@ -91,7 +91,7 @@ class Lease:
         return f"{platform.node()} {self.root.resolve()} {status.st_dev} {status.st_ino}"
 
     def _refuse_alive(self, holder: dict[str, object], what: str) -> None:
-        """Raise `LockedStoreError` unless the lock is free.
+        """Raise `LockedStoreError` if another process holds the lock.
 
         It is free after its release, without renewals, and where its holder worked in the same
         folder: this process has the lock of that folder, so the holder is dead.

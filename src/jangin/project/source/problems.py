@@ -263,7 +263,7 @@ def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
 
 
 def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
-    """A location as written in the file: without the union tags and types that pydantic adds."""
+    """A location in the file, without pydantic's union tags and types."""
     out = []
     for index, part in enumerate(location):
         models = _models_at(root, location[:index])

@@ -210,7 +210,7 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
 
 
 def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) -> EndpointChat:
-    """The client of an endpoint; nothing is sent yet."""
+    """Create the client of an endpoint, without sending a request."""
     return EndpointChat(
         model=teacher.model,
         base_url=teacher.base_url,

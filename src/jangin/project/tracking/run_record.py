@@ -68,7 +68,7 @@ class _Bar:
 
 
 class RunRecord:
-    """A `Progress` that passes everything on, and writes it down for other processes."""
+    """A `Progress` that forwards all calls and records them in a file for other processes."""
 
     def __init__(self, folder: Path, state: RunState, shown: Progress) -> None:
         """Record in `folder`, which exists, beginning with `state`; `shown` gets everything."""

@@ -1,6 +1,6 @@
 """The process that sends to one tracker: python -m jangin.project.tracking.worker STORE SETTINGS.
 
-It looks at the store every few seconds until its standard input ends, sends the rest and leaves.
+It looks at the store every few seconds until its standard input ends, sends the rest and exits.
 Each line that it writes is a message for the user. All that a tracker's client prints goes to
 standard error. So a tracker can block, fail or end the process, and training continues.
 """

@@ -42,7 +42,7 @@ class VariantCost:
 def variant_costs(
     session: Session, artifacts: Mapping[str, Mapping[str, Artifact]]
 ) -> dict[str, VariantCost]:
-    """The cost of every variant; what variants share was paid once and counts for each."""
+    """The cost of every variant; shared costs were paid once and count for each."""
     asks = {stage.name: stage.teachers for stage in STAGES}
     costs = {}
     for variant, stages in artifacts.items():

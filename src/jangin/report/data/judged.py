@@ -24,7 +24,7 @@ AnswerText = Callable[[Contestant, str, str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class JudgedPair:
-    """What people judged of two systems."""
+    """Judgements of people on two systems."""
 
     a: Contestant
     b: Contestant

@@ -150,7 +150,7 @@ def _same_questions(
 
 
 def _disagreements(evaluations: Mapping[str, Artifact]) -> list[str]:
-    """A sentence for each system whose comparison with the tuned one depends on the measure."""
+    """One sentence per system whose comparison with the tuned model differs between metrics."""
     lines = [
         disagreement(row, row.evidence_set, row.a, row.b)
         for artifact in evaluations.values()
@@ -161,7 +161,7 @@ def _disagreements(evaluations: Mapping[str, Artifact]) -> list[str]:
 
 
 def disagreement(comparison: Comparison, test_set: str, name_a: str, name_b: str) -> str:
-    """The results of exact match and content match on two systems, where they differ."""
+    """The differing results of exact match and content match for two systems."""
 
     def said(better: str, share_a: float, share_b: float, p_value: float) -> str:
         shares = f"{100 * share_a:.1f} % against {100 * share_b:.1f} %, {_p_text(p_value)}"

@@ -131,7 +131,7 @@ class Words:
         return self.metric(name) + lower
 
     def is_share(self, name: str) -> bool:
-        """True if scores of a metric lie in [0, 1] and are shown in percent."""
+        """True if scores of a metric are in [0, 1] and are shown in percent."""
         return find_metric(name).is_share
 
     def right(self, name: str) -> str:

@@ -32,7 +32,7 @@ class QuantizedFile:
 def quantized_files(
     artifacts: Mapping[str, Mapping[str, Artifact]], words: Words
 ) -> list[QuantizedFile]:
-    """Every exported file that was asked the questions of the evaluation."""
+    """Every exported file that was evaluated."""
     owners: dict[str, tuple[Artifact, list[str]]] = {}
     for variant, stages in artifacts.items():
         models = [stages[s.name] for s in STAGES if s.name in stages and "model" in s.makes]

@@ -16,7 +16,7 @@ class BatchResults:
     """Two files of lines in the batch's folder: requests that succeeded, and those that failed."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is created; lines of an interrupted run are kept, a torn last one is not."""
+        """`folder` is created; complete lines of an interrupted run are kept."""
         self.folder = folder
         self.done: set[str] = set()
         """`custom_id` of every request with a result."""

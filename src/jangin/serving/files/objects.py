@@ -1,4 +1,4 @@
-"""Files and uploads as replies show them."""
+"""Files and uploads as objects of the API."""
 
 from typing import Literal
 

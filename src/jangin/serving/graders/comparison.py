@@ -289,7 +289,7 @@ def _result(
 
 
 def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
-    """The difference in a sentence, and what speaks against it."""
+    """The difference in one sentence, with its reservations."""
     shares = f"{row.right_a:.1%} and {row.right_b:.1%} of {row.n} answers are exactly right"
     if row.p_value < SIGNIFICANT:
         better = row.b if row.right_b > row.right_a else row.a

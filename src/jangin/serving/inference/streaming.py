@@ -1,4 +1,4 @@
-"""Reports of an engine as a whole reply or as server-sent events."""
+"""Output of an engine as one reply or as server-sent events."""
 
 import asyncio
 import json

@@ -59,7 +59,7 @@ def add_event(
 def finish(
     session: Session, job: Job, status: str, message: str, now: int, *, error: Failure | None = None
 ) -> None:
-    """End a job: its state, the last line of its log, and what webhooks are told."""
+    """End a job: its state, the last line of its log, and its event for webhooks."""
     job.status, job.finished_at, job.estimated_finish = status, now, None
     if error is not None:
         job.error = error.as_json()

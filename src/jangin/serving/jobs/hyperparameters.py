@@ -1,4 +1,4 @@
-"""Concrete hyperparameters for "auto", and our own base learning rate."""
+"""Values of hyperparameters that are "auto", and the base learning rate they start from."""
 
 import json
 from collections.abc import Mapping

@@ -251,7 +251,7 @@ def resume_job(job_id: str, server: ServerDep, caller: CallerDep) -> JobObject:
 
 
 def _cancel(session: Session, job: Job, now: int) -> None:
-    """Cancel at once; its process stops at the next step.
+    """Mark the job as cancelled; its process stops at the next step.
 
     Raises `ApiError` 400 for a finished job.
     """

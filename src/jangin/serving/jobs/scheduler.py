@@ -1,6 +1,6 @@
 """The queue of jobs: checks of files, and a process for each job that trains.
 
-Several servers may share a database: a job belongs to whoever holds its lease.
+Several servers may share a database: a job belongs to the server that holds its lease.
 """
 
 import json

@@ -99,7 +99,7 @@ class PromptLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and log it when it is answered."""
+        """Handle a request, and log it when the response is complete."""
         if scope["type"] != "http" or scope["path"] not in INFERENCE:
             await self._app(scope, receive, send)
             return

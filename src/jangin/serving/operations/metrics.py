@@ -48,7 +48,7 @@ class Metrics:
 
     def observe(self, handled: Handled) -> None:
         """Count a request."""
-        # A path without a route is any text that somebody sends: it becomes no label.
+        # A path without a route may be any text: it does not become a label.
         labels = (handled.method if handled.route else "", handled.route)
         self._requests.labels(*labels, str(handled.status)).inc()
         self._seconds.labels(*labels).observe(handled.seconds)

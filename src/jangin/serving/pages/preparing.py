@@ -1,4 +1,4 @@
-"""Pages that something must be prepared for first: the reader is told at once, not after it.
+"""Pages that need time to prepare: a notice is shown at once, and the page when it is ready.
 
 An index over a million rows takes seconds. Code that builds one says so with `preparing`; a page
 that waits for it longer than a moment is answered with a page that says what is being prepared and
@@ -26,11 +26,11 @@ from jangin.serving.protocol.ids import new_id
 from jangin.serving.state.server import Server
 
 PATIENCE_SECONDS = 0.05
-"""How long a page may wait for something to be prepared before its reader is told."""
+"""Seconds that a page waits for its preparation before a notice is shown."""
 LOOK_SECONDS = 0.02
-"""Time between two looks at whether a request that is late prepares anything."""
+"""Seconds between two checks whether a slow request is preparing anything."""
 KEPT_SECONDS = 60.0
-"""How long it is known that a page was prepared; no reader is told to wait for it twice."""
+"""Seconds that a prepared page is remembered, so that its notice is not shown a second time."""
 MOST_KEPT = 1_000
 ACCEPTED = 202
 """Status of the page that says what is being prepared; a browser's console reports no error."""

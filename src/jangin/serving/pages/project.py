@@ -157,7 +157,7 @@ def _last_artifacts(session: Session, variant: str) -> dict[str, Artifact]:
 
 
 def _signs_of_change(loaded: LoadedProject) -> Iterator[Path]:
-    """Files and folders whose times change when an artifact is finished or deleted."""
+    """Files and folders whose modification times change when an artifact is finished or deleted."""
     store = loaded.folder / "store"
     yield store
     yield from (store / name for name in ("ledger.sqlite", "ledger.sqlite-wal"))

@@ -150,7 +150,7 @@ def name_of(request: Request) -> str:
 
 
 def theme_of(request: Request) -> Theme:
-    """The colours that were chosen."""
+    """The colour theme that was chosen."""
     chosen = request.cookies.get(THEME, "")
     return chosen if chosen in THEMES else "auto"
 

@@ -1,4 +1,4 @@
-"""API keys: created once, shown once, stored as a digest."""
+"""API keys: shown once when they are created, stored as digests."""
 
 import hashlib
 from collections.abc import Collection, Iterable
@@ -64,7 +64,7 @@ def add_key(
 
 
 def caller_of_key(session: Session, key: str) -> tuple[Caller, Key] | None:
-    """(caller, row) of a key; None if it is nobody's, or was removed."""
+    """(caller, row) of a key; None if it is unknown or was revoked."""
     row = session.scalars(
         select(Key).where(Key.hash == digest_of(key), Key.revoked_at.is_(None))
     ).first()

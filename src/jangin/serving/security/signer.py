@@ -1,4 +1,4 @@
-"""Signs cookies and forms with a secret of the server's folder."""
+"""Sign cookies and forms with a secret that is stored in the server's folder."""
 
 import hashlib
 import hmac

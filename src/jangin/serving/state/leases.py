@@ -17,7 +17,7 @@ T = TypeVar("T", bound=Leased)
 
 
 def new_owner() -> str:
-    """A name for this process that no other process has, now or later."""
+    """A unique name for this process: host, process id and random characters."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
 
 

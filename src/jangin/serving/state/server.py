@@ -42,7 +42,7 @@ class Server:
         """
         self.settings = settings
         self.stopping = threading.Event()
-        """Set as soon as the process is told to stop, while requests are still answered."""
+        """Set when the process begins to shut down, while requests are still answered."""
         self._clock = clock
         self._services: dict[type, object] = {}
         self._models: ModelRegistry | None = None

@@ -83,7 +83,7 @@ class Limits(Config):
 
 
 class ServerSettings(Config):
-    """Everything that a server of one folder needs to know."""
+    """Settings of a server."""
 
     folder: Path = Path("jangin-server")
     """Database, files, jobs and the store of trained models."""
@@ -138,7 +138,7 @@ class ServerSettings(Config):
     strict_spec: bool = False
     """Send `error: null` and `hyperparameters: {}` as OpenAI's schema wants it."""
     python_grader: bool = False
-    """Run the Python code of graders: whoever may send one then runs code on this machine."""
+    """Run the Python code of graders: everyone who may send one then runs code on this machine."""
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """Where metrics of jobs with the integration `wandb` go, with the key of this server: `offline`
     writes runs that `wandb sync` uploads to `store/wandb`; `auto` is `online` where there is a key

@@ -39,7 +39,7 @@ class Storage(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Forget the bytes; nothing happens where there are none."""
+        """Delete the bytes; no error if there are none."""
         ...
 
     def names(self) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,7 @@
 """All tables of the server, as SQLAlchemy classes.
 
 Times are whole unix seconds. `rowid` counts up with every insert, so that rows of one second have
-an order; clients see `id`. Every row that belongs to somebody has a `project`.
+an order; clients see `id`. Every row with an owner has a `project`.
 """
 
 from typing import Any
@@ -252,7 +252,7 @@ class Batch(Leased, Owned):
 
 
 class Webhook(Owned):
-    """An address that is told of events."""
+    """An address that events are sent to."""
 
     __tablename__ = "webhooks"
 

@@ -1,1 +1,1 @@
-"""Webhooks: addresses that are told when jobs and batches end, by the Standard Webhooks rules."""
+"""Webhooks: addresses that are notified when jobs and batches end, as in Standard Webhooks."""

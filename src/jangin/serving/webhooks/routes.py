@@ -174,7 +174,7 @@ def rotate_secret(
 def send_sample(
     webhook_id: str, body: SampleBody, server: ServerDep, caller: CallerDep
 ) -> WebhookTest:
-    """Send a sample once, and say what the address answers."""
+    """Send a sample event once and return the response of the address."""
     now = server.now()
     with server.database.read() as session:
         row = _find(session, webhook_id, caller)

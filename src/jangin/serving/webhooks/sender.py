@@ -1,4 +1,4 @@
-"""Delivers events to webhooks, again after failures, for three days."""
+"""Deliver events to webhooks, with retries for three days."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ class WebhookSender:
             self._pool.submit(self._work)
 
     def stop(self) -> None:
-        """End after the deliveries in progress; the rest stays stored."""
+        """Stop after the deliveries in progress; the others remain in the database."""
         self._stopping.set()
         if self._pool is not None:
             self._pool.shutdown()

@@ -42,7 +42,7 @@ def _with_trained_weights(
 ) -> tuple[Any, torch.dtype]:
     """(the model with the weights that the workers wrote, dtype of its checkpoint).
 
-    That of a sharded training is on the CPU: one GPU may be too small for it.
+    After sharded training the model is on the CPU, because one GPU may be too small.
     """
     if config.sharding == "fsdp":
         model, dtype = load_to_save(task.origin(config), config)
@@ -59,7 +59,7 @@ def _with_trained_weights(
 def row_limit(base: Path, config: TrainingKeys) -> tuple[int, str]:
     """(most tokens of a row, the setting or fact that limits it).
 
-    Raises `MachineError` where the base model's files are out of reach.
+    Raises `MachineError` if the base model's files cannot be read.
     """
     context = read_context_length(base)
     if config.max_row_tokens <= context:

@@ -292,7 +292,7 @@ def watch(
 
 
 def _interrupt(process: "subprocess.Popen[str] | RayNodes", worker: int | None) -> None:
-    """Ctrl-C for the first worker, or for whoever starts it."""
+    """Ctrl-C for the first worker, or for the process that starts it."""
     if isinstance(process, RayNodes):
         process.interrupt(worker)
         return

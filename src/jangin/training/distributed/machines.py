@@ -1,8 +1,8 @@
 """Several machines that train together: that of `jangin run`, and those of `jangin worker`.
 
-While it trains, the first machine listens at `nodes.rendezvous`. Every other one connects, is told
-the folder of the task, looks whether it sees the same folder, and starts torchrun as its part.
-The connections stay open until the end: whoever breaks off ends the training on all machines.
+While it trains, the first machine listens at `nodes.rendezvous`. Every other one connects, gets the
+folder of the task, checks that it sees the same folder, and starts torchrun as its part.
+The connections stay open until the end: a machine that leaves ends the training on all machines.
 
 Both ends send one JSON object per line: `{"task": ..., ...}` by the first machine, `{"fault": ...}`
 in answer, `{"rank": n}` once all are there, `{"ended": error or null}` when the part is done, and

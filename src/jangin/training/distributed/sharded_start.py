@@ -35,7 +35,7 @@ def load_sharded(origin: Origin, config: TrainingKeys) -> Any:
     """The model of `origin` with what `method` trains, sharded over all processes. Collective.
 
     Raises `TrainingError` where no adapter fits the model, `MachineError` where the model's files
-    are out of reach.
+    cannot be read.
     """
     wide = isinstance(config.method, Full) or (
         not torch.cuda.is_available() and matrix_dtype(config) == torch.float32

@@ -50,7 +50,7 @@ class Layout:
 
     @classmethod
     def of(cls, segments: Segments, skipped: Sequence[int] = ()) -> "Layout":
-        """Layout in which the first `skipped[i]` tokens of segment i are keys without a query."""
+        """Layout in which the first `skipped[i]` tokens of segment i have keys but no query."""
         start, query, starts, spans = 0, 0, [], []
         for length, skip in zip_longest(segments.lengths, skipped, fillvalue=0):
             starts.append(start)

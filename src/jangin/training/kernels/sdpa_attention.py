@@ -215,7 +215,7 @@ def _unfold(x: torch.Tensor, out_LHD: torch.Tensor, piece: _Piece) -> None:
 
 
 def _visible(x_TKD: torch.Tensor, piece: _Piece) -> torch.Tensor:
-    """(K, S, D): keys or values of the piece; S is rounded up, a copy only if there is a stem."""
+    """Keys or values (K, S, D) of a piece, S rounded up; copied only where it has a prefix."""
     stem = x_TKD[piece.stem]
     own = x_TKD[piece.own.start :][: piece.columns - len(stem)]
     return (torch.cat([stem, own]) if len(stem) else own).transpose(0, 1)

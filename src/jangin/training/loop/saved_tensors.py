@@ -43,7 +43,7 @@ class Saved(Protocol):
         ...
 
     def fill(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Copy the tensors of these names into the given ones, which may be sharded.
+        """Copy the stored tensors into the given ones by name; the latter may be sharded.
 
         Collective if they are: every process must call it. Raises `UnreadableStoreError` where
         the files are damaged.

@@ -148,7 +148,7 @@ def train(
 
 
 def _steps(run: _Run, steps: range, stop: Event, progress: Progress, bar: int) -> str:
-    """The loop over optimizer steps; returns why it ended early, empty at the last step.
+    """The loop over optimizer steps; returns the reason for an early stop, or an empty string.
 
     Collective. Raises `KeyboardInterrupt` once `stop` is set, after saving a checkpoint.
     """

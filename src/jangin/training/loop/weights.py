@@ -142,7 +142,7 @@ def load_for_training(base: Path, config: TrainingKeys) -> tuple[Any, torch.dtyp
 
     A CPU that multiplies in fp32 gets fp32 weights for LoRA as well: it only emulates bf16.
 
-    Raises `MachineError` where QLoRA's library is missing or the model's files are out of reach.
+    Raises `MachineError` where QLoRA's library is missing or the model's files cannot be read.
     """
     if isinstance(config.method, Qlora):
         dtype = matrix_dtype(config)

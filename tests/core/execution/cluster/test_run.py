@@ -9,7 +9,7 @@ import time
 import pytest
 
 DOCUMENTS = 1500
-"""So many that the stage does not read them itself."""
+"""More than the stage reads itself."""
 
 
 @pytest.fixture(scope="module")

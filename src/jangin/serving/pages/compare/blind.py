@@ -52,7 +52,7 @@ class BlindProgress:
     equal: int
     """Questions that both systems answered with the same words; no one is asked about them."""
     named: bool
-    """Whether this person was told which system is which."""
+    """Whether this person has seen which system is which."""
     last: str
     """Key of the question that this person judged last; empty without one."""
 
@@ -170,7 +170,7 @@ class BlindReview:
         return key
 
     def reveal(self) -> None:
-        """Note that this person is told which system is which."""
+        """Record that this person now sees which system is which."""
         self._append(kind="reveal")
 
     def standings(self) -> list[BlindStanding]:

@@ -131,7 +131,7 @@ class Comparison:
         try:
             with self.project.session() as session:
                 future.set_result(self._overview(session, words))
-        except Exception as error:  # noqa: BLE001  # whoever asks gets it
+        except Exception as error:  # noqa: BLE001  # raised by the next request
             future.set_exception(error)
 
     @reading_once()

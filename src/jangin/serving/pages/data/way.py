@@ -83,7 +83,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What people decided about an example, or about the one that it rewords."""
+    """Decisions of people about an example, or about the original of a paraphrase."""
 
     verdict: ReviewDecision
     of_parent: bool

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/keys")
 
 
 def _sees_all(visit: Visit) -> bool:
-    """Administrators of the server's own project manage every project, others only theirs."""
+    """True for administrators of the server's own project, who manage all projects."""
     return visit.server.settings.shows_project_to(visit.caller.project)
 
 

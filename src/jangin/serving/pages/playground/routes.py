@@ -115,7 +115,7 @@ class Undos:
 
 
 def _project(visit: Visit) -> OpenProject | None:
-    """The project; None where the server has none that this caller may see."""
+    """The project; None if the server has none, or none that this caller may see."""
     with suppress(PageError):
         return find_project(visit)
     return None

@@ -63,7 +63,7 @@ class ReviewQueues:
     def _build_early(self, project: OpenProject) -> None:
         try:
             self.open(project, choose_variant(project.snapshot().variants, ""))
-        except JanginError as error:  # the page says it to whoever opens it
+        except JanginError as error:  # shown by the page
             log.debug("no review queue was built at the start: %s", error)
 
     def _forget(self, version: str) -> None:
@@ -79,7 +79,7 @@ def _begin(snapshot: Snapshot, variant: str) -> "Future[ReviewIndex]":
     def work() -> None:
         try:
             future.set_result(_build(snapshot, variant))
-        except Exception as error:  # noqa: BLE001  # whoever asks gets it
+        except Exception as error:  # noqa: BLE001  # raised by the next request
             future.set_exception(error)
 
     threading.Thread(target=work, name="review queue", daemon=True).start()

@@ -71,7 +71,7 @@ class Desk:
 
     @property
     def mine(self) -> int:
-        """Number of rows whose verdict is this reviewer's."""
+        """Number of rows that this reviewer has decided."""
         return self.index.decided_by(self.by) if self.by else 0
 
 
@@ -86,7 +86,7 @@ DeskDep = Annotated[Desk, Depends(open_desk)]
 
 
 def open_own_desk(_visit: NamedDep, desk: DeskDep) -> Desk:
-    """The queue for someone who has said who they are."""
+    """The queue for a reviewer who has entered a name."""
     return desk
 
 

@@ -50,7 +50,7 @@ class Options:
 
 
 def options_of(folder: Path) -> Options:
-    """Look at the project's folder and at the cache of models."""
+    """Collect the choices from the project's folder and the cache of models."""
     recordings = sorted(path for path in folder.glob("*.jsonl") if is_recording(path))
     return Options(
         {path.name: count_lines(path) for path in recordings[:MOST_LISTED]},

@@ -1,4 +1,4 @@
-"""The project file in an editor: problems at their lines, and no change of another is lost."""
+"""Edit the project file: problems with their lines, and no lost updates."""
 
 import difflib
 import hashlib

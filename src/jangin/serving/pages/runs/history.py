@@ -71,7 +71,7 @@ class PastRun:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Variants that it reached, in order."""
+        """Variants whose stages have run, in order."""
         return tuple(dict.fromkeys(step.variant for step in self.steps))
 
     @property
@@ -129,7 +129,7 @@ def _records(store: Path) -> dict[int, RecordedRun]:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What teachers have cost so far, over the whole life of the store."""
+    """Total cost of teachers since the store was created."""
 
     usd: float = 0.0
     unpriced: int = 0

@@ -1,4 +1,4 @@
-"""What a page is told while a run lasts, from where it left off.
+"""Events of a running run for its page, from the last one that the page has seen.
 
 A `Follower` is asked again and again; `position` says how far it is, as one word that a browser
 sends back as `Last-Event-ID`, so that nothing is lost or sent twice when the connection breaks.

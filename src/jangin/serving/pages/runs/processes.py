@@ -25,7 +25,7 @@ from jangin.serving.pages.visit import PageError
 LOGS = "runs"
 """Folder of the server with what the processes printed."""
 STOP = "stop"
-"""File in the record of a run that was told to stop."""
+"""File in the record of a run whose stop was requested."""
 
 
 class Runs:
@@ -110,5 +110,5 @@ def stop(store: Path, token: str) -> None:
 
 
 def is_stopping(folder: Path) -> bool:
-    """True for a run that was told to stop from a page."""
+    """True for a run whose stop was requested from a page."""
     return (folder / STOP).exists()

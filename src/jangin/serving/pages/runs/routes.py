@@ -213,7 +213,7 @@ async def events(
 
 @router.get("/runs/poll")
 def poll(visit: VisitDep, project: ProjectDep, position: str = "") -> Response:
-    """The same events for a browser whose stream breaks."""
+    """The same events by polling, for browsers that lost the stream."""
     follower = Follower.at(project.store, position)
     return JSONResponse(_sent(visit, project, follower), headers={"cache-control": "no-store"})
 

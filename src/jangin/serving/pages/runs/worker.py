@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         end_unrecorded(folder, "failed", str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001  whoever looks at the page has to see it
+    except Exception as error:  # noqa: BLE001  shown by the page
         traceback.print_exc()
         end_unrecorded(folder, "failed", repr(error))
         return 1

@@ -1,11 +1,15 @@
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from jangin.core.errors import StageError
+from jangin.core.executor import InProcess
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example
+from jangin.examples.augmentation import elimination
 from jangin.examples.augmentation.elimination import (
     OPERATIONS,
     RULES,
@@ -13,13 +17,14 @@ from jangin.examples.augmentation.elimination import (
     Eliminated,
     EliminationThresholds,
     Evolved,
-    eliminate,
+    apply_to,
 )
 from jangin.examples.augmentation.lineage import Lineage
 from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
 from jangin.llm.ask import CachedChat
 from jangin.llm.replies.structured import Failed
 from jangin.text.normalize import letters_only
+from tests.elsewhere import Elsewhere
 
 TEXT = (
     "제12조(휴대품 손해) ① 회사는 휴대품 1개당 20만 원을 한도로 보상합니다. "
@@ -131,9 +136,8 @@ def test_each_rule_eliminates_its_case_with_a_reason(context, rule):
 def fault(original, operation="deepening", passage=TEXT, limits=None, **changed):
     evolved = Evolved.model_validate({**DEEPER, **changed})
     case = Case(evolved, original, operation, passage)
-    return eliminate(
-        case, {letters_only(QUESTION): original.id}, limits or EliminationThresholds()
-    ).rule
+    ruled = apply_to(case, limits or EliminationThresholds())
+    return ruled.decide(evolved, {letters_only(QUESTION): original.id}).rule
 
 
 @pytest.mark.parametrize(
@@ -249,6 +253,39 @@ def test_two_evolutions_to_one_question_leave_one(context, make_example):
     made = run(context(lambda _request: reply(), rows=rows))
     assert [gone.rule for gone in made["eliminated"]] == ["same_text", "same_text"]
     assert len(made["examples"]) == 4
+
+
+def test_many_evolutions_are_looked_at_elsewhere_with_equal_tables(
+    context, make_example, monkeypatch
+):
+    names = [f"여행 중에 잃어버린 휴대품 {number}번" for number in range(24)]
+    rows = [make_example(f"{name}은?", name, chunk_ids=("c1",)) for name in names]
+    # A question that is another one's and has gained nothing is dropped by the rule that is first.
+    kinds = [{}, *CASES, "repeated"]
+
+    def answer(request):
+        number = int(re.search(r"휴대품 (\d+)번은", said(request))[1])
+        kind, fields = kinds[number % len(kinds)], {"question": f"청구 기한 {number % 13}은?"}
+        if kind in ("no_gain", "repeated"):
+            end = "은요?" if kind == "no_gain" else "은?"
+            fields = {"question": names[number] + end, "answer": names[number]}
+        elif kind:
+            fields |= CASES[kind]
+        return reply(**fields)
+
+    def tables(executor):
+        opened = context(answer, CONFIG.model_copy(update={"concurrency": 1}), rows=rows)
+        opened = replace(opened, services=replace(opened.services, executor=executor))
+        made = run(opened)
+        return made, {p.name: p.read_bytes() for p in opened.workspace.glob("*.parquet")}
+
+    made, here = tables(InProcess())
+    assert len({gone.rule for gone in made["eliminated"]}) == len(RULES)
+    monkeypatch.setattr(elimination, "SPREAD_FROM", 20)
+    monkeypatch.setattr(elimination, "CASES_AT_ONCE", 7)
+    executor = Elsewhere(groups=[])
+    assert tables(executor)[1] == here
+    assert executor.groups == [7, 7, 7, 3]
 
 
 def test_a_teacher_that_calls_the_two_equal_eliminates(context):

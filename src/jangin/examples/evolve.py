@@ -26,7 +26,7 @@ from jangin.examples.augmentation.elimination import (
     EliminationThresholds,
     Evolved,
     Operation,
-    eliminate,
+    apply_rules,
     eliminated_by,
 )
 from jangin.examples.augmentation.lineage import EvolutionAttempt, Lineage, draw_attempts
@@ -198,15 +198,20 @@ def _round(
     so_far.failed += [
         failed.model_copy(update={"subject": parents[failed.subject].id}) for failed in failures
     ]
+    so_far.languages.update(question.prompt.language for question in questions)
+    answered = [
+        (attempt, answer)
+        for attempt in attempts
+        if (answer := answers.get(attempt.subject)) is not None
+    ]
+    cases = [
+        Case(answer.value, attempt.parent, attempt.operation, origins.passage(attempt.parent))
+        for attempt, answer in answered
+    ]
+    ruled = apply_rules(cases, context.config.limits, context.services.executor)
     kept: list[tuple[Example, EvolutionAttempt]] = []
-    for attempt, question in zip(attempts, questions, strict=True):
-        so_far.languages.add(question.prompt.language)
-        answer = answers.get(attempt.subject)
-        if answer is None:
-            continue
-        passage = origins.passage(attempt.parent)
-        case = Case(answer.value, attempt.parent, attempt.operation, passage)
-        decision = eliminate(case, so_far.taken, context.config.limits)
+    for (attempt, answer), rules in zip(answered, ruled, strict=True):
+        decision = rules.decide(answer.value, so_far.taken)
         if not decision.keep:
             so_far.eliminated.append(attempt.eliminated(answer.value, decision, answer.request))
             continue

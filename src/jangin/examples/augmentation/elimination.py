@@ -6,13 +6,15 @@ rules `same_text`, `too_long`, `not_self_contained` and `ungrounded` are additio
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config
+from jangin.core.executor import Executor, InProcess, map_all
 from jangin.core.records import Example, Record
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
@@ -93,23 +95,58 @@ class Case:
     """Text of the chunks that the parent rests on; empty where there are none."""
 
 
-def eliminate(case: Case, taken: Mapping[str, str], thresholds: EliminationThresholds) -> Decision:
-    """The decision of the first rule that drops the question, or to keep it.
+class Ruled(NamedTuple):
+    """What the rules that look at nothing but the case say of it."""
 
-    `taken` maps the letters of every earlier question to the id of its example.
-    """
+    before: Decision | None
+    """The decision of the first rule to drop it, of those before `same_text`."""
+    after: Decision | None
+    """The same of those after it."""
+
+    def decide(self, evolved: Evolved, taken: Mapping[str, str]) -> Decision:
+        """The decision of the first rule that drops the question, or to keep it.
+
+        `taken` maps the letters of every earlier question to the id of its example.
+        """
+        return self.before or _same_text(evolved, taken) or self.after or KEEP
+
+
+CASES_AT_ONCE = 500
+"""Cases of one call of an executor: some tenths of a second."""
+SPREAD_FROM = 5_000
+"""Cases from which on other processes pay, which take about a second to start."""
+
+
+def apply_rules(
+    cases: Sequence[Case], thresholds: EliminationThresholds, executor: Executor
+) -> list[Ruled]:
+    """What the rules say of each case; many are looked at by the executor."""
+    starts = range(0, len(cases), CASES_AT_ONCE)
+    items = (cases[start : start + CASES_AT_ONCE] for start in starts)
+    spread = executor if len(cases) >= SPREAD_FROM else InProcess()
+    work, ruled = partial(_rule_some, thresholds), dict[int, list[Ruled]]()
+    for index, some in map_all(spread, work, items, "looked at evolved questions"):
+        ruled[index] = some
+    return [each for index in range(len(starts)) for each in ruled[index]]
+
+
+def _rule_some(thresholds: EliminationThresholds, cases: Sequence[Case]) -> list[Ruled]:
+    return [apply_to(case, thresholds) for case in cases]
+
+
+def apply_to(case: Case, thresholds: EliminationThresholds) -> Ruled:
+    """What the rules say of one case."""
     evolved = case.evolved
-    return (
+    before = (
         _empty(evolved)
         or _refusal(evolved)
         or _leaked(case)
         or _too_long(evolved, thresholds)
         or _not_self_contained(evolved)
-        or _same_text(evolved, taken)
-        or _no_gain(evolved, case.parent, thresholds)
-        or _ungrounded(case, thresholds)
-        or KEEP
     )
+    if before:
+        return Ruled(before, None)
+    return Ruled(None, _no_gain(evolved, case.parent, thresholds) or _ungrounded(case, thresholds))
 
 
 def eliminated_by(rule: Rule, reason: str) -> Decision:

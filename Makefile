@@ -71,9 +71,11 @@ test-browser: setup  ## the pages in Chromium, looked at by Playwright and axe-c
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[browser]"
 	@JANGIN_BROWSER=1 $(PYTEST) tests/serving/pages/browser
 
-test-cluster: setup  ## two Ray nodes on this machine, of which some are killed; `make test` skips these
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray]"
-	@JANGIN_CLUSTER=1 $(BIN)/python -m pytest -rs tests/core/execution/cluster tests/project/test_cluster.py
+test-cluster: setup  ## Ray nodes on this machine, of which some are killed, and one that sees no files; `make test` skips these
+	@test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)
+	@$(BIN)/uv pip install --quiet --python $(MOTO)/bin/python "moto[server,s3]>=5.1"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray,s3]"
+	@JANGIN_CLUSTER=1 JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/core/execution/cluster tests/project/test_cluster.py
 
 test-clients: setup  ## OpenAI's own clients against `jangin serve`; CLIENTS=all or names for more of them
 	@JANGIN_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/serving/clients tests/serving/schema

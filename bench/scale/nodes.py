@@ -12,6 +12,7 @@ import psutil
 from jangin.core.execution.on_ray import OnRay
 from jangin.core.execution.ray_connection import connected, on_ray
 from jangin.core.execution.settings import RayCluster
+from jangin.core.execution.transfer import ProjectFiles
 from tests.core.execution.cluster.machines import (
     ENVIRONMENT,
     Cluster,
@@ -37,7 +38,7 @@ def executor_of(cluster: Cluster, folder: Path) -> Iterator[OnRay]:
     settings = RayCluster(type="ray", address=cluster.address)
     with connected(settings):
         wait_for_nodes(2)
-        with on_ray(settings, folder / "store", project, 1, print) as executor:
+        with on_ray(settings, ProjectFiles(folder / "store", project), 1, print) as executor:
             yield executor
 
 

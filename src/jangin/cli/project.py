@@ -237,29 +237,31 @@ def cluster(
 ) -> None:
     """Show the nodes of the cluster, and what keeps one from working on this project.
 
-    Exits with code 2 where a node has other versions, does not see the store, does not notice a
-    lock on it, or admits everyone who reaches its ports.
+    Says of each whether it sees the store or gets its files from the bucket that shares it. Exits
+    with code 2 where a node can do neither, has other versions, does not notice a lock on the
+    store, or admits everyone who reaches its ports.
     """
     from jangin.core.errors import ConfigError
+    from jangin.core.execution.nodes import store_probe
     from jangin.core.execution.ray_connection import connected, examine
     from jangin.core.execution.settings import RayCluster
-    from jangin.project.file import open_project
-    from jangin.project.session import cluster_of
+    from jangin.project.session import open_session
 
-    loaded = open_project(project)
-    settings = cluster_of(loaded, cluster)
-    if not isinstance(settings, RayCluster):
-        raise ConfigError(
-            f"{loaded.path} names no cluster. Name one with --cluster auto or --cluster host:port."
-        )
-    root = store or loaded.folder / "store"
-    with connected(settings):
-        reports = examine(settings, root, loaded.path)
+    with open_session(project, store, creates_store=False, cluster=cluster) as session:
+        files, settings = session.files_for_nodes(), session.cluster
+        if not isinstance(settings, RayCluster):
+            raise ConfigError(
+                f"{files.file} names no cluster. Name one with --cluster auto or --cluster "
+                "host:port."
+            )
+        with connected(settings), store_probe(files.store, files.file) as probe:
+            reports = examine(settings, probe, files.bucket)
     for report in reports:
         versions = ", ".join(f"{name} {version}" for name, version in report.software.items())
         console.print(
             f"{report.host}: {report.cpus:g} CPUs, {report.gpus:g} GPUs, "
-            f"{report.memory_bytes / 1e9:.1f} GB; {escape(versions)}",
+            f"{report.memory_bytes / 1e9:.1f} GB; files: "
+            f"{files.url if report.uses_bucket else 'shared folder'}; {escape(versions)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -268,7 +270,7 @@ def cluster(
         errors.print(f"[red]error:[/] {escape(fault)}", highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(2)
-    console.print(f"All {len(reports)} nodes can work on {loaded.path}.", highlight=False)
+    console.print(f"All {len(reports)} nodes can work on {files.file}.", highlight=False)
 
 
 def schema() -> None:

@@ -34,6 +34,8 @@ from jangin.core.parquet import digest_parts, digest_table
 MANIFEST = "manifest.json"
 RUNTIME = "runtime"
 JOURNAL = "journal"
+LOCATION = f"{RUNTIME}/location.json"
+"""File of an artifact whose model stays in a folder of the machine that made it."""
 TABLE = ".parquet"
 """Suffix of a table: a file, or a folder of parts whose digests are joined."""
 FORMAT = 1

@@ -78,7 +78,8 @@ def open_encoder(
     progress = progress or SilentProgress()
     if isinstance(config, HubEncoder):
         source = f"{config.id}@{_commit(config)}"
-        where, revision = config.id, config.revision
+        where: str | Path = config.id
+        revision = config.revision
         read: Callable[[str], Any] = partial(_hub_json, config, progress.message)
     else:
         path = (folder / config.path).resolve()
@@ -86,9 +87,9 @@ def open_encoder(
             raise ConfigError(
                 f"{path} is not a text encoder: it has no config.json. Correct the encoder's path."
             )
-        source, where, revision = folder_identity(path, ledger), str(path), None
+        source, where, revision = folder_identity(path, ledger), path, None
         read = partial(_folder_json, path)
-    recipe = read_recipe(where, read)
+    recipe = read_recipe(str(where), read)
     used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
     limit = min(config.max_tokens, recipe.max_tokens or config.max_tokens)
     source = f"{source} {used} {limit}" + (" bf16" if config.precision == "bf16" else "")
@@ -196,7 +197,8 @@ class TransformersEncoder:
 
     source: str
     """Identity of the weights and of how they are used."""
-    path: str
+    path: str | Path
+    """A folder, which is sent to nodes that do not see it, or a model on the hub."""
     revision: str | None
     recipe: Recipe
     max_tokens: int
@@ -293,7 +295,7 @@ class TransformersEncoder:
                 tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
                 config = AutoConfig.from_pretrained(self.path, revision=self.revision)
         except (OSError, ValueError) as error:
-            raise loading_error(self.path, error) from error
+            raise loading_error(str(self.path), error) from error
         limits = [tokenizer.model_max_length, context_length(config) or LARGEST_LENGTH]
         known = [limit for limit in limits if 0 < limit < LARGEST_LENGTH]
         self.max_tokens = min([self.max_tokens, *known])
@@ -316,7 +318,7 @@ class TransformersEncoder:
                         self.path, revision=self.revision, dtype=dtype
                     )
             except (OSError, ValueError) as error:
-                raise loading_error(self.path, error) from error
+                raise loading_error(str(self.path), error) from error
             self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         return self._model
 

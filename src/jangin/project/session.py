@@ -8,13 +8,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.execution.choice import chosen_cluster, opened_executor
 from jangin.core.execution.local import Local
 from jangin.core.execution.settings import Cluster, LocalMachine
+from jangin.core.execution.transfer import ProjectFiles, bucket_access
 from jangin.core.executor import Executor
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatModel
@@ -27,12 +28,14 @@ from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
+from jangin.llm.engines.config import VllmEngine
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
 from jangin.project.remote.exchange import Exchange
 from jangin.project.runner import Watcher, both, finished_artifacts, run
 from jangin.project.source.teachers import (
     EndpointTeacher,
+    ModelTeacher,
     RecordedTeacher,
     TeacherRegistry,
     open_endpoint,
@@ -176,17 +179,45 @@ class Session:
     @contextmanager
     def _executor(self, steps: Iterable[PlannedStage]) -> Iterator[Executor]:
         """The executor of a run with these steps; without work, no cluster is connected to."""
-        if all(step.state == "cached" for step in steps):
+        left = [step for step in steps if step.state != "cached"]
+        if not left:
             yield self.executor
             return
-        with opened_executor(
-            self.cluster,
-            self.executor,
-            self.store.root,
-            self.project.path,
-            self.progress.message,
-        ) as executor:
+        files = partial(self.files_for_nodes, left)
+        with opened_executor(self.cluster, self.executor, files, self.progress.message) as executor:
             yield executor
+
+    def files_for_nodes(self, steps: Iterable[PlannedStage] = ()) -> ProjectFiles:
+        """What the nodes of a cluster need of this project to do these steps."""
+        remote = self.store.remote
+        bucket = None
+        if isinstance(remote, Exchange):
+            opens = partial(remote.open, remote.url, dict(remote.options))
+            bucket = bucket_access(remote.url, opens)
+        needs = [need for step in steps for need in self._folder_needs(step)]
+        root, inside = self.store.root.resolve(), FileDigests()
+
+        def digest(path: Path) -> str:
+            files = inside if path.resolve().is_relative_to(root) else self.files
+            return files.digest(path)
+
+        return ProjectFiles(self.store.root, self.project.path, bucket, needs, digest)
+
+    def _folder_needs(self, step: PlannedStage) -> Iterator[str]:
+        """What of a step needs nodes that see the store, as beginnings of sentences."""
+        if getattr(getattr(step.config, "nodes", None), "launcher", "") == "ray":
+            yield f"{step.stage.name} has `nodes: {{launcher: ray}}`"
+        if isinstance(getattr(step.config, "engine", None), VllmEngine):
+            yield f"{step.stage.name} has `engine: {{type: vllm}}`"
+        teachers = self.project.variants[step.variant].teachers
+        for name in step.stage.teachers(step.config):
+            teacher: Any = teachers[name]
+            if isinstance(teacher, RecordedTeacher) and self.record:
+                teacher = teacher.record_from
+            if isinstance(teacher, EndpointTeacher) and teacher.sent_from == "nodes":
+                yield f"the teacher {name} of {step.stage.name} has `sent_from: nodes`"
+            if isinstance(teacher, ModelTeacher) and isinstance(teacher.engine, VllmEngine):
+                yield f"the teacher {name} of {step.stage.name} has `engine: {{type: vllm}}`"
 
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""

@@ -27,16 +27,33 @@ def test_a_node_that_sees_everything_has_no_fault(probe):
 
 def test_a_store_that_a_node_cannot_see_is_named(probe, tmp_path):
     elsewhere = tmp_path / "elsewhere" / "probe"
-    assert fault(probe, folder=str(elsewhere)).startswith(
-        f"does not see the store {elsewhere.parent}. Put it on a file system"
-    )
-    assert fault(probe, content="other").startswith(f"has another store at {tmp_path / 'store'}.")
-    assert "does not see the project file" in fault(probe, project=str(tmp_path / "none.yaml"))
+    none = tmp_path / "none.yaml"
+    for changed, said in (
+        ({"folder": str(elsewhere)}, f"does not see the store {elsewhere.parent}."),
+        ({"content": "other"}, f"has another store at {tmp_path / 'store'}."),
+        ({"project": str(none)}, f"does not see the project file {none}."),
+    ):
+        there = dataclasses.replace(probe, **changed)
+        answer = nodes.answer(there, "node")
+        assert (answer.fault, answer.is_apart) == (said, True)
+        assert not nodes.sees(there)
+    assert nodes.sees(probe)
 
 
 def test_a_lock_that_does_not_hold_is_named(probe, tmp_path):
     (tmp_path / "free").touch()
-    assert "does not notice locks on the store" in fault(probe, lock=str(tmp_path / "free"))
+    answer = nodes.answer(dataclasses.replace(probe, lock=str(tmp_path / "free")), "node")
+    assert "does not notice locks on the store" in answer.fault
+    assert not answer.is_apart  # a bucket would not help
+
+
+def test_what_a_killed_run_left_is_deleted_and_what_another_run_uses_is_not(probe, tmp_path):
+    killed = tmp_path / "store" / ".seen-from-nodes-killed"
+    killed.mkdir()
+    (killed / "lock").touch()
+    with nodes.store_probe(tmp_path / "store", tmp_path / "project.yaml"):
+        assert not killed.exists()
+        assert nodes.sees(probe)
 
 
 def test_differing_versions_are_named():

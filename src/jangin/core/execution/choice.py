@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jangin.core.errors import ConfigError
 from jangin.core.execution.settings import Cluster, LocalMachine, RayCluster
+from jangin.core.execution.transfer import ProjectFiles
 from jangin.core.executor import Executor
 
 
@@ -48,9 +49,12 @@ def chosen_cluster(
 
 @contextmanager
 def opened_executor(
-    cluster: Cluster, local: Executor, store: Path, project: Path, message: Callable[[str], None]
+    cluster: Cluster,
+    local: Executor,
+    project: Callable[[], ProjectFiles],
+    message: Callable[[str], None],
 ) -> Iterator[Executor]:
-    """The executor of a run: `local`, or one on the nodes of the cluster.
+    """The executor of a run: `local`, or one on the nodes of the cluster, which need the project.
 
     Raises `MachineError` where the cluster cannot be used.
     """
@@ -59,5 +63,5 @@ def opened_executor(
         return
     from jangin.core.execution.ray_connection import on_ray
 
-    with on_ray(cluster, store, project, local.workers, message) as executor:
+    with on_ray(cluster, project(), local.workers, message) as executor:
         yield executor

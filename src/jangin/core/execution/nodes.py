@@ -46,6 +46,8 @@ class Answer:
     """{program or package: version}"""
     fault: str
     """Why it cannot work on the files of the driver, as a sentence without subject; else empty."""
+    is_apart: bool
+    """True where the fault is that it does not see them."""
     is_guarded: bool
     """True if its Ray asks for a token."""
 
@@ -118,6 +120,9 @@ def store_probe(store: Path, project: Path) -> Iterator[StoreProbe]:
     Raises `OSError` where the store cannot be written.
     """
     store.mkdir(parents=True, exist_ok=True)
+    for left in store.glob(f".{_PROBE}-*"):  # by a run that was killed
+        if _is_free(left / _LOCK):
+            shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{_PROBE}-", dir=store.resolve()))
     try:
         content = os.urandom(16).hex()
@@ -132,7 +137,18 @@ def store_probe(store: Path, project: Path) -> Iterator[StoreProbe]:
 
 def answer(probe: StoreProbe, node: str) -> Answer:
     """What the node with id `node`, on which this is called, has and sees."""
-    return Answer(software(), _fault(probe, node), os.environ.get("RAY_AUTH_MODE") == "token")
+    apart = _unseen(probe, node)
+    fault = apart or _lockless(probe)
+    return Answer(software(), fault, bool(apart), os.environ.get("RAY_AUTH_MODE") == "token")
+
+
+def sees(probe: StoreProbe) -> bool:
+    """True if this machine sees the store and the project file of the driver."""
+    try:
+        content = (Path(probe.folder) / "content").read_text()
+    except OSError:
+        return False
+    return content == probe.content and _digest(Path(probe.project)) == probe.project_digest
 
 
 def sees_back(probe: StoreProbe, node: str) -> bool:
@@ -140,26 +156,31 @@ def sees_back(probe: StoreProbe, node: str) -> bool:
     return (Path(probe.folder) / f"{_SEEN}{node}").exists()
 
 
-def _fault(probe: StoreProbe, node: str) -> str:
+def _unseen(probe: StoreProbe, node: str) -> str:
+    """What of the driver's files is not seen here, as a sentence; empty if all are."""
     folder = Path(probe.folder)
-    shared = "Put it on a file system that all nodes share, at the same path."
     try:
         if (folder / "content").read_text() != probe.content:
-            return f"has another store at {folder.parent}. {shared}"
+            return f"has another store at {folder.parent}."
     except OSError:
-        return f"does not see the store {folder.parent}. {shared}"
+        return f"does not see the store {folder.parent}."
     try:
         (folder / f"{_SEEN}{node}").write_text(node)
     except OSError as error:
         return f"cannot write into the store {folder.parent} ({error.strerror})."
-    if _is_free(Path(probe.lock)):
-        return (
-            f"does not notice locks on the store {folder.parent}: two runs could work on the same "
-            "artifact. Use a file system with flock (Lustre: mount it with `-o flock`)."
-        )
     if _digest(Path(probe.project)) != probe.project_digest:
-        return f"does not see the project file {probe.project}. {shared}"
+        return f"does not see the project file {probe.project}."
     return ""
+
+
+def _lockless(probe: StoreProbe) -> str:
+    """Whether locks of the driver are not noticed here, as a sentence; empty if they are."""
+    if not _is_free(Path(probe.lock)):
+        return ""
+    return (
+        f"does not notice locks on the store {Path(probe.folder).parent}: two runs could work on "
+        "the same artifact. Use a file system with flock (Lustre: mount it with `-o flock`)."
+    )
 
 
 def _is_free(path: Path) -> bool:

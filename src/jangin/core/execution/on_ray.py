@@ -7,7 +7,6 @@ was tried; one whose node died was not.
 """
 
 import pickle
-import platform
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -15,13 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import islice
 from typing import Any
 
 from jangin.core.errors import MachineError
-from jangin.core.execution.nodes import differences, set_numba_cache, software
-from jangin.core.execution.worker import pack_error
+from jangin.core.execution.ray_worker import Opened, Raised, Work, call_once
+from jangin.core.execution.transfer import Delivered, FolderAccess, Transfer
 from jangin.core.executor import (
     ONE_CPU,
     TRIES,
@@ -29,7 +27,6 @@ from jangin.core.executor import (
     Died,
     LostActorError,
     Resources,
-    opened,
     opens,
 )
 
@@ -59,14 +56,6 @@ class _Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Raised:
-    """In place of a result: the work raised an error."""
-
-    packed: bytes
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
 class OnRay:
     """Tasks for functions, actors for classes, wherever the cluster has room.
 
@@ -84,6 +73,10 @@ class OnRay:
     overrides: Mapping[str, Resources] = field(default_factory=dict)
     """By stage: what a call needs, in place of what the stage asks for."""
     stage: str = ""
+    access: FolderAccess | None = None
+    """Which nodes see the folders of the driver; None: all do."""
+    transfer: Transfer | None = None
+    """Sends files to nodes that do not."""
 
     def for_stage(self, stage: str) -> "OnRay":
         """This executor with the resources that the project file sets for a stage."""
@@ -108,7 +101,7 @@ class OnRay:
                 f"{_missing(resources)}. Add one, or {remedy(resources, self.stage)} in the "
                 "project file; then run again to resume."
             )
-        packed = _packed(work, self.software)
+        packed = self.packed(work)
         name = _name(work)
         actors = [_RayActor(_handle(resources, node), packed, name) for node in places]
         try:
@@ -122,7 +115,7 @@ class OnRay:
     ) -> Iterator[tuple[int, Any]]:
         """As `Executor.map`; raises `MachineError` where no node can do the work."""
         resources = self.overrides.get(self.stage, resources)
-        pool = (_Actors if opens(work) else _Tasks)(work, resources, self.software)
+        pool = (_Actors if opens(work) else _Tasks)(work, resources, self)
         nodes = _Nodes(resources, self.message, self.wait_seconds, self.stage)
         fresh = (_Call(index, item) for index, item in enumerate(items))
         waiting = deque(islice(fresh, 1))
@@ -146,6 +139,15 @@ class OnRay:
                     waiting.extend(islice(fresh, 1))
         finally:
             pool.close()
+
+    def packed(self, work: Callable[..., Any]) -> Any:
+        """A reference to the work, with the files that it names where nodes need them."""
+        import ray
+
+        sends = self.transfer is not None
+        content = self.transfer.pack(work).content if self.transfer else pickle.dumps(work)
+        access = pickle.dumps(self.access) if self.access else b""
+        return ray.put(Work(content, sends, tuple(self.software.items()), access))
 
 
 class _Nodes:
@@ -239,13 +241,6 @@ def _name(work: Callable[..., Any]) -> str:
     return str(getattr(work, "func", work).__name__)
 
 
-def _packed(work: Callable[..., Any], versions: Mapping[str, str]) -> Any:
-    """A reference; as bytes, so that a worker prepares itself before it imports the work."""
-    import ray
-
-    return ray.put((pickle.dumps(work), tuple(versions.items())))
-
-
 def _options(resources: Resources) -> dict[str, Any]:
     return {
         "num_cpus": resources.cpus,
@@ -257,17 +252,25 @@ def _options(resources: Resources) -> dict[str, Any]:
 class _Pool(ABC):
     """Calls that are under way, and their results."""
 
-    def __init__(
-        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
-    ) -> None:
-
+    def __init__(self, work: Callable[..., Any], resources: Resources, executor: OnRay) -> None:
         self.workers = 1
         self.worked = 0
         self.under_way: dict[Any, _Call] = {}
         """By the reference of its result."""
         self.name = _name(work)
-        self.work = _packed(work, versions)
+        self.work = executor.packed(work)
+        self.transfer = executor.transfer
         self.options = _options(resources)
+
+    def packed(self, call: _Call) -> Any:
+        """The item of a call, with the files that it names where nodes need them."""
+        return self.transfer.pack(call.item) if self.transfer else call.item
+
+    def outcome(self, ref: Any) -> Any:
+        """The result of a call, or `_Lost`; raises like `_interpreted`."""
+        import ray
+
+        return _interpreted(lambda: ray.get(ref), self.name, self.transfer)
 
     @abstractmethod
     def open(self, waiting: int) -> None:
@@ -307,13 +310,11 @@ class _Pool(ABC):
 class _Tasks(_Pool):
     """A task for each call."""
 
-    def __init__(
-        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
-    ) -> None:
+    def __init__(self, work: Callable[..., Any], resources: Resources, executor: OnRay) -> None:
         import ray
 
-        super().__init__(work, resources, versions)
-        remote: Any = ray.remote(_call)
+        super().__init__(work, resources, executor)
+        remote: Any = ray.remote(call_once)
         self._task = remote.options(
             **self.options, max_retries=0, retry_exceptions=False, name=self.name
         )
@@ -327,12 +328,12 @@ class _Tasks(_Pool):
 
     def submit(self, call: _Call) -> None:
         """Start a task."""
-        self.under_way[self._task.remote(self.work, call.item)] = call
+        self.under_way[self._task.remote(self.work, self.packed(call))] = call
 
     def settled(self) -> Iterator[tuple[_Call, Any]]:
         """Calls whose tasks have ended."""
         for ref in self.finished():
-            yield self.under_way.pop(ref), _outcome(ref, self.name)
+            yield self.under_way.pop(ref), self.outcome(ref)
 
     def close(self) -> None:
         """End the tasks, with the processes of those that run."""
@@ -354,13 +355,11 @@ class _Actor:
 class _Actors(_Pool):
     """An object of a class in each worker, opened once."""
 
-    def __init__(
-        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
-    ) -> None:
+    def __init__(self, work: Callable[..., Any], resources: Resources, executor: OnRay) -> None:
         import ray
 
-        super().__init__(work, resources, versions)
-        remote: Any = ray.remote(_Opened)
+        super().__init__(work, resources, executor)
+        remote: Any = ray.remote(Opened)
         self._actor = remote.options(**self.options, max_restarts=0, max_task_retries=0)
         self._ready: list[_Actor] = []
         self._starting: dict[Any, _Actor] = {}
@@ -382,7 +381,7 @@ class _Actors(_Pool):
     def submit(self, call: _Call) -> None:
         """Give the call to the actor with the fewest."""
         actor = min(self._ready, key=lambda actor: len(actor.calls))
-        ref = actor.handle.call.remote(call.item)
+        ref = actor.handle.call.remote(self.packed(call))
         actor.calls.append(ref)
         self.under_way[ref] = call
 
@@ -396,7 +395,7 @@ class _Actors(_Pool):
 
     def _open(self, ref: Any) -> None:
         actor = self._starting.pop(ref)
-        outcome = _outcome(ref, self.name)
+        outcome = self.outcome(ref)
         if not isinstance(outcome, _Lost):
             actor.node = outcome
             self._ready.append(actor)
@@ -413,7 +412,7 @@ class _Actors(_Pool):
         import ray
 
         actor = next(actor for actor in self._ready if ref in actor.calls)
-        outcome = _outcome(ref, self.name)
+        outcome = self.outcome(ref)
         if not isinstance(outcome, _Lost):
             actor.calls.remove(ref)
             yield self.under_way.pop(ref), outcome
@@ -425,7 +424,7 @@ class _Actors(_Pool):
         for mine in actor.calls:
             call = self.under_way.pop(mine)
             ended = bool(ray.wait([mine], timeout=0)[0])
-            result = _outcome(mine, self.name) if ended else outcome
+            result = self.outcome(mine) if ended else outcome
             if isinstance(result, _Lost):
                 result, is_blamed = replace(outcome, is_blamed=is_blamed), False
             yield call, result
@@ -444,7 +443,7 @@ def _handle(resources: Resources, node: str) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    remote: Any = ray.remote(_Opened)
+    remote: Any = ray.remote(Opened)
     options = _options(resources)
     if node:
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -486,15 +485,8 @@ class _RayActor:
             ray.kill(self._handle)
 
 
-def _outcome(ref: Any, name: str) -> Any:
-    """The result of a call, or `_Lost`; raises like `_interpreted`."""
-    import ray
-
-    return _interpreted(lambda: ray.get(ref), name)
-
-
-def _interpreted(get: Callable[[], Any], name: str) -> Any:
-    """What `get` returns for a call, or `_Lost`.
+def _interpreted(get: Callable[[], Any], name: str, transfer: Transfer | None = None) -> Any:
+    """What `get` returns for a call, with its files in the folders of the driver; or `_Lost`.
 
     Raises the error of the work, and `MachineError` where Ray cannot run it at all.
     """
@@ -518,57 +510,10 @@ def _interpreted(get: Callable[[], Any], name: str) -> Any:
             f"the Ray cluster cannot run {name} ({type(error).__name__}: {reason}). "
             "Finished work is kept; run again to resume."
         ) from error
-    if isinstance(result, _Raised):
+    if isinstance(result, Raised):
         _, cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
         cause.add_note(f"On node {result.host}:\n{text}")
         raise cause
+    if transfer is not None and isinstance(result, Delivered):
+        return transfer.take(result)
     return result
-
-
-@cache
-def _prepared(work: bytes, ours: tuple[tuple[str, str], ...]) -> Callable[..., Any]:
-    """The work, in a process that was checked and prepared for it."""
-    different = differences(dict(ours), software())
-    if different:
-        raise MachineError(
-            f"node {platform.node()} has {', '.join(different)}. Install the same versions on all "
-            "nodes and run again to resume."
-        )
-    set_numba_cache()
-    loaded: Callable[..., Any] = pickle.loads(work)  # noqa: S301  from the driver
-    return loaded
-
-
-def _attempt(act: Callable[[], Any]) -> Any:
-    """What `act` returns, or its error packed: not every error can be pickled as it is."""
-    try:
-        return act()
-    except Exception as error:  # noqa: BLE001  it is raised again by the driver
-        return _Raised(pack_error(error), platform.node())
-
-
-def _call(work: tuple[bytes, tuple[tuple[str, str], ...]], item: Any) -> Any:
-    return _attempt(lambda: _prepared(*work)(item))
-
-
-class _Opened:
-    """An actor: an object of the work's class, opened once."""
-
-    _failure: _Raised | None = None
-
-    def open(self, work: tuple[bytes, tuple[tuple[str, str], ...]]) -> Any:
-        """Open it; returns the id of the node."""
-        outcome = _attempt(lambda: self._open(_prepared(*work)))
-        if isinstance(outcome, _Raised):
-            self._failure = outcome
-        return outcome
-
-    def _open(self, work: Callable[..., Any]) -> str:
-        import ray
-
-        self._opened = opened(work)
-        return str(ray.get_runtime_context().get_node_id())
-
-    def call(self, item: Any) -> Any:
-        """One item in, its result out; what opening raised, if it did."""
-        return self._failure or _attempt(lambda: self._opened(item))

@@ -6,17 +6,23 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from jangin.core.errors import MachineError
 from jangin.core.execution import nodes
+from jangin.core.execution.node_files import PROBE, SEEN, try_bucket
 from jangin.core.execution.on_ray import OnRay, alive_nodes
 from jangin.core.execution.settings import RayCluster
 from jangin.core.execution.signals import restored_handlers
+from jangin.core.execution.transfer import (
+    BucketAccess,
+    FolderAccess,
+    ProjectFiles,
+    opened_transfer,
+)
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,10 +38,20 @@ _HOW_TO_GUARD = (
 )
 
 
+_HOW_TO_SHARE = (
+    "Put it on a file system that all nodes share, at the same path, or share the store in a "
+    "bucket: `store: s3://BUCKET/PREFIX`."
+)
+_Node = Mapping[str, Any]
+"""A node as Ray describes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeReport:
     """A node of the cluster as `jangin cluster` shows it."""
 
+    node: str
+    """Its id."""
     host: str
     cpus: float
     gpus: float
@@ -43,6 +59,8 @@ class NodeReport:
     software: Mapping[str, str]
     faults: tuple[str, ...]
     """Why it cannot do the work of this project, as sentences without subject."""
+    uses_bucket: bool = False
+    """True if it does not see the folders of the driver, and gets their files from a bucket."""
 
 
 @contextmanager
@@ -144,77 +162,124 @@ def _errors_to(log: IO[str]) -> Iterator[None]:
         os.close(usual)
 
 
-def examine(settings: RayCluster, store: Path, project: Path) -> list[NodeReport]:
+def examine(
+    settings: RayCluster, probe: nodes.StoreProbe, bucket: BucketAccess | None = None
+) -> list[NodeReport]:
     """Every node of the connected cluster, but those that die meanwhile.
 
-    Raises `MachineError` where a node does not answer and is not known to be dead.
+    The bucket is tried by nodes that do not see the files of `probe`.
+
+    Raises: MachineError: a node does not answer and is not known to be dead. StoreError,
+    ConfigError: nodes need the bucket, and the driver cannot use it.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # By value: a node without jangin, or with another version, has to answer too.
     ray.cloudpickle.register_pickle_by_value(nodes)
-    ours = nodes.software()
-    alive = alive_nodes()
     try:
-        with nodes.store_probe(store, project) as probe:
-            ask: Any = ray.remote(nodes.answer)
-            asked_nodes = {
-                node["NodeID"]: ask.options(
-                    num_cpus=0,
-                    max_retries=0,
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-                ).remote(probe, node["NodeID"])
-                for node in alive
-            }
-            reports = [
-                _report(node, asked_nodes[node["NodeID"]], ours, probe, settings) for node in alive
-            ]
-            return [report for report in reports if report is not None]
+        told: list[tuple[_Node, nodes.Answer]] = _ask(alive_nodes(), nodes.answer, probe)
     finally:
         ray.cloudpickle.unregister_pickle_by_value(nodes)
+    ours = nodes.software()
+    apart = {node["NodeID"]: _apart(node["NodeID"], answer, probe) for node, answer in told}
+    trying = [
+        node
+        for node, answer in told
+        if apart[node["NodeID"]] and not nodes.differences(ours, answer.software)
+    ]
+    tried = _try_bucket(trying, bucket) if bucket is not None and trying else {}
+    reports = []
+    for node, answer in told:
+        faults = _faults(answer, ours, settings)
+        fault, by_bucket = apart[node["NodeID"]], tried.get(node["NodeID"])
+        uses_bucket = bool(fault) and by_bucket == ""
+        if fault and not uses_bucket:
+            faults.append(f"{fault} {by_bucket or _HOW_TO_SHARE}")
+        reports.append(_report(node, answer, faults, uses_bucket))
+    return reports
 
 
-def _report(
-    node: Mapping[str, Any],
-    answer: Any,
-    ours: Mapping[str, str],
-    probe: nodes.StoreProbe,
-    settings: RayCluster,
-) -> NodeReport | None:
-    """What a node told, or None if it is dead by now."""
+def _ask(every: Sequence[_Node], question: Any, about: Any) -> list[tuple[_Node, Any]]:
+    """(node, its answer) of those that are alive to give one."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    host, has = node["NodeManagerAddress"], node["Resources"]
+    ask: Any = ray.remote(question)
+    answers = [
+        ask.options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        ).remote(about, node["NodeID"])
+        for node in every
+    ]
+    told = []
+    for node, answer in zip(every, answers, strict=True):
+        try:
+            told.append((node, ray.get(answer, timeout=_ANSWER_SECONDS)))
+        except ray.exceptions.RayError as error:
+            if _dies(node["NodeID"]):
+                continue
+            raise MachineError(
+                f"node {node['NodeManagerAddress']} of the Ray cluster does not answer "
+                f"({type(error).__name__}). End Ray there, or start it again."
+            ) from error
+    return told
+
+
+def _try_bucket(every: Sequence[_Node], bucket: BucketAccess) -> dict[str, str]:
+    """{id of a node: why it cannot use the bucket, or empty}."""
+    objects = bucket.open()
+    objects.write(f"{bucket.prefix}/{PROBE}", b"")
     try:
-        told: nodes.Answer = ray.get(answer, timeout=_ANSWER_SECONDS)
-    except ray.exceptions.RayError as error:
-        if _dies(node["NodeID"]):
-            return None
-        raise MachineError(
-            f"node {host} of the Ray cluster does not answer ({type(error).__name__}). End Ray "
-            "there, or start it again."
-        ) from error
-    different = nodes.differences(ours, told.software)
+        tried = {node["NodeID"]: fault for node, fault in _ask(every, try_bucket, bucket)}
+        for node, fault in tried.items():
+            if not fault and objects.size(f"{bucket.prefix}/{SEEN}{node}") is None:
+                tried[node] = (
+                    f"It writes into another bucket at {bucket.url}. Set the same AWS_ENDPOINT_URL "
+                    "there."
+                )
+        return tried
+    finally:
+        objects.delete_below(bucket.prefix)
+
+
+def _apart(node: str, answer: nodes.Answer, probe: nodes.StoreProbe) -> str:
+    """Why the files of the driver are not those of a node, as a sentence; empty if they are."""
+    if answer.is_apart:
+        return answer.fault
+    if not answer.fault and not nodes.sees_back(probe, node):
+        return "writes files into the store that this machine does not see."
+    return ""
+
+
+def _faults(answer: nodes.Answer, ours: Mapping[str, str], settings: RayCluster) -> list[str]:
+    """Why a node cannot be used whatever it sees."""
+    different = nodes.differences(ours, answer.software)
     faults = [f"has {', '.join(different)}. Install the same versions."] if different else []
-    faults += [told.fault] if told.fault else []
-    if not told.fault and not nodes.sees_back(probe, node["NodeID"]):
-        faults.append(
-            "writes files into the store that this machine does not see. Put the store on a file "
-            "system that all nodes share, at the same path."
-        )
-    if settings.authentication == "token" and not told.is_guarded:
+    if answer.fault and not answer.is_apart:
+        faults.append(answer.fault)
+    if settings.authentication == "token" and not answer.is_guarded:
         faults.append(
             f"admits everybody who reaches its ports. {_HOW_TO_GUARD}; or set "
             "`cluster.authentication: off`."
         )
+    return faults
+
+
+def _report(
+    node: _Node, answer: nodes.Answer, faults: Sequence[str], uses_bucket: bool
+) -> NodeReport:
+    has = node["Resources"]
     return NodeReport(
-        host,
+        node["NodeID"],
+        node["NodeManagerAddress"],
         has.get("CPU", 0.0),
         has.get("GPU", 0.0),
         has.get("memory", 0.0),
-        told.software,
+        answer.software,
         tuple(faults),
+        uses_bucket,
     )
 
 
@@ -230,24 +295,40 @@ def _dies(node: str) -> bool:
 
 @contextmanager
 def on_ray(
-    settings: RayCluster, store: Path, project: Path, workers: int, message: Callable[[str], None]
+    settings: RayCluster, project: ProjectFiles, workers: int, message: Callable[[str], None]
 ) -> Iterator[OnRay]:
     """An executor on a cluster all nodes of which can do the work of this project.
 
     Raises `MachineError` where one cannot; the message names it.
     """
-    with connected(settings):
-        reports = examine(settings, store, project)
+    with connected(settings), nodes.store_probe(project.store, project.file) as probe:
+        reports = examine(settings, probe, project.bucket)
         faults = [f"node {report.host} {fault}" for report in reports for fault in report.faults]
+        apart = [report.host for report in reports if report.uses_bucket]
+        if apart and project.needs_folder:
+            faults.append(
+                f"{project.needs_folder[0]}, which needs a folder that all nodes share, but node "
+                f"{apart[0]} does not see the store {project.store}. Put it on a file system that "
+                "all nodes share, or do this on one machine."
+            )
         if faults:
             raise MachineError("\n".join(faults))
         cpus = sum(report.cpus for report in reports)
         gpus = sum(report.gpus for report in reports)
-        message(f"Ray cluster: {len(reports)} nodes, {cpus:g} CPUs, {gpus:g} GPUs")
-        yield OnRay(
-            workers,
-            message,
-            nodes.software(),
-            settings.wait_minutes * 60,
-            {stage: wanted.as_resources() for stage, wanted in settings.resources.items()},
-        )
+        through = f"; {len(apart)} get their files from {project.url}" if apart else ""
+        message(f"Ray cluster: {len(reports)} nodes, {cpus:g} CPUs, {gpus:g} GPUs{through}")
+        sharing = frozenset(report.node for report in reports if not report.uses_bucket)
+        access = FolderAccess(probe, sharing, project.bucket if apart else None)
+        with ExitStack() as stack:
+            transfer = None
+            if access.bucket is not None:
+                transfer = stack.enter_context(opened_transfer(access.bucket, project.digest))
+            yield OnRay(
+                workers,
+                message,
+                nodes.software(),
+                settings.wait_minutes * 60,
+                {stage: wanted.as_resources() for stage, wanted in settings.resources.items()},
+                access=access,
+                transfer=transfer,
+            )

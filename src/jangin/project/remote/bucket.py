@@ -182,6 +182,20 @@ class Bucket:
         with self._answers():
             obstore.delete(self.store, name)
 
+    def delete_below(self, folder: str, before: datetime | None = None) -> None:
+        """Delete the objects below a folder, or those of them last written before a moment."""
+        import obstore
+
+        with self._answers():
+            for batch in obstore.list(self.store, prefix=folder, chunk_size=1000):
+                names = [
+                    each["path"]
+                    for each in batch
+                    if before is None or each["last_modified"] < before
+                ]
+                if names:
+                    obstore.delete(self.store, names)
+
     def upload(self, path: Path, name: str, sent: Callable[[int], None]) -> None:
         """Write an object from a file; half of one is never there. `sent` gets numbers of bytes."""
         import obstore

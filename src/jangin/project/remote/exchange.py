@@ -24,14 +24,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import StoreError, UnreadableStoreError
+from jangin.core.execution.transfer import object_name
 from jangin.core.stage import Progress
-from jangin.core.store import MANIFEST, RUNTIME, Artifact, Manifest
+from jangin.core.store import LOCATION, MANIFEST, Artifact, Manifest
 from jangin.project.remote.bucket import Bucket, Options, open_bucket
 from jangin.project.remote.lease import LEASE_SECONDS, Lease
 
 FORMAT = 1
-LOCATION = f"{RUNTIME}/location.json"
-"""File of an artifact whose model stays in a folder of the machine that made it."""
 _FETCHING = ".fetching-"
 """Beginning of the name of a file while it is downloaded."""
 _KILLED_SECONDS = 3600
@@ -52,7 +51,7 @@ class StoredFile(BaseModel):
     @property
     def object(self) -> str:
         """Name of the object with its bytes."""
-        return f"objects/{self.sha256[:2]}/{self.sha256}"
+        return object_name(self.sha256)
 
 
 class Record(BaseModel):

@@ -7,6 +7,7 @@ again from the last checkpoint, `nodes.least` of them at least.
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -50,7 +51,16 @@ class _Machine:
     def run(
         self, start: StartWorkers, task: Path, config: TrainingConfig, log: Path, node: Node
     ) -> Iterator[str]:
-        """Start the workers of this node; every line of theirs, and how they ended."""
+        """Start the workers of this node; every line of theirs, and how they ended.
+
+        Raises `MachineError` where the node does not see the task: it may have joined late.
+        """
+        if not task.exists():
+            raise MachineError(
+                f"node {platform.node()} of the Ray cluster does not see {task}, with which it is "
+                "to train. Put the store on a file system that all nodes share, at the same path, "
+                "and run again to resume."
+            )
         self._process = start(task, config, log, node)
         with self._process as process:
             for line in process.stdout or ():  # noqa: UP028  Ray sends to generators

@@ -40,13 +40,13 @@ def settings(cluster):
 def executor(settings, tmp_path):
     """An executor on both nodes, and what it says."""
     from jangin.core.execution.ray_connection import connected, on_ray
+    from jangin.core.execution.transfer import ProjectFiles
 
     said = []
     (tmp_path / "project.yaml").write_text("name: test\n")
     with connected(settings):
         wait_for_nodes(2)
-        with on_ray(
-            settings, tmp_path / "store", tmp_path / "project.yaml", 1, said.append
-        ) as opened:
+        files = ProjectFiles(tmp_path / "store", tmp_path / "project.yaml")
+        with on_ray(settings, files, 1, said.append) as opened:
             yield opened
     assert threading.active_count() < 20

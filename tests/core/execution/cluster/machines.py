@@ -34,11 +34,20 @@ ENVIRONMENT = {
 }
 
 
-class Machine:
-    """A node; killed, it is gone with every process that it started, as a real one would be."""
+_WITHOUT = 'mount -t tmpfs none "$0" && exec "$@"'
+"""A command that sees an empty folder."""
 
-    def __init__(self, folder, host, *options, cpus=1, environment=()):
+
+class Machine:
+    """A node; killed, it is gone with every process that it started, as a real one would be.
+
+    It does not see what is in the folder `without`, if there is one.
+    """
+
+    def __init__(self, folder, host, *options, cpus=1, environment=(), without=None):
+        hidden = ["unshare", "--map-root-user", "--mount", "sh", "-c", _WITHOUT, str(without)]
         command = [
+            *(hidden if without else []),
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
             *("--disable-usage-stats", "--node-ip-address", host, "--num-cpus", str(cpus)),
             *("--num-gpus", "0", "--object-store-memory", str(80 << 20)),
@@ -104,7 +113,7 @@ class Cluster:
     def start(self, host=HOSTS[1], **options):
         """A machine that joins the first."""
         joins = ("--address", self.address, "--include-log-monitor", "false")
-        return Machine(self.folder, host, *joins, cpus=self.cpus, **options)
+        return Machine(self.folder, host, *joins, **{"cpus": self.cpus, **options})
 
     def replace(self):
         """A second machine in place of one that was killed."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jangin.core.errors import MachineError
+from jangin.core.execution.nodes import store_probe
 from jangin.core.execution.ray_connection import connected, examine
 from jangin.core.executor import Resources
 from tests.core.execution.cluster import work
@@ -77,7 +78,8 @@ def test_a_node_that_has_just_died_is_left_out(cluster, settings, project):
         wait_for_nodes(2)
         cluster.machines[1].kill()  # still among the living for some seconds
         try:
-            reports = examine(settings, project / "store", project / "project.yaml")
+            with store_probe(project / "store", project / "project.yaml") as probe:
+                reports = examine(settings, probe)
         finally:
             cluster.replace()
             wait_for_nodes(2)

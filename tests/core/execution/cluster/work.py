@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from jangin.core.errors import DataError
+from jangin.core.execution.nodes import own_address
 
 
 def square(number):
@@ -61,3 +62,10 @@ def nothing(item):
 class Nothing:
     def __call__(self, item):
         return item
+
+
+def copy_backwards(folder, path):
+    content = path.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / path.name).write_bytes(content[::-1])
+    return f"{own_address()} {len(content)}"

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import StoreError
 from jangin.core.execution.transfer import ProjectFiles, bucket_access
 from jangin.core.executor import InProcess, Resources, map_all
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import LocalEncoder
 from jangin.core.records import Message
 from jangin.documents import load, reading
 from jangin.evaluation.evaluate import STAGE as EVALUATE
@@ -86,14 +86,14 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(cluster, endpoint, tmp_path_factory):  # noqa: ARG001
+def node(cluster, endpoint, tmp_path_factory):
     started = Node(cluster, tmp_path_factory.getbasetemp())
     yield started
     started.machine.end()
 
 
 @pytest.fixture
-def executor(node, settings, tmp_path):  # noqa: ARG001
+def executor(node, settings, tmp_path):
     """An executor on all three nodes."""
     from jangin.core.execution.ray_connection import connected, on_ray
 
@@ -173,7 +173,7 @@ def test_near_duplicates_are_those_of_one_process(executor, node, tmp_path, monk
 
 def test_an_encoder_gives_the_vectors_of_this_process(
     executor,
-    tiny,  # noqa: F811
+    tiny,
     tmp_path,
 ):
     ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -202,7 +202,7 @@ def test_a_base_whose_weights_are_elsewhere_answers_as_in_this_process(executor,
     assert any(answer.text for answer in expected.values())
 
 
-def test_an_evaluation_is_that_of_this_process(executor, context, monkeypatch):  # noqa: F811
+def test_an_evaluation_is_that_of_this_process(executor, context, monkeypatch):
     monkeypatch.setattr(local, "PROMPTS_AT_ONCE", 8)
     here = on(context, InProcess(), "here")
     EVALUATE.run(here)
@@ -268,7 +268,7 @@ def test_stages_give_the_artifacts_of_one_machine(
     there = {"type": "ray", "address": cluster.address, "resources": {} if kill else stages}
     killing = iter(range(10**9))
 
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG001
+    def advance(self, bar, steps=1, note=""):
         if kill and next(killing) == 60:
             node.machine.kill()
 

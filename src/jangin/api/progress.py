@@ -56,7 +56,7 @@ def displayed(wanted: Shown) -> Iterator[Display]:
 
 
 def _nothing(_event: object) -> None:
-    pass
+    """The callback of `progress=None`."""
 
 
 def _plain(write: Callable[[str], None]) -> Callable[[str], None]:

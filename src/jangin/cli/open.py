@@ -19,6 +19,7 @@ SERVER_FOLDER = "server"
 """Beside the project file."""
 PORT = 8080
 START_SECONDS = 30.0
+POLL_SECONDS = 0.2
 """How long another process may take to say its address."""
 
 
@@ -99,7 +100,7 @@ def _running(settings: "ServerSettings") -> str:
 
     patience = time.monotonic() + START_SECONDS
     while (address := address_of(settings)) == "starting" and time.monotonic() < patience:
-        time.sleep(0.2)
+        time.sleep(POLL_SECONDS)
     return "" if address == "starting" else address
 
 

@@ -50,7 +50,7 @@ def confirm(question: str) -> bool:
         def get_input(cls, console: Console, prompt: Any, *_: Any, **__: Any) -> str:
             console.print(prompt, end="")
             while not select.select([sys.stdin], [], [], 0.1)[0]:
-                pass
+                pass  # Ctrl-C is handled between two calls
             return input()
 
     return Patient.ask(question, default=True, console=console)

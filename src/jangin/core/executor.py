@@ -162,7 +162,7 @@ class _ActorHere:
 
 
 def _nothing() -> None:
-    pass
+    """`close` of an object without one."""
 
 
 def opened(work: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -226,7 +226,7 @@ def _by_bytes(
 
     A web page under the name of a text is left as that: it may be meant as source.
     """
-    with suppress(OSError):
+    with suppress(OSError):  # the reader reports it
         suffix = suffix_by_bytes(file.path)
         other = format_of(suffix)
         is_source = suffix == ".html" and read in (read_plain, read_eml)

@@ -53,7 +53,7 @@ def _copies(
     sizes: dict[int, list[str]] = {}
     copies: dict[str, str] = {}
     for name, path in files.items():
-        with suppress(OSError):
+        with suppress(OSError):  # `load` reports files that cannot be read
             sizes.setdefault(path.stat().st_size, []).append(name)
     for size, names in sizes.items():
         first: dict[str, str] = {}
@@ -85,7 +85,7 @@ def note_outputs(paths: Iterable[Path]) -> None:
         above = (folder / "project.yaml" for folder in path.resolve().parents)
         nearest = next((file for file in above if file.is_file()), None)
         if nearest is not None:
-            with suppress(ConfigError):
+            with suppress(ConfigError):  # a project that cannot be opened reads no documents
                 note_output(open_project(nearest), path)
 
 

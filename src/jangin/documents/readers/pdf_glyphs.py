@@ -92,7 +92,7 @@ def _boxes(text_page: Any, count: int) -> "NDArray[np.float64]":
     box_of = prototype(function.value or 0)
     pointers = range(start, start + count * step, step)
     for _ in map(box_of, repeat(page), range(count), pointers):
-        pass
+        pass  # each call writes one row of the array
     # FS_RECTF is left, top, right, bottom.
     return boxes_C4[:, [0, 3, 2, 1]].astype(np.float64)
 

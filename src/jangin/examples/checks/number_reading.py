@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jangin.core.config import StageConfig
 from jangin.core.parquet import part_paths
 
-if TYPE_CHECKING:
-    pass
-
 _KINDS = ("chunks", "ranked", "documents")
-_READ_ANEW = (
+_READ_AGAIN = (
     r"\d\s?[천백십]\s?[\d,]*\s?[십백만억]|[조억]\s?\d[\d,.]*\s?[천백십]|[조억]\s?[천백십]|\d\s?십"
     r"|\d{7}|\d(?:,\d{3}){2}|[$₩]\s?\d[\d,.]*\s?(?i:[kmb])\b"
 )
@@ -37,5 +33,5 @@ def _has_amounts(file: Path) -> bool:
     text: pl.Expr = pl.col("text")
     if "snippet" in rows.collect_schema():
         text = pl.col("snippet").struct.field("text")
-    matches = rows.select(text.str.contains(_READ_ANEW).any()).collect()
+    matches = rows.select(text.str.contains(_READ_AGAIN).any()).collect()
     return bool(matches.item())

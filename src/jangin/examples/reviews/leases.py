@@ -52,14 +52,14 @@ class ReviewLeases:
         return None
 
     def holders(self, row: str) -> list[str]:
-        """Names of the reviewers who look at a row now."""
+        """Names of the reviewers who have the row open now; none while the file is locked."""
         with suppress(sqlite3.OperationalError), self._transaction() as database:
             query = "SELECT by FROM leases WHERE id = ? AND until >= ? ORDER BY by"
             return [name for (name,) in database.execute(query, (row, time.time()))]
         return []
 
     def release(self, row: str, by: str) -> None:
-        """Give a row back."""
+        """Give a row back; where the file is locked, the lease ends by itself."""
         with suppress(sqlite3.OperationalError), self._transaction() as database:
             database.execute("DELETE FROM leases WHERE id = ? AND by = ?", (row, by))
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 
 
 def main() -> None:
@@ -45,9 +45,8 @@ def main() -> None:
 def _end_group(server: "subprocess.Popen[bytes]", grace: float) -> None:
     """Ask the whole group to end, then kill it, this process included."""
     os.killpg(0, signal.SIGTERM)
-    deadline = time.monotonic() + grace
-    while server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(grace)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -161,7 +161,7 @@ def _cuts_at_spaces(pre_tokenizer: Any) -> bool:
                 if not cuts:
                     return False  # from here on, spaces are letters
             case {"type": "Digits"}:
-                pass
+                pass  # cuts at digits only, so it changes nothing at spaces
             case {
                 "type": "Split",
                 "pattern": {"Regex": str(pattern)},

@@ -232,7 +232,7 @@ def recorded(store: Path, shown: Progress, token: str = "", **about: object) -> 
     """
     folder = store / FOLDER / (token or new_token())
     with ExitStack() as held:
-        with suppress(OSError):
+        with suppress(OSError):  # a run without a record is better than no run
             if not token:
                 create_record(folder)
                 _delete_old(folder.parent)
@@ -291,7 +291,7 @@ def hold(folder: Path) -> Iterator[BinaryIO]:
 def write_state(folder: Path, state: RunState) -> None:
     """Replace the state of a record; a reader sees the old one or the new one."""
     partial = folder / f"{STATE}.partial"
-    with suppress(OSError):
+    with suppress(OSError):  # the run matters more than its record, as on a full disk
         partial.write_text(state.model_dump_json(), encoding="utf-8")
         partial.replace(folder / STATE)
 

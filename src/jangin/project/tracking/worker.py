@@ -21,7 +21,7 @@ _NICENESS = 10
 def main() -> None:
     """Send until standard input ends, then once more; exit code 1 if something is left."""
     store, settings = Path(sys.argv[1]).resolve(), sys.argv[2]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # some containers do not allow it
         os.nice(_NICENESS)
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

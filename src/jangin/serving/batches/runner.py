@@ -125,7 +125,7 @@ class BatchRunner:
         if batch is None:
             self._stopping.wait(POLL_SECONDS)
             return
-        with suppress(Exception):
+        with suppress(Exception):  # then its lease ends, and the batch is run again
             error = {"code": "server_error", "message": "The server could not run the batch."}
             run = _Run(self._server, batch, self._owner, self._stopping)
             run.close("failed", {"object": "list", "data": [error]})

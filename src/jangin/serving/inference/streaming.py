@@ -93,4 +93,4 @@ async def _collect(reports: Reports, count: int) -> list["EngineAnswer"]:
 async def _disconnected(request: Request) -> None:
     """Returns when the client has left; the body has been read by now."""
     while (await request.receive())["type"] != "http.disconnect":
-        pass
+        pass  # other messages are of no interest

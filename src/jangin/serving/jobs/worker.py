@@ -40,6 +40,7 @@ T = TypeVar("T")
 TICK_SECONDS = 0.25
 PATIENCE_SECONDS = 600
 STORE_SECONDS = 0.5
+AWAY_SECONDS = 1.0
 """Between two looks whether an artifact that another job makes is ready."""
 _RESUMING = "resuming at step "
 _TRACKER = "wandb "
@@ -219,7 +220,7 @@ def _patiently(
             if time.monotonic() > patience:
                 raise
             log.exception("database or storage do not answer; trying again")
-            time.sleep(1)
+            time.sleep(AWAY_SECONDS)
 
 
 def _when_free(run: Callable[[], T]) -> T:

@@ -174,7 +174,7 @@ class ForkedWorkers:
     def _becomes_ready(self, seconds: float | None) -> bool:
         assert self._control is not None  # noqa: S101  it was begun
         if wait([self._control], seconds):
-            with suppress(EOFError, OSError):
+            with suppress(EOFError, OSError):  # it ended before it was ready
                 self._control.recv()
                 self._ready = True
         return self._ready

@@ -146,6 +146,7 @@ class RemoteStorage:
             with _answering():
                 stream.close()
         except BaseException:
+            # The first error is raised; the storage that caused it may fail again here.
             with suppress(Exception):
                 _abandon(stream)
             with suppress(Exception):

@@ -89,11 +89,11 @@ def _compiled(texts: Sequence[str], threshold: float, spread: Spread) -> Candida
         folder = opened.directory
         work = partial(sketches.sketch, folder, _factors(), BANDS)
         for _ in opened.over_texts(len(texts), work, items, "sketched texts"):
-            pass
+            pass  # each result is a file in the folder
         firsts = sketches.firsts(folder, len(starts))
         collide = partial(sketches.Collide, folder, len(starts), limits)
         for _ in opened.over_texts(len(texts), collide, range(BANDS), "looked for similar texts"):
-            pass
+            pass  # as above
         pairs = sketches.unique_pairs(folder, BANDS)
     return Candidates(firsts, pairs, _reader(texts))
 

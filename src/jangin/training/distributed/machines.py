@@ -336,7 +336,7 @@ def _run(process: "subprocess.Popen[str]", line: _Line, log: Path) -> str:
     with process:
         try:
             for text in process.stdout or ():
-                with suppress(ValueError, AttributeError):
+                with suppress(ValueError, AttributeError):  # lines of libraries are no JSON
                     error = json.loads(text).get("error", error)
             process.wait()
         finally:

@@ -11,6 +11,7 @@ LLAMACPP := .venv/llamacpp
 TEMPLATES := .venv/templates
 VLLM := .venv/vllm
 MOTO := .venv/moto
+SLURM := munge slurm-client slurmctld slurmd
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 # Files stay together, because their fixtures train models; those with slow tests come first.
@@ -20,7 +21,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -101,6 +102,11 @@ test-s3: setup    ## files of `jangin serve`, and shared stores, in a bucket of 
 	@$(BIN)/uv pip install --quiet --python $(MOTO)/bin/python "moto[server,s3]>=5.1"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[s3]"
 	@JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/project/remote tests/serving/jobs/test_s3.py
+
+test-slurm: setup ## `launcher: slurm` in jobs of two nodes of a Slurm on this machine; `make test` skips these
+	@[ -x /usr/sbin/slurmctld ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		$(SLURM) >/dev/null || { echo "error: needs Slurm. On Debian or Ubuntu: sudo apt-get install $(SLURM)" >&2; exit 2; }
+	@JANGIN_SLURM=1 $(BIN)/python -m pytest -rs tests/training/distributed/test_slurm_cluster.py
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def slurm_workers(count: int, log: Path) -> Iterator[SlurmWorkers]:
             "programs to PATH in the job's script."
         )
     here = os.environ.get("SLURMD_NODENAME") or platform.node()
-    rendezvous = f"{here}:{free_port()}"
+    rendezvous = f"{_address(here)}:{free_port()}"
     others = str(count - 1)
     step = ["--nodes", others, "--ntasks", others, "--ntasks-per-node", "1", "--exclude", here]
     worker = [sys.executable, "-m", "jangin.cli", "worker", rendezvous, "--idle", str(_IDLE)]
@@ -88,3 +89,20 @@ def slurm_workers(count: int, log: Path) -> Iterator[SlurmWorkers]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _address(node: str) -> str:
+    """Where other nodes reach a node: its name where that is known to DNS, else Slurm's address."""
+    with suppress(OSError):
+        socket.getaddrinfo(node, None)
+        return node
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["scontrol", "show", "node", node, "--oneliner"]
+        shown = subprocess.run(  # noqa: S603  Slurm's own program
+            command, capture_output=True, text=True, check=True, timeout=_GRACE
+        ).stdout
+        for word in shown.split():
+            key, _, value = word.partition("=")
+            if key == "NodeAddr":
+                return value
+    return node

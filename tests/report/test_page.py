@@ -182,6 +182,11 @@ def test_lengths_curves_and_provenance_are_there(page):
     assert "load plain, paraphrased" in provenance
 
 
+def test_what_compiling_a_training_was_worth_is_shown(page):
+    said = "compiled: a step took 0.51 s before and 0.37 s compiled, after 38.2 s of compiling."
+    assert f"{said} Compiling pays after 1,273 steps." in page
+
+
 def test_the_memory_of_a_training_is_shown_as_predicted_and_as_measured(page):
     curves = section(page, "curves")
     assert "Method, device Predicted Measured Predicted / measured" in curves

@@ -15,7 +15,7 @@ FSDP = {"devices": 2, "sharding": "fsdp"}
         ({}, "cpu", "GPU"),
         ({"compile": "measure"}, "cpu", ""),
         ({"compile": "off"}, "cuda", "compile: off"),
-        (QLORA, "cuda", "qlora"),
+        (QLORA, "cuda", "QLoRA"),
         (QLORA | {"compile": "layers"}, "cuda", ""),
         ({"devices": 2}, "cuda", "devices"),
         ({"devices": 2, "compile": "layers"}, "cuda", ""),

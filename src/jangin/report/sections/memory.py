@@ -1,6 +1,8 @@
 """Predicted and measured memory of every training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jangin.report.data.artifacts import MACHINE_FIGURES, Artifacts, groups_with, machine_figures
 
@@ -17,6 +19,9 @@ class TrainingMemory:
     device: str
     predicted_gib: float
     measured_gib: float
+    layers: Mapping[str, Any]
+    """Seconds of a step with eager and with compiled layers, and the choice; empty where they were
+    not measured."""
 
     @property
     def ratio(self) -> float:
@@ -32,6 +37,7 @@ def memory(artifacts: Artifacts) -> list[TrainingMemory]:
         predicted, measured = (
             figures.get(name, 0) / _GIB for name in ("predicted_memory_bytes", "peak_memory_bytes")
         )
+        layers = figures.get("layers", {})
         if predicted and measured:
             method = group.artifact.manifest.config.get("method", {}).get("type", "full")
             rows.append(
@@ -42,6 +48,7 @@ def memory(artifacts: Artifacts) -> list[TrainingMemory]:
                     device=str(figures.get("device", "")),
                     predicted_gib=predicted,
                     measured_gib=measured,
+                    layers=layers if layers.get("compiled_seconds_per_step") else {},
                 )
             )
     return rows

@@ -259,9 +259,9 @@ class TrainingKeys(StageConfig):
         if self.compile == "layers":
             return ""
         if isinstance(self.method, Qlora):
-            return "the 4-bit weights of `method: {type: qlora}` are not compiled"
+            return "the 4-bit weights of QLoRA are not compiled"
         if self.processes > 1:
-            return "with several `devices` nothing is measured; `compile: layers` compiles"
+            return "with several `devices` nothing is measured, but `compile: layers` compiles"
         return ""
 
     def compile_note(self, device: Device) -> str:

@@ -204,8 +204,11 @@ class LayerChoice:
         self.mode, self.because = mode, because
         if mode == "eager":
             self.compiled.drop()
-        how = "compiled" if mode == "compiled" else "eagerly"
-        self.progress.message(f"`compile: {self.setting}`: layers run {how}: {because}.")
+        self.progress.message(
+            f"`compile: {self.setting}`: layers run compiled: {because}."
+            if mode == "compiled"
+            else f"`compile: {self.setting}`: layers run eagerly: {because}."
+        )
 
     def _settle_by(self, known: Timing, steps: int) -> bool:
         """Decide by an earlier measurement; False where it does not say enough."""

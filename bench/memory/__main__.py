@@ -5,7 +5,8 @@
 A tiny starter (8 million weights), or a pretrained model in FOLDER whose tokenizer has a chat
 template; rows of made-up Korean words. Prints one line per run:
 what `jangin plan` estimates from a sample of the tokens, what the stage plans when it has counted
-them, the measured peak, and how far off the two were.
+them, the measured peak of the first optimizer step and of all, and how far off the two were; the
+last figure is how far the plan is from the first step's peak.
 """
 
 import argparse
@@ -102,9 +103,12 @@ def make_rows(folder: Path) -> None:
 
 def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     """One stage, as `jangin run` would run it; prints its runtime file."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
     from jangin.core.ledger import Ledger
     from jangin.core.stage import Services, SilentProgress, StageContext
     from jangin.core.store import Artifact, Manifest
+    from jangin.models.device import peak_memory
     from jangin.training import dpo, pretrain, sft
 
     kind, precision = case.rsplit("-", 1)
@@ -139,9 +143,11 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     services = Services(folder, no_chat, ledger, SilentProgress())
     context = StageContext(config.model_validate(fields), inputs, workspace, services)
     estimated = module.STAGE.cost(context).memory_bytes
+    peaks: list[int] = []
+    register_optimizer_step_post_hook(lambda *_: peaks.append(peak_memory()))
     module.STAGE.run(context)
     figures = json.loads((workspace / "runtime" / "training.json").read_text())
-    print("RESULT " + json.dumps(figures | {"estimated": estimated}))
+    print("RESULT " + json.dumps(figures | {"estimated": estimated, "first": peaks[0]}))
 
 
 def prepare(folder: Path, size: str) -> None:
@@ -169,7 +175,8 @@ def main() -> None:
         else:
             run(case, Path(folder), options.steps, options.tokens)
         return
-    print(f"{'run':22} {'estimate MiB':>12} {'planned MiB':>12} {'measured MiB':>12} {'off':>14}")
+    heads = f"{'estimate MiB':>12} {'planned MiB':>12} {'1st step':>8} {'all steps':>9}"
+    print(f"{'run':22} {heads} {'off':>21}")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         if options.model:
@@ -182,10 +189,13 @@ def main() -> None:
             (folder / "base" / "model").symlink_to(root / "model")
             figures = inside(case, folder, options)
             planned, peak = figures["predicted_memory_bytes"], figures["peak_memory_bytes"]
-            mib = [round(v / 2**20) for v in (figures["estimated"], planned, peak)]
+            bytes_ = figures["estimated"], planned, figures["first"], peak
+            mib = [round(v / 2**20) for v in bytes_]
             padded = "" if figures["packed"] else f"  padded: {figures['padded_because']}"
             off = f"{figures['estimated'] / peak - 1:+7.1%}{planned / peak - 1:+7.1%}"
-            print(f"{case:22} {mib[0]:12} {mib[1]:12} {mib[2]:12} {off}{padded}", flush=True)
+            off += f"{planned / figures['first'] - 1:+7.1%}"
+            shown = f"{mib[0]:12} {mib[1]:12} {mib[2]:8} {mib[3]:9}"
+            print(f"{case:22} {shown} {off}{padded}", flush=True)
             parts = {k: round(v / 2**20) for k, v in figures["memory_plan"].items()}
             print(f"{'':22} {parts}")
 

@@ -10,9 +10,12 @@ thread, and a process of its own; peers live in bench/.venvs. All rows make up o
 so that batches, packing and order change nothing: the loss of the first step and the validation
 loss after the last one, which is judged in fp32, have to agree to 0.001, and both are printed. On
 a pretrained model the first one, which engines compute in bf16, is compared with fp32's instead,
-and may be 0.003 from it. Figures are per CPU-second of
-the training call; imports, loading and tokenizing are not in it (for DPO the reference is). An
-engine whose losses are not those of TRL's first setting is out of the race, and the exit code is 1.
+and may be 0.003 from it. Peaks are of the first step and of all: torch's AdamW makes its moments at
+the end of the first step, so with `--epochs 1` a peak has no activations beside them.
+
+Figures are per CPU-second of the training call; imports, loading and tokenizing are not in it (for
+DPO the reference is). An engine whose losses are not those of TRL's first setting is out of the
+race, and the exit code is 1.
 """
 
 import argparse
@@ -53,7 +56,7 @@ UNITS = {
     "prepare": "rows",
     "generate": "new tokens",
 }
-console = Console(width=150, highlight=False)
+console = Console(width=170, highlight=False)
 
 
 def make_material(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -129,7 +132,9 @@ def show(task: str, entries: list[Entry], untrained: dict[str, float]) -> bool:
         f"x best {rival}",
         "x best peer",
         "per wall-s",
-        "peak MB",
+        "peak MB: 1st step",
+        "all",
+        "weights, gradients, moments",
         "rounds",
         checked,
     ):
@@ -158,7 +163,7 @@ def show(task: str, entries: list[Entry], untrained: dict[str, float]) -> bool:
             f"{entry.rate / best:.2f}" if best else "",
             f"{entry.rate / leader:.2f}" if leader else "",
             f"{wall:,.1f}",
-            f"{entry.figure('peak_mb'):,.0f}",
+            *_memory(entry),
             str(len(entry.rounds)),
             shown if agrees else f"[red]{shown} OTHER WORK",
         )
@@ -169,6 +174,13 @@ def show(task: str, entries: list[Entry], untrained: dict[str, float]) -> bool:
     for line in ratios(honest):
         console.print(line)
     return len(honest) == len(ran)
+
+
+def _memory(entry: Entry) -> tuple[str, str, str]:
+    """Peak of the first optimizer step and of all, and types of what is held; blank if unknown."""
+    facts = entry.rounds[0]
+    first = f"{entry.figure('first_peak_mb'):,.0f}" if "first_peak_mb" in facts else ""
+    return first, f"{entry.figure('peak_mb'):,.0f}", facts.get("types", "")
 
 
 def ratios(ran: list[Entry]) -> list[str]:

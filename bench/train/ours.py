@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from held import watch_first_step
 from judge import validation_loss
 from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -79,6 +80,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     model, tokenizer = load(folder, lora=job["lora"])
     data = render(tokenizer, rows)
     config = TrainingConfig(**shared(job, len(rows)))
+    held = watch_first_step()
     with Meter() as meter:
         objective = SftObjective.of(model, data, None, config)
         result = train(objective, config, scratch, SilentProgress())
@@ -87,6 +89,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: Path) -> None:
         steps=result.steps,
         final_loss=validation_loss(model, tokenizer, folder),
         **meter.figures(),
+        **held,
     )
 
 
@@ -112,7 +115,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
         for number, turn in enumerate(turns)
     ]
     config = DpoConfig(**shared(job, len(rows)), beta=0.1)
-    device = torch.device("cpu")
+    device, held = torch.device("cpu"), watch_first_step()
     with Meter() as meter:
         data = render_pairs(tokenizer, pairs)
         loss_model = choose_pair_model(model, data, config, device)
@@ -130,6 +133,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
         steps=result.steps,
         final_loss=validation_loss(model, tokenizer, folder),
         **meter.figures(),
+        **held,
     )
 
 

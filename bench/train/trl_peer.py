@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, disable_caching
+from held import watch_first_step
 from judge import validation_loss
 from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -75,6 +76,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: str) -> None:
         train_dataset=Dataset.from_list([split(row) for row in rows]),
         processing_class=tokenizer,
     )
+    held = watch_first_step()
     with Meter() as meter:
         trainer.train()
     report(
@@ -82,6 +84,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: str) -> None:
         steps=trainer.state.global_step,
         final_loss=validation_loss(trainer.model, tokenizer, folder),
         **meter.figures(),
+        **held,
     )
 
 
@@ -96,6 +99,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: str) -> None:
         precompute_ref_log_probs=job["precompute"],
         **common(job, -(-len(pairs) // 8)),
     )
+    held = watch_first_step()
     # The reference's log-probabilities may be computed here, so the clock starts before.
     with Meter() as meter:
         trainer = DPOTrainer(
@@ -112,6 +116,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: str) -> None:
         steps=trainer.state.global_step,
         final_loss=validation_loss(trainer.model, tokenizer, folder),
         **meter.figures(),
+        **held,
     )
 
 

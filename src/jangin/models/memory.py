@@ -274,7 +274,7 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     if training.pairs:
         return hidden + _pair_logits_bytes(shape, training, trained)
     chunk = _chunk_bytes(shape, training, trained) * (2 if shape.soft_capped else 1)
-    head = 0 if training.has_adapter else 4 * shape.embedding_parameters
+    head = _head_gradient_bytes(shape, training)
     if training.precision == "bf16":
         return hidden + 2 * chunk + head + _head_copy_bytes(shape, training)
     return hidden + chunk + head
@@ -296,8 +296,13 @@ def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> i
     kept = logits if logits <= PAIR_LOGITS_BYTES else chunk
     mixed = training.precision == "bf16"
     cast = _head_copy_bytes(shape, training) + chunk // 2 if mixed else 0
-    head = 0 if training.has_adapter else 4 * shape.embedding_parameters
-    return kept + chunk + cast + head
+    return kept + chunk + cast + _head_gradient_bytes(shape, training)
+
+
+def _head_gradient_bytes(shape: ModelShape, training: Training) -> int:
+    """The head's gradient of a batch, where it is not added to that of the batches before."""
+    direct = training.split and training.device == "cpu" and training.shards == 1
+    return 0 if training.has_adapter or direct else 4 * shape.embedding_parameters
 
 
 def _head_copy_bytes(shape: ModelShape, training: Training) -> int:

@@ -8,7 +8,14 @@ from jangin.models.memory import GIB, Training, predict
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight import memory
-from jangin.training.preflight.memory import Work, batch_budget, cost_of, largest_budget
+from jangin.training.preflight.memory import (
+    Work,
+    batch_budget,
+    cost_of,
+    estimate,
+    largest_budget,
+    smaller_budget,
+)
 
 LLAMA_1B = {
     "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
@@ -34,9 +41,20 @@ def test_larger_devices_take_larger_batches_and_none_less_than_the_setting(base)
     assert budgets[-1] == 32768
 
 
-def test_a_setting_and_a_cpu_keep_the_budget(base):
-    assert batch_budget(base, TrainingConfig(), WORK) == 2048
-    assert batch_budget(base, TrainingConfig(tokens_per_batch=512), WORK) == 512
+def test_a_cpu_with_less_memory_takes_smaller_batches(base):
+    config = TrainingConfig()
+    needed = [
+        estimate(base, TrainingConfig(tokens_per_batch=tokens), WORK).needed
+        for tokens in (2048, 1024, 512)
+    ]
+    assert needed == sorted(needed, reverse=True)
+    assert [smaller_budget(base, config, WORK, room) for room in needed] == [2048, 1024, 512]
+    assert smaller_budget(base, config, WORK, needed[-1] - 1) == 512
+
+
+def test_a_setting_keeps_the_budget(base):
+    for tokens in (512, 2048):
+        assert batch_budget(base, TrainingConfig(tokens_per_batch=tokens), WORK) == tokens
 
 
 def test_a_sharded_model_needs_its_share_and_whole_layers():

@@ -97,7 +97,7 @@ def fit(
     base, work = task.start.base, work_of(task)
     budget = batch_budget(base, keys, work)  # knows whether the project file sets it
     if loaded is None:
-        config = decide_checkpointing(base, config, work)
+        config = TrainingConfig.of(decide_checkpointing(base, keys, work))
         reset_peak_memory()
     if config.processes == 1 and config.nodes.launcher != "ray":
         load_kernels(matrix_dtype(config), progress.message)
@@ -113,5 +113,6 @@ def fit(
             torch.cuda.empty_cache()
         result = launch(task, config, folder, progress, budget)
         model, dtype = _with_trained_weights(task, config, folder / JOURNAL)
-    result.runtime.update(recorded(base, config, work))
+    planned = config.model_copy(update={"tokens_per_batch": budget})
+    result.runtime.update(recorded(base, planned, work))
     return Trained(model, dtype, result)

@@ -187,7 +187,8 @@ class TrainingKeys(StageConfig):
     tokens_per_batch: int = Field(default=2048, ge=16)
     """Maximum number of tokens per forward pass. A step with more tokens accumulates gradients over
     several batches, with the same result. Where it is not set, a GPU takes as many, up to 32768, as
-    are predicted to fit into nine tenths of its memory."""
+    are predicted to fit into nine tenths of its memory, and a CPU half or a quarter of the default
+    where that is predicted not to fit."""
     max_row_tokens: int = Field(default=4096, ge=16)
     """Maximum length of a row in tokens; the model's context length is a limit as well."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -36,6 +36,7 @@ from jangin.training.preflight.duration import Duration
 _OPERATIONS_PER_SECOND = 1e11
 _GPU_BUDGETS = (32768, 16384, 8192, 4096)
 _FILLED = 0.9
+_CPU_DIVISORS = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
     if config.activation_checkpointing != "auto":
         return config
     try:
-        forecast = estimate(base, config, work)
+        forecast = estimate(base, _with_budget(base, config, work), work)
     except TrainingError:
         return config
     if forecast.needed <= available_bytes(forecast.device):
@@ -136,15 +137,37 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
 
 
 def batch_budget(base: Path, config: TrainingKeys, work: Work) -> int:
-    """Most tokens of a batch: the setting, or on a GPU what fits where it is not set.
+    """Most tokens of a batch: the setting, or where it is not set what fits.
 
     Another budget only groups the same sums in another way, so it is no part of the result's
-    identity. It is the largest power of two that is predicted to fill at most nine tenths of the
-    memory.
+    identity. On a GPU it is the largest power of two that is predicted to fill at most nine tenths
+    of the memory, on a CPU the default, or where that is predicted not to fit half or a quarter.
     """
-    if "tokens_per_batch" in config.model_fields_set or not has_cuda():
+    if "tokens_per_batch" in config.model_fields_set:
         return config.tokens_per_batch
-    return largest_budget(base, config, work, available_bytes("cuda"))
+    if has_cuda():
+        return largest_budget(base, config, work, available_bytes("cuda"))
+    return smaller_budget(base, config, work, available_bytes())
+
+
+def smaller_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:
+    """The budget for a CPU with `available` bytes, at most `tokens_per_batch`."""
+    tokens = config.tokens_per_batch
+    for divisor in _CPU_DIVISORS:
+        tokens = config.tokens_per_batch // divisor
+        smaller = config.model_copy(update={"tokens_per_batch": tokens})
+        try:
+            fits = estimate(base, smaller, work).needed <= available
+        except TrainingError:
+            return config.tokens_per_batch
+        if fits:
+            break
+    return tokens
+
+
+def _with_budget(base: Path, config: C, work: Work) -> C:
+    """`config` with the tokens of a batch that `batch_budget` chooses."""
+    return config.model_copy(update={"tokens_per_batch": batch_budget(base, config, work)})
 
 
 def largest_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:
@@ -168,10 +191,10 @@ def guard_memory(base: Path, config: TrainingKeys, work: Work, progress: Progres
     """
     if not work.lengths:
         return
-    decided = decide_checkpointing(base, config, work)
+    decided = _with_budget(base, decide_checkpointing(base, config, work), work)
     try:
         forecast = estimate(base, decided, work)
-        check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
+        check(forecast, available_bytes(forecast.device), decided.tokens_per_batch)
         if config.optimizer.type == "adamw_offload" and forecast.device == "cuda":
             _check_host(ModelShape.read(base / "model" / "config.json"), available_bytes())
     except TrainingError as error:
@@ -226,7 +249,8 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
     if planned.epochs < 1:
         text += f"; {planned.warning}"
     try:
-        forecast = estimate(base, decide_checkpointing(base, config, work), work)
+        decided = _with_budget(base, decide_checkpointing(base, config, work), work)
+        forecast = estimate(base, decided, work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
     compiling = config.compile_note(forecast.device)

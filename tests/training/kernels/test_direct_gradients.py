@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from jangin.models.varlen_attention import NAME
+from jangin.models.forward.varlen_attention import NAME
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.stage import SilentProgress

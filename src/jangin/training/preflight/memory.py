@@ -147,7 +147,7 @@ def batch_budget(base: Path, config: TrainingKeys, work: Work) -> int:
         return config.tokens_per_batch
     if has_cuda():
         return largest_budget(base, config, work, available_bytes("cuda"))
-    return smaller_budget(base, config, work, available_bytes())
+    return smaller_budget(base, config, work, available_bytes("cpu"))
 
 
 def smaller_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:

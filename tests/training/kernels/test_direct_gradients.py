@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from jangin.models.forward.varlen_attention import NAME
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.stage import SilentProgress
+from jangin.models.forward.varlen_attention import NAME
 from jangin.models.tokens.packing import packed_batch
 from jangin.training.kernels.direct_gradients import DirectGradients
 from jangin.training.loop.config import TrainingConfig

@@ -1,4 +1,4 @@
-"""`jangin doubtful`: lines that OCR is not sure of, and what a person says about them."""
+"""`jangin doubtful`: list lines that OCR is not sure of, and correct them by hand."""
 
 import csv
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def _rows(folder: Path) -> "list[DoubtfulRow]":
 
 
 def _new_text(right: bool, text: str | None, drop: bool, undo: bool) -> str | None:
-    """What is said about the lines: a text, empty for none; `READ` for right as they are."""
+    """The correction: a text, empty to delete the lines, `READ` to confirm them, None to undo."""
     if sum((right, text is not None, drop, undo)) != 1:
         raise DataError("say one of --right, --text TEXT, --drop and --undo about these lines.")
     if undo:

@@ -19,8 +19,9 @@ SERVER_FOLDER = "server"
 """Beside the project file."""
 PORT = 8080
 START_SECONDS = 30.0
+"""Seconds that another process may take to publish its address."""
 POLL_SECONDS = 0.2
-"""How long another process may take to say its address."""
+"""Seconds between two looks for it."""
 
 
 def open_pages(

@@ -481,7 +481,7 @@ class Ledger:
         return [str(key) for (key,) in rows]
 
     def last_keys_unnamed(self, stage: str, variant: str) -> list[str]:
-        """Keys of a stage of a variant in runs from before runs named their file, newest first."""
+        """Keys of a stage of a variant in old runs without a project file name, newest first."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT key FROM steps WHERE stage = ? AND variant = ? AND key != '' "

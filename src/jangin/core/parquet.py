@@ -301,7 +301,7 @@ class RowsDigest:
     _BASE = int.from_bytes(hashlib.sha256(b"jangin table 2").digest(), "big") % _PRIME
 
     def __init__(self, value: int = 0, rows: int = 0, columns: str = "") -> None:
-        """The digest of no rows, or one that `packed` wrote."""
+        """Start with the digest of zero rows, or with one that `packed` returned."""
         self._value, self._rows, self._columns = value, rows, columns
 
     def add(self, batch: pa.RecordBatch) -> None:

@@ -1,4 +1,4 @@
-"""Read the tables of an evaluation, graded in content by the present rules.
+"""Read the tables of an evaluation, with content match graded by the current rules.
 
 Answers are generated once and stored; whether one is right in content is computed again from the
 stored answer where the evaluation is older than the measure or its rules.

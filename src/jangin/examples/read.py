@@ -155,7 +155,7 @@ def _read_file(
 def _squad_or(
     format: Squad | TableRows | Chats | PromptCompletion | HubRows | AutoRows, path: Path
 ) -> Squad | TableRows | Chats | PromptCompletion | HubRows | AutoRows:
-    """The format; that of SQuAD's JSON where `auto` meets such a file."""
+    """The configured format; SQuAD if it is `auto` and the file is SQuAD's JSON."""
     if not isinstance(format, AutoRows) or path.suffix.lower() != ".json":
         return format
     with path.open("rb") as stream:

@@ -156,7 +156,7 @@ class TaughtQuestions:
 
 
 def _is_answer_of(example: Example, answer: str, question: str) -> bool:
-    """Whether an answer to a question says what the example's answer, in any form of it, says."""
+    """True if an answer has the same content as the example's answer, in any of its forms."""
     golds = (example.answer, *example.answers)
     return any(content_match(answer, without_reasoning(gold), question) for gold in golds)
 

@@ -50,7 +50,7 @@ class Dialogue:
 
     @property
     def template(self) -> PromptTemplate:
-        """The template that questions are filled into; of several columns there is none."""
+        """The template that questions are inserted into; not used if it has several columns."""
         return PromptTemplate.read(self.pattern) or NO_TEMPLATE
 
     @property

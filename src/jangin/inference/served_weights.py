@@ -24,7 +24,7 @@ _SPACE = "\u200b"
 
 
 def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
-    """What an engine loads for the base, or for the model of a training stage.
+    """The folder that an engine loads for the base or for the model of a training stage.
 
     An adapter is merged into its base, once, in `scratch`: not every engine serves every adapter.
 

@@ -132,7 +132,7 @@ class EndpointChat:
     _wait_reported: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Create the rate limits; other parameters make another source."""
+        """Create the rate limits; `source` depends on the request parameters."""
         if not self.source:
             source = canonical_json(self.parameters) if self.parameters else ""
             if self.revision:

@@ -118,7 +118,7 @@ def self_preference(
     clusters: Mapping[str, str],
     seed: int = 0,
 ) -> SelfPreference | None:
-    """How much more often a system wins with itself as the judge than with the other judges.
+    """Win rate of a system with itself as the judge minus its win rate with the other judges.
 
     `points` is {judge: {question: 1, 0.5 or 0 for the system that `judge` is}}, `clusters` is
     {question: cluster}. None where it did not judge or judged alone, or no question was judged by

@@ -130,7 +130,7 @@ def class_of(config: Any, model: str, *, trusted: bool) -> Any:
 
 
 def outside_of_text(model: Any) -> list[str]:
-    """Names of the modules that text never passes through: a vision or audio tower, a projector.
+    """Names of the modules that are not used for text: vision or audio towers, projectors.
 
     Empty for a model of text alone.
     """

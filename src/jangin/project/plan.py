@@ -351,7 +351,7 @@ def shared_steps(steps: Sequence[PlannedStage]) -> list[tuple[str, PlannedStage]
 
 
 def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
-    """Where the stages that would run do so, one line for each cluster or machine."""
+    """Lines that say which stages would run on the cluster and which on this machine."""
     if not isinstance(cluster, RayCluster):
         return []
     steps = [step for step in steps if step.state != "cached"]

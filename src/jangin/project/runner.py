@@ -130,7 +130,7 @@ class _Book:
             self.ledger.delete(BEGUN, step.key)
 
     def record_killed(self, step: PlannedStage) -> None:
-        """Record the seconds of a process that was killed: until it last wrote a file."""
+        """Record the duration of a killed run, measured until its last write."""
         begun = self.ledger.get(BEGUN, step.key)
         workspace = self.store.partial(step.stage.name, step.key)
         if begun is None or not workspace.exists():

@@ -178,7 +178,7 @@ class Session:
 
     @contextmanager
     def _executor(self, steps: Iterable[PlannedStage]) -> Iterator[Executor]:
-        """The executor of a run with these steps; without work, no cluster is connected to."""
+        """The executor for these steps; connects to a cluster only if one of them must run."""
         left = [step for step in steps if step.state != "cached"]
         if not left:
             yield self.executor
@@ -242,7 +242,7 @@ class Session:
         return unread_files(self.project, variant, self.artifacts(variant), self.files.digest)
 
     def wrote(self, path: Path) -> None:
-        """Keep a file or folder that a command wrote from being read as a document.
+        """Exclude a file or folder that a command wrote from the documents.
 
         Raises: DataError: the note cannot be written into the folder of the documents.
         """
@@ -344,7 +344,7 @@ def _shared(
 
 
 def check_stage(name: str | None) -> None:
-    """Raise `ConfigError` unless there is a stage with this name; None is all of them."""
+    """Raise `ConfigError` if no stage has this name; None, for all stages, is accepted."""
     if name is not None and find_stage(name) is None:
         known = ", ".join(stage.name for stage in STAGES)
         raise ConfigError(f"there is no stage {name!r}. Known stages: {known}.")

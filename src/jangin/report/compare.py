@@ -97,7 +97,7 @@ class OtherQuestions:
 
 
 def _set_name(name: TestSet, words: Words) -> str:
-    """As files and terminals call a test set in English; in words on a Korean page."""
+    """Name of a test set: as in files and terminals in English, translated in Korean."""
     return name.replace("_", " ") if words.language == "en" else words(f"name_{name}")
 
 
@@ -253,7 +253,7 @@ def _measure(
 def _shared(
     theirs: Sequence[Prediction], mine: Sequence[Prediction]
 ) -> tuple[list[Prediction], list[Prediction]]:
-    """The predictions of both on the questions that both were asked, by question and answer.
+    """Predictions of both systems on the questions they share, matched by question and answer.
 
     All of them where the questions are the same.
     """

@@ -64,7 +64,7 @@ def folded_words(text: str) -> tuple[str, ...]:
 
 
 class _Spaced(dict[int, int]):
-    """{code point: itself, or a space in place of what separates words}, filled when asked."""
+    """{code point: itself, or a space for separators}, filled on first use."""
 
     def __missing__(self, code: int) -> int:
         self[code] = 32 if unicodedata.category(chr(code))[0] in "PZC" else code

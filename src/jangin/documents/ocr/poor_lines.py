@@ -46,7 +46,7 @@ class Band:
 def read_poor_lines(
     image_HW: "Grey", lines: Sequence[Line], dpi: int, read: Callable[["Grey", int], list[Line]]
 ) -> list[Line]:
-    """The lines, those of a band replaced where `read`, of an image in a mode, is surer of it."""
+    """Replace lines of a band where `read`, called with its image and a mode, is more confident."""
     out = list(lines)
     bands = _bands(image_HW, lines, dpi)
     single = [band for band in bands if _is_one_line(image_HW, band)]

@@ -28,10 +28,10 @@ class LocalModels:
     _stops: dict[str, Any] = field(default_factory=dict)
     """Generation config by name of the model."""
     _said: set[str] = field(default_factory=set)
-    """Lines that were said, which are not repeated."""
+    """Lines that were printed, which are not repeated."""
 
     def say(self, lines: Iterable[str]) -> None:
-        """Print each line that was not printed before: each worker has the same to say."""
+        """Print each line that was not printed before: all workers send the same ones."""
         for line in lines:
             if line not in self._said:
                 self._said.add(line)

@@ -96,7 +96,7 @@ class Case:
 
 
 class Ruled(NamedTuple):
-    """What the rules that look at nothing but the case say of it."""
+    """Decisions of the rules that look at one case by itself."""
 
     before: Decision | None
     """The decision of the first rule to drop it, of those before `same_text`."""
@@ -120,7 +120,7 @@ SPREAD_FROM = 5_000
 def apply_rules(
     cases: Sequence[Case], thresholds: EliminationThresholds, executor: Executor
 ) -> list[Ruled]:
-    """What the rules say of each case; many are looked at by the executor."""
+    """Decisions of the rules on each case; many cases are checked by the executor."""
     starts = range(0, len(cases), CASES_AT_ONCE)
     items = (cases[start : start + CASES_AT_ONCE] for start in starts)
     spread = executor if len(cases) >= SPREAD_FROM else InProcess()
@@ -135,7 +135,7 @@ def _rule_some(thresholds: EliminationThresholds, cases: Sequence[Case]) -> list
 
 
 def apply_to(case: Case, thresholds: EliminationThresholds) -> Ruled:
-    """What the rules say of one case."""
+    """Decisions of the rules on one case."""
     evolved = case.evolved
     before = (
         _empty(evolved)

@@ -159,7 +159,7 @@ def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str)
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time saves rows in a folder."""
+    """Lock the files of a folder, so that one process at a time writes rows."""
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -325,7 +325,7 @@ class ReviewIndex:
     def save(
         self, decisions: Sequence[ReviewDecision], tokens: Mapping[str, str] | None = None
     ) -> None:
-        """Append decisions to the log and take them in; nothing where a row changed meanwhile.
+        """Append decisions to the log and apply them; does nothing if a row changed meanwhile.
 
         `tokens` are {id of a row: what `token` was when the reviewer was shown the row}.
 

@@ -63,7 +63,7 @@ class PackedQueue:
 
 
 def lines(items: Sequence[QueueItem], share: float) -> Iterator[bytes]:
-    """The lines of a queue; `share` of all rows is for two reviewers."""
+    """The queue as lines of JSON; `share` of all rows is reviewed twice."""
     yield b"%s%d\n" % (_HEAD, len(items))
     for item in items:
         example = item.example.model_dump(mode="json", exclude_defaults=True)

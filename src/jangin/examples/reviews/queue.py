@@ -268,7 +268,7 @@ def wording_fault(after: Wording, passage: str) -> Fault:
 
 
 def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
-    """What an edited answer says that its evidence, or else its passage, does not.
+    """Parts of an edited answer that are not in its evidence, or else in its passage.
 
     Numbers and names; of an answer without any, the whole where hardly one of its words is there.
     """

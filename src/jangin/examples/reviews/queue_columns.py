@@ -67,7 +67,7 @@ class QueueEntry:
 
 
 def make_entry(item: QueueItem, share: float, seed: int = 0) -> QueueEntry:
-    """What is kept of an item; `share` of all rows is for two reviewers."""
+    """The stored fields of an item; `share` of all rows is reviewed twice."""
     row, texts = item.example, item.original
     return QueueEntry(
         row.id,

@@ -187,7 +187,7 @@ def release_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory did not suffice, of a GPU or of this machine."""
+    """True for an out-of-memory error of a GPU or of this machine."""
     # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
     out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return out_of_memory or "can't allocate memory" in str(error)

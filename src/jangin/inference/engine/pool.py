@@ -154,7 +154,7 @@ class EnginePool:
 
 
 def _unused_bytes() -> int:
-    """Memory of the models' device that nothing uses now."""
+    """Free memory of the models' device, in bytes."""
     if not has_cuda():
         return available_bytes()
     import torch

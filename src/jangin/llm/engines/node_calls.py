@@ -63,7 +63,7 @@ class NodeSender:
     """Sends requests from the node on which it is opened, as work for an executor."""
 
     def __init__(self, settings: Mapping[str, Any], journal: Path) -> None:
-        """Start a loop; nothing is sent."""
+        """Start an event loop in a thread."""
         self._chat = EndpointChat(**settings)
         with disk_errors(journal):
             journal.mkdir(parents=True, exist_ok=True)

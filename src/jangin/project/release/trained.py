@@ -66,7 +66,7 @@ class TrainedModel:
         return lambda trace: in_words(group_of(groups, trace)) if groups is not None else ""
 
     def _pattern(self) -> str:
-        """Template that its training questions were filled into; empty for questions as they are.
+        """The template of its training questions; empty if questions are used unchanged.
 
         The settings of today hold unless the model is outdated.
         """

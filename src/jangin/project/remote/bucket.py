@@ -262,7 +262,7 @@ class Bucket:
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
-        """Turn what the server or the network say into our errors, but not met conditions."""
+        """Turn errors of the server or the network into ours, except failed preconditions."""
         from obstore.exceptions import (
             AlreadyExistsError,
             BaseError,
@@ -298,7 +298,7 @@ class Bucket:
 
 
 def _reason(error: Exception) -> str:
-    """What a server or the network said, out of the long text of obstore."""
+    """The message of a server or of the network in the long text of obstore."""
     text = str(error)
     said = re.search(r"<Message>([^<]+)</Message>", text)
     if said is not None:

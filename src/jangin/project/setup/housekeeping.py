@@ -177,7 +177,7 @@ def clean(inventory: Inventory) -> list[Folder]:
 def _neighbours(
     named: Sequence[LoadedProject], root: Path
 ) -> tuple[list[LoadedProject], list[Path]]:
-    """The other project files of this store, and those that ran in it and are gone."""
+    """The other project files that use this store, and those that used it and were deleted."""
     known = {project.path.resolve() for project in named}
     matching: dict[Path, None] = {}
     gone = []

@@ -68,7 +68,7 @@ class QuickReading:
 def read_quickly(
     config: LoadConfig, project_folder: Path, ledger: Ledger, seconds: float | None = None
 ) -> QuickReading:
-    """Read files in a random order, the same each time, until the time is over.
+    """Read files in a seeded random order until the time limit.
 
     Raises `DataError` where there is no folder or no file.
     """

@@ -80,7 +80,7 @@ class PretrainedBase:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a new project file says; the defaults are those of `jangin new`."""
+    """Contents of a new project file; the defaults are those of `jangin new`."""
 
     name: str
     documents: str = "documents"

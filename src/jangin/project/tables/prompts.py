@@ -10,7 +10,7 @@ from jangin.project.stages import STAGES
 
 
 def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
-    """(heading, whole wording) of every prompt as one variant asks it; the first by default.
+    """(heading, full text) of every prompt of a variant, by default of the first.
 
     The shipped wordings if no project file is named and the working directory has none.
     """

@@ -205,7 +205,7 @@ def _readable(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def _with_texts(
     rows_: Sequence[Mapping[str, Any]], artifacts: Mapping[str, Artifact]
 ) -> list[dict[str, Any]]:
-    """The rows with texts in place of ids: what a row is about, and which twin was kept."""
+    """Rows with texts in place of ids: the subject of a row, and the duplicate that was kept."""
     if not any({"subject", "twin"} & row.keys() for row in rows_):
         return [dict(row) for row in rows_]
     texts = _texts(artifacts)

@@ -1,4 +1,4 @@
-"""The queue of a review as every surface shows it: the terminal, a sheet, a page."""
+"""The review queue for all interfaces: terminal, spreadsheet, page."""
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +70,7 @@ class QueueInputs:
         return dict(zip(table["id"], table["text"], strict=True))
 
     def kept(self) -> PackedQueue | None:
-        """The queue as it was packed before; None where it was not, or the file is damaged."""
+        """The stored packed queue; None if there is none or the file is damaged."""
         with suppress(OSError, ValueError), self.path.open("rb") as stream:
             return PackedQueue(mmap(stream.fileno(), 0, access=ACCESS_READ))
         return None

@@ -48,7 +48,7 @@ class ProgressLines:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Start the thread, so that there are lines while nothing advances."""
+        """Start the thread that prints lines also while no bar advances."""
         self._closed.clear()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()

@@ -35,7 +35,7 @@ class _WrongLineError(PortableError):
 
 @dataclass(slots=True)
 class InputCheck:
-    """What a pass over an input file says."""
+    """The result of a pass over an input file."""
 
     total: int
     model: str | None

@@ -98,7 +98,7 @@ async def compare_models(
 def _prepared(
     body: CompareModels, server: Server, caller: Caller
 ) -> tuple[int, list[Question], list[dict[str, int] | None]]:
-    """(rows of the file, those to ask, for each model how many of them it was trained on).
+    """(rows of the file, rows to ask, {model: number of those that it was trained on}).
 
     Raises:
         ApiError: 404 for the file or a model, 400 for a file that cannot be used.

@@ -137,7 +137,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Export as stdin says; the sentence of an error goes to stdout."""
+    """Export with the settings on stdin; the message of an error goes to stdout."""
     given: dict[str, Any] = json.loads(sys.stdin.read())
     from jangin.project.release.run_record import canaries, run_record
     from jangin.project.session import open_session

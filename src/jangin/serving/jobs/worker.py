@@ -40,16 +40,17 @@ T = TypeVar("T")
 TICK_SECONDS = 0.25
 PATIENCE_SECONDS = 600
 STORE_SECONDS = 0.5
+"""Between two checks whether an artifact that another job makes is ready."""
 AWAY_SECONDS = 1.0
-"""Between two looks whether an artifact that another job makes is ready."""
+"""Between two tries while the database or the storage do not answer."""
 _RESUMING = "resuming at step "
 _TRACKER = "wandb "
-"""Begins what a tracker has to say."""
+"""Prefix of messages of a tracker."""
 
 
 @dataclass(slots=True)
 class JobProgress:
-    """What the stages say: kept in the log of the process."""
+    """Messages of the stages, kept in the log of the process."""
 
     total_steps: int = 0
     """Steps of the training that runs, less those of its checkpoint."""
@@ -257,7 +258,7 @@ def run(text: bytes, parent: int) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Train the job on stdin; with a descriptor, fork for those that come over its connection."""
+    """Train the job given on stdin; with a file descriptor, fork once per job received from it."""
     if words:
         return fork_when_asked(int(words[0]), run)
     return run(sys.stdin.buffer.read(), os.getppid())

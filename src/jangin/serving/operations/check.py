@@ -30,7 +30,7 @@ LITTLE_SPACE_GB = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check says."""
+    """The result of one check."""
 
     name: str
     problem: str | None

@@ -16,7 +16,7 @@ from jangin.serving.state.server import create_folder
 from jangin.serving.state.settings import ServerSettings
 
 FILE = "serving.lock"
-"""Name in the folder; its content is what the process says about itself."""
+"""Name in the folder; its content describes the process."""
 ATTEMPTS, PAUSE_SECONDS = 5, 0.1
 """`running` holds the lock for a moment too, so one attempt is not enough."""
 
@@ -61,7 +61,7 @@ def sole_server(settings: ServerSettings) -> Iterator[Callable[[str], None]]:
 
 
 def running(settings: ServerSettings) -> str:
-    """What the server that holds the lock of the folder says about itself; "" without one."""
+    """Description of the server that holds the lock of the folder; "" without one."""
     path = _path(settings)
     if settings.database or not path.exists():
         return ""

@@ -18,7 +18,7 @@ Service = TypeVar("Service")
 
 
 class BackgroundService(Protocol):
-    """Something that works beside the requests, such as the scheduler of jobs."""
+    """A service that runs in the background, such as the scheduler of jobs."""
 
     def start(self) -> None:
         """Begin; called once, after the database is ready and before the first request."""

@@ -54,7 +54,7 @@ class File(Owned):
     sha256: Mapped[str] = mapped_column(String(64))
     owner_key: Mapped[str] = mapped_column(String(64))
     report: Mapped[dict[str, Any] | None]
-    """What the check of its rows said."""
+    """The result of the check of its rows."""
 
 
 class Upload(Owned):

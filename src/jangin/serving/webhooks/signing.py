@@ -15,7 +15,7 @@ def new_secret() -> str:
 
 
 def hint(secret: str) -> str:
-    """What may be shown of a secret."""
+    """The part of a secret that may be shown."""
     return f"{PREFIX}...{secret[-4:]}"
 
 

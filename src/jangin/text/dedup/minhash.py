@@ -1,4 +1,4 @@
-"""numba kernels for MinHash and banding; importing this module compiles them once a machine.
+"""numba kernels for MinHash and banding; importing this module compiles them, cached on disk.
 
 Arrays, all C-contiguous: `codes` (characters,) uint32, the code points of N texts end to end;
 `offsets` (N + 1,) int64, where each text begins and the last one ends; `keys` (B, N) uint32, one

@@ -153,7 +153,7 @@ class _Vocabulary:
         self._stem_of = array("i")
 
     def numbers(self, words: Sequence[str]) -> list[int]:
-        """The numbers of some words, which are added where they are new."""
+        """Ids of words; new words get the next id."""
         known = self._known
         try:
             return [known[word] for word in words]

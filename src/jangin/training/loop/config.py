@@ -250,7 +250,7 @@ class TrainingKeys(StageConfig):
         return self.devices * self.nodes.count
 
     def eager_reason(self, device: Device) -> str:
-        """Why layers run eagerly, whatever a measurement would say; empty where it decides."""
+        """Why layers run eagerly without a measurement; empty where a measurement decides."""
         if self.compile == "off":
             return "`compile: off`"
         if self.compile == "auto" and device == "cpu":

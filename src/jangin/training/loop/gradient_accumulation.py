@@ -49,7 +49,7 @@ class Gradient:
     _heap: HeapGrowth = field(default_factory=HeapGrowth)
 
     def __post_init__(self) -> None:
-        """Set up how layers run and activation checkpointing, as far as the settings say it."""
+        """Set up how layers run and activation checkpointing, as far as the settings fix it."""
         objective, config = self.objective, self.config
         model = objective.loss_model.model
         on_gpu = next(model.parameters()).device.type == "cuda"

@@ -211,7 +211,7 @@ class LayerChoice:
         )
 
     def _settle_by(self, known: Timing, steps: int) -> bool:
-        """Decide by an earlier measurement; False where it does not say enough."""
+        """Decide by an earlier measurement; False where it does not suffice."""
         text, paid = known.text(self.tokens_per_step), known.break_even(self.tokens_per_step)
         if known.compiled is None:
             left = known.eager * self.tokens_per_step * steps

@@ -342,7 +342,7 @@ class DpoObjective:
         return self.data.names
 
     def digests(self) -> list[str]:
-        """Of the starting model, which is the reference, of the tokens, and the terms."""
+        """Digests of the reference model (the starting model) and of the tokens, and the terms."""
         both = self.data.both
         tokens = digest_arrays(both.ids, both.trained, both.starts)
         held_out = self.held_out.data.both if self.held_out is not None else None

@@ -231,7 +231,7 @@ def _check_host(shape: ModelShape, available: int) -> None:
 
 
 def recorded(base: Path, config: TrainingKeys, work: Work) -> dict[str, Any]:
-    """The estimate as it is stored in training.json; empty where the model's sizes are unknown."""
+    """The estimate as stored in training.json; empty if the model's sizes are unknown."""
     try:
         plan = estimate(base, config, work).plan
     except TrainingError:

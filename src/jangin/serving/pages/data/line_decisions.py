@@ -1,4 +1,4 @@
-"""What people say about lines that OCR is not sure of, from the page that shows them."""
+"""Save decisions of people about doubtful lines of OCR, sent by the page that shows them."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -139,7 +139,7 @@ def figure(
     evidence: Annotated[str, Query(max_length=LONGEST_TEXT)] = "",
     wait: bool = False,
 ) -> HTMLResponse:
-    """A page with marked passages, as a part of another page."""
+    """Figure of a document page with marked passages, for use in other pages."""
     document, page = find_page(project, document_id, number)
     marks = [parsed for text in mark if (parsed := parse_mark(text)) is not None]
     quoted: Mark | None = evidence_mark(document, evidence, page.start, page.end)

@@ -44,7 +44,7 @@ FilterDep = Annotated[QueueFilter, Depends(queue_filter)]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """All that a route about the queue needs."""
+    """The dependencies of routes about the review queue."""
 
     visit: Visit
     project: OpenProject
@@ -297,7 +297,7 @@ def _problem(
 
 
 def _doubt(item: QueueItem, typed: Wording | None) -> tuple[str, ...]:
-    """What an edit says beyond its evidence, and the texts before it did not."""
+    """Parts of an edit that are neither in its evidence nor in the earlier texts."""
     if typed is None or (typed.answer, typed.evidence) == (
         item.wording.answer, item.wording.evidence,
     ):  # fmt: skip

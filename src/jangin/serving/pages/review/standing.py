@@ -38,7 +38,7 @@ class ReviewStanding:
 
     @property
     def next_step(self) -> Literal["ignored", "start", "needed", "run", "finished"]:
-        """What a person should do, by the name of its sentence."""
+        """Key of the message that says what to do next."""
         if self.use == "ignored":
             return "ignored"
         if self.use == "required" and not self.accepted:

@@ -287,5 +287,5 @@ def folder_of(store: Path, stage: str, key: str) -> Path | None:
 
 
 def artifact_of(store: Path, step: StepRow) -> Artifact | None:
-    """The artifact of a step, if it is still there."""
+    """The artifact of a step, or None if it was deleted."""
     return Store(store).find(step.stage, step.key) if step.key else None

@@ -106,7 +106,7 @@ def _view(visit: Visit, project: OpenProject, run: RecordedRun) -> Any:
 
 
 def _limit(project: OpenProject) -> float | None:
-    """The budget; none while the project file is wrong."""
+    """The budget; None while the project file has errors."""
     try:
         variants = project.loaded().variants.values()
     except ConfigError:

@@ -137,7 +137,7 @@ def set_aside(path: Path, removed: Path) -> Path:
 
 
 def remove(folder: Path, documents: Path, file_id: str, removed: Path) -> str:
-    """Set a document aside; returns its name. Raises `PageError` where there is none."""
+    """Move a document out of the folder; returns its name. Raises `PageError` if it is missing."""
     known = next((f for f in list_documents(folder, documents) if f.id == file_id), None)
     if known is None:
         raise PageError(404, "start_no_such_file")

@@ -89,7 +89,7 @@ class _Writer:
         return self.builder.shuffle_vector(first, undefined, ir.Constant(_WORDS, [0] * _LANES))
 
     def _step(self, sums: _Sums, step: Any, a_rows: list[Any]) -> _Sums:
-        """The sums after one more word of every row and column."""
+        """Accumulators after one more word of every row and column."""
         builder, args = self.builder, self.args
         position = builder.add(args["b_at"], builder.mul(step, args["b_step"]))
         b_row = builder.gep(args["b"], [position])

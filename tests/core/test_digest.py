@@ -22,8 +22,9 @@ from jangin.core.digest import (
     files_of,
     short_digest,
 )
-from jangin.core.errors import DigestError
+from jangin.core.errors import DataError, DigestError
 from jangin.text.normalize import nfc
+from tests.unprivileged import unprivileged
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = (
@@ -192,3 +193,11 @@ def test_a_table_of_files_may_be_damaged_deleted_or_moved_with_its_project(tmp_p
     assert without.digest(document) == digest_file(document)
     without.save()
     assert not (moved / "store").exists()
+
+
+def test_a_file_that_may_not_be_read_is_told_with_what_to_do(tmp_path):
+    file = tmp_path / "faq.csv"
+    file.write_text("a")
+    file.chmod(0)
+    with unprivileged(), pytest.raises(DataError, match=r"faq\.csv cannot be read: Permission"):
+        FileDigests().digest(file)

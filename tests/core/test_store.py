@@ -372,6 +372,10 @@ def test_a_full_disk_is_told_from_the_words_of_a_foreign_error_too(tmp_path):
 
     with pytest.raises(StoreError, match="the disk is full"), disk_errors(tmp_path):
         raise ForeignError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(StoreError, match="the disk is full"), disk_errors(tmp_path):
+        raise ForeignError("I/O error: Disk quota exceeded (os error 122)")
+    with pytest.raises(StoreError, match=r"larger than .*ulimit"), disk_errors(tmp_path):
+        raise ForeignError("I/O error: File too large (os error 27)")
     with pytest.raises(ForeignError), disk_errors(tmp_path):
         raise ForeignError("something else")
 

@@ -18,6 +18,8 @@ from jangin.core.store import OUTPUTS, add_output, output_names
 from jangin.documents import load
 from jangin.documents.load import STAGE, LoadConfig, find_files, left_out
 from jangin.documents.readers.folder import (
+    FORBIDDEN,
+    FORBIDDEN_FOLDER,
     HIDDEN,
     LISTED,
     LOCK,
@@ -31,6 +33,7 @@ from jangin.documents.readers.folder import (
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FolderReader
 from jangin.text.language import language_of
+from tests.unprivileged import unprivileged
 
 KOREAN = "제1조(목적) 이 규정은 휴가를 정한다."
 
@@ -192,6 +195,27 @@ def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make
     assert "(15 more are left out)" in STAGE.cost(context).text
     only = LoadConfig(folder=Path("docs"), pattern=("*.md",))
     assert "load.pattern" in {row.source: row.reason for row in left_out(only, tmp_path)}["a.txt"]
+
+
+def test_what_may_not_be_read_is_left_out_with_its_reason(make_context, tmp_path):
+    context, *_ = run_load(make_context, tmp_path, {"a.txt": "x", "b.txt": "y", "c/d.txt": "z"})
+    folder = tmp_path / "docs"
+    (folder / "b.txt").chmod(0)
+    (folder / "c").chmod(0)
+    try:
+        with unprivileged():
+            assert list(find_files(context.config, tmp_path)) == ["a.txt"]
+            rows = left_out(context.config, tmp_path)
+            folder.chmod(0)
+            with pytest.raises(DataError, match=r"^load\.folder: .*docs cannot be opened\. Give"):
+                find_files(context.config, tmp_path)
+    finally:
+        for path in (folder, folder / "c"):
+            path.chmod(0o755)
+    assert [(row.source, row.reason) for row in rows] == [
+        ("b.txt", FORBIDDEN), ("c/", FORBIDDEN_FOLDER),
+    ]  # fmt: skip
+    assert all(row.is_missed for row in rows)
 
 
 def test_lines_name_what_may_be_missed_first_and_count_what_they_do_not_name():

@@ -287,6 +287,7 @@ def test_a_budget_needs_a_price(teacher, write, jangin):
     assert code == 2
     assert "price of model 'm'" in printed
     assert "teachers: writer: price:" in printed
+    assert "begins" not in printed
     assert teacher.asked == []
 
 

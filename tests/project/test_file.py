@@ -23,6 +23,7 @@ from jangin.project.plan import stages_until
 from jangin.project.session import open_session
 from jangin.project.source.problems import EXAMPLES, config_classes, example_of
 from jangin.project.stages import STAGES
+from tests.unprivileged import unprivileged
 
 GOOD = """\
 name: handbook
@@ -287,6 +288,28 @@ def test_an_entry_that_is_neither_a_name_nor_a_mapping_is_one_line(problems, ent
     (line,) = problems(replaced("name: handbook", f"name: handbook\ntrack: [wandb, {entry}]"))
     assert line.startswith("2: track.1")
     assert said in line
+
+
+def test_a_file_that_may_not_be_read_names_the_line_of_its_stage(write, tmp_path):
+    path = write(ROWS)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("question,answer\nwas,das\n")
+    (tmp_path / "a.csv").chmod(0)
+    with unprivileged(), open_session(path) as session, pytest.raises(DataError) as caught:
+        session.plan("main")
+    assert str(caught.value).startswith(f"{path}:3: examples.read: {tmp_path / 'a.csv'} cannot be")
+
+
+@pytest.mark.parametrize("written", ["1e-4", "1.0e-4", "0.0001", "'1E-4'"])
+def test_a_learning_rate_is_a_number_in_every_notation(write, written):
+    opened = open_project(write(replaced("  sft:", f"  sft: {{learning_rate: {written}}}")))
+    assert configs(opened)["sft"].learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("written", ["1e-4x", "-1e-4", ".inf", "inf", "nan", "true"])
+def test_what_is_no_learning_rate_is_told_with_its_line(problems, written):
+    (line,) = problems(replaced("  sft:", f"  sft: {{learning_rate: {written}}}"))
+    assert "models.sft.learning_rate: must be a number above 0, or auto" in line
 
 
 def test_a_file_of_rows_and_a_column_that_are_not_there_name_their_line(write, tmp_path):

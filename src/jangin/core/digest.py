@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jangin.core.errors import DigestError
+from jangin.core.errors import DataError, DigestError
 
 INPUT_TABLE = "inputs.parquet"
 """Name of the table of `FileDigests` in a store."""
@@ -72,7 +72,10 @@ class FileDigests:
         self._changed = False
 
     def digest(self, path: Path) -> str:
-        """What `digest_file` returns for this file, from the table where it is unchanged."""
+        """What `digest_file` returns for this file, from the table where it is unchanged.
+
+        Raises: DataError: the file may not be read.
+        """
         rows = self._rows if self._rows is not None else self._load()
         name = str(path.absolute()).removeprefix(self._base)
         state = _state(path.stat())
@@ -80,7 +83,12 @@ class FileDigests:
         if known is not None and known[:4] == state:
             return known[4]
         begin = time.time_ns()
-        digest = digest_file(path)
+        try:
+            digest = digest_file(path)
+        except PermissionError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}. Give yourself the right to read it."
+            ) from error
         settled = max(state[1], state[2]) + self._settled_ns < begin
         if settled and _state(path.stat()) == state:
             rows[name] = (*state, digest)

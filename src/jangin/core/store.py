@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,7 +46,6 @@ _OUTPUTS_HEAD = (
     "# Files and folders that jangin wrote here, and review sheets that it took decisions from.\n"
     "# They are not read as documents. To have one read, delete its line.\n"
 )
-FULL_DISK = ("No space left on device", "os error 28")
 
 
 class Manifest(BaseModel):
@@ -319,31 +319,41 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the errors of a full, limited or read-only disk into `StoreError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"the disk is full while writing {path}. "
-                "Free some space and run again; finished work is kept."
-            ) from error
-        if error.errno == errno.EFBIG:
-            raise StoreError(
-                f"a file for {path} is larger than this disk or `ulimit -f` allows. Raise the "
-                "limit or give another store with --store, and run again."
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror}. "
-                "Give a store you may write to with --store."
-            ) from error
-        raise
     except Exception as error:
-        # safetensors and pyarrow wrap the operating system's error in classes of their own.
-        if any(mark in str(error) for mark in FULL_DISK):
-            raise StoreError(
-                f"the disk is full while writing {path}. "
-                "Free some space and run again; finished work is kept."
-            ) from error
+        text = _of_the_disk(_system_error(error), path)
+        if text:
+            raise StoreError(text) from error
         raise
+
+
+def _system_error(error: Exception) -> int:
+    """Its number; 0 for another error. safetensors and pyarrow name it in errors of their own."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    number = re.search(r"os error (\d+)", str(error))
+    if number:
+        return int(number[1])
+    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else 0
+
+
+def _of_the_disk(number: int, path: Path) -> str:
+    """What an error of a full, limited or read-only disk means; empty for another one."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"the disk is full while writing {path}. "
+            "Free some space and run again; finished work is kept."
+        )
+    if number == errno.EFBIG:
+        return (
+            f"a file for {path} is larger than this disk or `ulimit -f` allows. Raise the "
+            "limit or give another store with --store, and run again."
+        )
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"{path} cannot be written: {os.strerror(number)}. "
+            "Give a store you may write to with --store."
+        )
+    return ""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.folder import (
+    TOP,
     USUAL_FORMATS,
     FolderEntry,
     UnreadableFile,
@@ -153,6 +154,8 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for entry in entries(folder):
         name = nfc(entry.name)
+        if entry.name == TOP:
+            raise DataError(f"load.folder: {folder} cannot be opened. {entry.remedy}")
         if entry.reason or not wanted.fullmatch(entry.name.lower()):
             continue
         if name in paths:

@@ -148,7 +148,7 @@ def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dic
     """Digests of the files outside the store that a stage reads."""
     with located_errors(stage, services, DataError, SettingsError):
         files: Mapping[str, Path] = stage.sources(config, services.project_folder)
-    digests = {f"file:{name}": services.files.digest(path) for name, path in files.items()}
+        digests = {f"file:{name}": services.files.digest(path) for name, path in files.items()}
     services.files.save()
     return digests
 

@@ -40,6 +40,7 @@ from jangin.project.source.teachers import (
     TeacherRegistry,
     open_endpoint,
     open_teacher,
+    refuse_unknown_price,
 )
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.tracked import tracked
@@ -317,7 +318,10 @@ class Session:
         )
 
     def check_keys(self, steps: list[PlannedStage]) -> None:
-        """Fail before any work when a stage that must run needs a key that is not set."""
+        """Fail before any work when a stage that must run lacks a key, or a price for the budget.
+
+        Raises: ConfigError: names the variable or the setting.
+        """
         for step in steps:
             if step.state == "cached":
                 continue
@@ -327,6 +331,7 @@ class Session:
                 if isinstance(teacher, RecordedTeacher) and self.record:
                     teacher = teacher.record_from or teacher
                 if isinstance(teacher, EndpointTeacher):
+                    refuse_unknown_price(name, teacher, self.budget)
                     open_endpoint(teacher).key()
             if isinstance(step.config, SearchConfig):
                 check_search_keys(step.config)

@@ -45,7 +45,7 @@ class Archive:
             _check_directory(path)
             self._zip = zipfile.ZipFile(path)
         except DAMAGED as error:
-            raise UnreadableError(f"it is damaged: not a {kind}.", remedy) from error
+            raise UnreadableError(f"it is damaged: no {kind}.", remedy) from error
 
     def __enter__(self) -> Self:
         """The archive itself."""

@@ -30,6 +30,11 @@ OF_A_FILE_MANAGER = "a file manager keeps it for itself."
 OUTPUT = "jangin wrote it, or took decisions from it."
 STORE_OF_A_PROJECT = "it is the store of a project."
 OF_A_PROJECT = "it is a project file."
+FORBIDDEN = "you may not read it."
+FORBIDDEN_FOLDER = "the folder cannot be opened."
+GET_THE_RIGHT = "Give yourself the right to read it."
+TOP = "."
+"""Name of the folder of the documents itself, where it cannot be opened."""
 SAME_BYTES = "it has the same bytes as"
 """How the reason of a copy begins; the name of the file that is read follows."""
 EXPECTED = frozenset({HIDDEN, LOCK, OF_A_FILE_MANAGER, OUTPUT, STORE_OF_A_PROJECT, OF_A_PROJECT})
@@ -86,10 +91,7 @@ def _entries(folder: Path, inside: str, outputs: frozenset[str]) -> Iterator[Fol
     try:
         listed = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
-        remedy = "Give yourself the right to read it."
-        yield FolderEntry(
-            inside.removesuffix("/") or ".", folder, "the folder cannot be opened.", remedy
-        )
+        yield FolderEntry(inside or TOP, folder, FORBIDDEN_FOLDER, GET_THE_RIGHT)
         return
     for entry in listed:
         name, path = inside + entry.name, Path(entry.path)
@@ -116,7 +118,9 @@ def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) ->
     if outputs and nfc(name) in outputs:
         return OUTPUT, f"To have it read, delete its line in {OUTPUTS}."
     if entry.is_file():
-        return (OF_A_PROJECT, NOTHING_MISSING) if name == PROJECT_FILE else ("", "")
+        if name == PROJECT_FILE:
+            return OF_A_PROJECT, NOTHING_MISSING
+        return ("", "") if _may_read(entry) else (FORBIDDEN, GET_THE_RIGHT)
     if not entry.is_dir():
         return "it is a link to nothing, or no file.", "Put the file itself there."
     if entry.is_symlink():
@@ -124,8 +128,15 @@ def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) ->
             "it is a link to a folder, which is not followed.",
             "Put the folder itself, or a copy of it, there.",
         )
-    is_store = (Path(entry.path) / LEDGER).exists()
+    try:
+        is_store = (Path(entry.path) / LEDGER).exists()
+    except PermissionError:
+        return FORBIDDEN_FOLDER, GET_THE_RIGHT
     return (STORE_OF_A_PROJECT, NOTHING_MISSING) if is_store else ("", "")
+
+
+def _may_read(entry: os.DirEntry[str]) -> bool:
+    return os.access(entry, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def copies_of(copies: Iterable[tuple[str, str]]) -> list[UnreadableFile]:

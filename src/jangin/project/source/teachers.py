@@ -184,14 +184,8 @@ def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> Chat
 
 
 def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -> CachedChat:
-    price = teacher.known_price()
-    if price is None and registry.budget.limit_usd is not None:
-        raise ConfigError(
-            f"a budget is set, but the price of model {teacher.model!r} at "
-            f"{teacher.base_url} is unknown. Set it: teachers: {name}: price: "
-            "{input_usd_per_million: ..., output_usd_per_million: ...}, 0 where it is free"
-        )
-    budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
+    refuse_unknown_price(name, teacher, registry.budget)
+    budget = Budget(name, teacher.known_price(), registry.budget, teacher.tokens_per_character)
     endpoint = open_endpoint(teacher, registry.progress)
     if teacher.sent_from == "nodes" and registry.executor.has_nodes:
         scope = digest_value([endpoint.model, endpoint.source])[:16]
@@ -207,6 +201,16 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
         batch.on_resumed = cached.uncount_resumed
     endpoint.on_lost = cached.charge_lost
     return cached
+
+
+def refuse_unknown_price(name: str, teacher: EndpointTeacher, limit: SpendingLimit) -> None:
+    """Raise `ConfigError` where a limit is set and the price of the teacher is unknown."""
+    if teacher.known_price() is None and limit.limit_usd is not None:
+        raise ConfigError(
+            f"a budget is set, but the price of model {teacher.model!r} at "
+            f"{teacher.base_url} is unknown. Set it: teachers: {name}: price: "
+            "{input_usd_per_million: ..., output_usd_per_million: ...}, 0 where it is free"
+        )
 
 
 def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) -> EndpointChat:

@@ -1,5 +1,7 @@
 """Settings and metrics of every training stage. Cheap to import: no torch here."""
 
+from contextlib import suppress
+from math import inf
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
@@ -19,8 +21,14 @@ Sharding = Literal["none", "fsdp"]
 
 
 def _rate_or_auto(value: object) -> object:
-    """One message for both types; pydantic's own has a line for each."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    """One message for both types; pydantic's own has a line for each.
+
+    YAML reads `1e-4` as text, and only `1.0e-4` as a number.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
     if number or value == "auto":
         return value
     raise ValueError("must be a number above 0, or auto")

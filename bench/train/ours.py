@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from held import watch_first_step
 from judge import validation_loss
+from loading import load
 from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -39,18 +40,6 @@ from jangin.training.objectives.sft import SftObjective
 
 LONGEST_ROW = 1024
 PREPARED_STEP = 48
-
-
-def load(folder: Path, *, lora: bool) -> tuple[Any, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    # Frozen weights stay in the type of the checkpoint, which takes the least memory.
-    dtype = "auto" if lora else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
-    if lora:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
-    return model, tokenizer
 
 
 def render(tokenizer: Any, rows: Sequence[Any]) -> RenderedRows:

@@ -10,23 +10,11 @@ import torch
 from datasets import Dataset, disable_caching
 from held import watch_first_step
 from judge import validation_loss
+from loading import load
 from meter import Meter, report
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 PACKED_TOKENS = 1024
-
-
-def load(folder: Path, *, lora: bool) -> tuple[Any, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    # Frozen weights stay in the type of the checkpoint, which takes the least memory.
-    dtype = "auto" if lora else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
-    if lora:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
-    return model, tokenizer
 
 
 def common(job: dict[str, Any], batches: int) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
     path = project(files=6)
     all_calls = by_stage(estimate(path)[0])["paraphrase"][0].calls.count
     monkeypatch.setattr("jangin.project.setup.quick_reading.SECONDS", 0)
-    monkeypatch.setattr("jangin.project.setup.stand_ins.MOST_CHUNKS", 20)
+    monkeypatch.setattr("jangin.project.setup.provisional.MOST_CHUNKS", 20)
     result, _ = estimate(path)
     assert result.reading.opened == 1
     assert by_stage(result)["paraphrase"][0].calls.count == pytest.approx(all_calls, rel=0.1)

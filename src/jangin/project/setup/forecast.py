@@ -22,8 +22,8 @@ from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
 from jangin.project.plan import PlannedStage
 from jangin.project.session import Session
+from jangin.project.setup.provisional import rows_of_chunk, write_tables
 from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
-from jangin.project.setup.stand_ins import rows_of_chunk, stand_in
 
 LIKELY_PER_ASCII = 0.25
 LIKELY_PER_OTHER = 0.8
@@ -207,7 +207,7 @@ class _Walk:
         return replace(estimate, calls=replace(calls, unrecorded=unrecorded))
 
     def _read(self, step: PlannedStage, services: Services) -> QuickReading | None:
-        """What the documents hold, where the stage is `load` or works on its stand-in."""
+        """What the documents hold, where the stage is `load` or works on a provisional table."""
         if not isinstance(step.config, LoadConfig):
             return self.reading
         folder = str(step.config.folder)
@@ -243,7 +243,7 @@ def _made(
     context: StageContext[Any], level: Level, reading: QuickReading | None
 ) -> Artifact | None:
     try:
-        if not stand_in(context, level, reading):
+        if not write_tables(context, level, reading):
             return None
     except (JanginError, OSError, KeyError, ValueError):
         return None

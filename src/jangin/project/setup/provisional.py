@@ -34,7 +34,7 @@ from jangin.examples.synthesis.modes import mode_of
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig, Hub, Local, Starter
 from jangin.models.shape import STARTER_SHAPES, cached_folder, likely_config
-from jangin.project.setup import search_stand_ins
+from jangin.project.setup import provisional_search
 from jangin.project.setup.quick_reading import Level, QuickReading
 from jangin.training.preferences import PreferencesConfig, select_examples
 
@@ -46,7 +46,7 @@ MOST_CHUNKS = 1_000
 """Chunks that represent more chunks."""
 
 
-def stand_in(context: StageContext[Any], level: Level, reading: QuickReading | None) -> bool:
+def write_tables(context: StageContext[Any], level: Level, reading: QuickReading | None) -> bool:
     """Write what the stage would make; False where that cannot be predicted."""
     make = _MAKERS.get(type(context.config))
     if make is None:
@@ -123,7 +123,7 @@ def _chunks(context: StageContext[Any], _level: Level, reading: QuickReading | N
 
 
 def rows_in(folder: Path, kind: str, record: type[Any]) -> list[Any]:
-    """Rows of a table that a stand-in wrote."""
+    """Rows of a provisional table."""
     from jangin.core.parquet import read_table
 
     return read_table(folder / f"{kind}.parquet", record)
@@ -136,7 +136,7 @@ def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading
     if context.has("ranked") and any(
         "ranked" in mode_of(m).wants for m in context.config.active_modes
     ):
-        rows += search_stand_ins.answered(context, level)
+        rows += provisional_search.answered(context, level)
     if context.has("chunks"):
         languages: Mapping[str, str] = {}
         if context.has("documents"):
@@ -304,9 +304,9 @@ _MAKERS: Mapping[type[StageConfig], Maker] = {
     curate.CurateConfig: _unchanged,
     review.ReviewConfig: _reviewed,
     SplitConfig: _split,
-    QueriesConfig: search_stand_ins.queried,
-    SearchConfig: search_stand_ins.searched,
-    RankConfig: search_stand_ins.ranked,
+    QueriesConfig: provisional_search.queried,
+    SearchConfig: provisional_search.searched,
+    RankConfig: provisional_search.ranked,
     PreferencesConfig: _paired,
 }
 """{settings of a stage: how its output is made up}; the cost of later stages follows from it."""

@@ -1,4 +1,4 @@
-"""Placeholder tables for the results of `queries`, `search` and `rank`, for estimates."""
+"""Provisional tables for the results of `queries`, `search` and `rank`, for estimates."""
 
 from itertools import cycle, islice
 from typing import Any

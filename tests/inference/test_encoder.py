@@ -207,6 +207,18 @@ def test_batches_hold_texts_of_like_length_and_all_of_them_once():
     assert len(list(batches_of([4] * 300, on_gpu=True))) == 1
 
 
+def test_a_gpu_encodes_many_texts_at_a_time(tiny, open_at, monkeypatch):
+    encoder = open_at(tiny)
+    encoder.encode(["a"], "query")  # The weights stay on the CPU.
+    texts, sizes = [f"word {number}" for number in range(200)], []
+    monkeypatch.setattr(encoder.progress, "advance", lambda _bar, count: sizes.append(count))
+    for on_gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda on_gpu=on_gpu: on_gpu)
+        encoder.encode(texts, "query")
+    assert sizes[-1] == 200
+    assert max(sizes[:-1]) <= encode.BATCH_TEXTS
+
+
 def test_bf16_is_another_encoder_with_nearly_the_same_vectors(tiny, open_at):
     wide, narrow = open_at(tiny), open_at(tiny, precision="bf16")
     assert narrow.source == f"{wide.source} bf16"

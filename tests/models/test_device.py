@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,14 @@ def test_bf16_only_where_the_device_that_trains_computes_it(capabilities, flags,
 )
 def test_a_gpu_counts_only_where_torch_will_use_it(driver, torch_version, visible, expected):
     assert sees_gpu(driver, torch_version, visible) is expected
+
+
+@pytest.mark.parametrize("driver", ["/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd", ""])
+def test_drivers_of_linux_of_wsl_and_of_amd_are_looked_for(driver, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == driver)
+    monkeypatch.setattr(device, "_torch_version_file", lambda: CUDA)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device.has_cuda.__wrapped__() is bool(driver)
 
 
 def test_capabilities_are_read_from_nvidia_smi():

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from jangin.models.forward.varlen_attention import _varlen
+from jangin.models.forward.varlen_attention import _has_varlen, _varlen
 from jangin.models.tokens.segments import Segments
 
 META = torch.device("meta")
@@ -45,3 +46,26 @@ def test_the_call_of_torchs_kernel_for_packed_rows_on_cuda_is_well_formed(
     assert out.dtype == torch.bfloat16
     out.sum().backward()
     assert [row.grad.shape for row in rows] == [row.shape for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "sizes", "capability", "expected"),
+    [
+        ("cuda", torch.bfloat16, (128, 128), (8, 0), True),
+        ("cuda", torch.float16, (256, 256), (9, 0), True),
+        ("cuda", torch.bfloat16, (192, 128), (9, 0), True),  # MLA
+        ("cuda", torch.bfloat16, (512, 512), (9, 0), False),  # global layers of Gemma 4
+        ("cuda", torch.bfloat16, (128, 512), (9, 0), False),
+        ("cuda", torch.bfloat16, (60, 60), (9, 0), False),
+        ("cuda", torch.float32, (128, 128), (9, 0), False),
+        ("cuda", torch.bfloat16, (128, 128), (7, 5), False),
+        ("cpu", torch.bfloat16, (128, 128), (9, 0), False),
+    ],
+)
+def test_torchs_kernel_for_packed_rows_is_used_where_it_exists(
+    monkeypatch, device, dtype, sizes, capability, expected
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    with FakeTensorMode():
+        query, value = (torch.empty(1, 2, 4, size, dtype=dtype, device=device) for size in sizes)
+        assert _has_varlen(query, value) is expected

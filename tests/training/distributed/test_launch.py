@@ -13,12 +13,13 @@ from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed.fit import fit
-from jangin.training.distributed.launch import launch, start_workers, watch
+from jangin.training.distributed.launch import ALLOCATOR, launch, start_workers, watch
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import Start, save_trained
 from jangin.training.objectives.sft import SftObjective, SftTask
+from jangin.training.preflight import memory
 
 LORA = {"type": "lora", "r": 4}
 
@@ -54,6 +55,32 @@ def lines(folder):
 def run(start, rows, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
     return fit(SftTask(start, *rows), config(**changes), folder, progress or SilentProgress())
+
+
+@pytest.mark.parametrize("chosen", [None, "max_split_size_mb:64"])
+def test_workers_keep_memory_in_segments_that_grow_unless_the_user_chose(
+    tmp_path, monkeypatch, chosen
+):
+    monkeypatch.delenv(ALLOCATOR, raising=False)
+    if chosen:
+        monkeypatch.setenv(ALLOCATOR, chosen)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nprintenv {ALLOCATOR} OMP_NUM_THREADS\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with start_workers(tmp_path, config(devices=2), tmp_path / "log") as workers:
+        written = workers.stdout.read().split()
+    assert written == [chosen or "expandable_segments:True", "1"]
+
+
+def test_a_training_takes_the_batches_that_fit_a_gpu(start, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "has_cuda", lambda: True)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 80 * memory.GIB)
+    steps = {"length": {"type": "steps", "steps": 1}}
+    unset = config(**steps).model_dump(exclude={"tokens_per_batch"})
+    settings = TrainingConfig.model_validate(unset)
+    trained = fit(SftTask(start, *rows), settings, tmp_path, SilentProgress())
+    assert trained.result.runtime["tokens_per_batch"] == 32768
 
 
 class Killing(SilentProgress):

@@ -57,6 +57,14 @@ def test_a_setting_keeps_the_budget(base):
         assert batch_budget(base, TrainingConfig(tokens_per_batch=tokens), WORK) == tokens
 
 
+def test_a_gpu_takes_what_fits_where_nothing_is_set(base, monkeypatch):
+    monkeypatch.setattr(memory, "has_cuda", lambda: True)
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 640 * GIB)
+    config = TrainingConfig(precision="bf16", examples_per_step=128)
+    assert batch_budget(base, config, WORK) == 32768
+    assert batch_budget(base, config.model_copy(update={"tokens_per_batch": 512}), WORK) == 512
+
+
 def test_a_sharded_model_needs_its_share_and_whole_layers():
     shape = ModelShape.of(LLAMA_1B)
 

@@ -332,10 +332,11 @@ def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_lar
 
     whole, split = plan([100] * 8), plan([101] * 8)
     assert split.activations == pytest.approx(whole.activations, rel=0.02)
-    assert split.heap > whole.heap + 0.4 * split.activations
+    assert split.heap > whole.heap + 0.25 * split.activations
+    assert split.loss < whole.loss  # the head's gradient is added to that of the batches before
     # Batches of many rows differ little.
     even = plan([13] * 64, examples_per_step=32)
-    assert even.heap / even.activations < split.heap / split.activations - 0.3
+    assert even.heap / even.activations < split.heap / split.activations - 0.2
     sorted_rows = [10] * 12 + [90] * 4
     given = plan(sorted_rows, order="as_given")
     assert given.activations == pytest.approx(plan([90] * 4).activations, rel=0.05)

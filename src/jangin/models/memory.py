@@ -48,7 +48,7 @@ HEAP_WASTE = 0.75
 asks for more than it hands out, so a freed block is too small for the same request again."""
 LLAMA_WASTE = 0.3
 """The same of `llama`, which makes fewer of them."""
-SPLIT_WASTE = 0.52
+SPLIT_WASTE = 0.32
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were. What was
 freed goes back to the system only when the heap has grown, and by then it has been resident."""

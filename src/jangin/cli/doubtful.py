@@ -93,7 +93,9 @@ def _rows(folder: Path) -> "list[DoubtfulRow]":
 def _new_text(right: bool, text: str | None, drop: bool, undo: bool) -> str | None:
     """The correction: a text, empty to delete the lines, `READ` to confirm them, None to undo."""
     if sum((right, text is not None, drop, undo)) != 1:
-        raise DataError("say one of --right, --text TEXT, --drop and --undo about these lines.")
+        raise DataError(
+            "choose exactly one of --right, --text TEXT, --drop and --undo for these lines."
+        )
     if undo:
         return None
     return READ if right else "" if drop else text
@@ -110,7 +112,7 @@ def _decisions(
     if wrong:
         raise DataError(f"there is no line {wrong[0]}. Numbers are 1 to {len(rows)}.")
     if text and text != READ and len(numbers) > 1:
-        raise DataError("--text is about one line. Name one number.")
+        raise DataError("--text applies to one line. Name one number.")
     return [_decision(rows[number - 1], by, text) for number in numbers]
 
 

@@ -58,7 +58,7 @@ def _prepared(work: Work) -> _Prepared:
     if not work.access:
         return _Prepared(pickle.loads(work.work), None, None)  # noqa: S301  from the driver
     files = _files(work.access)
-    content = Packed(work.work) if work.is_packed else pickle.loads(work.work)  # noqa: S301
+    content = Packed(work.work) if work.is_packed else pickle.loads(work.work)  # noqa: S301  as above
     loaded, folder = files.loaded(content)
     return _Prepared(loaded, files, folder)
 

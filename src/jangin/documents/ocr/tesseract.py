@@ -78,7 +78,7 @@ def _folder(program: str, _setting: str) -> Path | None:
 
 @cache
 def alphabet(language: str) -> frozenset[str]:
-    """The characters that the model of a language can write; empty where that cannot be told.
+    """The characters that the model of a language can write; empty if it is unknown.
 
     They are the part `lstm-unicharset` of its file: a table of offsets, then the parts.
     """

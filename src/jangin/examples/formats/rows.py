@@ -164,8 +164,8 @@ def _recognised(table: Table, project_folder: Path, path: Path) -> _ReadRows:
                 "models.preferences.sources as {type: file, path: ...}."
             ) from error
         raise DataError(
-            f"{path.name}: what its rows are cannot be told from the columns "
-            f"{', '.join(table.columns)}. Say it with {{type: table, prompt: '{{...}}', "
+            f"{path.name}: the columns {', '.join(table.columns)} do not show which are prompt "
+            f"and completion. Name them with {{type: table, prompt: '{{...}}', "
             "completion: '{...}'}."
         ) from error
     if plan.source == "messages" and not plan.steps:

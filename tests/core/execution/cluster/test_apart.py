@@ -37,13 +37,15 @@ from tests.core.execution.cluster import work
 from tests.core.execution.cluster.machines import wait_for_nodes
 from tests.core.execution.cluster.test_faults import command
 from tests.core.execution.cluster.test_stages import questions
-from tests.evaluation.test_evaluate import context_of  # noqa: F401
-from tests.evaluation.test_local import context, on, tables  # noqa: F401
-from tests.inference.test_encoder import TEXTS, tiny  # noqa: F401
+from tests.evaluation.test_evaluate import context_of
+from tests.evaluation.test_local import context, on, tables
+from tests.inference.test_encoder import TEXTS, tiny
 from tests.s3_server import KEYS, moto_server
 from tests.tiny_project import KEYS as PROJECT
 from tests.tiny_project import write_project
 
+__all__ = ("context", "context_of", "tiny")
+"""Fixtures of other files."""
 APART = "127.0.0.5"
 URL = "s3://bucket/rules"
 THERE = Resources(cpus=2)

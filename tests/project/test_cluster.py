@@ -1,15 +1,18 @@
 """`cluster:` and `--cluster`: which cluster a run uses, and that it is no part of any key."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
 
+from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, MachineError
 from jangin.core.execution.ray_connection import connected
 from jangin.core.execution.settings import LocalMachine, RayCluster
 from jangin.core.stage import always
 from jangin.project.file import parse_project
 from jangin.project.plan import locations
+from jangin.project.remote.bucket import open_bucket
 from jangin.project.session import cluster_of, open_session
 
 STAGES = "name: test\ndocuments:\n  load: {folder: documents}\n  chunk:\n"
@@ -72,6 +75,32 @@ def test_the_cluster_is_no_part_of_a_key_and_the_plan_says_where(project):
     assert here[0][0]
     assert said == []
     assert told[0].startswith("On the nodes of Ray at gpu1:6379: load (1 CPUs, 2 GB a call)")
+
+
+def test_nodes_get_the_bucket_of_the_project_and_its_options(project, tmp_path):
+    loaded = project("store: s3://bucket/rules\nstore_options: {region: eu}\n")
+    with open_session(loaded, creates_store=False) as session:
+        files = session.files_for_nodes()
+    assert (files.store, files.file) == (tmp_path / "store", tmp_path / "project.yaml")
+    assert files.url == "s3://bucket/rules"
+    opens = pickle.loads(pickle.dumps(files.bucket)).open
+    assert (opens.func, opens.args) == (open_bucket, (files.url, {"region": "eu"}))
+    document = tmp_path / "documents" / "one.md"
+    assert files.digest(document) == digest_file(document)
+
+
+def test_what_needs_a_folder_that_nodes_share_is_known_before_a_run(project):
+    teacher = "{type: endpoint, model: m, base_url: 'http://127.0.0.1:1/v1', sent_from: nodes}"
+    asking = f"examples: {{synthesize: {{teacher: t}}}}\nteachers: {{t: {teacher}}}\n"
+    for further, needs in (
+        ("", []),
+        (asking, ["the teacher t of synthesize has `sent_from: nodes`"]),
+        (asking.replace(", sent_from: nodes", ""), []),
+    ):
+        with open_session(project(further), creates_store=False) as session:
+            files = session.files_for_nodes(session.plan("main"))
+        assert files.needs_folder == needs
+        assert files.bucket is None
 
 
 def test_where_nothing_answers_there_is_one_sentence():

@@ -7,6 +7,7 @@ was tried; one whose node died was not.
 """
 
 import pickle
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -37,6 +38,11 @@ _ALREADY_DONE = 0.05
 _POLL = 5.0
 _PATIENCE = 10.0
 """Seconds without a result after which the nodes are looked at."""
+_REACH_SECONDS = 5.0
+
+
+class LostClusterError(MachineError):
+    """The head node does not answer any more, and with it the cluster is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +143,12 @@ class OnRay:
                         waiting.append(replace(call, tries=call.tries + outcome.is_blamed))
                 if not waiting:
                     waiting.extend(islice(fresh, 1))
+        except LostClusterError:
+            pool.is_lost = True
+            raise
         finally:
-            pool.close()
+            if not pool.is_lost:
+                pool.close()
 
     def packed(self, work: Callable[..., Any]) -> Any:
         """A reference to the work, with the files that it names where nodes need them."""
@@ -160,13 +170,15 @@ class _Nodes:
         self._stage = stage
         self._looked = self._missing_since = 0.0
         self._worked = -1
+        self._has_head = True
         self.workers = 1
         """Calls that the nodes can hold at once."""
 
     def wait_for_room(self, worked: int) -> None:
         """Wait where no node could ever do the work; `worked` counts the results so far.
 
-        Raises `MachineError` when no such node came in time.
+        Raises `MachineError` when no such node came in time, or twice in a row no
+        head node answered.
         """
         now = time.monotonic()
         if worked != self._worked:
@@ -174,6 +186,8 @@ class _Nodes:
         if self._looked and now < self._looked + _PATIENCE:
             return
         self._looked = now
+        if not self._head_answers():
+            return
         self.workers = capacity(self._resources)
         if self.workers:
             self._missing_since = 0.0
@@ -189,6 +203,28 @@ class _Nodes:
                 f"{remedy(self._resources, self._stage)} in the project file; then run again to "
                 "resume."
             )
+
+    def _head_answers(self) -> bool:
+        """False for once where it does not; Ray itself would end this process after a minute."""
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        host, _, port = address.rpartition(":")
+        had, self._has_head = self._has_head, _answers(host, int(port))
+        if not had and not self._has_head:
+            raise LostClusterError(
+                f"the head node of the Ray cluster at {address} does not answer any more. Start "
+                "the cluster again and run again to resume; finished work is kept."
+            )
+        return self._has_head
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def remedy(resources: Resources, stage: str) -> str:
@@ -255,6 +291,8 @@ class _Pool(ABC):
     def __init__(self, work: Callable[..., Any], resources: Resources, executor: OnRay) -> None:
         self.workers = 1
         self.worked = 0
+        self.is_lost = False
+        """Whether the cluster is gone."""
         self.under_way: dict[Any, _Call] = {}
         """By the reference of its result."""
         self.name = _name(work)

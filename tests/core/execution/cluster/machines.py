@@ -93,9 +93,9 @@ class Machine:
 
 
 class Cluster:
-    """Two machines."""
+    """Two machines, or the head alone."""
 
-    def __init__(self, cpus=1):
+    def __init__(self, cpus=1, *, alone=False):
         self.folder = Path(tempfile.mkdtemp(prefix="rj"))  # paths of sockets have 107 bytes at most
         with socket.create_server(("127.0.0.2", 0)) as server:
             self.port = server.getsockname()[1]
@@ -108,7 +108,8 @@ class Cluster:
         )
         self.machines = [Machine(self.folder, HOSTS[0], *head, cpus=cpus)]
         self._wait_for_head()
-        self.machines.append(self.start())
+        if not alone:
+            self.machines.append(self.start())
 
     def start(self, host=HOSTS[1], **options):
         """A machine that joins the first."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from jangin.core.errors import StoreError
+from jangin.core.execution.settings import RayCluster
 from jangin.core.execution.transfer import ProjectFiles, bucket_access
 from jangin.core.executor import InProcess, Resources, map_all
 from jangin.core.ledger import Ledger
@@ -65,6 +67,14 @@ def endpoint(tmp_path_factory):
         yield endpoint
 
 
+def wait_for(count, settings):
+    """Wait until the cluster has this many nodes."""
+    from jangin.core.execution.ray_connection import connected
+
+    with connected(settings):
+        wait_for_nodes(count)
+
+
 class Node:
     """The node without the folders."""
 
@@ -89,7 +99,10 @@ class Node:
 
 @pytest.fixture(scope="module")
 def node(cluster, endpoint, tmp_path_factory):
+    settings = RayCluster(type="ray", address=cluster.address)
+    wait_for(2, settings)  # two that start at the same time may wait for one another
     started = Node(cluster, tmp_path_factory.getbasetemp())
+    wait_for(3, settings)
     yield started
     started.machine.end()
 
@@ -243,14 +256,6 @@ def project(tmp_path):
     return write
 
 
-def wait_for(count, settings):
-    """Wait until the cluster has this many nodes."""
-    from jangin.core.execution.ray_connection import connected
-
-    with connected(settings):
-        wait_for_nodes(count)
-
-
 def contents(path, **options):
     """{stage: content} of a run."""
     with open_session(path, **options) as session:
@@ -308,10 +313,10 @@ def test_without_a_bucket_the_node_is_named(project, cluster):
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_node_without_credentials_is_named(project, cluster, settings, node):
+def test_a_node_that_does_not_reach_the_bucket_is_named(project, cluster, settings, node):
     node.machine.kill()
     wait_for(2, settings)
-    node.start(AWS_SECRET_ACCESS_KEY="", AWS_ACCESS_KEY_ID="", AWS_EC2_METADATA_DISABLED="true")
+    node.start(AWS_ENDPOINT_URL="http://127.0.0.1:1")
     wait_for(3, settings)
     try:
         ended = command("run", "-p", str(project()), "--cluster", cluster.address)
@@ -323,6 +328,8 @@ def test_a_node_without_credentials_is_named(project, cluster, settings, node):
     assert ended.returncode == 2
     assert f"error: node {APART} does not see the store" in ended.stderr
     assert f"It cannot use {URL}/" in ended.stderr
+    assert "no connection" in ended.stderr
+    assert ended.stderr.count("\n") == 1
     assert not list((project().parent / "store").glob("*/*/manifest.json"))
 
 
@@ -365,6 +372,24 @@ def test_what_needs_a_folder_is_refused_before_any_work(tmp_path, cluster, chang
     )
     assert ended.stderr.count("\n") == 1
     assert not list((tmp_path / "project" / "store").glob("*/*/manifest.json"))
+
+
+def test_where_the_only_node_for_a_call_dies_the_map_waits_for_another(executor, node, tmp_path):
+    said = []
+    waiting = replace(executor, wait_seconds=200, message=said.append)
+    (tmp_path / "small").write_bytes(b"small")
+    done = []
+    call = partial(work.copy_backwards, tmp_path / "out")
+    for index, _ in waiting.map(call, [tmp_path / "small"] * 40, THERE):
+        done.append(index)
+        if len(done) == 3:
+            node.machine.kill()
+            threading.Timer(20, node.start).start()
+    wait_for_nodes(3)
+    assert sorted(done) == list(range(40))
+    (line,) = said
+    assert line.startswith("a call of this stage needs 2 CPUs, which none of the 2 nodes")
+    assert line.endswith("; waiting for one")
 
 
 def test_an_object_that_is_lost_during_a_run_is_named(executor, tmp_path):

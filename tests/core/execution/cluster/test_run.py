@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from tests.core.execution.cluster.machines import Cluster
 
 DOCUMENTS = 1500
 """More than the stage reads itself."""
@@ -64,8 +67,9 @@ def expected(project, tmp_path_factory):
     return manifest(store)
 
 
-def test_a_stage_gives_the_same_artifact_and_resumes_after_kill_9(
-    cluster, project, expected, tmp_path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stage_gives_the_same_artifact_and_resumes_after_its_driver_was_ended(
+    cluster, project, expected, tmp_path, number
 ):
     process = start(project, tmp_path, cluster.address)
     until = time.monotonic() + 120
@@ -73,8 +77,8 @@ def test_a_stage_gives_the_same_artifact_and_resumes_after_kill_9(
         assert time.monotonic() < until
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
-    process.kill()
-    process.communicate()
+    process.send_signal(number)
+    process.communicate(timeout=60)
     journal = lines(tmp_path)
     assert len(journal) < DOCUMENTS
     time.sleep(2)
@@ -85,6 +89,31 @@ def test_a_stage_gives_the_same_artifact_and_resumes_after_kill_9(
     assert resumed["content"] == expected["content"]
     assert resumed["key"] == expected["key"]
     assert resumed["summary"] == expected["summary"]
+
+
+@pytest.mark.usefixtures("cluster")  # for the environment
+def test_a_run_whose_head_node_is_lost_ends_with_a_sentence_and_is_resumed(
+    project, expected, tmp_path
+):
+    gone = Cluster(alone=True)
+    try:
+        process = start(project, tmp_path, gone.address)
+        until = time.monotonic() + 120
+        while len(lines(tmp_path)) < 100:
+            assert time.monotonic() < until
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        gone.machines[0].kill()
+        output = process.communicate(timeout=90)[0]
+    finally:
+        gone.end()
+    assert process.returncode == 2, output
+    said = f"error: the head node of the Ray cluster at {gone.address} does not answer any more."
+    assert output.count(said) == 1
+    assert "Traceback" not in output
+    assert 100 <= len(lines(tmp_path)) < DOCUMENTS
+    finish(start(project, tmp_path, "local"))
+    assert manifest(tmp_path)["content"] == expected["content"]
 
 
 def lines(store):

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import os
+import re
 import subprocess
 import sys
 import types
@@ -72,6 +73,11 @@ STORED_FIELDS = {
     ("jangin.examples.read", "place"),
 }
 """Fields of records: columns of artifacts, which keep their names."""
+SUPPRESSION = re.compile(
+    r"#\s(?:noqa(?::\s[A-Z]+\d+(?:,\s[A-Z]+\d+)*)?|type:\signore(?:\[[a-z, -]+\])?)"
+    r"(?:\s*#\snoqa:\s[A-Z0-9, ]+\d)?(.*)$"
+)
+"""A suppression, or one of mypy and one of ruff, and what follows."""
 NOT_COUNTED = {"__pycache__", ".venvs", "out"}
 """Entries of a folder that programs write; the last two are of benches."""
 SAME_FOLDERS = {
@@ -267,6 +273,12 @@ def folder_graph(sources, folders):
     return graph
 
 
+def unexplained(text):
+    """Numbers of the lines that suppress a check of ruff or mypy without a reason after it."""
+    lines = ((number, SUPPRESSION.search(line)) for number, line in enumerate(text.split("\n"), 1))
+    return [number for number, match in lines if match and not re.search(r"\w", match[1])]
+
+
 def crowded(entries):
     """Folders of {folder: names of its entries} with too many."""
     counted = {folder: names - NOT_COUNTED for folder, names in entries.items()}
@@ -403,6 +415,16 @@ def test_no_folder_is_crowded():
     for folder, sources in SAME_FOLDERS.items():
         entries[folder] -= {path.name for path in (ROOT / sources).iterdir() if path.is_dir()}
     assert crowded(entries) == []
+
+
+def test_every_suppression_has_a_reason():
+    paths = [path for folder in folders_of_code() for path in sorted(folder.glob("*.py"))]
+    faults = [
+        f"{path.relative_to(ROOT)}:{number} suppresses a check without a reason after it"
+        for path in paths
+        for number in unexplained(path.read_text(encoding="utf-8"))
+    ]
+    assert not faults, "\n".join(faults)
 
 
 def test_no_folder_is_too_deep():
@@ -557,6 +579,23 @@ def test_a_circle_of_folders_is_seen_where_no_module_is_in_a_circle():
     assert cycles(folder_graph(sources, folders)) == ["jangin.text", "jangin.text.dedup"]
     del sources["jangin.text.dedup.c"]
     assert cycles(folder_graph(sources, folders)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_fault"),
+    [
+        ("import torch  # noqa: F401", True),
+        ("x = f()  # type: ignore[arg-type]", True),
+        ("x = f()  # type: ignore[arg-type]  # noqa: S101, E501", True),
+        ("x = f()  # noqa", True),
+        ("import torch  # noqa: F401  a fixture", False),
+        ("x = f()  # type: ignore[arg-type]  # untyped there", False),
+        ("x = f()  # type: ignore[override]  # noqa: ARG002  no closures", False),
+        ("x = 1  # plain", False),
+    ],
+)
+def test_a_suppression_without_a_reason_is_seen(line, is_fault):
+    assert unexplained(f"y = 2\n{line}\n") == ([2] if is_fault else [])
 
 
 def test_a_crowded_folder_is_seen():

@@ -360,7 +360,9 @@ class Stage(Generic[C]):
     cost: Callable[[StageContext[C]], Cost] = _no_cost
     """Forecast from the inputs alone; writes nothing."""
     check: Callable[[StageContext[C]], None] = _no_check
-    """Raises for what cannot work, as soon as all of `reads` exists: before later stages run."""
+    """Raises for what cannot work, as soon as all that it needs exists: before later stages run."""
+    check_needs: tuple[str, ...] | None = None
+    """Kinds that `check` reads; None for all of `reads`."""
 
     def inputs(self, config: C) -> tuple[str, ...]:
         """Kinds that it reads under these settings, whether they must exist or not."""

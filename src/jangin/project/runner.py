@@ -187,12 +187,16 @@ def _check_ahead(
 
     A stage before them may still rebuild an input; they check what exists now.
     """
-    ready = [(s, c) for s, c in stages if all(kind in by_kind for kind in s.reads)]
+    ready = [pair for pair in stages if _needs_of_check(pair[0]) <= by_kind.keys()]
     for stage, config in ready:
         workspace = store.partial(step.stage.name, step.key)
         with located_errors(stage, services, SettingsError):
             stage.check(StageContext(config, by_kind, workspace, services))
     return [pair for pair in stages if pair not in ready]
+
+
+def _needs_of_check(stage: Stage[Any]) -> set[str]:
+    return set(stage.reads if stage.check_needs is None else stage.check_needs)
 
 
 def _run_stage(

@@ -40,6 +40,7 @@ from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of
 from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
+from jangin.training.preflight.targets import target_check
 
 if TYPE_CHECKING:
     import torch
@@ -536,4 +537,6 @@ STAGE = Stage(
     machine=machine_facts,
     derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,
+    check=target_check("dpo"),
+    check_needs=("base",),
 )

@@ -14,6 +14,7 @@ from jangin.training.preflight.duration import Duration, report_end, report_star
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.precision import machine_facts
+from jangin.training.preflight.targets import target_check
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
@@ -255,4 +256,6 @@ STAGE = Stage(
     machine=machine_facts,
     derived=derived_rate,
     cost=training_cost,
+    check=target_check("sft"),
+    check_needs=("base",),
 )

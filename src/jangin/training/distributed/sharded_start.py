@@ -44,7 +44,7 @@ def load_sharded(origin: Origin, config: TrainingKeys) -> Any:
     skeleton, shards, buffers = _read_shards(origin.weights, dtype)
     if origin.merged and origin.adapter is not None:
         _merge(skeleton, shards, origin.adapter)
-        skeleton = _skeleton(origin.weights)
+        skeleton = model_without_weights(origin.weights)
     _fill_with_placeholders(skeleton, shards)
     model = skeleton
     if origin.adapter is not None and not origin.merged:
@@ -70,7 +70,7 @@ def _read_shards(folder: Path, dtype: Any) -> tuple[Any, Shards, Shards]:
     from transformers.distributed.configuration_utils import DistributedConfig
 
     path, revision = locate(folder)
-    skeleton = _skeleton(folder)
+    skeleton = model_without_weights(folder)
     layers = set(skeleton._no_split_modules or ())
     names = (name for name, part in skeleton.named_modules() if type(part).__name__ in layers)
     plan = {re.sub(r"\.\d+(?=\.|$)", ".*", name): "free_full_weight" for name in names}
@@ -87,8 +87,8 @@ def _read_shards(folder: Path, dtype: Any) -> tuple[Any, Shards, Shards]:
     return skeleton, shards, dict(loaded.named_buffers())
 
 
-def _skeleton(folder: Path) -> Any:
-    """The model without weights."""
+def model_without_weights(folder: Path) -> Any:
+    """The model of a base on the meta device, without its weights."""
     path, revision = locate(folder)
     trusted = runs_remote_code(folder)
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)

@@ -177,7 +177,7 @@ def attach(model: Any, config: TrainingKeys) -> Any:
     method = config.method
     targets = method.targets if isinstance(method.targets, str) else list(method.targets)
     outside = outside_of_text(model)
-    _refuse_unknown(model, targets if isinstance(targets, list) else [], outside)
+    refuse_unknown_targets(model, targets if isinstance(targets, list) else [], outside)
     excluded = [*outside, *_routers(model)]
     if targets == "all-linear":
         excluded += _fused_outputs(model)
@@ -261,7 +261,7 @@ def _fused_outputs(model: Any) -> list[str]:
     return [name for name, _ in model.named_modules() if name.endswith(".out_proj")]
 
 
-def _refuse_unknown(model: Any, targets: Sequence[str], outside: Sequence[str]) -> None:
+def refuse_unknown_targets(model: Any, targets: Sequence[str], outside: Sequence[str]) -> None:
     """Raise for a target that no layer has; PEFT ignores it as long as another one exists.
 
     `outside` are the names of modules that no text passes through: they get no adapter.

@@ -509,6 +509,12 @@ def test_all_labels_outside_the_set_are_counted_and_placed_before_anything_is_tr
     STAGE.check(context_of(table_rows(asked[:2], "test"), task=STARS))
 
 
+def test_a_single_question_is_told_as_one(context_of):
+    context = context_of(table_rows([("글", "1")], "test"), task=STARS)
+    STAGE.check(context)
+    assert "the only question of test is too few" in context.services.progress.messages[0]
+
+
 def test_answers_that_are_all_one_are_said_once(context_of):
     table = table_rows([("가", "1"), ("나", "1")], "test") + table_rows([("다", " 1")], "train")
     for answer, times in (("1", 1), ("2", 0)):

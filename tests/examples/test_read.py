@@ -104,6 +104,14 @@ def test_what_gives_no_example_is_kept_aside_with_its_place_and_the_reason(conte
     ]
 
 
+def test_a_single_row_without_an_example_is_told_as_one(context):
+    qas = [qa("누가 설계했나?", "마현도"), qa("답이 없는 질문?")]
+    opened = context({"data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": qas}]}]})
+    run(opened)
+    (said,) = opened.services.progress.messages
+    assert said.startswith("read: 1 row of squad.json gave no example, because it has no")
+
+
 def test_only_the_first_so_many_are_taken_and_a_byte_order_mark_does_not_count(context):
     opened = context(first=2, encoding="utf-8-sig")
     assert len(run(opened)[0]) == 2

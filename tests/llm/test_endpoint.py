@@ -206,6 +206,20 @@ def test_what_will_never_pass_is_refused_after_one_request(server, chat, answer,
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [("MY_KEY", "Correct the environment variable MY_KEY and run"), ("", "key as `key_variable`")],
+)
+def test_a_wrong_key_is_told_with_the_variable_that_holds_it(
+    server, running, monkeypatch, variable, remedy
+):
+    monkeypatch.setenv("MY_KEY", "wrong")
+    server.answers = [failure(401)]
+    with pytest.raises(RefusedError) as caught:
+        complete(EndpointChat("m", running[1], key_variable=variable))
+    assert remedy in str(caught.value)
+
+
 def test_a_wrong_key_stops_all_requests(server, chat):
     server.answers = [failure(401)]
     with pytest.raises(RefusedError):

@@ -157,7 +157,7 @@ def test_the_bytes_of_a_local_model_are_identity_and_its_place_is_not(run_catalo
     assert config.identity() == elsewhere.identity()
     sources = STAGE.sources(config, tmp_path)
     assert sources["model.safetensors"] == starter / "model" / "model.safetensors"
-    with pytest.raises(ConfigError, match=r"no config\.json.*catalog: base: path"):
+    with pytest.raises(ConfigError, match=r"not a folder.*catalog: base: path"):
         STAGE.sources(elsewhere, tmp_path)
 
 

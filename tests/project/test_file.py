@@ -300,6 +300,21 @@ def test_a_file_that_may_not_be_read_names_the_line_of_its_stage(write, tmp_path
     assert str(caught.value).startswith(f"{path}:3: examples.read: {tmp_path / 'a.csv'} cannot be")
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("nowhere", "is not a folder"), ("model", "has no weights"), (".", "has no config.json")],
+)
+def test_a_base_that_is_no_model_names_its_line(write, tmp_path, path, why):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    text = f"models:\n  catalog:\n    base: {{type: local, path: {path}}}\n"
+    file = write(f"name: base\n{text}")
+    with open_session(file) as session, pytest.raises(ConfigError) as caught:
+        session.plan("main")
+    assert str(caught.value).startswith(f"{file}:4: models.catalog.base: {tmp_path}")
+    assert f"{why}" in str(caught.value)
+
+
 @pytest.mark.parametrize("written", ["1e-4", "1.0e-4", "0.0001", "'1E-4'"])
 def test_a_learning_rate_is_a_number_in_every_notation(write, written):
     opened = open_project(write(replaced("  sft:", f"  sft: {{learning_rate: {written}}}")))

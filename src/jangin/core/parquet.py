@@ -282,7 +282,7 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        problem = str(error).strip().partition("\n")[0]
+        problem = str(error).strip().partition("\n")[0].rstrip(".")
         raise UnreadableStoreError(
             f"{path} cannot be read: {problem}. Delete its folder and run again to rebuild it."
         ) from error

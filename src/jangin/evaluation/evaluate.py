@@ -264,7 +264,12 @@ def _notify_detectable_differences(test_sets: TestSets, notify: Callable[[str], 
     """Report the smallest significant difference for each test set, before any training."""
     for name, examples in test_sets.items():
         smallest = smallest_visible_difference(len(examples))
-        if smallest is None:
+        if len(examples) == 1:
+            notify(
+                f"evaluate: the only question of {name} is too few for any significant "
+                "difference (the exact McNemar test needs 6 that only one system has right)."
+            )
+        elif smallest is None:
             notify(
                 f"evaluate: {len(examples)} questions of {name} are too few for any significant "
                 "difference (the exact McNemar test needs 6 that only one system has right)."

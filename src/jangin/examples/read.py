@@ -144,11 +144,18 @@ def _read_file(
         )
     if most:
         first = next(row.path for row in unusable if row.reason == most[0][0])
-        context.services.progress.message(
-            f"read: {len(unusable):,} rows of {source} gave no example, most often because "
-            f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
-            "same --project"
-        )
+        if len(unusable) == 1:
+            message = (
+                f"read: 1 row of {source} gave no example, because {most[0][0]} ({first}). "
+                "See it with: jangin show unread, with the same --project"
+            )
+        else:
+            message = (
+                f"read: {len(unusable):,} rows of {source} gave no example, most often because "
+                f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
+                "same --project"
+            )
+        context.services.progress.message(message)
     return source, examples, unusable
 
 

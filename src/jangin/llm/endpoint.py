@@ -390,6 +390,13 @@ class EndpointChat:
                 return RetryAfter(error_message(text), immediately=True)
         return self._stop(status, text, headers)
 
+    def _remedy(self, status: int) -> str:
+        if status != 401:
+            return "Fix that"
+        if self.key_variable:
+            return f"Correct the environment variable {self.key_variable}"
+        return "Name the environment variable of the key as `key_variable`"
+
     def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> RetryAfter:
         """The retry for a transient status; raises `RefusedError` for a permanent one."""
         reason = f"HTTP {status}: {error_message(text)}"
@@ -399,7 +406,7 @@ class EndpointChat:
         why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
         refusal = RefusedError(
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
-            "Fix that and run again; finished calls are kept."
+            f"{self._remedy(status)} and run again; finished calls are kept."
         )
         self._refusal = refusal
         raise refusal

@@ -144,6 +144,8 @@ def sources_of(base: Starter | Pretrained, project_folder: Path, key: str) -> di
     if not isinstance(base, Local):
         return template
     folder = project_folder / base.path
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder. Correct `models: {key}: path`.")
     if not (folder / "config.json").exists():
         raise ConfigError(
             f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
@@ -259,7 +261,11 @@ def write_base(
 
 
 def _sources(config: CatalogConfig, project_folder: Path) -> Mapping[str, Path]:
-    return sources_of(config.base, project_folder, "catalog: base")
+    try:
+        return sources_of(config.base, project_folder, "catalog: base")
+    except ConfigError as error:
+        error.args = (f"catalog.base: {error}",)
+        raise
 
 
 def _run(context: StageContext[CatalogConfig]) -> None:

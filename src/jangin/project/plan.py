@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import DataError, JanginError, SettingsError
+from jangin.core.errors import ConfigError, DataError, JanginError, SettingsError
 from jangin.core.execution.settings import Cluster, RayCluster
 from jangin.core.executor import Resources
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
@@ -146,7 +146,7 @@ class _Folders(Mapping[str, Path]):
 
 def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dict[str, str]:
     """Digests of the files outside the store that a stage reads."""
-    with located_errors(stage, services, DataError, SettingsError):
+    with located_errors(stage, services, ConfigError, DataError, SettingsError):
         files: Mapping[str, Path] = stage.sources(config, services.project_folder)
         digests = {f"file:{name}": services.files.digest(path) for name, path in files.items()}
     services.files.save()

@@ -287,6 +287,12 @@ def test_every_line_of_the_log_of_a_run_is_said_in_korean(room):
         "train: 3 rows are longer than 512 tokens (length); `too_long: drop` removed 99 tokens.",
         "the questions ask for 25% of the 315 facts (sentences and cells of tables) of the chunks. "
         "For more, raise pairs_per_chunk or rounds",
+        "evaluate: the only question of test is too few for any significant difference (the exact "
+        "McNemar test needs 6 that only one system has right).",
+        "read: 3 rows of a.csv gave no example, most often because it has no answer (line 3). "
+        "List them with: jangin show unread, with the same --project",
+        "read: 1 row of a.csv gave no example, because it has no answer (line 3). See it with: "
+        "jangin show unread, with the same --project",
         "evaluate: with 40 questions of test, differences from 15 points can be significant.",
         "`compile: auto`: layers run compiled: a step takes 0.51 s eagerly and 0.37 s compiled; "
         "38.2 s of compiling pay after 1,273 steps.",

@@ -54,7 +54,7 @@ class QuickReading:
         of = "" if self.opened == self.files else f" of {self.files:,}"
         noun = "file" if self.files == 1 else "files" if not of else "files (a sample)"
         scans = (
-            f", {self.ocr_pages:,} of which need OCR and count like the others"
+            f", {self.ocr_pages:,} of which to be read by OCR and counted like the others"
             if self.ocr_pages
             else ""
         )

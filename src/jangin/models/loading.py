@@ -129,6 +129,19 @@ def class_of(config: Any, model: str, *, trusted: bool) -> Any:
     return named
 
 
+def model_without_weights(folder: Path) -> Any:
+    """The model of a base on the meta device, without its weights."""
+    path, revision = locate(folder)
+    trusted = runs_remote_code(folder)
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
+    auto: Any = AutoModelForCausalLM
+    kind = model_class(folder)
+    with torch.device("meta"):
+        if kind is auto:
+            return auto.from_config(config, trust_remote_code=trusted)
+        return kind._from_config(config)
+
+
 def outside_of_text(model: Any) -> list[str]:
     """Names of the modules that are not used for text: vision or audio towers, projectors.
 

@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import distributed
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from jangin.models.loading import (
     known_warnings_ignored,
     loading_error,
     locate,
-    model_class,
-    runs_remote_code,
+    model_without_weights,
     without_progress_bars,
 )
 from jangin.training.loop.config import Full, TrainingKeys
@@ -85,19 +83,6 @@ def _read_shards(folder: Path, dtype: Any) -> tuple[Any, Shards, Shards]:
     skeleton.generation_config = loaded.generation_config
     shards = {name: part.detach().to_local() for name, part in loaded.named_parameters()}
     return skeleton, shards, dict(loaded.named_buffers())
-
-
-def model_without_weights(folder: Path) -> Any:
-    """The model of a base on the meta device, without its weights."""
-    path, revision = locate(folder)
-    trusted = runs_remote_code(folder)
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
-    auto: Any = AutoModelForCausalLM
-    kind = model_class(folder)
-    with torch.device("meta"):
-        if kind is auto:
-            return auto.from_config(config, trust_remote_code=trusted)
-        return kind._from_config(config)
 
 
 def _base_name(name: str) -> str:

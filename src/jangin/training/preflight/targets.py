@@ -19,8 +19,7 @@ def target_check(stage: str) -> Callable[[StageContext[Any]], None]:
         method = context.config.method
         if not isinstance(method, Adapter) or isinstance(method.targets, str):
             return
-        from jangin.models.loading import outside_of_text
-        from jangin.training.distributed.sharded_start import model_without_weights
+        from jangin.models.loading import model_without_weights, outside_of_text
         from jangin.training.loop.weights import refuse_unknown_targets
 
         model = model_without_weights(context.folder("base"))

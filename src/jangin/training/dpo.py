@@ -133,7 +133,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     )
     from jangin.training.preflight.memory import decide_checkpointing, guard_memory
     from jangin.training.preflight.vocabulary import guard_vocabulary
-    from jangin.training.preflight.warnings import warn_rank, warn_sharding
+    from jangin.training.preflight.warnings import warn_devices, warn_rank, warn_sharding
 
     progress, workspace = context.services.progress, context.workspace
     start = Start(context.folder("base"), _tuned(context))
@@ -141,6 +141,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     dropped: list[DroppedPair] = []
     pairs = _pairs_without_issues(context, dropped)
     warn_sharding(context.config, progress)
+    warn_devices(context.config, progress)
     if tuned is None or not has_adapter(tuned):
         warn_rank(context.config, base, progress)
     guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)

@@ -19,7 +19,7 @@ from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
-from jangin.training.preflight.warnings import warn_sharding
+from jangin.training.preflight.warnings import warn_devices, warn_sharding
 
 if TYPE_CHECKING:
     from jangin.models.tokens.chat_template import RenderedRows
@@ -58,6 +58,7 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     base, progress = context.folder("base"), context.services.progress
     config = with_rate(context.config, base, progress)
     warn_sharding(config, progress)
+    warn_devices(config, progress)
     guard_memory(base, config, _estimated_work(context), progress)
     tokenizer = load_tokenizer(base)
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])

@@ -16,7 +16,7 @@ from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.targets import target_check
 from jangin.training.preflight.vocabulary import guard_vocabulary
-from jangin.training.preflight.warnings import warn_rank, warn_sharding
+from jangin.training.preflight.warnings import warn_devices, warn_rank, warn_sharding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     progress = context.services.progress
     config = with_rate(context.config, start.base, progress)
     warn_sharding(config, progress)
+    warn_devices(config, progress)
     if start.tuned is None:
         warn_rank(config, start.base, progress)
     rows = context.read("splits", SplitExample)

@@ -1,11 +1,13 @@
 import json
+import os
 
 import pytest
 
 from jangin.core.records import SplitExample
 from jangin.core.stage import SilentProgress
 from jangin.models.starter import make_starter
-from jangin.training.preflight.warnings import warn_rank, warn_sharding
+from jangin.report.i18n.translate import Words
+from jangin.training.preflight.warnings import warn_devices, warn_rank, warn_sharding
 from jangin.training.sft import STAGE, SftConfig
 
 LLAMA = {
@@ -64,6 +66,19 @@ def test_sharding_on_one_device_causes_a_warning():
     assert "`sharding: fsdp`" in line
     assert "`devices: 1`" in line
     assert others == [[], []]
+
+
+def test_more_processes_than_cores_of_a_cpu_cause_a_warning():
+    cores = len(os.sched_getaffinity(0))
+    messages = []
+    for devices in (cores, cores + 1):
+        progress = SilentProgress()
+        warn_devices(SftConfig.model_validate({"devices": devices}), progress)
+        messages.append(progress.messages)
+    few, (line,) = messages
+    assert few == []
+    assert f"`devices: {cores + 1}` on {cores} cores" in line
+    assert Words("ko").reason(line) != line
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Warnings about valid training settings that are probably a mistake."""
 
+import os
 from pathlib import Path
 
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
+from jangin.models.device import has_cuda
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingKeys
 
@@ -14,6 +16,16 @@ def warn_sharding(config: TrainingKeys, progress: Progress) -> None:
         progress.message(
             f"`sharding: {config.sharding}` has no effect with `devices: 1`. Raise `devices`, or "
             "remove `sharding`."
+        )
+
+
+def warn_devices(config: TrainingKeys, progress: Progress) -> None:
+    """Warn where a CPU trains in more processes than it has cores."""
+    cores = len(os.sched_getaffinity(0))
+    if config.devices > cores and not has_cuda():
+        progress.message(
+            f"`devices: {config.devices}` on {cores} cores of a CPU is slower than fewer processes "
+            f"are. Set `devices` to at most {cores}; results stay the same up to rounding."
         )
 
 

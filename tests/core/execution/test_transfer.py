@@ -156,6 +156,49 @@ def test_what_a_finished_artifact_has_in_the_bucket_is_not_sent_again(two):
     assert two.bucket.read(name) == (content, "etag")
 
 
+def test_an_output_that_is_damaged_on_its_way_gets_no_name(two):
+    source, target = two.project / "one.txt", two.project / "out"
+    source.write_bytes(b"large " * 20)
+    send = two.bucket.upload
+
+    def upload(path, name, sent):
+        send(path, name, sent)
+        if "node" in path.parts:
+            two.bucket.write(name, b"wrong " * 20)
+
+    two.bucket.upload = upload
+    with pytest.raises(StoreError, match=r"out/one\.txt arrived damaged"):
+        two.call(partial(copy, target), source)
+    assert not [*target.iterdir()]
+
+
+def test_each_call_delivers_what_it_wrote_itself(two):
+    sources = [two.project / name for name in ("one", "two")]
+    for source in sources:
+        source.write_bytes(source.name.encode())
+    with opened_transfer(two.access, digest_file) as driver:
+        node = two.node()
+        work, folder = node.loaded(driver.pack(partial(copy, two.project / "out")))
+        calls = [node.called(work, driver.pack(source), folder) for source in sources]
+    assert [[Path(file.name).name for file in each.files] for each in calls] == [["one"], ["two"]]
+
+
+def replace_input(_target, source):
+    fresh = source.with_name("fresh")
+    fresh.write_bytes(b"changed")
+    fresh.replace(source)
+
+
+def test_an_input_that_a_call_replaces_comes_back_and_the_kept_one_stays(two):
+    source = two.project / "one.txt"
+    source.write_bytes(b"as it was")
+    two.call(partial(replace_input, None), source)
+    assert source.read_bytes() == b"changed"
+    source.write_bytes(b"as it was")
+    two.call(partial(copy, two.project / "out"), source)
+    assert (two.project / "out" / "one.txt").read_bytes() == b"as it was"[::-1]
+
+
 def refuse(target, _source):
     (target.parent / "half").write_bytes(b"half")
     raise ValueError("refused")

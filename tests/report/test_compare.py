@@ -274,5 +274,5 @@ def test_names_that_are_not_there_are_refused_with_those_that_are(compared):
         compare_variants(opened, made, {}, COSTS, baseline="pain")
     with pytest.raises(DataError, match=r"'sft'.*: base"):
         compare_variants(opened, made, {}, COSTS, system="sft")
-    with pytest.raises(DataError, match="nothing to compare: no variant has no evaluation yet"):
+    with pytest.raises(DataError, match="nothing to compare: no variant has an evaluation yet"):
         compare_variants(opened, {name: {} for name in made}, {}, COSTS)

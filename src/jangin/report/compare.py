@@ -166,9 +166,9 @@ def compare_variants(
         known = ", ".join(loaded.variants)
         raise ConfigError(f"{loaded.path} has no variant {baseline!r}. Known variants: {known}.")
     if chosen not in evaluated:
+        why = f"{chosen} has no evaluation yet" if chosen else "no variant has an evaluation yet"
         raise DataError(
-            f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Run it "
-            f"with: jangin run --project {loaded.path}"
+            f"there is nothing to compare: {why}. Run it with: jangin run --project {loaded.path}"
         )
     predictions = {
         name: _predictions(artifacts[name]["evaluate"], system, name) for name in evaluated

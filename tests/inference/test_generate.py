@@ -236,6 +236,17 @@ def test_rows_are_limited_by_the_memory_that_their_cache_would_take(llama):
     assert rows_that_fit(llama, 10**12) == 1
 
 
+@pytest.mark.parametrize(("on_gpu", "rows"), [(False, 64), (True, 70)])
+def test_as_many_answers_are_written_at_a_time_as_help(llama, prompts, monkeypatch, on_gpu, rows):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    monkeypatch.setattr("jangin.inference.generate.rows_that_fit", lambda *_: 10**6)
+    requests = [GenerationRequest(prompts[0], 2) for _ in range(70)]
+    stepped = [
+        len(step) for step in steps(llama, None, requests, frozenset(), None, streamed=False)
+    ]
+    assert max(stepped) == rows
+
+
 @pytest.mark.slow
 def test_a_sampled_answer_depends_on_its_seed_and_not_on_its_neighbours(llama, tokenizer, prompts):
     requests = [

@@ -286,5 +286,5 @@ def test_held_out_questions_never_choose_the_model(context_of):
 @pytest.mark.slow
 def test_a_folder_without_a_model_is_named_with_its_place_in_the_file(tmp_path):
     config = SelectConfig(candidates=(local("a"), local("b")))
-    with pytest.raises(ConfigError, match=r"candidates/a .*config\.json.*candidates: 0: path"):
+    with pytest.raises(ConfigError, match=r"candidates/a is not a folder\..*candidates: 0: path"):
         STAGE.sources(config, tmp_path)

@@ -112,7 +112,7 @@ def other_base(project, change):
         ),
         (
             {"method": {"type": "lora", "targets": ["nothing"]}},
-            r"`targets`: .*use all-linear",
+            r"project\.yaml:\d+: .*method\.targets: .* no layer nothing, .*use all-linear",
         ),
         (
             {

@@ -3,9 +3,7 @@
 from jangin.core.digest import short_digest
 from jangin.core.parquet import write_table
 from jangin.core.records import Dropped, Example, Message, Score, SplitExample
-from jangin.core.store import Artifact
-from tests.conftest import cut_into_parts
-from tests.documents.conftest import MANIFEST
+from tests.conftest import cut_into_parts, make_artifact
 
 
 def artifact(store, stage, *, rows_a_part=0, **tables):
@@ -21,9 +19,7 @@ def artifact(store, stage, *, rows_a_part=0, **tables):
             cut_into_parts(folder / f"{name}.parquet", type(rows[0]), rows_a_part)
     files = {f"{name}.parquet": "" for name in tables}
     content = short_digest([stage, str(store)]) * 4
-    return Artifact(folder, MANIFEST.model_copy(
-        update={"stage": stage, "files": files, "content": content}
-    ))  # fmt: skip
+    return make_artifact(folder, stage=stage, files=files, content=content)
 
 
 def example(question, answer="답", **fields):

@@ -12,7 +12,6 @@ import pytest
 from jangin.core.digest import digest_file
 from jangin.core.parquet import write_table
 from jangin.core.records import Document, Page
-from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
 from jangin.documents.readers.placed_words import METHOD
 from jangin.serving.pages.data.documents import documents_of, source_file
@@ -23,7 +22,7 @@ from jangin.serving.pages.data.page_view import (
     parse_mark,
 )
 from jangin.serving.pages.data.picture_cache import FOLDER, PictureCache
-from tests.documents.conftest import MANIFEST
+from tests.conftest import make_artifact
 from tests.serving.pages.project import HANDBOOK
 
 RULES = HANDBOOK / "documents" / "취업규칙.pdf"
@@ -60,7 +59,7 @@ def read(tmp_path):
         artifact.mkdir(parents=True)
         write_table(artifact / "documents.parquet", Document, [document])
         config = LoadConfig(folder="documents")
-        found = documents_of([(Artifact(artifact, MANIFEST), tmp_path, config)])
+        found = documents_of([(make_artifact(artifact), tmp_path, config)])
         return found[document.id]
 
     return store

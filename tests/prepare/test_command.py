@@ -480,7 +480,8 @@ def test_without_a_terminal_the_command_line_asks_no_question(jangin, tmp_path):
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
     code, printed = jangin("prepare", path)
     assert code == 2
-    assert "not a terminal" in printed
+    assert "there is no terminal to ask at. Use -y" in printed
+    assert "no terminal" not in jangin("prepare", tmp_path / "missing.csv")[1]
     assert "-y" in printed
     code, printed = jangin("prepare", path, "-y")
     assert code == 0, printed

@@ -105,10 +105,10 @@ def prepare(
         _refuse_with_apply(given)
         _repeat(file, apply, folder, overwrite=overwrite)
         return
-    if not yes and not console.is_terminal:
+    if not yes and not console.is_terminal and file.exists():  # a missing one is told below
         raise ConfigError(
-            "stdin is not a terminal. Use -y to accept what is recommended, or --apply MANIFEST to "
-            "repeat an earlier run."
+            "there is no terminal to ask at. Use -y to accept what is recommended, or --apply "
+            "MANIFEST to repeat an earlier run."
         )
     options = PrepareOptions(
         form, prompt, completion, rejected, system, validation, test, group, seed, order,

@@ -125,7 +125,7 @@ def merge(
         if form == "gguf" and not crash:
             crash = _print_cost(session, name, output, questions, bars)
     console.print(
-        f"{form} model of {name} in {output}; answers checked on {len(prompts)} questions"
+        f"{form} model of {name} in {output}; answers checked on {len(prompts)} training questions"
     )
     _print_crash(crash)
 
@@ -210,7 +210,7 @@ def finish(
         opened.wrote(output)
     console.print(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
-        f"answers checked on {len(questions)} questions"
+        f"answers checked on {len(questions)} training questions"
     )
     _print_crash(report.crash)
 

@@ -270,7 +270,8 @@ def cluster(
         errors.print(f"[red]error:[/] {escape(fault)}", highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(2)
-    console.print(f"All {len(reports)} nodes can work on {files.file}.", highlight=False)
+    nodes = f"All {len(reports)} nodes" if len(reports) > 1 else "The node"
+    console.print(f"{nodes} can work on {files.file}.", highlight=False)
 
 
 def schema() -> None:

@@ -25,7 +25,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,6 +147,9 @@ def count(port: int) -> dict[str, int]:
 @contextmanager
 def serve(port: int) -> Iterator[None]:
     """The handbook's teacher as a server, which counts what it answered."""
+    with suppress(OSError):
+        count(port)
+        sys.exit(f"another server answers at port {port}, and its count would be taken for ours")
     command = [sys.executable, str(HANDBOOK / "teach.py"), "--port", str(port)]
     server = subprocess.Popen(
         [*command, "--delay-seconds", "0.05"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -163,7 +163,9 @@ class _Judge:
         accepted = np.zeros(len(pairs), np.bool_)
         similarities = [np.empty(0, np.float64)] * len(starts)
         what = "compared pairs of texts"
-        for index, result in self.spread.over_pairs(len(pairs), compare, items, what):
+        # Without reading words, comparing two texts costs less than sending them.
+        costly = len(pairs) if self.rules.guard else 0
+        for index, result in self.spread.over_pairs(costly, compare, items, what):
             block, similarities[index] = result
             accepted[starts[index] : starts[index] + block.size] = block
         return pairs[accepted], np.concatenate([np.empty(0, np.float64), *similarities])

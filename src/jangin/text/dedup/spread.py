@@ -49,7 +49,7 @@ class Spread:
     def over_pairs(
         self, count: int, work: Callable[..., Any], items: Iterable[Any], what: str
     ) -> Iterator[tuple[int, Any]]:
-        """`map_all` for work on `count` pairs: in this process where they are few."""
+        """`map_all` for pairs, of which `count` are costly: in this process where these are few."""
         return map_all(self._executor(count >= self.pairs_from), work, items, what)
 
     def _executor(self, is_much: bool) -> Executor:

@@ -177,7 +177,10 @@ def show(task: str, entries: list[Entry], untrained: dict[str, float]) -> bool:
 
 
 def _memory(entry: Entry) -> tuple[str, str, str]:
-    """Peak of the first optimizer step and of all, and types of what is held; blank if unknown."""
+    """Peak memory (MB) of the first optimizer step and of the run, and dtypes as `held` names them.
+
+    What was not measured is an empty string.
+    """
     facts = entry.rounds[0]
     first = f"{entry.figure('first_peak_mb'):,.0f}" if "first_peak_mb" in facts else ""
     return first, f"{entry.figure('peak_mb'):,.0f}", facts.get("types", "")

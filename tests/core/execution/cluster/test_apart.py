@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -21,13 +20,10 @@ from jangin.core.errors import StoreError
 from jangin.core.execution.settings import RayCluster
 from jangin.core.execution.transfer import ProjectFiles, bucket_access
 from jangin.core.executor import InProcess, Resources, map_all
-from jangin.core.ledger import Ledger
-from jangin.core.model_protocols import LocalEncoder
 from jangin.core.records import Message
 from jangin.documents import load, reading
 from jangin.evaluation.evaluate import STAGE as EVALUATE
 from jangin.evaluation.systems import local
-from jangin.inference.encoder import open_encoder
 from jangin.models.loading import REFERENCE
 from jangin.models.starter import make_starter
 from jangin.project.remote.bucket import open_bucket
@@ -38,10 +34,10 @@ from jangin.text.dedup.spread import Spread
 from tests.core.execution.cluster import work
 from tests.core.execution.cluster.machines import wait_for_nodes
 from tests.core.execution.cluster.test_faults import command
-from tests.core.execution.cluster.test_stages import questions
+from tests.core.execution.cluster.test_stages import check_vectors, questions
 from tests.evaluation.test_evaluate import context_of
 from tests.evaluation.test_local import context, on, tables
-from tests.inference.test_encoder import TEXTS, tiny
+from tests.inference.test_encoder import tiny
 from tests.s3_server import KEYS, moto_server
 from tests.tiny_project import KEYS as PROJECT
 from tests.tiny_project import write_project
@@ -186,17 +182,8 @@ def test_near_duplicates_are_those_of_one_process(executor, node, tmp_path, monk
     assert not list((tmp_path / "journal").iterdir())
 
 
-def test_an_encoder_gives_the_vectors_of_this_process(
-    executor,
-    tiny,
-    tmp_path,
-):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    config = LocalEncoder(type="local", path=tiny)
-    here = open_encoder(config, tmp_path, ledger).encode(TEXTS * 40, "query")
-    there = open_encoder(config, tmp_path, ledger, executor=elsewhere(executor, "rank"))
-    np.testing.assert_array_equal(there.encode(TEXTS * 40, "query"), here)
-    ledger.close()
+def test_an_encoder_gives_the_vectors_of_this_process(executor, tiny, tmp_path):
+    check_vectors(elsewhere(executor, "rank"), tiny, tmp_path)
 
 
 def test_a_base_whose_weights_are_elsewhere_answers_as_in_this_process(executor, tmp_path):

@@ -111,17 +111,18 @@ def test_rows_are_checked_as_in_one_process(executor, monkeypatch):
     assert {decision.keep for decision in there} == {True, False}
 
 
-def test_an_encoder_on_nodes_gives_the_vectors_of_this_process(
-    executor,
-    tiny,
-    tmp_path,
-):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    config = LocalEncoder(type="local", path=tiny)
-    here = open_encoder(config, tmp_path, ledger).encode(TEXTS * 40, "query")
-    there = open_encoder(config, tmp_path, ledger, executor=on_cpus(executor))
+def check_vectors(executor, model, folder):
+    """Vectors of the same texts are computed by `executor` and in this process, and are equal."""
+    ledger = Ledger(folder / "ledger.sqlite")
+    config = LocalEncoder(type="local", path=model)
+    here = open_encoder(config, folder, ledger).encode(TEXTS * 40, "query")
+    there = open_encoder(config, folder, ledger, executor=executor)
     np.testing.assert_array_equal(there.encode(TEXTS * 40, "query"), here)
     ledger.close()
+
+
+def test_an_encoder_on_nodes_gives_the_vectors_of_this_process(executor, tiny, tmp_path):
+    check_vectors(on_cpus(executor), tiny, tmp_path)
 
 
 def test_an_encoder_on_a_cluster_without_gpus_is_one_sentence(

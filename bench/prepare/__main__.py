@@ -2,8 +2,8 @@
 
     python bench/prepare REVIEWS.tsv [--rows 1000000] [--memory]
 
-REVIEWS.tsv has the columns review_id, rating and review; it is repeated with distinct ids until
-there are so many rows, once as it is (most rows are copies) and once with a number behind each
+REVIEWS.tsv has the columns review_id, rating and review; it is repeated with distinct ids up to
+that number of rows, once as it is (most rows are copies) and once with a number behind each
 text (no row is a copy). Every contestant runs in a process of its own, one after another; the
 rows that come out must be the same. Ours also writes every row that is left out with its reason,
 which the peers do not; `ours, no aside` does as they do. Imports count in none. `--memory` also

@@ -282,7 +282,7 @@ def _add_questions(
             clean = collapse_spaces(nfc(NUMBERING.sub("", text)))
             key = letters_and_digits(clean)
             if word is None or not asked_here:
-                reason, rule = f"nobody asked about {row.word!r}", "word_not_asked"
+                reason, rule = f"not one of the words: {row.word!r}", "word_not_asked"
             elif not key or len(clean) > LONGEST_QUESTION:
                 reason, rule = f"{len(clean)} characters", "question_length"
             elif key in taken:

@@ -131,7 +131,7 @@ def test_rows_that_nobody_asked_for_are_named_and_rejected(context):
     examples, failed = run(context(answer, questions_per_call=3))
     unasked = [f for f in failed if f.rule == "unasked"]
     assert len(examples) == 3
-    assert [f.reason for f in unasked] == ["nobody asked '월세는 얼마인가요?'"]
+    assert [f.reason for f in unasked] == ["not one of the questions: '월세는 얼마인가요?'"]
     assert json.loads(unasked[0].reply)["answer"] == "모릅니다"
 
 

@@ -254,7 +254,7 @@ def _apart(node: str, answer: nodes.Answer, probe: nodes.StoreProbe) -> str:
 
 
 def _faults(answer: nodes.Answer, ours: Mapping[str, str], settings: RayCluster) -> list[str]:
-    """Why a node cannot be used whatever it sees."""
+    """Why a node cannot be used, apart from the folders that it sees."""
     different = nodes.differences(ours, answer.software)
     faults = [f"has {', '.join(different)}. Install the same versions."] if different else []
     if answer.fault and not answer.is_apart:

@@ -225,7 +225,7 @@ def _rows_of(
         subject = (item or group[0]).query.id
         result: AnswerRow | Decision
         if item is None:
-            result = drop("unasked", f"nobody asked {row.question!r}")
+            result = drop("unasked", f"not one of the questions: {row.question!r}")
         elif subject in answered:
             result = drop("repeated", "a second answer to the same question")
         else:

@@ -86,9 +86,9 @@ class LayerChoice:
     def of(
         cls, model: Any, setting: str, reason: str, tokens_per_step: float, progress: Progress
     ) -> "LayerChoice":
-        """As the settings say; `begin` starts measuring where these leave it open.
+        """As the settings say; `begin` starts the measurement for `auto` and `measure`.
 
-        `reason` is why layers run eagerly, whatever a measurement would say; empty for none.
+        `reason` is why layers run eagerly without a measurement; empty for none.
         """
         device = next(model.parameters()).device
         layers = decoder_layers(model)

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from jangin.cli.main import main
+from jangin.cli.main import MEANT, app, main
+from jangin.project.stages import STAGES
 
 TEXT = "# 규정\n\n## 제1조(연차휴가)\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
 PROJECT = """\
@@ -400,3 +402,17 @@ def test_why_compares_with_the_last_run_of_the_same_project_file(project, jangin
     printed = " ".join(jangin("plan", "-p", first)[1].split())
     assert "overlap_sentences: 0 -> 1" in printed
     assert "300" not in printed
+
+
+def test_words_of_other_tools_and_stages_are_answered_with_the_command(jangin):
+    commands = set(typer.main.get_command(app).commands)
+    for word, meant in MEANT.items():
+        assert word not in commands
+        assert meant.startswith("--") or meant.split()[0] in commands
+    for stage in {stage.name for stage in STAGES} - commands:
+        assert MEANT[stage] == f"run {stage}"
+    for word, meant in (("init", "new"), ("train", "run sft"), ("EVAL", "run evaluate")):
+        code, printed = jangin(word)
+        assert code == 2
+        assert f"Did you mean '{meant}'?" in printed
+    assert "Did you mean 'report'" in jangin("repotr")[1]

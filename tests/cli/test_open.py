@@ -23,10 +23,10 @@ def environment(tmp_path):
     return os.environ | {"BROWSER": f"{script} %s", "COLUMNS": "200"}
 
 
-def wait_for_text(path):
-    """The text of a file, once it has one."""
+def wait_for_text(path, part=""):
+    """The text of a file, once it has one, with `part` in it."""
     deadline = time.monotonic() + 30
-    while not (path.exists() and path.read_text()):
+    while not (path.exists() and path.read_text() and part in path.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return path.read_text()
@@ -51,7 +51,9 @@ def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environm
     folder.mkdir()
     first = start(tmp_path / "first.log", folder, "--port", "0")
     try:
-        (address,) = re.findall(r"http://\S+", wait_for_text(tmp_path / "first.log"))
+        said = wait_for_text(tmp_path / "first.log", "http://")
+        assert said.startswith(f"Starting the pages of {folder / 'project.yaml'} ...\n")
+        (address,) = re.findall(r"http://\S+", said)
         reply = httpx2.get(address, follow_redirects=True, headers={"accept": "text/html"})
         assert reply.url.path == "/start/documents"
         assert opened(tmp_path) == [address]

@@ -72,6 +72,18 @@ def test_a_port_that_is_taken_is_named():
             listen(ServerSettings(port=port))
 
 
+def test_the_start_says_at_once_what_it_does(tmp_path, monkeypatch, capsys):
+    with listen(ServerSettings(port=0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["jangin", "serve", "--folder", str(tmp_path / "data"), "--port", port]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            main()
+    printed = capsys.readouterr()
+    assert printed.out == ""  # its first line is the address
+    assert printed.err.splitlines()[0] == f"Starting the server of {tmp_path / 'data'} ..."
+
+
 class SlowBody:
     """An upload of which the second half waits for a signal."""
 

@@ -3,10 +3,11 @@
 import os
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from jangin import __version__
 from jangin.cli.chat import chat
@@ -22,7 +23,57 @@ from jangin.cli.serve import serve
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
 
+_WORDS = {
+    "new": "init create start setup",
+    "plan": "status validate dry-run estimate cost",
+    "run": "build make execute resume continue",
+    "run sft": "train fit tune finetune fine-tune training",
+    "run evaluate": "eval evaluation test benchmark score",
+    "gc": "clean cleanup prune purge",
+    "worker": "join",
+    "review": "label annotate accept reject",
+    "report": "html results",
+    "ask": "predict infer inference answer question generate",
+    "chat": "talk repl console",
+    "export": "save download",
+    "merge": "gguf quantize convert adapter",
+    "finish": "release final",
+    "publish": "upload push hub",
+    "compare": "diff leaderboard",
+    "doctor": "env info diagnose",
+    "prepare": "data dataset import preprocess",
+    "show": "view print list ls cat inspect",
+    "doubtful": "ocr",
+    "serve": "server api deploy",
+    "open": "ui web gui browser app workbench",
+    "--help": "help",
+    "--version": "version",
+}
+"""{what is suggested: words of other tools that are no commands here}."""
+STAGES = (
+    "load", "read", "catalog", "chunk", "queries", "search", "rank", "synthesize", "evolve",
+    "judge", "paraphrase", "curate", "split", "select", "pretrain", "warm_start", "sft",
+    "continue_sft", "preferences", "dpo", "evaluate",
+)  # fmt: skip
+"""Stages that no command is named after; importing them would take seconds."""
+MEANT = {word: meant for meant, words in _WORDS.items() for word in words.split()} | {
+    stage: f"run {stage}" for stage in STAGES
+}
+
+
+class Commands(TyperGroup):
+    """The commands; an unknown one is answered with what it probably means."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's, which also suggests commands that are spelled similarly."""
+        name = args[0]
+        if name.lower() in MEANT and name not in self.commands:
+            ctx.fail(f"No such command {name!r}. Did you mean {MEANT[name.lower()]!r}?")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=Commands,
     help="From an organisation's documents to an evaluated specialist language model.",
     no_args_is_help=True,
     add_completion=False,

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, ProjectOption
-from jangin.cli.terminal import console
+from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -44,13 +44,16 @@ def open_pages(
     """
     from jangin.core.errors import LockedStoreError
     from jangin.documents.readers.folder import PROJECT_FILE
-    from jangin.serving.run import serve
 
     path = project / PROJECT_FILE if project.is_dir() else project
     _check(path)
     settings = _settings(path, PORT if port is None else port)
     address = _running(settings)
     if not address:
+        text = f"Starting the pages of {escape(str(path))} ..."
+        errors.print(text, highlight=False, soft_wrap=True)
+        from jangin.serving.run import serve
+
         _keep_from_documents(path, settings.folder)
         chosen = settings if port is not None else _with_free_port(settings)
         try:

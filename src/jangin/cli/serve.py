@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.options import FolderOption, ModelsOption
-from jangin.cli.terminal import console
+from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -35,7 +35,6 @@ def serve(
 
     Clients need two variables: OPENAI_BASE_URL, which is printed, and OPENAI_API_KEY, any text.
     """
-    from jangin.serving.run import serve as run
     from jangin.serving.state.settings import read_settings
 
     given = {"folder": folder, "port": port, "host": host, "project": project}
@@ -43,6 +42,11 @@ def serve(
     if check:
         _check(settings)
     else:
+        # Not to stdout, whose first line is the address, for scripts that read it.
+        text = f"Starting the server of {escape(str(settings.folder))} ..."
+        errors.print(text, highlight=False, soft_wrap=True)
+        from jangin.serving.run import serve as run
+
         run(settings, lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
 
 

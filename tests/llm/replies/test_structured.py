@@ -1,5 +1,6 @@
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from jangin.core.config import StageConfig
 from jangin.core.errors import ChatError, MissingReplyError, RefusedError, StageError
 from jangin.core.model_protocols import ChatReply, FakeChat
 from jangin.core.prompts import Prompts
+from jangin.core.stage import SilentProgress
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.prices import Price
@@ -319,3 +321,21 @@ def test_unpaid_questions_are_those_without_an_answer_from_the_same_source(conte
     assert count_unpaid(context, chat, questions) == 1
     other = FakeChat(lambda _request: GOOD, source="elsewhere")
     assert count_unpaid(context, other, questions) == 2
+
+
+class Shown(SilentProgress):
+    """Progress that remembers how far its bar is and the last note."""
+
+    done, note = 0, ""
+
+    def advance(self, bar, steps=1, note=""):
+        self.done += steps
+        self.note = note or self.note
+
+
+def test_progress_counts_only_requests_that_got_a_reply(context):
+    progress = Shown()
+    context = replace(context, services=replace(context.services, progress=progress))
+    down = ChatError("the endpoint is down")
+    ask(context, Teacher({"가": [down], "나": [GOOD], "다": [down]}), "가나다")
+    assert (progress.done, progress.note) == (1, "2 without a reply")

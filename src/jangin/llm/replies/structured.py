@@ -217,8 +217,15 @@ class _Asking(Generic[S]):
         progress = self.context.services.progress
         bar = progress.start(title, len(questions))
 
+        unanswered = 0
+
         def take(index: int, reply: ChatReply | ChatError) -> None:
-            progress.advance(bar)
+            nonlocal unanswered
+            if isinstance(reply, ChatError):
+                unanswered += 1
+                progress.advance(bar, 0, f"{unanswered:,} without a reply")
+            else:
+                progress.advance(bar)
             self._take(questions[index], reply, again)
 
         try:

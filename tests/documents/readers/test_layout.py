@@ -286,3 +286,38 @@ def test_two_pages_show_a_running_head_though_the_first_ends_with_a_table(sheet,
         ("Rules of the line", f"- {number} -") for number in (1, 2)
     ]
     assert all(page.text.startswith(("Form\n", "# Form\n", "## Form\n")) for page in pages)
+
+
+PRINTED = {
+    "moment": (24, 819, "11/23/26, 7:39 PM", 8),
+    "title": (332, 819, "Lost tickets", 8),
+    "address": (24, 20, "https://desk.example/rules?page=1", 8),
+    "number": (562, 20, "1/1", 8),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "removed"),
+    [
+        ({}, 4),
+        ({"moment": (24, 819, "2026. 11. 23. 19:39", 8)}, 4),
+        ({"moment": (24, 819, "Version 11/23/26, 7:39 PM", 8)}, 0),
+        ({"moment": (24, 819, "Lost tickets", 8)}, 0),
+        ({"title": (332, 805, "Lost tickets", 8), "moment": (24, 805, "11/23/26, 7:39 PM", 8)}, 0),
+        ({"moment": (24, 819, "11/23/26, 7:39 PM", 10)}, 0),
+        ({"address": (24, 20, "See https://desk.example/rules", 8)}, 0),
+        ({"number": (24, 40, "1/1", 8)}, 0),
+        ({"more": (300, 20, "call 02-123-4567", 8)}, 0),
+        ({"more": (300, 20, "call 02-123-4567", 11)}, 0),
+        ({"more": (24, 829, "Approved", 8)}, 0),
+    ],
+)
+def test_what_a_browser_prints_around_a_single_page_is_no_text(sheet, read, changed, removed):
+    for number, word in enumerate(WORDS):
+        sheet.write(34, 700 - 30 * number, word)
+    for x, y, text, size in (PRINTED | changed).values():
+        sheet.write(x, y, text, size)
+    (page,) = read(sheet.save())
+    assert all(word in page.text for word in WORDS)
+    kept = sum(text in page.text for _, _, text, _ in (PRINTED | changed).values())
+    assert len(PRINTED | changed) - kept == removed

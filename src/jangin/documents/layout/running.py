@@ -1,6 +1,7 @@
 """Running heads, footers, page numbers and side tabs: text that recurs at one place of many pages.
 
-Only text at an edge is taken: nothing else of the page lies between it and the edge.
+Only text at an edge is taken: nothing else of the page lies between it and the edge. What a browser
+prints above and below a page needs no second page.
 """
 
 import re
@@ -27,6 +28,17 @@ DEEPEST = 4
 """Lines from the top and from the bottom that may be running heads and footers."""
 LONGEST = 80
 ARTICLE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
+
+BROWSER_EDGE = 30.0
+"""Chromium prints date, title, address and page number this near to the edges of the page (20 to 24
+points), nearer than the headers of office documents are."""
+BROWSER_SIZE = 8.5
+"""Largest type of them in points (8)."""
+MOMENT = re.compile(
+    r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}[.,]{0,2} ?\D{0,6}\d{1,2}:\d\d(?::\d\d)? ?\D{0,6}"
+)
+ADDRESS = re.compile(r"(?:https?|file|about|data|blob|chrome-extension):\S+")
+PAGE_OF = re.compile(r"\d+/\d+")
 
 Key = tuple[str, str, int, int]
 
@@ -66,8 +78,36 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
                 if not recurring.issuperset(inside):
                     recurring -= set(inside)
         gone = list(_peeled(rows, recurring))
+        taken = {id(run) for run in gone}
+        gone += [run for run in _of_browser(area, runs) if id(run) not in taken]
         out.append(gone if len(gone) < len(runs) else [])
     return out
+
+
+def _of_browser(area: Area, runs: list[Run]) -> list[Run]:
+    """What Chromium prints in the margins: date and title above, address and page number below.
+
+    Nothing unless all of them but the title are there, each in its corner of the page.
+    """
+    small = [run for run in runs if run.size <= BROWSER_SIZE and not run.bold and not run.turned]
+    above = [run for run in small if run.middle > area.top - BROWSER_EDGE]
+    below = [run for run in small if run.middle < area.bottom + BROWSER_EDGE]
+    at_edges = sum(
+        not area.bottom + BROWSER_EDGE <= run.middle <= area.top - BROWSER_EDGE for run in runs
+    )
+    if not above or len(below) != 2 or len(above) + len(below) != at_edges:
+        return []
+    moment = min(above, key=lambda run: run.left)
+    address, number = sorted(below, key=lambda run: run.left)
+    in_corners = (
+        max(moment.left, address.left) < area.left + BROWSER_EDGE
+        and number.right > area.right - BROWSER_EDGE
+        and len(rows_of(above)) == len(rows_of(below)) == 1
+    )
+    patterns = ((moment, MOMENT), (address, ADDRESS), (number, PAGE_OF))
+    if in_corners and all(shape.fullmatch(joined(run.glyphs)) for run, shape in patterns):
+        return above + below
+    return []
 
 
 def _inside(run: Run, grid: Grid) -> bool:

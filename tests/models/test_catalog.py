@@ -214,7 +214,8 @@ def test_a_folder_that_lacks_a_shard_or_all_weights_is_refused(run_catalog, tmp_
     (folder / "model.safetensors").rename(folder / shards[0])
     index = {"weight_map": {"a": shards[0], "b": shards[1]}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ConfigError, match=r"lacks model-00002-of-00002\.safetensors.*2 files"):
+    lacks = r"lacks model-00002-of-00002\.safetensors.*2 files.*\(1 is missing\)"
+    with pytest.raises(ConfigError, match=lacks):
         STAGE.sources(config, tmp_path)
     (folder / "model.safetensors.index.json").unlink()
     (folder / shards[0]).unlink()
@@ -240,6 +241,35 @@ def test_a_model_that_writes_no_text_is_refused_before_its_weights_are_read(
     (starter / "model" / "model.safetensors").write_bytes(b"no weights at all")
     with pytest.raises(ConfigError, match=rf"{architecture}, which does not write text"):
         run_catalog("two", {"type": "local", "path": str(starter / "model")})
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "ViTForImageClassification"])
+def test_a_plan_knows_that_a_local_model_writes_no_text(run_catalog, tmp_path, architecture):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    folder = starter / "model"
+    config = CatalogConfig.model_validate({"base": {"type": "local", "path": str(folder)}})
+    assert STAGE.sources(config, tmp_path)
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    with pytest.raises(ConfigError, match=rf"catalog\.base.*{architecture}.*not write text.*catalog: base"):
+        STAGE.sources(config, tmp_path)
+
+
+def test_a_token_of_the_template_without_an_embedding_is_known_before_any_row(run_catalog):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    folder = starter / "model"
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    last = tokenizer["added_tokens"][-1]
+    tokenizer["added_tokens"].append({**last, "id": size, "content": "<|extra|>"})
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+    base = {"type": "local", "path": str(folder)}
+    run_catalog("unused", base)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + "<|extra|>", encoding="utf-8")
+    writes = rf"^catalog\.base: .* writes '<\|extra\|>', token {size},.* {size:,} rows"
+    with pytest.raises(ConfigError, match=writes):
+        run_catalog("used", base)
 
 
 class GatedHub(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from jangin.core.errors import ConfigError, MachineError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.gguf.header import read_header
-from jangin.models.shape import cached_folder, likely_config
+from jangin.models.shape import READERS, cached_folder, likely_config
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
 TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain", "raw")
@@ -150,8 +150,26 @@ def sources_of(base: Starter | Pretrained, project_folder: Path, key: str) -> di
         raise ConfigError(
             f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
         )
+    _refuse_reader(folder, key)
     refuse_missing_weights(folder, key)
     return {**files_of(folder), **template}
+
+
+def _refuse_reader(folder: Path, key: str) -> None:
+    """Raise `ConfigError` for a model folder whose config.json names only models without text.
+
+    `class_of` knows all others, but takes seconds to import.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architectures = [str(name) for name in config.get("architectures") or ()]
+    except (ValueError, AttributeError, OSError):  # the stage says what is wrong with it
+        return
+    if architectures and all(name.endswith(READERS) for name in architectures):
+        raise ConfigError(
+            f"the model {folder} is {' or '.join(architectures)}, which does not write text. "
+            f"Choose a causal language model in `models: {key}`."
+        )
 
 
 def refuse_missing_weights(folder: Path, key: str) -> None:
@@ -166,13 +184,17 @@ def refuse_missing_weights(folder: Path, key: str) -> None:
         if missing:
             raise ConfigError(
                 f"{folder} lacks {missing[0]}, one of {len(parts)} files of weights that {index} "
-                f"names ({len(missing)} are missing). Copy or download it again."
+                f"names ({_missing(len(missing))}). Copy or download it again."
             )
     if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise ConfigError(
             f"{folder} has no weights (*.safetensors). Download the whole model, or correct "
             f"`models: {key}: path`."
         )
+
+
+def _missing(count: int) -> str:
+    return "1 is missing" if count == 1 else f"{count} are missing"
 
 
 def refuse_unreachable_weights(model_id: str, commit: str) -> None:
@@ -276,12 +298,13 @@ def _run(context: StageContext[CatalogConfig]) -> None:
         location = context.runtime_file("location.json")
     folder = context.services.project_folder
     label = f"unpack {base.path.name}" if isinstance(base, Gguf) else "base model"
-    for each in context.track([base], label):
-        context.summary.update(
-            write_base(
-                each, context.workspace / "model", location, folder, texts, unpacked_in(context)
-            )
-        )
+    target, unpacked = context.workspace / "model", unpacked_in(context)
+    try:
+        for each in context.track([base], label):
+            context.summary.update(write_base(each, target, location, folder, texts, unpacked))
+    except ConfigError as error:
+        error.args = (f"{context.services.locate('catalog', ('base',))}: {error}",)
+        raise
 
     for line in _template_messages(base, context.summary):
         context.services.progress.message(line)

@@ -18,13 +18,12 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.core.store import MANIFEST
 from jangin.models.device import available_bytes, native_precision
+from jangin.models.shape import READERS
 
 REFERENCE = "reference.json"
 LOCATION = "location.json"
 REMOTE_CODE = "trust_remote_code"
 """True in the reference of a model whose own Python code may run."""
-_READERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
-"""Ends of the names of architectures whose checkpoints have no head that writes text."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -115,7 +114,7 @@ def class_of(config: Any, model: str, *, trusted: bool) -> Any:
 
     """
     architectures = config.architectures or [config.model_type]
-    reads_only = config.is_encoder_decoder or all(name.endswith(_READERS) for name in architectures)
+    reads_only = config.is_encoder_decoder or all(name.endswith(READERS) for name in architectures)
     if trusted or (type(config) in AutoModelForCausalLM._model_mapping and not reads_only):
         return AutoModelForCausalLM
     names = [name for name in architectures if name.endswith("ForConditionalGeneration")]

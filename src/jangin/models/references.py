@@ -113,9 +113,31 @@ def _save(
     """Write config and tokenizer; returns a message about the chat template."""
     config, tokenizer = read_configuration(model, revision, base)
     notes = pin_chat_template(tokenizer, base, model, project_folder)
+    _refuse_unknown_tokens(tokenizer, config, model)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return notes
+
+
+def _refuse_unknown_tokens(tokenizer: Any, config: Any, model: str) -> None:
+    """Raise `ConfigError` where the chat template writes a token without an embedding.
+
+    Each row would have it, so it is known before a teacher writes any.
+    """
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    turns = [
+        {"role": "user", "content": "question"},
+        {"role": "assistant", "content": "answer"},
+    ]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    largest = max(tokenizer(text, add_special_tokens=False)["input_ids"], default=0)
+    if size and largest >= size:
+        raise ConfigError(
+            f"the chat template of {model} writes {tokenizer.convert_ids_to_tokens(largest)!r}, "
+            f"token {largest}, but the model's embedding has {size:,} rows: the tokenizer beside "
+            "it has more tokens than the model. Use the tokenizer that the model was trained with, "
+            "or a `chat_template` without that token."
+        )
 
 
 def read_configuration(model: str, revision: str | None, base: BaseSettings) -> tuple[Any, Any]:

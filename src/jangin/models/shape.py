@@ -20,6 +20,11 @@ STARTER_SHAPES = {
 }
 """{size: shape} of starter models."""
 
+READERS = (
+    *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+    *("ForQuestionAnswering", "ForImageClassification", "ForObjectDetection", "VisionModel"),
+)
+"""Ends of the names of architectures whose checkpoints have no head that writes text."""
 UNLIMITED = 2**31
 """Context length of a model that has no limit, such as a recurrent one."""
 FARTHEST_USUAL = 1.6

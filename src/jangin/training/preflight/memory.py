@@ -32,6 +32,7 @@ from jangin.models.shape import ModelShape
 from jangin.training.loop.config import Adapter, C, TrainingKeys
 from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
+from jangin.training.preflight.fast_layers import slow_layers_note
 
 _OPERATIONS_PER_SECOND = 1e11
 _GPU_BUDGETS = (32768, 16384, 8192, 4096)
@@ -253,13 +254,17 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
         forecast = estimate(base, decided, work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
-    compiling = config.compile_note(forecast.device)
+    notes = [
+        config.compile_note(forecast.device),
+        slow_layers_note(base) if forecast.device == "cuda" else "",
+    ]
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
     return Cost(
         seconds=operations / _OPERATIONS_PER_SECOND + 5,
         memory_bytes=forecast.needed,
-        text=f"{text}, {forecast.text(available_bytes(forecast.device))}"
-        + (f"; {compiling}" if compiling else ""),
+        text="; ".join(
+            [f"{text}, {forecast.text(available_bytes(forecast.device))}", *filter(None, notes)]
+        ),
     )
 
 

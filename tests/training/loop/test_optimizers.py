@@ -11,6 +11,7 @@ from jangin.models.memory import GIB, OFFLOADED_BYTES, Training, predict
 from jangin.models.shape import ModelShape
 from jangin.training.distributed.launch import refuse_unsupported
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.optimizers import make_optimizer
 from jangin.training.loop.trainer import train
 from jangin.training.objectives.sft import SftObjective
 from tests.training.distributed.test_sharding import Stopping, losses, make_rows
@@ -55,6 +56,36 @@ def test_the_offloaded_state_trains_the_same_bits(tmp_path):
     offloaded = run(tmp_path / "offloaded", optimizer=OFFLOAD)
     assert_equal(plain, offloaded)
     assert losses(tmp_path / "plain") == losses(tmp_path / "offloaded")
+
+
+def stepped(optimizer):
+    """(a matrix after one step, its optimizer, the matrix's type during the step)."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(128, 64))
+    made = make_optimizer(config(optimizer=optimizer), [weight], torch.bfloat16)
+    dtype = weight.dtype
+    weight.grad = torch.randn(128, 64)
+    made.step()
+    return weight, made, dtype
+
+
+def test_moments_in_8_bits_take_a_byte_each():
+    weight, made, dtype = stepped(EIGHT_BIT)
+    moments = [made.state[weight][name] for name in ("state1", "state2")]
+    assert {moment.dtype for moment in moments} == {torch.uint8}
+    assert all(moment.numel() == weight.numel() and moment.any() for moment in moments)
+    assert dtype == torch.float32
+
+
+def test_the_device_holds_offloaded_weights_in_16_bits_until_the_full_ones_return():
+    plain, *_ = stepped({"type": "adamw"})
+    weight, made, dtype = stepped(OFFLOAD)
+    assert (dtype, weight.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert torch.equal(made.state[weight]["weight"], plain)
+    made.restore()
+    assert weight.dtype == torch.float32
+    assert torch.equal(weight, plain)
+    assert not torch.equal(weight, weight.bfloat16().float())
 
 
 @pytest.mark.slow

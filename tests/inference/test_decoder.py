@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jangin.inference import decoder
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.decoder import decoding_method, rows_that_fit
 from jangin.inference.generate import complete
 from jangin.models.forward.exactness import half_precision_tolerance
 from jangin.models.starter import random_llama
+from tests.family_models import family_model
 
 PROMPTS = [[5, 9, 33], [8, 70, 41, 12], [60, 3, 20], [4, 51], [17, 23, 42, 88]]
 
@@ -87,6 +90,33 @@ def test_the_cache_is_measured_and_not_read_from_the_config(tokenizer):
     assert rows_that_fit(model, 10**12) == 1
     few, many = rows_that_fit(model, 100_000), rows_that_fit(model, 1_000)
     assert 50 < many / few < 110
+
+
+def test_what_torch_holds_unused_on_a_gpu_is_free_for_answers(monkeypatch):
+    class OnGpu(torch.nn.Module):
+        def parameters(self, recurse=True):
+            with FakeTensorMode():
+                yield torch.empty(1, device="cuda")
+
+        def get_output_embeddings(self):
+            return None
+
+    model = OnGpu()
+    decoder._methods[model] = decoder.DecodingMethod("continuous", token_bytes=1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (300, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
+    assert rows_that_fit(model, 10) == (300 + 600) // 3 // 10
+
+
+def test_the_cache_of_a_hybrid_is_measured_and_ended_rows_leave_it(tokenizer):
+    model = family_model("lfm 2", tokenizer)
+    method, config = decoding_method(model), model.config
+    attended = config.layer_types.count("full_attention")
+    each = 2 * 4 * attended * config.num_key_value_heads * config.hidden_size
+    assert method.token_bytes == each // config.num_attention_heads
+    assert method.row_bytes >= 4 * config.hidden_size * (config.num_hidden_layers - attended)
+    assert method.drops_rows
 
 
 def test_a_noisy_model_is_allowed_its_own_noise_but_no_wrong_mask():

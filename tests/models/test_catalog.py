@@ -186,6 +186,9 @@ def test_a_template_that_writes_the_date_of_today_is_named_with_the_date_it_gets
     template.write_text(source, encoding="utf-8")
     workspace, summary = run_catalog("dated", base, progress=progress)
     assert summary["date"] == "2025-05-01"
+    other = {**base, "date": "2025-05-02"}
+    keys = [CatalogConfig.model_validate({"base": each}).identity() for each in (base, other)]
+    assert keys[0] != keys[1]
     assert any("date of today; 2025-05-01" in line for line in progress.messages)
     question = [{"role": "user", "content": "연차?"}]
     text = load_tokenizer(workspace).apply_chat_template(question, tokenize=False)
@@ -250,7 +253,8 @@ def test_a_plan_knows_that_a_local_model_writes_no_text(run_catalog, tmp_path, a
     config = CatalogConfig.model_validate({"base": {"type": "local", "path": str(folder)}})
     assert STAGE.sources(config, tmp_path)
     (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
-    with pytest.raises(ConfigError, match=rf"catalog\.base.*{architecture}.*not write text.*catalog: base"):
+    refused = rf"catalog\.base.*{architecture}.*not write text.*catalog: base"
+    with pytest.raises(ConfigError, match=refused):
         STAGE.sources(config, tmp_path)
 
 

@@ -1,11 +1,12 @@
 import json
+import os
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from jangin.core.errors import ConfigError
-from jangin.models.device import native_precision
+from jangin.models.device import ALLOCATOR, native_precision
 from jangin.models.loading import load_model, use_native_precision
 from jangin.models.memory import Training, predict
 from jangin.models.shape import ModelShape
@@ -69,3 +70,17 @@ def test_the_memory_plan_counts_fp32_weights_under_an_adapter_on_a_cpu_only(half
     )
     assert wide == half_wide + 2 * shape.parameters
     assert on_gpu == half_wide
+
+
+def test_a_model_is_put_on_a_gpu_whose_memory_grows_in_segments(monkeypatch, half):
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    load_model(half, device="cpu")
+    assert ALLOCATOR[0] not in os.environ
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    load_model(half, device="cpu")
+    assert os.environ[ALLOCATOR[0]] == "expandable_segments:True"
+    monkeypatch.delenv(ALLOCATOR[0])
+    monkeypatch.setenv(ALLOCATOR[1], "backend:native")
+    load_model(half, device="cpu")
+    assert ALLOCATOR[0] not in os.environ

@@ -24,6 +24,7 @@ from jangin.training.preflight.preference_pairs import PairThresholds, find_pair
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 from tests.conftest import make_artifact
+from tests.llm.engines.stand_in import make_python
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
 OTHER = {"type": "other_answers"}
@@ -419,6 +420,31 @@ def test_an_endpoint_answers_in_the_stead_of_this_process_and_its_thoughts_are_n
         STAGE.run(
             context_of("other", table, inputs=tuned, sources=({**SAMPLING, "engine": engine},))
         )
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_again_is_sampled_again(context_of, tuned, endpoint):
+    url, questions = endpoint
+    engine = {"type": "endpoint", "base_url": url, "models": {"tuned": "mine"}}
+    counts = []
+    for number, content in enumerate(("1" * 64, "1" * 64, "2" * 64)):
+        inputs = {**tuned, "model": make_artifact(tuned["model"].path, content=content)}
+        sources = ({**SAMPLING, "engine": engine},)
+        STAGE.run(context_of(f"run {number}", rows()[:4], inputs=inputs, sources=sources))
+        counts.append(len(questions))
+    assert counts == [counts[0], counts[0], 2 * counts[0]]
+
+
+@pytest.mark.slow
+def test_an_engine_is_started_on_the_tuned_model(context_of, tuned, tmp_path):
+    (tmp_path / "venv").mkdir()
+    arguments = ("--stand-in-says", "아무도 모릅니다.")
+    engine = {"type": "vllm", "python": make_python(tmp_path / "venv"), "arguments": arguments}
+    context = context_of(inputs=tuned, sources=({**SAMPLING, "engine": engine},))
+    STAGE.run(context)
+    assert {pair.rejected.content for pair in pairs_of(context)} == {"아무도 모릅니다."}
+    (log,) = (tmp_path / "engines").glob("tuned-*.log")
+    assert log.read_text().startswith(f"loading {tuned['model'].path / 'model'}\n")
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ KERNELS_VARIABLE = "JANGIN_KERNELS"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 """Present with NVIDIA's driver, that of WSL 2, and AMD's."""
+ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+"""Variables with the settings of torch's allocator of GPU memory; the others are older names."""
+_SEGMENTS = "expandable_segments:True"
 MOST_THREADS = 4
 """Compiled passes over rows run in one thread, in about a quarter of the CPU time of torch's own
 kernels, which share their rows: with more threads than this torch's are as fast."""
@@ -208,6 +211,20 @@ def _gpu_bytes() -> int:
     raise MachineError(
         f"neither nvidia-smi nor torch reports the GPU's memory: {problem}. Check the driver."
     )
+
+
+def use_growing_segments() -> None:
+    """Let CUDA's allocator of this process use segments that grow, unless the user chose otherwise.
+
+    Every batch has another length: without this, freed blocks fit no later one. The allocator reads
+    the variable at its first use, so call this before anything is on a GPU.
+    """
+    os.environ.update(growing_segments())
+
+
+def growing_segments() -> dict[str, str]:
+    """The variable that `use_growing_segments` sets; empty where the user set one."""
+    return {} if any(name in os.environ for name in ALLOCATOR) else {ALLOCATOR[0]: _SEGMENTS}
 
 
 def reset_peak_memory() -> None:

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.core.store import MANIFEST
-from jangin.models.device import available_bytes, native_precision
+from jangin.models.device import available_bytes, native_precision, use_growing_segments
 from jangin.models.shape import READERS
 
 REFERENCE = "reference.json"
@@ -60,6 +60,8 @@ def load_model(
         MachineError: the weights cannot be read or downloaded.
 
     """
+    if torch.cuda.is_available():
+        use_growing_segments()
     path, revision = locate(folder)
     options: dict[str, Any] = {
         "revision": revision,

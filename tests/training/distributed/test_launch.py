@@ -10,10 +10,11 @@ import torch
 
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.stage import SilentProgress
+from jangin.models.device import ALLOCATOR
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed.fit import fit
-from jangin.training.distributed.launch import ALLOCATOR, launch, start_workers, watch
+from jangin.training.distributed.launch import launch, start_workers, watch
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
@@ -57,20 +58,21 @@ def run(start, rows, folder, progress=None, **changes):
     return fit(SftTask(start, *rows), config(**changes), folder, progress or SilentProgress())
 
 
-@pytest.mark.parametrize("chosen", [None, "max_split_size_mb:64"])
+@pytest.mark.parametrize("chosen", [None, *ALLOCATOR])
 def test_workers_keep_memory_in_segments_that_grow_unless_the_user_chose(
     tmp_path, monkeypatch, chosen
 ):
-    monkeypatch.delenv(ALLOCATOR, raising=False)
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
     if chosen:
-        monkeypatch.setenv(ALLOCATOR, chosen)
+        monkeypatch.setenv(chosen, "max_split_size_mb:64")
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nprintenv {ALLOCATOR} OMP_NUM_THREADS\n")
+    python.write_text(f"#!/bin/sh\nprintenv {' '.join(ALLOCATOR)} OMP_NUM_THREADS\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with start_workers(tmp_path, config(devices=2), tmp_path / "log") as workers:
         written = workers.stdout.read().split()
-    assert written == [chosen or "expandable_segments:True", "1"]
+    assert written == ["max_split_size_mb:64" if chosen else "expandable_segments:True", "1"]
 
 
 def test_a_training_takes_the_batches_that_fit_a_gpu(start, rows, tmp_path, monkeypatch):

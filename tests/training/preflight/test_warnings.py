@@ -7,6 +7,7 @@ from jangin.core.records import SplitExample
 from jangin.core.stage import SilentProgress
 from jangin.models.starter import make_starter
 from jangin.report.i18n.translate import Words
+from jangin.training.preflight import warnings
 from jangin.training.preflight.warnings import warn_devices, warn_rank, warn_sharding
 from jangin.training.sft import STAGE, SftConfig
 
@@ -73,12 +74,28 @@ def test_more_processes_than_cores_of_a_cpu_cause_a_warning():
     messages = []
     for devices in (cores, cores + 1):
         progress = SilentProgress()
-        warn_devices(SftConfig.model_validate({"devices": devices}), progress)
+        rows = 4 * devices
+        config = SftConfig.model_validate({"devices": devices, "examples_per_step": rows})
+        warn_devices(config, progress)
         messages.append(progress.messages)
     few, (line,) = messages
     assert few == []
     assert f"`devices: {cores + 1}` on {cores} cores" in line
     assert Words("ko").reason(line) != line
+
+
+def test_few_rows_for_each_of_several_devices_cause_a_warning(monkeypatch):
+    monkeypatch.setattr(warnings, "has_cuda", lambda: True)
+    messages = []
+    for devices, rows in ((8, 16), (8, 32), (1, 2)):
+        progress = SilentProgress()
+        config = SftConfig.model_validate({"devices": devices, "examples_per_step": rows})
+        warn_devices(config, progress)
+        messages.append(progress.messages)
+    ((line,), *others) = messages
+    assert "`examples_per_step: 16` on 8 devices is 2 rows for each" in line
+    assert Words("ko").reason(line) != line
+    assert others == [[], []]
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
+from jangin.models.device import growing_segments
 from jangin.training.distributed.machines import TASK_FILE, LostWorkersError, Node, gathered
 from jangin.training.distributed.ray_nodes import RayNodes, placed, require_cluster, started
 from jangin.training.distributed.slurm import slurm_workers
@@ -41,7 +42,6 @@ from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
 SLURM_LOG = "srun.log"
-ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 OUT_OF_MEMORY = "OutOfMemoryError"
 _MOST_LOSSES = 3
 """Losses of workers without a checkpoint between them, after which training fails."""
@@ -235,10 +235,7 @@ def start_workers(
     with log.open("wb") as errors_of_workers:
         return subprocess.Popen(  # noqa: S603  our own interpreter and module
             [*torchrun, *worker],
-            # Every packed batch has another length: without this, freed blocks fit no later one.
-            env={ALLOCATOR: "expandable_segments:True"}
-            | os.environ
-            | {"OMP_NUM_THREADS": str(threads)},
+            env=growing_segments() | os.environ | {"OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.PIPE,
             stderr=errors_of_workers,
             text=True,

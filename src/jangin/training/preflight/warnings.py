@@ -9,6 +9,9 @@ from jangin.models.device import has_cuda
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingKeys
 
+FEW_ROWS = 4
+"""Rows of a step for each device, below which it is told that they are few."""
+
 
 def warn_sharding(config: TrainingKeys, progress: Progress) -> None:
     """Warn where `sharding` is set with a single device."""
@@ -20,12 +23,19 @@ def warn_sharding(config: TrainingKeys, progress: Progress) -> None:
 
 
 def warn_devices(config: TrainingKeys, progress: Progress) -> None:
-    """Warn where a CPU trains in more processes than it has cores."""
+    """Warn where a CPU trains in more processes than it has cores, or each has few rows."""
     cores = len(os.sched_getaffinity(0))
     if config.devices > cores and not has_cuda():
         progress.message(
             f"`devices: {config.devices}` on {cores} cores of a CPU is slower than fewer processes "
             f"are. Set `devices` to at most {cores}; results stay the same up to rounding."
+        )
+    rows, processes = config.examples_per_step, config.processes
+    if processes > 1 and rows < FEW_ROWS * processes:
+        progress.message(
+            f"`examples_per_step: {rows}` on {processes} devices is {rows / processes:g} rows for "
+            "each, after which all exchange their gradients. More rows per step train more tokens "
+            "in the same time, in fewer and larger steps."
         )
 
 

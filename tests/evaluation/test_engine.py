@@ -1,11 +1,13 @@
 """Models of the project behind another engine; answers of servers that may change their weights."""
 
+import json
 import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
@@ -14,9 +16,13 @@ from jangin.core.stage import ShortTuning, SilentProgress
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.systems.hosted import is_near, own_scope
 from jangin.evaluation.tasks.prediction import Prediction
+from jangin.inference.served_weights import served_model
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
+from jangin.models.catalog import Local
+from jangin.models.references import write_local_reference
 from jangin.models.starter import make_starter
+from jangin.models.tokens.rendering import render_texts
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 from jangin.training.short_tuning import tune_briefly
@@ -176,3 +182,49 @@ def test_a_server_near_by_answers_each_evaluation_anew_unless_it_has_a_revision(
 )  # fmt: skip
 def test_servers_of_this_machine_or_network_are_near(url, near):
     assert is_near(url) == near
+
+
+THINKS = (
+    "{%- for m in messages %}{{ m.role }}: {{ m.content }}<|eot|>{% endfor %}"
+    "{%- if add_generation_prompt %}assistant: {% if enable_thinking is not defined or "
+    "enable_thinking %}<think>{% endif %}{% endif %}"
+)
+
+
+@pytest.fixture
+def thinking_base(tmp_path):
+    """A local base whose own template thinks, as the artifact of a project that does not."""
+    weights, base = tmp_path / "weights", tmp_path / "base"
+    make_starter(
+        weights, ["What is due?"], size="0.5M", vocabulary_size=300, context_length=64, seed=0
+    )
+    (weights / "chat_template.jinja").write_text(THINKS)
+    (base / "runtime").mkdir(parents=True)
+    settings = Local(type="local", path=weights)
+    location = base / "runtime" / "location.json"
+    write_local_reference(base / "model", weights, location, settings, tmp_path)
+    return weights, base
+
+
+def test_a_base_is_served_with_the_weights_of_its_place_and_the_template_of_its_artifact(
+    thinking_base, tmp_path
+):
+    weights, base = thinking_base
+    served = served_model(base, None, tmp_path / "scratch")
+    assert served.weights == str(weights)
+    tokenizer = AutoTokenizer.from_pretrained(served.tokenizer)
+    question = [Message(role="user", content="What is due?")]
+    (text,) = render_texts(tokenizer, [question], ask=True)
+    (own,) = render_texts(AutoTokenizer.from_pretrained(weights), [question], ask=True)
+    assert own.endswith("<think>")
+    assert "<think>" not in text
+
+
+def test_a_hub_model_is_served_at_its_commit(tmp_path):
+    (tmp_path / "model").mkdir()
+    reference = {"type": "hub", "id": "org/name", "revision": "c" * 40}
+    (tmp_path / "model" / "reference.json").write_text(json.dumps(reference))
+    served = served_model(tmp_path, None, tmp_path / "scratch")
+    command = served.command(Path("python"), "base", 1, [])
+    assert command[command.index("--model") + 1] == "org/name"
+    assert command[command.index("--revision") + 1] == "c" * 40

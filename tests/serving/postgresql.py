@@ -7,9 +7,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 
 
@@ -20,6 +21,13 @@ def programs():
         return Path(on_path).resolve().parent
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return installed[-1].parent if installed else None
+
+
+def _is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Postgresql:
@@ -68,9 +76,16 @@ class Postgresql:
         return True
 
     def kill(self):
-        """As a power failure: no chance to tell anybody."""
-        self.process.kill()
+        """As a power failure: with the processes of connections, which outlive the server."""
+        server = psutil.Process(self.process.pid)
+        server.suspend()  # accepts no connection while its processes are listed
+        processes = [*server.children(), server]
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         self.process.wait()
+        while any(_is_alive(each) for each in processes):
+            time.sleep(0.01)
 
     def stop(self):
         self.process.terminate()  # waits for connections to end

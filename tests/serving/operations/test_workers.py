@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from multiprocessing import Pipe
 from pathlib import Path
@@ -83,6 +84,17 @@ def test_a_killed_parent_is_started_again_and_its_forks_are_followed_to_their_en
     orphan.kill()
     assert orphan.wait(30) == workers.LOST
     orphan.send_signal(signal.SIGTERM)  # nothing: its id may be that of another process now
+
+
+def test_a_server_that_ends_while_the_parent_starts_leaves_no_traceback():
+    ours, theirs = Pipe()
+    command = [sys.executable, "-m", PROGRAM, str(theirs.fileno())]
+    ours.close()
+    ended = subprocess.run(
+        command, pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
+    )
+    theirs.close()
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_parent_without_jobs_ends_after_a_while(forked, monkeypatch):

@@ -44,13 +44,24 @@ def serve(control: Connection, run: Callable[[bytes, int], int]) -> int:
     """
     warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)  # by allocators
     gc.freeze()  # else the first collection of each fork copies the memory of all imports
-    control.send(READY)
     parent = os.getpid()
+    try:
+        control.send(READY)
+        given, environment, log = _next_job(control)
+    except (EOFError, ConnectionError):
+        return 0
+    control.close()
+    _enter(environment, log)
+    return run(given, parent)
+
+
+def _next_job(control: Connection) -> tuple[bytes, dict[str, str], int]:
+    """Answer requests; returns the job, environment and log of a fork, only in that fork.
+
+    Raises `EOFError` or `ConnectionError` when the other side has closed or died.
+    """
     while True:
-        try:
-            request = control.recv()
-        except EOFError:
-            return 0
+        request = control.recv()
         if isinstance(request, int):
             _, status = os.waitpid(request, 0)
             control.send(os.waitstatus_to_exitcode(status))
@@ -59,9 +70,7 @@ def serve(control: Connection, run: Callable[[bytes, int], int]) -> int:
         log = recv_handle(control)
         process = os.fork()
         if not process:
-            control.close()
-            _enter(environment, log)
-            return run(given, parent)
+            return given, environment, log
         os.close(log)
         control.send(process)
 

@@ -1,5 +1,6 @@
 """What the command line prints and returns when something is wrong, and when it is stopped."""
 
+import errno
 import json
 import os
 import re
@@ -416,3 +417,20 @@ def test_words_of_other_tools_and_stages_are_answered_with_the_command(jangin):
         assert code == 2
         assert f"Did you mean '{meant}'?" in printed
     assert "Did you mean 'report'" in jangin("repotr")[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full while writing x. Free some space"),
+        (errno.EROFS, "x cannot be written: Read-only file system"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_a_sentence(jangin, monkeypatch, number, said):
+    def fails(_folder):
+        raise OSError(number, os.strerror(number), "x")
+
+    monkeypatch.setattr("jangin.project.setup.scaffold.make_project", fails)
+    code, printed = jangin("new", "rules")
+    assert code == 1
+    assert printed.startswith(f"error: {said}")

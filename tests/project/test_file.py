@@ -125,6 +125,27 @@ def test_a_tab_is_named_as_such(problems):
     assert line.startswith("6: a tab")
 
 
+@pytest.mark.parametrize("space", "\u00a0\u3000")
+@pytest.mark.parametrize("name", ["load", "chunk"])
+def test_a_space_that_only_looks_like_one_is_named_as_such(problems, space, name):
+    (line,) = problems(replaced(f"  {name}:", f"{space}{space}{name}:"))
+    assert "a no-break or full-width space indents this line" in line
+    assert LINES[int(line.split(":")[0]) - 1].startswith(f"  {name}:")
+
+
+def test_a_full_width_colon_is_named_as_such(problems):
+    (line,) = problems(replaced("  curate:", "  curate："))
+    assert int(line.split(":")[0]) in (13, 14)
+    assert "full-width colon" in line
+
+
+def test_a_pattern_without_quotes_is_told_to_have_them(problems):
+    read = "  read: {path: x, format: {type: table, prompt: {question}}}\n  curate:"
+    (line,) = problems(replaced("  curate:", read))
+    assert line.startswith("13: examples.read.format.prompt: must be text.")
+    assert '"{question}"' in line
+
+
 def test_a_key_that_stands_twice_is_named_with_both_lines(problems):
     (line,) = problems(replaced("  chunk:\n", "  chunk:\n  load: {folder: x}\n"))
     assert line.startswith("8: ")

@@ -1,5 +1,6 @@
 """The `jangin` entry point. Heavy modules are imported inside the commands."""
 
+import errno
 import os
 import re
 import sys
@@ -130,6 +131,23 @@ def _missing_package(error: ModuleNotFoundError) -> int:
     return 2
 
 
+def _full_or_read_only(error: OSError) -> int:
+    """Say that a disk takes no more; returns the exit code. Raises any other `error`."""
+    if error.errno == errno.EROFS:
+        name = error.filename or "a file"
+        text = f"{name} cannot be written: {error.strerror}. Choose another folder."
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        while_writing = f" while writing {error.filename}" if error.filename else ""
+        text = (
+            f"the disk is full{while_writing}. Free some space and run the command again; finished "
+            "work is kept."
+        )
+    else:
+        raise error
+    errors.print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    return 1
+
+
 def _print_errors(text: str) -> None:
     """One message, or several that begin with the file and line that they are about."""
     for number, line in enumerate(text.split("\n")):
@@ -156,6 +174,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        sys.exit(_full_or_read_only(error))
 
 
 if __name__ == "__main__":

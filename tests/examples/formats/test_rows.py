@@ -141,6 +141,9 @@ def test_prompt_and_completion_are_read_as_they_are(read):
     ("name", "text", "format", "error", "words"),
     [
         ("a.tsv", REVIEWS, {**TABLE, "prompt": "{text}"}, SettingsError, "no column 'text'"),
+        ("a.tsv", REVIEWS, {**TABLE, "prompt": "review"}, SettingsError, "prompt: .*'{review}'"),
+        ("a.tsv", REVIEWS, {**TABLE, "completion": "{star"}, SettingsError, "tion: .*'{star}'"),
+        ("a.tsv", REVIEWS, {**TABLE, "completion": "good"}, SettingsError, "every row would have"),
         ("a.csv", "q,a\n", {"type": "chat"}, SettingsError, "no column messages"),
         (
             "p.csv",

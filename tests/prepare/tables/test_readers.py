@@ -45,6 +45,12 @@ def test_bytes_in_no_known_encoding_are_named_by_line(read):
         read("a.csv", b"a,b\nok\xff\xfe,\xff\n")
 
 
+@pytest.mark.parametrize(("start", "named"), [(b"PK\x03\x04", "a.xlsx"), (b"%PDF-1.7", "a.pdf")])
+def test_a_file_that_is_no_text_in_spite_of_its_name_is_refused(read, start, named):
+    with pytest.raises(DataError, match=rf"a\.csv is .*Name it {named}"):
+        read("a.csv", start + b"\x00\x14,\x00\n" * 40)
+
+
 @pytest.mark.parametrize(
     ("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.txt", "|"), ("a.tsv", "\t")]
 )

@@ -1,10 +1,15 @@
 """The project file for a few choices."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jangin.core.errors import ConfigError
 from jangin.project.file import open_project, parse_project
 from jangin.project.setup.scaffold import (
     RECIPES,
@@ -66,3 +71,15 @@ def test_a_new_project_is_what_the_defaults_say(tmp_path):
     assert documents == 0
     assert created[0].read_text("utf-8") == project_text(Choices("rules"))
     assert open_project(tmp_path / "rules").name == "rules"
+
+
+def test_a_project_that_a_full_disk_cuts_off_is_not_left_there(tmp_path, monkeypatch):
+    def full(path, *_, **__):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(ConfigError, match=r"project\.yaml cannot be written: No space left"):
+            make_project(tmp_path / "rules")
+    assert make_project(tmp_path / "rules")[0][0].stat().st_size > 100

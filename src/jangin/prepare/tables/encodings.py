@@ -12,6 +12,15 @@ CACHE_BYTES = 1 << 18
 """Size of a read that stays in the processor's cache while it is processed."""
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
+_OTHER_FILES = (
+    (b"PK\x03\x04", "a ZIP archive, such as an Excel workbook", ".xlsx"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", ".xls"),
+    (b"%PDF-", "a PDF", ".pdf"),
+    (b"PAR1", "a Parquet file", ".parquet"),
+    (b"\x1f\x8b", "compressed by gzip", ".gz"),
+)
+"""(first bytes, what such a file is, its usual suffix) of files that are no text."""
+
 Encoding = Literal["auto", "utf-8", "cp949", "utf-16"]
 
 
@@ -22,6 +31,12 @@ def detect_encoding(path: Path) -> str:
     """
     with path.open("rb") as stream:
         sample = stream.read(SAMPLE_BYTES)
+    for start, what, suffix in _OTHER_FILES:
+        if sample.startswith(start):
+            raise DataError(
+                f"{path} is {what}, and no text. Name it {path.stem}{suffix} if it is one, or save "
+                "it as CSV in UTF-8."
+            )
     for mark, encoding in _MARKS:
         if sample.startswith(mark):
             return encoding

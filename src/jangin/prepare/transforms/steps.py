@@ -50,11 +50,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 def fill_template(template: str, columns: Columns, setting: str) -> "pl.Expr":
     r"""A template with each `{column}` replaced by the cell; `{{` and `}}` are literal braces.
 
-    Raises `SettingsError` if the template names a column that does not exist; `setting` is named in
-    it.
+    Raises `SettingsError` if the template names a column that does not exist, or none where that
+    can only be a mistake; `setting` is named in it.
     """
     import polars as pl
 
+    _refuse_without_column(template, columns.names, setting)
     parts: list[pl.Expr] = []
     text = template.replace("{{", "\x01").replace("}}", "\x02")
     end = 0
@@ -64,6 +65,19 @@ def fill_template(template: str, columns: Columns, setting: str) -> "pl.Expr":
         end = match.end()
     parts += _literal(text[end:])
     return pl.concat_str(parts) if len(parts) > 1 else parts[0] if parts else pl.lit("")
+
+
+def _refuse_without_column(template: str, names: Sequence[str], setting: str) -> None:
+    """Raise `SettingsError` for a name without braces, or an answer that is the same everywhere."""
+    if not template or columns_in(template):
+        return
+    name = template.strip("{} ")
+    if name in names or setting == "completion":
+        example = name if name in names else names[0] if names else "answer"
+        raise SettingsError(
+            f"{setting}: {template!r} names no column, so every row would have this text. Write "
+            f"the column in braces, as in '{{{example}}}'."
+        )
 
 
 def _literal(text: str) -> "list[pl.Expr]":

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -170,7 +171,7 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
 
     A folder that holds documents becomes a project with them: those below `documents` where there
     is such a folder, else all of them where they are. Raises `ConfigError` where there is a project
-    already, or other files without a document among them.
+    already, other files without a document among them, or nothing can be written.
     """
     path = folder / PROJECT_FILE
     if path.exists():
@@ -184,13 +185,24 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
             f"{folder} already exists, is not empty and holds no document ({USUAL_FORMATS}). "
             "Choose another name, or put documents there."
         )
-    created = [path]
-    if not count:
-        documents.mkdir(parents=True, exist_ok=True)
-        created.append(documents)
     text = project_text(Choices(folder.resolve().name, given))
-    path.write_text(text, encoding="utf-8")
-    return created, count
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if not count:
+            documents.mkdir(exist_ok=True)
+    except OSError as error:
+        with suppress(
+            OSError
+        ):  # half a file is no project, and would be in the way of the next try
+            path.unlink()
+            if is_new:
+                folder.rmdir()
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+    return [path] if count else [path, documents], count
 
 
 def documents_in(folder: Path) -> tuple[str, int]:

@@ -45,7 +45,7 @@ EXAMPLES = {
     "languages": "[kor, eng]",
     "categories": "[general, news]",
     "resources": "{load: {memory_gb: 2}}",
-    "further": "[{path: faq.csv, format: {type: table, prompt: question, completion: answer}}]",
+    "further": "[{path: faq.csv, format: {type: auto}}]",
     "steps": "[{type: clean_text}, {type: trim, column: answer, suffix: .}]",
     "columns": "[question, answer]",
     "remove": '["[advertisement]", "(c)"]',
@@ -141,6 +141,8 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
         close = _closest(given, str(context.get("expected")))
         if noun and close:
             return f"{key}: unknown {noun} {given!r}; did you mean {close!r}?"
+    if problem["type"] == "string_type" and isinstance(given, dict) and len(given) == 1:
+        return f'{key}: must be text. Put it in quotes: "{{{next(iter(given))}}}"'
     if problem["type"] in NO_BLOCK:
         message = f"must be a block of settings{_example_block(root, location, given)}"
     else:

@@ -16,6 +16,12 @@ class _KeyProblemError(yaml.MarkedYAMLError):
     """A key that is valid YAML but cannot be a key of a project file."""
 
 
+WIDE_SPACES = tuple("\u00a0\u3000\u2003")
+"""No-break and full-width spaces, which a copy from a web page or a Korean keyboard leaves."""
+_WIDE_SPACE = (
+    "a no-break or full-width space indents this line, and YAML allows only ordinary spaces. "
+    "Replace it with spaces"
+)
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
@@ -24,6 +30,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, _ in node.value:
         name = str(key.value)
         line = key.start_mark.line + 1
+        if name[:1] in WIDE_SPACES:
+            raise _KeyProblemError(problem=_WIDE_SPACE, problem_mark=key.start_mark)
         if name in seen:
             raise _KeyProblemError(
                 problem=f"the key {name!r} is repeated; it is first set in line {seen[name]}. "
@@ -81,6 +89,10 @@ def parse_yaml(raw: bytes, path: Path) -> tuple[Any, yaml.Node | None]:
         if error.context_mark and "end of stream" in str(error.problem):
             mark = error.context_mark  # where the open quote or bracket began
         line = mark.line + 1 if mark else 1
+        if error.context_mark:
+            lines = enumerate(text.splitlines()[:line], start=1)
+            begun = error.context_mark.line + 1
+            line = next((n for n, t in lines if n >= begun and t.startswith(WIDE_SPACES)), line)
         raise ConfigError(f"{path}:{line}: {_explain(text, line, error)}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}. Check the file's characters.") from error
@@ -91,10 +103,14 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     content = lines[line - 1] if line <= len(lines) else ""
     if "\t" in content[: len(content) - len(content.lstrip())]:
         return "a tab indents this line, and YAML allows only spaces. Replace it with spaces"
+    if content.startswith(WIDE_SPACES):
+        return _WIDE_SPACE
     if isinstance(error, _KeyProblemError):
         return str(error.problem)
     problem = str(error.problem or error)
     begun = error.context_mark.line + 1 if error.context_mark else line
     if begun < line:
         problem += f", in what begins on line {begun}"
+    if any("：" in lines[number - 1] for number in (begun, line) if number <= len(lines)):
+        problem += "; '：' is a full-width colon, which YAML does not take for ':'"
     return f"this is not valid YAML: {problem}. Check indentation, colons and quotes near this line"

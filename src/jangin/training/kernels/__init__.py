@@ -1,5 +1,6 @@
 """The only door to the CPU kernels and chunked losses; other rooms import just these names."""
 
+from jangin.training.kernels.arena import Arena
 from jangin.training.kernels.compilation import load_kernels
 from jangin.training.kernels.cross_entropy import (
     linear_cross_entropy,
@@ -12,6 +13,7 @@ from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
 from jangin.training.kernels.malloc import HeapGrowth, release_freed_memory, tune_malloc
 
 __all__ = (
+    "Arena",
     "CastCache",
     "DirectGradients",
     "HeapGrowth",

@@ -18,6 +18,7 @@ import torch
 
 from jangin.models.device import uses_bf16_tiles
 from jangin.models.tokens.segments import Segments
+from jangin.training.kernels.arena import empty
 from jangin.training.kernels.elementwise import as_numpy, as_uint16, parallel_for, supports
 from jangin.training.kernels.recomputed import Recomputed
 
@@ -136,8 +137,9 @@ class _Attention(torch.autograd.Function):
         layout: Layout,
         again: tuple[Recomputed | None, Recomputed | None],
     ) -> torch.Tensor:
-        out_Q, size = query_Q.new_empty(query_Q.shape), 2 * rotations[0].cos_TD.shape[1]
-        logsumexp_HQ = torch.empty(query_Q.shape[1] // size, len(query_Q))
+        size = 2 * rotations[0].cos_TD.shape[1]
+        out_Q = empty(query_Q.shape, query_Q.dtype)
+        logsumexp_HQ = empty((query_Q.shape[1] // size, len(query_Q)), torch.float32)
         tables = [table for rotation in rotations for table in (rotation.cos_TD, rotation.sin_TD)]
         ctx.constants = *tables, layout.spans, np.float32(scaling)
         ctx.groups = key_T.shape[1] // size
@@ -155,7 +157,7 @@ class _Attention(torch.autograd.Function):
         value_T, out_Q, logsumexp_HQ, *inputs = ctx.saved_tensors
         query_Q = ctx.compute[0](*inputs[: ctx.query_inputs])
         rows = query_Q, ctx.compute[1](*inputs[ctx.query_inputs :]), value_T
-        grads = [x.new_empty(x.shape) for x in rows]
+        grads = [empty(x.shape, x.dtype) for x in rows]
         results = as_uint16(out_Q), logsumexp_HQ.numpy()
         arguments = *(as_uint16(x) for x in rows), *ctx.constants, *results
         grad_arrays = as_uint16(grad_Q), *(as_uint16(x) for x in grads)

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from jangin.models.kernel_sizes import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES, LOSS_ROWS
 from jangin.training.kernels import matmul
+from jangin.training.kernels.arena import cast
 from jangin.training.kernels.direct_gradients import DirectGradients, store
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
@@ -55,7 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         cap: float,
         direct: DirectGradients,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = weight_VD.to(dtype)
+        weight = cast(weight_VD, dtype)
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float64), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
         grad_weight = total_VD = direct.started(weight_VD) if train else None

@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import gelu, silu
 
 from jangin.models.device import MOST_THREADS, are_kernels_enabled
+from jangin.training.kernels.arena import empty
 from jangin.training.kernels.recomputed import Recomputed
 
 
@@ -123,7 +124,7 @@ def swiglu_rows(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """`swiglu` outside of the graph."""
     if not is_fused(gate):
         return silu(gate).mul_(up)
-    out = gate.new_empty(gate.shape)
+    out = empty(gate.shape, gate.dtype)
     kernels().swiglu(as_uint16(gate), as_uint16(up), as_uint16(out))
     return out
 
@@ -139,7 +140,7 @@ def geglu_rows(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """`geglu` outside of the graph."""
     if not is_fused(gate):
         return gelu(gate, approximate="tanh").mul_(up)
-    out = gate.new_empty(gate.shape)
+    out = empty(gate.shape, gate.dtype)
     kernels().geglu(as_uint16(gate), as_uint16(up), as_uint16(out))
     return out
 
@@ -160,7 +161,7 @@ class _RmsNorm(torch.autograd.Function):
         if not ctx.is_fused:
             grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
             return grad_x.to(x.dtype), grad_weight, None, None
-        grad_x, grad_weight = x.new_empty(x.shape), scale.new_zeros(x.shape[1])
+        grad_x, grad_weight = empty(x.shape, x.dtype), scale.new_zeros(x.shape[1])
         inputs = as_uint16(x), as_numpy(weight.float()), as_numpy(scale), as_uint16(grad)
         kernels().norm_backward(*inputs, as_uint16(grad_x), as_numpy(grad_weight))
         return grad_x, grad_weight, None, None
@@ -173,8 +174,8 @@ class _AddRmsNorm(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ctx.is_fused = is_fused(x)
         if ctx.is_fused:
-            total, normed = residual.new_empty(x.shape), x.new_empty(x.shape)
-            scale = residual.new_empty(len(residual))
+            total, normed = empty(x.shape, residual.dtype), empty(x.shape, x.dtype)
+            scale = empty((len(residual),), residual.dtype)
             inputs = as_numpy(residual), as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
             kernels().add_norm(*inputs, as_numpy(total), as_uint16(normed), as_numpy(scale))
         else:
@@ -199,7 +200,8 @@ class _AddRmsNorm(torch.autograd.Function):
             if grad_total is not None:
                 grad_residual += grad_total
             return grad_residual, grad_residual.to(ctx.dtype), grad_weight, None
-        grad_residual, grad_x = total.new_empty(grad.shape), grad.new_empty(grad.shape)
+        grad_residual = empty(grad.shape, total.dtype)
+        grad_x = empty(grad.shape, grad.dtype)
         grad_weight = total.new_zeros(total.shape[1])
         added = total if grad_total is None else grad_total
         inputs = as_numpy(total), as_numpy(weight.float()), as_numpy(scale), as_uint16(grad)
@@ -215,7 +217,7 @@ def _norm(
     if not (is_fused(x) and dtype == x.dtype):
         normed, scale = _norm_rows(x, weight, epsilon)
         return normed.to(dtype), scale
-    normed, scale = x.new_empty(x.shape), x.new_empty(len(x), dtype=torch.float32)
+    normed, scale = empty(x.shape, x.dtype), empty((len(x),), torch.float32)
     inputs = as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
     kernels().norm(*inputs, as_uint16(normed), as_numpy(scale))
     return normed, scale
@@ -227,7 +229,7 @@ def _scaled(
     """The norm of `add_norm` in `dtype`, from the sum and the 1 / RMS of its rows."""
     if scale.ndim > 1:  # of torch's operations
         return (total.float() * scale).mul_(weight).to(dtype)
-    normed = total.new_empty(total.shape, dtype=dtype)
+    normed = empty(total.shape, dtype)
     inputs = as_numpy(total), as_numpy(scale), as_numpy(weight.float())
     kernels().scaled(*inputs, as_uint16(normed))
     return normed
@@ -268,7 +270,7 @@ class _SwiGlu(torch.autograd.Function):
         if not ctx.is_fused:
             grad_up = silu(gate).mul_(grad)
             return torch.ops.aten.silu_backward(grad * up, gate), grad_up
-        grad_gate, grad_up = gate.new_empty(gate.shape), up.new_empty(up.shape)
+        grad_gate, grad_up = empty(gate.shape, gate.dtype), empty(up.shape, up.dtype)
         kernels().swiglu_backward(*(as_uint16(x) for x in (gate, up, grad, grad_gate, grad_up)))
         return grad_gate, grad_up
 
@@ -286,7 +288,7 @@ class _GeGlu(torch.autograd.Function):
         if not ctx.is_fused:
             grad_up = gelu(gate, approximate="tanh").mul_(grad)
             return torch.ops.aten.gelu_backward(grad * up, gate, approximate="tanh"), grad_up
-        grad_gate, grad_up = gate.new_empty(gate.shape), up.new_empty(up.shape)
+        grad_gate, grad_up = empty(gate.shape, gate.dtype), empty(up.shape, up.dtype)
         kernels().geglu_backward(*(as_uint16(x) for x in (gate, up, grad, grad_gate, grad_up)))
         return grad_gate, grad_up
 

@@ -24,6 +24,7 @@ from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
+from jangin.training.kernels.arena import cast
 from jangin.training.kernels.direct_gradients import DirectGradients, embedding_rows
 from jangin.training.kernels.elementwise import (
     add_norm,
@@ -77,7 +78,9 @@ class CastCache:
             return weight.detach()
         copy: torch.Tensor | None = self._copies.get(weight)
         if copy is None or copy.dtype != dtype:
-            copy = weight.detach().to(dtype)
+            # A copy of a frozen weight stays for longer than the pass that needs it first.
+            into: Any = cast if weight.requires_grad else torch.Tensor.to
+            copy = into(weight.detach(), dtype)
             if self._caches_trained or not weight.requires_grad:
                 self._copies[weight] = copy
         return copy

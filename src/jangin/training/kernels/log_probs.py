@@ -13,6 +13,7 @@ import torch
 
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.training.kernels import matmul
+from jangin.training.kernels.arena import cast
 from jangin.training.kernels.cross_entropy import chunk_rows, soft_cap, soft_cap_slope
 from jangin.training.kernels.direct_gradients import DirectGradients, store
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
@@ -33,7 +34,7 @@ class _LinearLogProbs(torch.autograd.Function):
         cap: float,
         direct: DirectGradients,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = weight_VD.to(dtype)
+        weight = cast(weight_VD, dtype)
         size = torch.promote_types(dtype, torch.float32)
         logp_N = hidden_ND.new_empty(len(targets_N), dtype=size)
         total_N1 = hidden_ND.new_empty((len(targets_N), 1), dtype=size)
@@ -66,7 +67,7 @@ class _LinearLogProbs(torch.autograd.Function):
         ctx: Any, grad_N: torch.Tensor, _grad_first: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits = ctx.saved_tensors
-        weight = weight_VD.to(ctx.dtype)
+        weight = cast(weight_VD, ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         grad_weight = ctx.direct.started(weight_VD)
         grad_bias = (

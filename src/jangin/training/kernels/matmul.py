@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import linear
 
 from jangin.models.device import multiplies_by_tiles
+from jangin.training.kernels.arena import empty, is_used
 from jangin.training.kernels.elementwise import as_numpy, as_uint16, is_fused, parallel_for
 
 LEAST_ROWS = 256
@@ -82,20 +83,33 @@ def matmul(
     weight_CD has the dtype of x, bias_C any float dtype. Tiles sum in fp32 and round once.
     """
     if not is_tiled(x_TD, *weight_CD.shape):
-        out_TC = linear(x_TD, weight_CD, None if bias_C is None else bias_C.to(x_TD.dtype))
+        out_TC = _product(x_TD, weight_CD, bias_C)
         if adapter is not None:
             last = adapter.start + adapter.up_CS.shape[1]
             out_TC.addmm_(adapter.down_TR[:, adapter.start : last], adapter.up_CS.T)
         return out_TC
-    out_TC = x_TD.new_empty(len(x_TD), len(weight_CD))
+    out_TC = empty((len(x_TD), len(weight_CD)), x_TD.dtype)
     bias = np.zeros(len(weight_CD), np.float32) if bias_C is None else as_numpy(bias_C.float())
-    empty = np.empty((0, 0), np.int32)
-    lora: tuple[Any, ...] = empty, 0, empty
+    none = np.empty((0, 0), np.int32)
+    lora: tuple[Any, ...] = none, 0, none
     if adapter is not None:
         lora = _as_words(adapter.down_TR), adapter.start // 2, _as_words(adapter.up_CS)
     arguments = _as_words(x_TD), _as_words(weight_CD), bias, *lora, as_uint16(out_TC)
     parallel_for(len(x_TD), _ROWS, partial(kernels().matmul, *arguments))
     return out_TC
+
+
+def _product(
+    x_TD: torch.Tensor, weight_CD: torch.Tensor, bias_C: torch.Tensor | None
+) -> torch.Tensor:
+    """X @ weight.T + bias by torch: (T, C)."""
+    bias = None if bias_C is None else bias_C.to(x_TD.dtype)
+    if not is_used(x_TD):
+        return linear(x_TD, weight_CD, bias)
+    out_TC = empty((len(x_TD), len(weight_CD)), x_TD.dtype)
+    if bias is None:
+        return torch.mm(x_TD, weight_CD.T, out=out_TC)
+    return torch.addmm(bias, x_TD, weight_CD.T, out=out_TC)
 
 
 def grad_input(
@@ -108,11 +122,13 @@ def grad_input(
     sizes = [size for weight in weights_CD for size in weight.shape]
     if len(grads_TC) > _MOST_SUMMED or not is_tiled(grads_TC[0], *sizes):
         pairs = list(zip(grads_TC, weights_CD, strict=True))
-        grad_TD = pairs[0][0] @ pairs[0][1]
+        first, shape = pairs[0][0], (len(pairs[0][0]), pairs[0][1].shape[1])
+        out_TD = empty(shape, first.dtype) if is_used(first) else None
+        grad_TD = torch.mm(*pairs[0], out=out_TD)
         for grad_TC, weight_CD in pairs[1:]:
             grad_TD.addmm_(grad_TC, weight_CD)
         return grad_TD
-    grad_TD = grads_TC[0].new_empty(len(grads_TC[0]), weights_CD[0].shape[1])
+    grad_TD = empty((len(grads_TC[0]), weights_CD[0].shape[1]), grads_TC[0].dtype)
     arguments: list[Any] = []
     for index in range(_MOST_SUMMED):
         if index < len(grads_TC):

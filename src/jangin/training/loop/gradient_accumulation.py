@@ -16,7 +16,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
-from jangin.training.kernels import HeapGrowth
+from jangin.training.kernels import Arena, HeapGrowth
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.layer_choice import LayerChoice
 from jangin.training.loop.objective import Objective
@@ -47,6 +47,8 @@ class Gradient:
     layers: LayerChoice = field(init=False)
     """Whether the decoder layers run compiled."""
     _heap: HeapGrowth = field(default_factory=HeapGrowth)
+    arena: Arena = field(default_factory=Arena)
+    """Memory of what the kernels compute in both passes, on a CPU."""
 
     def __post_init__(self) -> None:
         """Set up how layers run and activation checkpointing, as far as the settings fix it."""
@@ -149,6 +151,7 @@ class Gradient:
                 group.gradient_sync(objective.loss_model, last=index == most_batches - 1),
                 objective.loss_model.direct.of_step(scale) if group.size == 1 else nullcontext(),
                 self.layers.passes(),
+                self.arena.in_use() if device.type == "cpu" else nullcontext(),
             ):
                 self._heap.release()
                 if index < len(batches):

@@ -285,6 +285,8 @@ def _line(run: _Run, at: Done, *, validate: bool) -> StepMetrics:
     """Write one line of metrics, and the weights if they are the best so far. Collective."""
     _check_finite(run)
     pace = _pace(run, at.step)
+    if validate or at.epoch_ends:
+        run.gradient.arena.release()  # A validation takes memory of its own.
     with run.group.reduced(run.objective.sums):
         line = run.objective.line(at, validate=validate)
     if run.group.is_first:

@@ -119,7 +119,9 @@ def merge(
         name = session.choose(variant)[-1]
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, prompts = run_record(session, name), canaries(session, name)
-        report = export_model(base, model, output, form, record, prompts, quantize=quantize)
+        report = export_model(
+            base, model, output, form, record, prompts, quantize=quantize, progress=bars
+        )
         session.wrote(output)
         crash = report.crash
         if form == "gguf" and not crash:
@@ -206,7 +208,9 @@ def finish(
         train(None)
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = final_record(session, name, twin), canaries(session, name)
-        report = export_model(base, model, output, form, record, questions, quantize=quantize)
+        report = export_model(
+            base, model, output, form, record, questions, quantize=quantize, progress=bars
+        )
         opened.wrote(output)
     console.print(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "

@@ -1,11 +1,20 @@
+import gc
 import json
 import re
 import shutil
+import weakref
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Config, Olmo2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+)
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.stage import SilentProgress
@@ -19,10 +28,11 @@ from jangin.models.loading import (
 from jangin.models.model_card import license_of
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
+from jangin.training.export import export
 from jangin.training.export.export import export_model, verify_export
 from jangin.training.loop.config import Lora, Steps, TrainingConfig
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import attach, save_trained
+from jangin.training.loop.weights import attach, make_trainable, save_trained
 from jangin.training.objectives.sft import SftObjective
 
 RECORD = {
@@ -197,6 +207,73 @@ def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canar
 
 
 @pytest.mark.slow
+class Bars(SilentProgress):
+    """Notes what its bars say: (label, total, done)."""
+
+    def __init__(self):
+        super().__init__()
+        self.bars = []
+
+    def start(self, label, total):
+        self.bars.append([label, total, 0])
+        return len(self.bars) - 1
+
+    def advance(self, bar, steps=1, note=""):
+        self.bars[bar][2] += steps
+
+
+def test_the_two_models_that_are_compared_are_loaded_one_after_the_other_and_told(
+    folders, canaries, tmp_path, monkeypatch
+):
+    models, alive = [], []
+
+    def kept_weakly(name):
+        load = getattr(export, name)
+
+        def loads(*arguments, **options):
+            gc.collect()
+            alive.append(sum(model() is not None for model in models))
+            model = load(*arguments, **options)
+            models.append(weakref.ref(model))
+            return model
+
+        monkeypatch.setattr(export, name, loads)
+
+    for name in ("load_trained", "_load_folder"):
+        kept_weakly(name)
+    bars = Bars()
+    export_model(*folders, tmp_path / "out", "merged", RECORD, canaries, progress=bars)
+    assert alive == [0, 0]
+    assert [label for label, *_ in bars.bars] == [
+        "export: write the merged model",
+        "export: answers of the trained model",
+        "export: answers of the exported model",
+    ]
+    assert [(total, done) for _, total, done in bars.bars] == [(1, 1), (4, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_model_that_sees_is_exported_in_its_own_class(folders, canaries, tmp_path, method):
+    tokenizer = load_tokenizer(folders[0])
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    text = {"model_type": "mistral", "vocab_size": len(tokenizer), **sizes, **heads}
+    eyes = {"num_attention_heads": 2, "head_dim": 8, "image_size": 28, "patch_size": 14}
+    vision = {"model_type": "pixtral", **sizes, **eyes, "hidden_size": 16}
+    torch.manual_seed(0)
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=3)
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    Mistral3ForConditionalGeneration(config).save_pretrained(base / "model")
+    tokenizer.save_pretrained(base / "model")
+    settings = TrainingConfig.model_validate({"method": {"type": method}})
+    model = make_trainable(load_model(base), settings)
+    save_trained(model, tokenizer, tuned, (tokenizer.eos_token_id,), torch.float32, base)
+    report = export_model(base, tuned, tmp_path / "out", "merged", RECORD, canaries)
+    assert report.parity.canaries == 4
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["architectures"] == ["Mistral3ForConditionalGeneration"]
+
+
 def test_one_wrong_weight_is_refused(folders, copy, canaries):
     path = copy / "model.safetensors"
     tensors = load_file(path)

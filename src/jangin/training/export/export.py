@@ -5,26 +5,29 @@ Shapes: T tokens of a conversation, A tokens of its answer, V vocabulary.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.records import Message
+from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import copy_mode, disk_errors
-from jangin.inference.generate import generate, stop_tokens
+from jangin.inference.generate import Generation, answers, stop_tokens
 from jangin.inference.served_weights import merge_adapter
 from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.models.loading import (
+    class_of,
     load_model,
     load_tokenizer,
     load_trained,
     locate,
+    model_without_weights,
     without_progress_bars,
 )
 from jangin.models.model_card import license_of, model_card
@@ -100,6 +103,7 @@ def export_model(
     canaries: Sequence[Conversation],
     max_divergence: float | None = None,
     quantize: Quantization | None = None,
+    progress: Progress | None = None,
 ) -> ExportReport:
     """Write `out`, load it again and compare it with the trained model on the canary prompts.
 
@@ -116,21 +120,17 @@ def export_model(
     _refuse_impossible(form, canaries, has_adapter=has_adapter)
     gguf = plan_gguf(base_folder, quantize) if form == "gguf" else None
     _refuse_quantized(base_folder)
+    progress = progress or SilentProgress()
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with disk_errors(partial):
-            partial.mkdir(parents=True)
-            if form == "adapter":
-                shutil.copytree(model_folder / "adapter", partial, dirs_exist_ok=True)
-                _name_base(base_folder, partial)
-            elif has_adapter:
-                _merge(base_folder, model_folder, partial, exact=gguf is not None)
-            else:
-                shutil.copytree(model_folder / "model", partial, dirs_exist_ok=True)
+            with _bar(progress, f"write the {form} model", 1) as advance:
+                _write(base_folder, model_folder, partial, form, exact=gguf is not None)
+                advance(1)
             widens = form == "merged" and has_adapter
             folders = base_folder, model_folder, partial
-            parity = _verified(*folders, canaries, max_divergence, widens=widens)
+            parity = _verified(*folders, canaries, max_divergence, progress, widens=widens)
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
             checked, crash = parity.text(form), ""
             if gguf is not None:
@@ -147,6 +147,18 @@ def export_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ExportReport(out, form, str(dtype).removeprefix("torch."), _size(out), parity, crash)
+
+
+def _write(base: Path, model: Path, target: Path, form: Form, *, exact: bool) -> None:
+    """Write the folder of an export, still without its card; `exact` as in `_merge`."""
+    target.mkdir(parents=True)
+    if form == "adapter":
+        shutil.copytree(model / "adapter", target, dirs_exist_ok=True)
+        _name_base(base, target)
+    elif (model / "adapter" / "adapter_config.json").exists():
+        _merge(base, model, target, exact=exact)
+    else:
+        shutil.copytree(model / "model", target, dirs_exist_ok=True)
 
 
 def _refuse_impossible(form: Form, canaries: Sequence[Conversation], *, has_adapter: bool) -> None:
@@ -166,6 +178,7 @@ def _verified(
     export: Path,
     canaries: Sequence[Conversation],
     max_divergence: float | None,
+    progress: Progress,
     *,
     widens: bool,
 ) -> Parity:
@@ -174,12 +187,12 @@ def _verified(
     Rounded to 16 bits, small changes of large weights are lost.
     """
     try:
-        return verify_export(base_folder, model_folder, export, canaries, max_divergence)
+        return verify_export(base_folder, model_folder, export, canaries, max_divergence, progress)
     except _AnswersDifferError:
         if not widens:
             raise
     _merge(base_folder, model_folder, export, exact=True)
-    return verify_export(base_folder, model_folder, export, canaries, max_divergence)
+    return verify_export(base_folder, model_folder, export, canaries, max_divergence, progress)
 
 
 def refuse_existing(out: Path) -> None:
@@ -199,6 +212,7 @@ def verify_export(
     export: Path,
     canaries: Sequence[Conversation],
     max_divergence: float | None = None,
+    progress: Progress | None = None,
 ) -> Parity:
     """Compare an exported folder with the trained model on the canary prompts.
 
@@ -215,17 +229,19 @@ def verify_export(
         tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
     original = load_tokenizer(model_folder)
     _compare_prompts(original, tokenizer, canaries)
-    device = _device(base_folder)
-    trained = _behaviour(
-        load_trained(model_folder, base_folder, torch.float32, device), original, canaries
-    )
-    with _loading():
-        model = (
-            load_model(base_folder, torch.float32, export, device=device)
-            if adapter
-            else _load_folder(export, device)
-        )
-    exported = _behaviour(model, tokenizer, canaries, trained.answers)
+    device, progress = _device(base_folder), progress or SilentProgress()
+    with _bar(progress, "answers of the trained model", len(canaries)) as advance:
+        model = load_trained(model_folder, base_folder, torch.float32, device)
+        trained = _behaviour(model, original, canaries, advance)
+        del model
+    with _bar(progress, "answers of the exported model", len(canaries)) as advance:
+        with _loading():
+            model = (
+                load_model(base_folder, torch.float32, export, device=device)
+                if adapter
+                else _load_folder(export, device)
+            )
+        exported = _behaviour(model, tokenizer, canaries, advance, trained.answers)
     if trained.stops != exported.stops:
         raise _different(
             f"it stops at tokens {sorted(exported.stops)} instead of {sorted(trained.stops)}"
@@ -244,8 +260,9 @@ def _loading() -> Iterator[None]:
 
 
 def _load_folder(folder: Path, device: str) -> Any:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with without_progress_bars():
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = class_of(config, str(folder), trusted=False).from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )
     return model.to(device).eval()
@@ -255,10 +272,7 @@ def _device(base_folder: Path) -> str:
     """The GPU where it has room for one fp32 model, else the CPU."""
     if not torch.cuda.is_available():
         return "cpu"
-    path, revision = locate(base_folder)
-    config = AutoConfig.from_pretrained(path, revision=revision)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # untyped there
+    model = model_without_weights(base_folder)
     needed = 4 * sum(parameter.numel() for parameter in model.parameters()) * _HEADROOM
     torch.cuda.empty_cache()
     return "cuda" if needed <= torch.cuda.mem_get_info()[0] else "cpu"
@@ -268,13 +282,18 @@ def _behaviour(
     model: Any,
     tokenizer: Any,
     canaries: Sequence[Conversation],
-    answers: Sequence[Sequence[int]] | None = None,
+    advance: Callable[[int], None],
+    given: Sequence[Sequence[int]] | None = None,
 ) -> _Behaviour:
-    """What one model does with the canaries; it is not kept, so another one finds its memory free.
+    """What one model does with the canaries.
 
-    The distributions are those over `answers`, by default over the model's own.
+    The distributions are those over the answers `given`, by default over the model's own.
     """
-    written = generate(model, tokenizer, canaries, max_new_tokens=64)
+    ended = dict[int, Generation]()
+    for step in answers(model, tokenizer, canaries, max_new_tokens=64, batch_size=64):
+        ended |= step
+        advance(len(step))
+    written = [ended[index] for index in range(len(canaries))]
     own = [answer.token_ids for answer in written]
     log_probs = [
         next_token_log_probs(
@@ -285,10 +304,20 @@ def _behaviour(
         )
         .float()
         .cpu()
-        for canary, answer in zip(canaries, answers or own, strict=True)
+        for canary, answer in zip(canaries, given or own, strict=True)
     ]
     texts = [answer.text for answer in written]
     return _Behaviour(own, texts, log_probs, frozenset(stop_tokens(model, tokenizer)))
+
+
+@contextmanager
+def _bar(progress: Progress, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of `merge` or `finish`; gives what advances it."""
+    bar = progress.start(f"export: {label}", total)
+    try:
+        yield lambda steps: progress.advance(bar, steps)
+    finally:
+        progress.stop(bar)
 
 
 def _compare_prompts(trained: Any, exported: Any, canaries: Sequence[Conversation]) -> None:

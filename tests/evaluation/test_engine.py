@@ -226,5 +226,11 @@ def test_a_hub_model_is_served_at_its_commit(tmp_path):
     (tmp_path / "model" / "reference.json").write_text(json.dumps(reference))
     served = served_model(tmp_path, None, tmp_path / "scratch")
     command = served.command(Path("python"), "base", 1, [])
+    assert "--trust-remote-code" not in command
     assert command[command.index("--model") + 1] == "org/name"
     assert command[command.index("--revision") + 1] == "c" * 40
+    (tmp_path / "model" / "reference.json").write_text(
+        json.dumps(reference | {"trust_remote_code": True})
+    )
+    trusted = served_model(tmp_path, None, tmp_path / "scratch")
+    assert "--trust-remote-code" in trusted.command(Path("python"), "base", 1, [])

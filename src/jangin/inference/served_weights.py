@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
@@ -16,6 +15,8 @@ from jangin.models.loading import (
     load_model,
     load_tokenizer,
     locate,
+    read_config,
+    runs_remote_code,
     without_progress_bars,
 )
 from jangin.models.tokens.rendering import ESCAPE, guard_control_tokens
@@ -30,11 +31,12 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
 
     Raises: MachineError: the base model's files cannot be read. StoreError: the disk is full.
     """
+    code = runs_remote_code(base)
     if tuned is not None and (tuned / "model" / "config.json").exists():
-        return ServedModel(str(tuned / "model"), str(tuned / "model"))
+        return ServedModel(str(tuned / "model"), str(tuned / "model"), runs_code=code)
     if tuned is None:
         weights, revision = locate(base)
-        return ServedModel(str(weights), str(base / "model"), revision)
+        return ServedModel(str(weights), str(base / "model"), revision, runs_code=code)
     if not (scratch / "config.json").exists():
         partial = scratch.with_name(f"{scratch.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -42,7 +44,7 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
             partial.mkdir(parents=True)
             merge_adapter(base, tuned, partial, _checkpoint_dtype(base))
             partial.rename(scratch)
-    return ServedModel(str(scratch), str(scratch))
+    return ServedModel(str(scratch), str(scratch), runs_code=code)
 
 
 def prompts_to_serve(
@@ -76,6 +78,5 @@ def merge_adapter(base: Path, tuned: Path, target: Path, dtype: torch.dtype) -> 
 
 def _checkpoint_dtype(base: Path) -> torch.dtype:
     """Data type of the base's weights; fp32 where its config names none."""
-    path, revision = locate(base)
-    dtype = AutoConfig.from_pretrained(path, revision=revision).dtype
+    dtype = read_config(base).dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32

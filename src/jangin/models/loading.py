@@ -98,10 +98,14 @@ def model_class(folder: Path) -> Any:
         OSError, ValueError: the config cannot be read or downloaded.
 
     """
+    return class_of(read_config(folder), locate(folder)[0], trusted=runs_remote_code(folder))
+
+
+def read_config(folder: Path) -> Any:
+    """The config of transformers beside the weights of a `base` or `model` artifact."""
     path, revision = locate(folder)
     trusted = runs_remote_code(folder)
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
-    return class_of(config, path, trusted=trusted)
+    return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
 
 
 def class_of(config: Any, model: str, *, trusted: bool) -> Any:
@@ -132,14 +136,12 @@ def class_of(config: Any, model: str, *, trusted: bool) -> Any:
 
 def model_without_weights(folder: Path) -> Any:
     """The model of a base on the meta device, without its weights."""
-    path, revision = locate(folder)
-    trusted = runs_remote_code(folder)
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
+    config = read_config(folder)
     auto: Any = AutoModelForCausalLM
     kind = model_class(folder)
     with torch.device("meta"):
         if kind is auto:
-            return auto.from_config(config, trust_remote_code=trusted)
+            return auto.from_config(config, trust_remote_code=runs_remote_code(folder))
         return kind._from_config(config)
 
 

@@ -18,6 +18,7 @@ from transformers import (
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.stage import SilentProgress
+from jangin.models.catalog import Local
 from jangin.models.loading import (
     known_warnings_ignored,
     load_model,
@@ -26,6 +27,7 @@ from jangin.models.loading import (
     without_progress_bars,
 )
 from jangin.models.model_card import license_of
+from jangin.models.references import write_local_reference
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.export import export
@@ -272,6 +274,46 @@ def test_a_model_that_sees_is_exported_in_its_own_class(folders, canaries, tmp_p
     assert report.parity.canaries == 4
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert written["architectures"] == ["Mistral3ForConditionalGeneration"]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'model = Mistral3ForConditionalGeneration.from_pretrained("out")' in card
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_a_model_with_code_of_its_own_is_exported_with_it_and_nothing_is_asked(
+    folders, canaries, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
+    weights, base, tuned = (tmp_path / name for name in ("weights", "base", "tuned"))
+    shutil.copytree(folders[0] / "model", weights)
+    (weights / "own.py").write_text(CODE)
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    changes = {"model_type": "own", "architectures": ["OwnModel"], "auto_map": code}
+    edit_json(weights / "config.json", lambda config: config.update(changes))
+    (base / "runtime").mkdir(parents=True)
+    settings = Local(type="local", path=weights, trust_remote_code=True)
+    location = base / "runtime" / "location.json"
+    write_local_reference(base / "model", weights, location, settings, tmp_path)
+    tokenizer = load_tokenizer(base)
+    model = attach(load_model(base), TrainingConfig(method=Lora(type="lora", r=8, alpha=16)))
+    save_trained(model, tokenizer, tuned, (tokenizer.eos_token_id,), torch.float32, base)
+    report = export_model(base, tuned, tmp_path / "out", "merged", RECORD, canaries)
+    assert report.dtype == "float32"
+    assert (tmp_path / "out" / "own.py").read_text() == CODE
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'from_pretrained("out", trust_remote_code=True)' in card
+    assert "vllm serve out --trust-remote-code" in card
 
 
 def test_one_wrong_weight_is_refused(folders, copy, canaries):

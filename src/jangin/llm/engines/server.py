@@ -42,6 +42,8 @@ class ServedModel:
     """Folder with tokenizer and chat template."""
     revision: str | None = None
     """Commit of a hub model."""
+    runs_code: bool = False
+    """Whether the model brings Python code of its own, which may run."""
 
     def command(
         self,
@@ -67,6 +69,7 @@ class ServedModel:
         if self.revision is not None:
             options["--revision"] = self.revision
         flat = [part for pair in options.items() for part in pair]
+        flat += ["--trust-remote-code"] if self.runs_code else []
         return [str(python), "-m", "vllm.entrypoints.openai.api_server", *flat, *arguments]
 
 

@@ -22,19 +22,23 @@ from jangin.inference.generate import Generation, answers, stop_tokens
 from jangin.inference.served_weights import merge_adapter
 from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.models.loading import (
+    REMOTE_CODE,
     class_of,
     load_model,
     load_tokenizer,
     load_trained,
     locate,
+    model_class,
     model_without_weights,
+    read_config,
+    runs_remote_code,
     without_progress_bars,
 )
 from jangin.models.model_card import license_of, model_card
 from jangin.models.tokens.chat_template import render_prompt
 from jangin.models.tokens.rendering import render_texts
 from jangin.training.export.gguf_export import Quantization, plan_gguf, replace_by_gguf
-from jangin.training.export.run_hints import Form, run_hints
+from jangin.training.export.run_hints import Form, Loading, run_hints
 
 Conversation = Sequence[Message]
 
@@ -139,7 +143,8 @@ def export_model(
                 checked, crash = f"{checked}\n\n{written.about}", written.crash
             card = partial / "README.md"
             base = _base(base_folder) if form == "adapter" else ""
-            sections = {"Use": run_hints(form, out.name, base)}
+            loading = Loading(model_class(base_folder).__name__, runs_remote_code(base_folder))
+            sections = {"Use": run_hints(form, out.name, base, loading)}
             full = {"license": _license(base_folder), **record}
             card.write_text(model_card(full, form, checked, sections), encoding="utf-8")
             copy_mode(card, partial)
@@ -191,6 +196,7 @@ def _verified(
     except _AnswersDifferError:
         if not widens:
             raise
+    progress.message("rounding to the base's type would change its answers; it is stored in fp32")
     _merge(base_folder, model_folder, export, exact=True)
     return verify_export(base_folder, model_folder, export, canaries, max_divergence, progress)
 
@@ -226,7 +232,8 @@ def verify_export(
     dtype = _dtype(base_folder if adapter else None, export)
     bound = LARGEST_DIVERGENCE[dtype] if max_divergence is None else max_divergence
     with _loading():
-        tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
+        options = {"local_files_only": True, REMOTE_CODE: runs_remote_code(base_folder)}
+        tokenizer = AutoTokenizer.from_pretrained(export, **options)
     original = load_tokenizer(model_folder)
     _compare_prompts(original, tokenizer, canaries)
     device, progress = _device(base_folder), progress or SilentProgress()
@@ -239,7 +246,7 @@ def verify_export(
             model = (
                 load_model(base_folder, torch.float32, export, device=device)
                 if adapter
-                else _load_folder(export, device)
+                else _load_folder(export, device, trusted=runs_remote_code(base_folder))
             )
         exported = _behaviour(model, tokenizer, canaries, advance, trained.answers)
     if trained.stops != exported.stops:
@@ -259,11 +266,12 @@ def _loading() -> Iterator[None]:
         raise _different(f"it cannot be loaded: {first}") from error
 
 
-def _load_folder(folder: Path, device: str) -> Any:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def _load_folder(folder: Path, device: str, *, trusted: bool) -> Any:
+    options = {"local_files_only": True, REMOTE_CODE: trusted}
+    config = AutoConfig.from_pretrained(folder, **options)
     with without_progress_bars():
-        model: Any = class_of(config, str(folder), trusted=False).from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True
+        model: Any = class_of(config, str(folder), trusted=trusted).from_pretrained(
+            folder, dtype=torch.float32, **options
         )
     return model.to(device).eval()
 
@@ -395,8 +403,11 @@ def _name_base(base_folder: Path, adapter: Path) -> None:
 
 def _dtype(base_folder: Path | None, export: Path) -> torch.dtype:
     """Data type of the base's checkpoint, or of the export without a base; else fp32."""
-    path, revision = (str(export), None) if base_folder is None else locate(base_folder)
-    dtype = AutoConfig.from_pretrained(path, revision=revision).dtype
+    if base_folder is None:
+        config = json.loads((export / "config.json").read_text(encoding="utf-8"))
+        dtype = getattr(torch, config.get("dtype") or "float32", None)
+    else:
+        dtype = read_config(base_folder).dtype
     return dtype if dtype in LARGEST_DIVERGENCE else torch.float32
 
 

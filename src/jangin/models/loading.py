@@ -24,6 +24,8 @@ REFERENCE = "reference.json"
 LOCATION = "location.json"
 REMOTE_CODE = "trust_remote_code"
 """True in the reference of a model whose own Python code may run."""
+TRUSTED = "runs_code"
+"""File in the artifact of a training whose base may run Python code of its own."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -303,6 +305,8 @@ def _unpacked(folder: Path, source: dict[str, str], digest: str) -> Path:
 def runs_remote_code(folder: Path) -> bool:
     """Whether the model of an artifact may run Python code of its own."""
     reference = folder / "model" / REFERENCE
+    if (folder / TRUSTED).exists():
+        return True
     return reference.exists() and bool(json.loads(reference.read_text()).get(REMOTE_CODE))
 
 

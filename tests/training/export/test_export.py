@@ -34,7 +34,7 @@ from jangin.training.export import export
 from jangin.training.export.export import export_model, verify_export
 from jangin.training.loop.config import Lora, Steps, TrainingConfig
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import attach, make_trainable, save_trained
+from jangin.training.loop.weights import attach, make_trainable, save_epoch, save_trained
 from jangin.training.objectives.sft import SftObjective
 
 RECORD = {
@@ -291,8 +291,9 @@ class OwnModel(LlamaForCausalLM):
 """
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_model_with_code_of_its_own_is_exported_with_it_and_nothing_is_asked(
-    folders, canaries, tmp_path, monkeypatch
+    folders, canaries, tmp_path, monkeypatch, method
 ):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
     weights, base, tuned = (tmp_path / name for name in ("weights", "base", "tuned"))
@@ -306,8 +307,15 @@ def test_a_model_with_code_of_its_own_is_exported_with_it_and_nothing_is_asked(
     location = base / "runtime" / "location.json"
     write_local_reference(base / "model", weights, location, settings, tmp_path)
     tokenizer = load_tokenizer(base)
-    model = attach(load_model(base), TrainingConfig(method=Lora(type="lora", r=8, alpha=16)))
-    save_trained(model, tokenizer, tuned, (tokenizer.eos_token_id,), torch.float32, base)
+    config = TrainingConfig.model_validate({"method": {"type": method}})
+    model = attach(load_model(base), config)
+    stops = (tokenizer.eos_token_id,)
+    save_trained(model, tokenizer, tuned, stops, torch.float32, base)
+    if method == "full":
+        epoch = tuned / "epochs" / "step-1"
+        epoch.mkdir(parents=True)
+        save_epoch(model, tokenizer, epoch, stops, torch.bfloat16, base)
+        assert type(load_model(epoch)).__name__ == "OwnModel"
     report = export_model(base, tuned, tmp_path / "out", "merged", RECORD, canaries)
     assert report.dtype == "float32"
     assert (tmp_path / "out" / "own.py").read_text() == CODE

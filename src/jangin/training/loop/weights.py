@@ -15,12 +15,14 @@ from jangin.core.errors import TrainingError
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.loading import (
     REFERENCE,
+    TRUSTED,
     base_model,
     four_bits,
     has_adapter,
     known_warnings_ignored,
     load_model,
     outside_of_text,
+    runs_remote_code,
     without_progress_bars,
 )
 from jangin.training.loop.config import Adapter, Full, Qlora, TrainingKeys
@@ -312,6 +314,7 @@ def save_trained(
     plain.generation_config.eos_token_id = _stops(plain, stop_ids)
     folder = workspace / ("model" if model is plain else "adapter")
     shutil.rmtree(folder, ignore_errors=True)
+    _trust(workspace, base)
     with disk_errors(folder), without_progress_bars():
         if model is plain:
             model.to(dtype).save_pretrained(folder)
@@ -323,6 +326,13 @@ def save_trained(
             (folder / "README.md").unlink(missing_ok=True)
             plain.generation_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _trust(workspace: Path, base: Path) -> None:
+    """Let the trained model run the Python code that its base may run: it is saved with it."""
+    if runs_remote_code(base):
+        workspace.mkdir(parents=True, exist_ok=True)
+        (workspace / TRUSTED).touch()
 
 
 def keep_epoch(
@@ -362,6 +372,7 @@ def save_epoch(
         save_trained(model, tokenizer, workspace, stop_ids, dtype, base)
     else:
         folder = workspace / "model"
+        _trust(workspace, base)
         plain.config._attn_implementation = "sdpa" if plain._supports_sdpa else "eager"
         plain.generation_config.eos_token_id = _stops(plain, stop_ids)
         with disk_errors(folder), without_progress_bars():

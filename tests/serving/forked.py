@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -106,16 +107,46 @@ SLOW_STEPS = 100
 """Steps of a job that take longer than the model needs, so that tests can stop it among them."""
 
 
+class Hold:
+    """Makes the trainings of a server wait, in its folder `data`, for what a test looks at."""
+
+    def __init__(self, data):
+        self._path = Path(data) / "hold"
+
+    def after(self, step):
+        """Let them do this many steps, and then wait."""
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(str(step))
+        partial.replace(self._path)
+
+    def release(self):
+        """Let them end."""
+        self._path.unlink(missing_ok=True)
+
+    def wait(self, done):
+        """Called by a training that has done so many steps."""
+        while self._path.exists() and done >= int(self._path.read_text()):
+            time.sleep(0.01)
+
+
 def work(job):
     """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
-    steps = itertools.count()
+    steps, trained, hold = itertools.count(), itertools.count(1), Hold(Path(job).parents[2])
+    start_bar = worker.JobProgress.start
 
-    def advance(*_arguments):
+    def start(self, label, total):
+        if label == "training":
+            hold.wait(self.resumed_at)
+        return start_bar(self, label, total)
+
+    def advance(self, *_arguments):
         if next(steps) < SLOW_STEPS:
             time.sleep(0.02)
+        if self.total_steps:
+            hold.wait(self.resumed_at + next(trained))
 
     worker.TICK_SECONDS = 0.05
-    worker.JobProgress.advance = advance
+    worker.JobProgress.start, worker.JobProgress.advance = start, advance
     return worker.run(Path(job).read_bytes(), os.getppid())
 
 
@@ -133,5 +164,8 @@ def workers_of(server):
 
 def children_of(pid):
     """Processes that any thread of a process started."""
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
+    children = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since
+            children += map(int, file.read_text().split())
+    return children

@@ -70,7 +70,7 @@ class Postgresql:
 
     def _answers(self):
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            psycopg.connect(self.url("postgres"), connect_timeout=20).close()
         except psycopg.OperationalError:
             return False
         return True

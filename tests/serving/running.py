@@ -33,7 +33,7 @@ class Running:
 
     def client(self, key=ANY_KEY, **options):
         """The official SDK, without retries unless asked for."""
-        options = {"max_retries": 0, "timeout": 30, **options}
+        options = {"max_retries": 0, "timeout": 100, **options}
         client = openai.OpenAI(base_url=self.url, api_key=key, **options)
         self._clients.append(client)
         return client
@@ -75,7 +75,7 @@ def run_server(folder, settings=None, **options):
         running.close_clients()
         server.stopping.set()
         process.should_exit = True
-        thread.join(timeout=30)
+        thread.join(timeout=100)
         listening.close()
         server.close()
         assert not thread.is_alive(), "the server did not stop"

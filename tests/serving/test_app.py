@@ -59,7 +59,7 @@ def start_and_wait_for_libraries(folder, base):
         del sys.modules[name]
     models = {"m": {"base": {"type": "local", "path": base}}}
     with run_server(folder, models=models, warm_up=True):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while "jangin.inference.engine.prompts" not in sys.modules:
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -37,7 +37,7 @@ def test_acknowledged_files_survive_a_kill(tmp_path):
             time.sleep(0.01)
         process.kill()
         for thread in threads:
-            thread.join(timeout=30)
+            thread.join(timeout=100)
     with (
         spawn_server(tmp_path / "data") as (_, url),
         openai.OpenAI(base_url=url, api_key="x") as client,

@@ -30,7 +30,7 @@ def answer(body: dict, request: Request):
     text = body["text"]
     seen.append((text, request.state.caller))
     if body.get("wait"):
-        assert gate.acquire(timeout=30)
+        assert gate.acquire(timeout=100)
     if text == "wrong":
         raise ApiError(404, "no such text")
     if text == "busy" and [each for each, _ in seen].count("busy") == 1:
@@ -98,13 +98,19 @@ def create(client, file_id, **more):
 
 
 def until(client, batch_id, *statuses, counts=0):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while True:
         batch = client.batches.retrieve(batch_id)
         if batch.status in statuses and batch.request_counts.completed >= counts:
             return batch
         assert time.monotonic() < end, batch
         time.sleep(0.02)
+
+
+def release_all_when_stopped(server):
+    """Requests in flight end while the server stops, and no other is sent."""
+    server.get(runner.BatchRunner)._stopping.wait(100)
+    gate.release(1000)
 
 
 def lines(server, file_id):
@@ -140,7 +146,7 @@ def test_a_batch_is_answered_and_its_failures_are_in_a_file_of_their_own(running
     assert (row.purpose, row.project) == ("batch_output", "local")
     assert row.expires_at == row.created_at + 3600
     assert {(caller.project, *caller.scopes) for _, caller in seen} == {("local", "inference")}
-    deadline = time.monotonic() + 20  # its folder goes after the reply that it is done
+    deadline = time.monotonic() + 100  # its folder goes after the reply that it is done
     while (server.settings.folder / "batches" / batch.id).exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -167,7 +173,7 @@ def test_a_restarted_server_continues_and_asks_nothing_twice(tmp_path):
         gate.release(10)
         until(client, batch.id, "in_progress", counts=10)
         results = tmp_path / "data" / "batches" / batch.id / "output.jsonl"
-        threading.Timer(0.5, gate.release, [1000]).start()  # requests in flight end while it stops
+        threading.Thread(target=release_all_when_stopped, args=(running.server,)).start()
     stored = results.read_text().splitlines()
     assert 10 <= len(stored) < 40
     answered = {json.loads(line)["response"]["body"]["text"] for line in stored}

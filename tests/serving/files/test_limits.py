@@ -15,12 +15,13 @@ def limited(tmp_path_factory):
 
 @pytest.mark.parametrize("size", [1_000_001, 3_000_000])
 def test_a_file_that_is_too_large_is_refused(limited, size):
+    files = limited.server.settings.folder / "files"
+    before = [path for path in files.rglob("*") if path.is_file()]
     with pytest.raises(openai.APIStatusError, match="maximum of 1 MB") as raised:
         limited.client().files.create(file=("a.bin", bytes(size)), purpose="user_data")
     assert raised.value.status_code == 413
     assert raised.value.param == "file"
-    files = limited.server.settings.folder / "files"
-    assert not [path for path in files.rglob("*") if path.is_file()]
+    assert [path for path in files.rglob("*") if path.is_file()] == before
 
 
 def test_a_file_of_just_the_limit_is_stored(limited):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import openai
 
-from tests.serving.forked import LIBRARIES, Serving, workers_of
+from tests.serving.forked import LIBRARIES, Hold, Serving, workers_of
 
 
 class ServerProcess:
@@ -16,6 +16,7 @@ class ServerProcess:
     def __init__(self, folder, settings, name="server"):
         self.folder, self.settings = folder, folder / f"{name}.yaml"
         self.settings.write_text(settings)
+        self.hold = Hold(folder / "data")
         self.start()
 
     def start(self):
@@ -26,12 +27,12 @@ class ServerProcess:
             for line in self.process.stdout
             if line.startswith("OPENAI_BASE_URL=")
         )
-        self.client = openai.OpenAI(base_url=url, api_key="x", max_retries=8, timeout=10)
+        self.client = openai.OpenAI(base_url=url, api_key="x", max_retries=8, timeout=60)
 
     @property
     def worker(self):
         """Process id of the worker; waits for it."""
-        patience = time.monotonic() + 30
+        patience = time.monotonic() + 100
         while not (children := workers_of(self.process.pid)):
             assert time.monotonic() < patience, "there is no worker"
             time.sleep(0.02)
@@ -39,7 +40,7 @@ class ServerProcess:
 
     def kill_worker(self):
         """Kill -9 the worker, and wait until the server has noticed."""
-        worker, patience = self.worker, time.monotonic() + 30
+        worker, patience = self.worker, time.monotonic() + 100
         os.kill(worker, signal.SIGKILL)
         while worker in workers_of(self.process.pid):
             assert time.monotonic() < patience, "the worker does not end"
@@ -53,7 +54,7 @@ class ServerProcess:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(40)
+        self.process.wait(100)
         self.process.stdout.close()
         self.client.close()
 

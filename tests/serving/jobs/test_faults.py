@@ -27,6 +27,13 @@ def results(client, job):
     return base64.b64decode(client.files.content(job.result_files[0]).read()).decode()
 
 
+def wait_until(holds):
+    patience = time.monotonic() + 100
+    while not holds():
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_curve(tmp_path):
     settings = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 1.0}
@@ -34,16 +41,19 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
     expected = result_csv(undisturbed.metrics).decode()
     with server_process(tmp_path / "disturbed", MODELS) as server:
         training = upload(server.client, chats(12))
+        server.hold.after(12)  # or the job could end before it is disturbed
         job = server.client.fine_tuning.jobs.create(training_file=training, **JOB)
         wait_for_step(server.client, job.id, 9)
         server.kill_worker()
+        server.hold.after(26)
         wait_for_step(server.client, job.id, 22)
         worker = server.worker
         server.kill()
+        server.hold.release()
         server.start()
         job = wait_for(server.client, job.id)
         assert job.status == "succeeded", messages(server.client, job.id)
-        assert not is_alive(worker)
+        wait_until(lambda: not is_alive(worker))
         assert results(server.client, job) == expected, len(expected)
         steps = [m for m in messages(server.client, job.id) if m.startswith("Step ")]
         assert len(steps) == 36
@@ -52,8 +62,8 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         assert log.count("Fine-tuning job started") == 1
         assert log.count("The job has successfully completed") == 1
         assert len(server.client.files.list(purpose="fine-tune-results").data) == 1
-        while workers_of(server.process.pid):
-            time.sleep(0.02)  # the worker of the finished job
+        wait_until(lambda: not workers_of(server.process.pid))  # that of the finished job
+        server.hold.after(0)  # a step would set the count of crashes back
         lost = server.client.fine_tuning.jobs.create(training_file=training, **{**JOB, "seed": 8})
         for _ in range(MOST_CRASHES):
             server.kill_worker()
@@ -66,10 +76,12 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
 def test_ctrl_c_says_at_once_that_running_jobs_save_a_checkpoint(tmp_path):
     with server_process(tmp_path / "data", MODELS) as server:
         training = upload(server.client, chats(12))
+        server.hold.after(3)
         job = server.client.fine_tuning.jobs.create(training_file=training, **JOB)
         wait_for_step(server.client, job.id, 1)
         server.process.send_signal(signal.SIGINT)
         assert server.process.stdout.readline().startswith("Stopping: running jobs (1) save")
-        server.process.wait(40)
+        server.hold.release()
+        server.process.wait(100)
         server.process.stdout.close()
         server.client.close()

@@ -9,6 +9,7 @@ from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.scheduler import worker_environment
 from tests.model_fixtures import tokenizer
 from tests.served_artifacts import write_base_artifact
+from tests.serving.forked import Hold
 from tests.serving.jobs.conftest import messages, upload, wait_for
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
@@ -39,6 +40,8 @@ def test_a_job_takes_the_device_from_the_models_and_gives_it_back(policy, tokeni
     with run_server(tmp_path / "data", **options) as running:
         client, engines = running.client(), running.server.get(Inference)
         training = upload(client, chats(30))
+        hold = Hold(running.server.settings.folder)
+        hold.after(0)
         stream = ask(client, stream=True, max_tokens=500)
         first = next(stream)
         job = client.fine_tuning.jobs.create(
@@ -54,10 +57,13 @@ def test_a_job_takes_the_device_from_the_models_and_gives_it_back(policy, tokeni
             ask(client, max_tokens=1)
         assert (refused.value.status_code, refused.value.code) == (503, "device_busy")
         assert int(refused.value.response.headers["retry-after"]) > 0
+        # The first step gives the device back, the last one ends the job.
+        hold.after(40) if policy == "unload" else hold.release()
         while not engines.device.is_open:
             time.sleep(0.01)
         status = client.fine_tuning.jobs.retrieve(job.id).status
         assert ask(client, max_tokens=1).usage.completion_tokens == 1
+        hold.release()
         assert status == ("running" if policy == "unload" else "succeeded")
         wait_for(client, job.id, "succeeded")
         log = messages(client, job.id)

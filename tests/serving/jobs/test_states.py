@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from jangin.serving.jobs.checkpoints import models_folder, sweep_models
 from jangin.serving.state.tables import Job, StoredModel
+from tests.serving.forked import Hold
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
 
@@ -32,6 +33,8 @@ def test_a_paused_job_that_continues_a_checkpoint_frees_the_slot_and_loses_no_st
 ):
     checkpoint = client.fine_tuning.jobs.checkpoints.list(job.id).data[1]
     name = checkpoint.fine_tuned_model_checkpoint
+    hold = Hold(server.settings.folder)
+    hold.after(10)
     paused = create(client, training, name, hyperparameters=LONG, seed=1)
     resumed = {"x_resume_from": job.id}
     waiting = create(client, training, seed=2, extra_body=resumed)
@@ -49,6 +52,7 @@ def test_a_paused_job_that_continues_a_checkpoint_frees_the_slot_and_loses_no_st
             getattr(client.fine_tuning.jobs, act)(waiting.id)
     assert client.fine_tuning.jobs.pause(paused.id).status == "paused"
     assert client.fine_tuning.jobs.resume(paused.id).status in ("queued", "running")
+    hold.release()
     finished = wait_for(client, paused.id)
     log = messages(client, paused.id)
     assert finished.status == "succeeded", log

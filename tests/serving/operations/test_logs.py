@@ -42,7 +42,10 @@ def test_a_request_is_a_line_without_its_contents(log, own):
     reply = httpx2.delete(f"{own.url}/files/{file.id}?note={SECRET}", headers=KEY)
     httpx2.post(f"{own.url}/chat/completions", headers=KEY, json={"messages": [SECRET]})
     httpx2.get(f"{own.root}/healthz")
-    lines = {line["request_id"]: line for line in log() if "request_id" in line}
+    until = time.monotonic() + 100  # the line of a request follows its reply
+    while len(lines := {line["request_id"]: line for line in log() if "request_id" in line}) < 3:
+        assert time.monotonic() < until, lines
+        time.sleep(0.01)
     line = lines[reply.headers["x-request-id"]]
     assert {**line, "time": 0, "ms": 0, "message": 0} == {
         "time": 0, "level": "info", "message": 0, "request_id": line["request_id"],
@@ -60,10 +63,11 @@ def test_the_events_of_a_job_are_lines_without_its_warnings(log, own):
     client = own.client()
     file = client.files.create(file=("train.jsonl", rows), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(model="any", training_file=file.id)
-    for _ in range(200):
-        lines = [line for line in log() if line.get("job") == job.id]
-        if lines and lines[-1]["level"] == "error":
-            break
+    until = time.monotonic() + 100
+    while not (lines := [line for line in log() if line.get("job") == job.id]) or (
+        lines[-1]["level"] != "error"
+    ):
+        assert time.monotonic() < until, lines
         time.sleep(0.05)
     assert lines[0]["message"] == f"{job.id}: Created fine-tuning job: {job.id}"
     assert "has the role" in lines[-1]["message"]

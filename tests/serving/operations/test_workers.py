@@ -40,7 +40,7 @@ def forked(tmp_path, monkeypatch):
 
 
 def ends(holds):
-    patience = time.monotonic() + 30
+    patience = time.monotonic() + 100
     while not holds():
         assert time.monotonic() < patience
         time.sleep(0.01)
@@ -52,25 +52,28 @@ def test_each_fork_has_its_environment_log_session_and_status(forked, tmp_path):
     job = b"import os; print(os.environ['GPU'], os.getsid(0) == os.getpid()); raise SystemExit(3)"
     first = start(job.replace(b"3", b"0"), GPU="first")
     second = start(job, GPU="second")
-    assert (first.wait(30), second.wait(30)) == (0, 3)
+    assert (first.wait(100), second.wait(100)) == (0, 3)
     assert (first.poll(), second.returncode) == (0, 3)
     assert {*(tmp_path / "log").read_text().splitlines()} == {"first True", "second True"}
     failing = start(b"1 / 0")
-    assert failing.wait(30) == 1
+    assert failing.wait(100) == 1
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 
-def test_a_killed_fork_hurts_no_other_process(forked):
+def test_a_killed_fork_hurts_no_other_process(forked, tmp_path):
     start, started = forked
-    first, second = start(WAIT), start(WAIT)
+    begun = tmp_path / "begun"
+    first = start(WAIT)
+    second = start(f"open({str(begun)!r}, 'w').close()\n".encode() + WAIT)
     with pytest.raises(subprocess.TimeoutExpired):
         first.wait(0.01)
     first.kill()
-    assert first.wait(30) == -signal.SIGKILL
+    assert first.wait(100) == -signal.SIGKILL
     assert second.poll() is None
     assert started.is_ready()
+    assert ends(begun.exists)  # Python drops a Ctrl-C that comes while it forks
     second.send_signal(signal.SIGINT)
-    assert second.wait(30) != 0
+    assert second.wait(100) != 0
 
 
 def test_a_killed_parent_is_started_again_and_its_forks_are_followed_to_their_end(forked):
@@ -80,9 +83,9 @@ def test_a_killed_parent_is_started_again_and_its_forks_are_followed_to_their_en
     parent.kill()
     assert ends(lambda: not is_alive(parent.pid))
     assert orphan.poll() is None
-    assert start(b"pass").wait(30) == 0
+    assert start(b"pass").wait(100) == 0
     orphan.kill()
-    assert orphan.wait(30) == workers.LOST
+    assert orphan.wait(100) == workers.LOST
     orphan.send_signal(signal.SIGTERM)  # nothing: its id may be that of another process now
 
 
@@ -99,7 +102,7 @@ def test_a_server_that_ends_while_the_parent_starts_leaves_no_traceback():
 
 def test_a_parent_without_jobs_ends_after_a_while(forked, monkeypatch):
     start, started = forked
-    assert start(b"pass").wait(30) == 0
+    assert start(b"pass").wait(100) == 0
     parent = started._process
     started.rest()
     assert is_alive(parent.pid)

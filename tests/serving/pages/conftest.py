@@ -40,7 +40,7 @@ class Browser(httpx2.Client):
 
     def __init__(self, root, language="ko"):
         headers = {"accept": "text/html", "accept-language": language}
-        super().__init__(base_url=root, headers=headers, follow_redirects=True, timeout=30)
+        super().__init__(base_url=root, headers=headers, follow_redirects=True, timeout=100)
         self.token = ""
 
     def send(self, request, **options):

@@ -55,7 +55,7 @@ def test_nobody_sees_a_page_without_signing_in(guarded):
     assert len(ROUTES) >= 3
     for method, address in ROUTES:
         url, headers = f"{running.root}{address}", {"origin": running.root}
-        answer = httpx2.request(method, url, headers=headers, timeout=30)
+        answer = httpx2.request(method, url, headers=headers, timeout=100)
         assert answer.status_code == 303, address
         assert answer.headers["location"] == "/sign-in"
 

@@ -10,13 +10,13 @@ from jangin.serving.pages import preparing
 from jangin.serving.pages.compare.overview import Comparisons
 from tests.serving.pages.conftest import PREPARING
 
-SOON = 10.0
+SOON = 100.0
 
 
 @pytest.fixture
 def client(workbench):
     headers = {"accept": "text/html", "accept-language": "ko"}
-    with httpx2.Client(base_url=workbench.root, headers=headers, timeout=30) as client:
+    with httpx2.Client(base_url=workbench.root, headers=headers, timeout=100) as client:
         yield client
 
 

@@ -140,7 +140,7 @@ def isolated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("isolated") / "data"
     with (
         run_server(folder, require_keys=True, limits={"queued_jobs": 1}) as running,
-        httpx2.Client(base_url=running.url, timeout=30) as running.http,
+        httpx2.Client(base_url=running.url, timeout=100) as running.http,
     ):
         yield running
 

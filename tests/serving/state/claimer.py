@@ -17,8 +17,11 @@ def say(word):
     sys.stdout.flush()
 
 
-def main(url, begin):
-    """Claim jobs of the database at `url` once the file `begin` exists."""
+def main(url, begin, shared):
+    """Claim jobs of the database at `url` once the file `begin` exists.
+
+    After its first job it waits for the file `shared`: each process has got one.
+    """
     database = Database(url)
     migrate(database)
     say("ready")
@@ -32,5 +35,7 @@ def main(url, begin):
         if job is None:
             break
         say(job.id)
+        while not Path(shared).exists():
+            time.sleep(0.001)
         time.sleep(0.001)
     database.close()

@@ -19,7 +19,7 @@ class Receiver(ThreadingHTTPServer):
     def url(self):
         return f"http://127.0.0.1:{self.server_port}/hook?a=b"
 
-    def wait(self, count, seconds=15):
+    def wait(self, count, seconds=100):
         end = time.monotonic() + seconds
         while len(self.messages) < count:
             assert time.monotonic() < end, f"{len(self.messages)} of {count} messages"

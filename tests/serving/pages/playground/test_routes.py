@@ -144,7 +144,7 @@ class Slow(BaseHTTPRequestHandler):
             event = {"choices": [{"index": 0, "delta": {"content": piece}}]}
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()
-            self.server.go.wait(30)
+            self.server.go.wait(100)
         self.wfile.write(b"data: [DONE]\n\n")
 
     def log_message(self, *_words):

@@ -29,7 +29,7 @@ def test_what_to_do_next_follows_from_the_decisions_and_the_setting(
 
 def planned(browser):
     """The plan once it has been computed."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 100
     while "load delay:1s" in (page := browser.get("/runs/plan").text):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -2,13 +2,22 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from jangin.core.stage import SilentProgress
+from jangin.project.tracking import run_record
 from jangin.project.tracking.run_record import recorded
 from jangin.project.tracking.run_state import recorded_runs
 from jangin.serving.pages.runs.live import Follower, training_of
 from tests.serving.pages.runs.test_curves import write
 
 KEY = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def _without_ticks(monkeypatch):
+    """Only the tests write the state: its writer would do so at any moment."""
+    monkeypatch.setattr(run_record, "TICK_SECONDS", 1000)
 
 
 def step(stage="sft", state="run"):

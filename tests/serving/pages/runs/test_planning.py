@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 def answer(plans, project):
     """The plan once it has been computed."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 100
     while (known := plans.ask(project)).working:
         assert time.monotonic() < until
         time.sleep(0.02)

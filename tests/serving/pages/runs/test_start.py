@@ -1,6 +1,7 @@
 """Starting a project without a terminal, as a browser without scripts does it."""
 
 import re
+import shutil
 import time
 
 import pytest
@@ -14,8 +15,8 @@ KEYS = {"min_examples": 1, "new_project": True}
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A server of a folder without a project file."""
+def served(tmp_path_factory):
+    """A server of a folder, and the folder."""
     folder = tmp_path_factory.mktemp("empty") / "규정"
     folder.mkdir()
     limits = folder.parent / "server.yaml"
@@ -23,6 +24,19 @@ def empty(tmp_path_factory):
     path = folder / "project.yaml"
     with run_server(folder / "server", limits, project=path, new_project=True) as running:
         yield running, folder
+
+
+@pytest.fixture
+def empty(served):
+    """A server of a folder without a project file or documents."""
+    _, folder = served
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "server":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+    shutil.rmtree(folder / "server" / "removed", ignore_errors=True)
+    return served
 
 
 @pytest.fixture
@@ -139,6 +153,8 @@ def test_the_editor_says_what_is_wrong_and_who_was_faster(empty, visitor):
 def test_recorded_replies_are_offered_once_they_are_there(empty, visitor):
     _, folder = empty
     line = (HANDBOOK / "replies.jsonl").read_bytes().partition(b"\n")[0] + b"\n"
+    (folder / "documents").mkdir()
+    (folder / "documents" / "a.md").write_text("# 휴가\n연차는 15일", "utf-8")
     (folder / "other.jsonl").write_bytes(b'{"a": 1}\n')
     (folder / "기록.jsonl").write_bytes(line)
     page = visitor.get("/start/choices").text
@@ -146,11 +162,10 @@ def test_recorded_replies_are_offered_once_they_are_there(empty, visitor):
     assert "other.jsonl" not in page
     chosen = {"recipe": "questions", "teacher": "recorded", "base": "starter", "size": "0.5M"}
     assert visitor.submit("/start/choices", **chosen, replies="../x.jsonl").status_code == 400
-    (folder / "project.yaml").unlink(missing_ok=True)
     page = visitor.submit("/start/choices", **chosen, replies="기록.jsonl").text
     assert "model: handbook-teacher" in page
     assert "기록된 답(기록.jsonl). 아무것도 보내지 않습니다" in page
-    until = time.monotonic() + 30
+    until = time.monotonic() + 100
     while "확인하고 있습니다" in (part := visitor.get("/start/replies").text):
         assert time.monotonic() < until
         time.sleep(0.1)

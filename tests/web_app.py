@@ -7,6 +7,14 @@ from contextlib import contextmanager
 from aiohttp import web
 
 
+async def wait_until(holds):
+    """Polls: what it waits for may happen in another thread."""
+    while True:
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+
+
 @contextmanager
 def serve(*routes):
     """The address of an application with these routes of aiohttp, until the block ends."""
@@ -26,7 +34,7 @@ def serve(*routes):
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(100)
     yield f"http://127.0.0.1:{addresses[0][1]}"
     loop.call_soon_threadsafe(stop.set)
     thread.join()

@@ -12,7 +12,7 @@ from jangin.llm.batch_api import NAMESPACE, BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import Price
-from tests.web_app import serve
+from tests.web_app import serve, wait_until
 
 PRICE = Price(input_usd_per_million=0, output_usd_per_million=1_000_000)
 
@@ -166,13 +166,13 @@ def test_a_batch_that_the_endpoint_refuses_says_why(server, opened):
         run(opened(), ["a", "b"])
 
 
-def killed_while_polling(opened, texts):
+def killed_while_polling(server, opened, texts):
     """Ask, and vanish while the batch is under way: nothing is closed, nothing cleaned up."""
 
     async def work():
         chat = opened()
         tasks = [asyncio.create_task(chat.complete(ask(text))) for text in texts]
-        await asyncio.sleep(0.2)
+        await wait_until(lambda: server.looks)
         unfinished = asyncio.all_tasks() - {asyncio.current_task()}
         assert unfinished > set(tasks)
         for task in unfinished:
@@ -185,7 +185,7 @@ def killed_while_polling(opened, texts):
 
 def test_a_run_that_was_killed_goes_on_with_its_batch_and_pays_once(server, opened, ledger):
     server.polls = 10**9
-    killed_while_polling(opened, ["a", "b"])
+    killed_while_polling(server, opened, ["a", "b"])
     assert len(ledger.get_all(NAMESPACE)) == 1
     assert ledger.spent_usd() == 20  # the worst case, as the cost is not known yet
     server.batches["batch_0"]["left"] = server.polls = 1

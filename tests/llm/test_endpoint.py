@@ -13,19 +13,23 @@ from jangin.core.records import Message
 from jangin.llm.ask import ask_all
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import parse_retry_after
-from tests.web_app import serve
+from tests.web_app import serve, wait_until
 
 SCHEMA = '{"type":"object"}'
 
 
 class Server:
-    """A real OpenAI-like server on loopback; answers from a list, the last one for ever."""
+    """A real OpenAI-like server on loopback; answers from a list, the last one for ever.
+
+    It answers none before `least` requests have come. If it `gathers`, it answers those that came
+    when no more come.
+    """
 
     def __init__(self):
         self.answers = [completion("네")]
         self.requests, self.times = [], []
         self.inside = self.most = 0
-        self.loads, self.seconds = [], 0.001
+        self.loads, self.seconds, self.gathers, self.least = [], 0.001, False, 0
 
     async def answer(self, request):
         self.requests.append((dict(request.headers), await request.json()))
@@ -34,12 +38,18 @@ class Server:
         self.most = max(self.most, self.inside)
         self.loads.append(self.inside)
         await asyncio.sleep(self.seconds)
+        await wait_until(self.may_answer)
         self.inside -= 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         status, body, headers = answer
         if status == 0:
             request.transport.abort()
         return web.Response(status=status or 200, text=body, headers=headers)
+
+    def may_answer(self):
+        now = asyncio.get_running_loop().time()
+        gathered = not self.gathers or self.times[-1] + self.seconds <= now
+        return gathered and len(self.requests) >= self.least
 
     @property
     def bodies(self):
@@ -347,7 +357,7 @@ def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
     async def work():
         tasks = [asyncio.create_task(chat.complete(ask(sample=n))) for n in range(3)]
         await told.wait()
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: not chat._concurrency.inside)
         assert chat.stop_sending() == 0
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         await chat.close()
@@ -362,6 +372,7 @@ def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
 
 def test_concurrency_falls_during_a_burst_of_429_and_rises_again_afterwards(server, chat):
     server.answers, server.seconds = [failure(429)] * 24 + [completion("네")], 0.03
+    server.gathers = True  # it answers when no more come, however slowly a busy machine sends
     chat.retries = 20
     replies = {}
     ask_all(chat, [ask(sample=n) for n in range(220)], 16, replies.__setitem__)

@@ -74,7 +74,7 @@ def ask(chat, questions=QUESTIONS, max_tokens=4, concurrency=4):
     return replies
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=100):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -126,10 +126,13 @@ def test_a_server_that_does_not_start_is_one_error_with_the_end_of_its_log(opene
 def test_a_server_that_is_too_slow_is_stopped_at_its_deadline(opened, tmp_path):
     pids = tmp_path / "pids"
     slow = ("--stand-in-start-seconds", "60", "--stand-in-child", str(pids))
-    chat, _ = opened(*slow, start_seconds=2.0)
-    replies = ask(chat, QUESTIONS[:1])
-    assert "not ready after 2 s" in str(replies[0])
-    assert "start_seconds" in str(replies[0])
+    for seconds in (2, 8, 32):  # a busy machine may need more until it starts at all
+        chat, _ = opened(*slow, start_seconds=float(seconds))
+        replies = ask(chat, QUESTIONS[:1])
+        assert f"not ready after {seconds} s" in str(replies[0])
+        assert "start_seconds" in str(replies[0])
+        if pids.exists():
+            break
     wait_until(lambda: not any(map(is_alive, pids.read_text().split())))
 
 
@@ -171,11 +174,11 @@ def test_no_server_outlives_the_process_that_started_it(opened, tmp_path, weight
         """)
     )
     process = subprocess.Popen([sys.executable, str(program)], stderr=subprocess.DEVNULL)
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, 60)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     server, child = map(int, pids.read_text().split())
     assert is_alive(server)
     os.kill(process.pid, number)
-    process.wait(40)
+    process.wait(100)
     wait_until(lambda: not is_alive(server) and not is_alive(child))
 
 

@@ -3,7 +3,9 @@
 import functools
 import gc
 import ipaddress
+import signal
 import socket
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -24,6 +26,10 @@ __all__ = ("fork", "tiny")
 
 # Imports leave hardly any garbage, and looking for it takes a third of the time of collection.
 gc.disable()
+
+# A shell that runs us in the background has us ignore Ctrl-C, and so would all that tests start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a busy machine an example takes longer than the 200 ms that hypothesis allows.
 settings.register_profile("jangin", deadline=None)

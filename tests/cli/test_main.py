@@ -232,11 +232,12 @@ def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
         text=True,
         env={**os.environ, "COLUMNS": "100"},
     )
-    deadline = time.monotonic() + 60
-    while not list(project.glob("store/synthesize/*.partial")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 100
+    while not list(project.glob("store/synthesize/*.partial")):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "Stopped." in printed
     assert "Traceback" not in printed

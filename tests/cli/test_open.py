@@ -25,7 +25,7 @@ def environment(tmp_path):
 
 def wait_for_text(path, part=""):
     """The text of a file, once it has one, with `part` in it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not (path.exists() and path.read_text() and part in path.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -45,7 +45,7 @@ def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environm
     def again(path):
         """(exit code, output) of a second command for a folder that is served."""
         process = start(tmp_path / f"{path.stem}.log", path, "--no-browser")
-        return process.wait(60), process.printed()
+        return process.wait(), process.printed()
 
     folder = tmp_path / "rules"
     folder.mkdir()
@@ -68,7 +68,7 @@ def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environm
         assert sorted(path.name for path in folder.iterdir()) == ["server"]
     finally:
         first.send_signal(signal.SIGINT)
-    assert first.wait(30) == 130
+    assert first.wait() == 130
 
 
 @pytest.mark.parametrize("name", ["none/project.yaml", "rules.pdf"])

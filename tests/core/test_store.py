@@ -359,7 +359,7 @@ def test_of_many_processes_exactly_one_makes_an_artifact(store):
     ]
     for worker in workers:
         worker.start()
-    outcomes = [results.get(timeout=60) for _ in workers]
+    outcomes = [results.get(timeout=200) for _ in workers]
     for worker in workers:
         worker.join()
     assert outcomes.count("made") == 1

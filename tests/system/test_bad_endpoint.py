@@ -50,6 +50,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, answer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.asked, self.go = answer, 0, threading.Event()
+        self.lock = threading.Lock()
         self.go.set()
 
 
@@ -58,8 +59,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1
-        self.server.go.wait(60)
+        with self.server.lock:
+            self.server.asked += 1
+        self.server.go.wait(100)
         status, kind, text = self.server.answer
         if self.path != "/v1/chat/completions":
             status, kind, text = 404, "text/html", "<h1>Not Found</h1>"
@@ -218,7 +220,8 @@ def test_a_stopped_run_keeps_the_replies_of_calls_in_flight(serve, fork, tmp_pat
     while server.asked < 4 and run.poll() is None:
         time.sleep(0.02)
     run.send_signal(number)
-    time.sleep(0.5)
+    while "waiting for" not in run.printed() and run.poll() is None:
+        time.sleep(0.02)
     server.go.set()
     assert run.wait() == 130, run.printed()
     printed = run.printed()

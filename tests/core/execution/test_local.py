@@ -128,7 +128,7 @@ def test_workers_print_nothing_and_have_one_thread_each(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=100):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -151,7 +151,7 @@ def test_closing_the_iterator_ends_the_workers_and_their_programs(tmp_path):
 def _first(folder, item):
     if item == "slow":
         work.lingers(folder)
-    wait_until(lambda: len(list(Path(folder).glob("*.pids"))) == 2, 60)
+    wait_until(lambda: len(list(Path(folder).glob("*.pids"))) == 2)
     return item
 
 
@@ -167,7 +167,7 @@ def test_no_worker_survives_the_end_of_the_caller(tmp_path, number):
     )
     wait_until(lambda: len(lingering(tmp_path)) == 4)
     caller.send_signal(number)
-    _, errors = caller.communicate(timeout=60)
+    _, errors = caller.communicate(timeout=100)
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     wait_until(lambda: not any(map(is_alive, lingering(tmp_path))))
 

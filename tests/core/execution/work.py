@@ -97,9 +97,9 @@ def variables(name):
 
 
 def lingers(folder):
-    """A worker with a program of its own, both of which last for a minute."""
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    """A worker with a program of its own, both of which last for minutes."""
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(200)"])
     path = Path(folder) / f"{os.getpid()}"
     path.with_suffix(".partial").write_text(f"{os.getpid()} {program.pid}")
     path.with_suffix(".partial").rename(path.with_suffix(".pids"))
-    time.sleep(60)
+    time.sleep(200)

@@ -11,7 +11,7 @@ def test_results_come_in_order_however_long_each_takes():
 
     def slow_first(item: int) -> int:
         if item == 0:
-            assert second.wait(10)
+            assert second.wait(100)
         second.set()
         return item * item
 

@@ -127,7 +127,7 @@ def train_until_killed(store):
 
 def test_a_killed_run_is_known_as_killed_with_its_last_state(tmp_path, fork):
     process = fork(f"{__name__}:train_until_killed", [tmp_path], output=tmp_path / "log.txt")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not any(run.state.bars for run in recorded_runs(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.05)

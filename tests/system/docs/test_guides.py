@@ -84,7 +84,7 @@ class Background:
     def stop(self):
         self.process.terminate()
         # uvicorn ends in order, and then by the signal that it was sent.
-        assert self.process.wait(60) == -signal.SIGTERM
+        assert self.process.wait(100) == -signal.SIGTERM
         self.process.stdout.close()
 
 

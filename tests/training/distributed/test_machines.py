@@ -115,14 +115,14 @@ class Idle:
         self.wait()
 
     def __iter__(self):
-        self._end.wait(20)
+        self._end.wait(100)
         return iter([])
 
     def poll(self):
         return self.returncode
 
     def wait(self):
-        self._end.wait(20)
+        self._end.wait(100)
         self.returncode = -signal.SIGTERM
 
     def terminate(self):
@@ -149,7 +149,7 @@ def test_workers_end_when_another_machine_leaves_and_when_the_first_one_stops(tm
     thread.start()
     with pytest.raises(TrainingError, match="no"), gathered(task, several, SilentProgress()):
         raise TrainingError("no")
-    thread.join(20)
+    thread.join(100)
     assert not thread.is_alive()
     assert "stopped" in progress.messages[-1]
 

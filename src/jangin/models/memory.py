@@ -54,6 +54,11 @@ little larger or smaller than the one before, so its tensors do not fit where th
 freed goes back to the system only when the heap has grown, and by then it has been resident."""
 WHOLE_SPREAD = 0.25
 """Batches that differ by this share or more waste all of that, others in proportion."""
+ARENA_WASTE = 0.08
+"""Share of the activations beside them in the arena: what passes, and holes."""
+GRADIENT_WASTE = 0.2
+"""Share of the gradients that is wasted on the heap beside an arena: they are allocated in each
+step, and those of single matrices, in bf16 and then in fp32, before they are added."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
@@ -168,6 +173,9 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         half = training.precision == "bf16"
         weights, copies = (2 if half else 4) * shape.parameters, copies if not half else 0
         state = OFFLOADED_BYTES if on_cpu else 0
+    heap = int(training.tokens * layers * wasted)
+    if llama and _uses_arena(training):
+        heap = int(ARENA_WASTE * activations + GRADIENT_WASTE * gradients)
     return MemoryPlan(
         weights=weights // training.shards,
         gradients=gradients,
@@ -175,10 +183,17 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         copies=copies,
         activations=activations,
         loss=_loss_bytes(shape, training),
-        heap=int(training.tokens * layers * wasted) if on_cpu else 0,
+        heap=heap if on_cpu else 0,
         process=_process_bytes(shape, training),
         overlap=-min(gradients, activations) if on_cpu and not training.split else 0,
     )
+
+
+def _uses_arena(training: Training) -> bool:
+    """Whether all that the passes of compiled kernels compute is apart from the heap."""
+    compiled = training.precision == "bf16" and not training.kept_keys
+    apart = training.split or training.has_adapter
+    return compiled and apart and training.method != "qlora" and training.shards == 1
 
 
 def _gathered_bytes(shape: ModelShape, training: Training) -> int:

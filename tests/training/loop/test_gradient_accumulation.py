@@ -172,3 +172,24 @@ def test_weights_that_no_loss_depends_on_get_no_gradient_however_many_batches(to
         model.zero_grad()
     for split, whole in zip(*gradients, strict=True):
         torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_take_the_room_of_activations_in_a_single_batch_else_both_are_apart(
+    tokenizer, data, monkeypatch
+):
+    monkeypatch.setenv("JANGIN_KERNELS", "on")
+
+    def reserved(tokens, *, lora=False, before=()):
+        method = {"type": "lora", "r": 4} if lora else {"type": "full"}
+        settings = config(tokens_per_batch=tokens, method=method)
+        model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
+        objective = SftObjective.of(model, data, None, settings)
+        gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
+        for rows in (*before, range(8)):
+            gradient.add(rows)
+        assert gradient.arena.used == 0
+        return gradient.arena.reserved
+
+    assert reserved(4096) == 0
+    assert reserved(64) == reserved(4096, lora=True) > 0
+    assert reserved(256, before=[range(16)]) > 0

@@ -16,8 +16,8 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
-from jangin.training.kernels import Arena, HeapGrowth
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.kernels import Arena, HeapGrowth, release_freed_memory
+from jangin.training.loop.config import Full, TrainingConfig
 from jangin.training.loop.layer_choice import LayerChoice
 from jangin.training.loop.objective import Objective
 from jangin.training.loop.process_group import ProcessGroup
@@ -143,6 +143,7 @@ class Gradient:
         device = next(objective.loss_model.model.parameters()).device
         has_heap = device.type == "cpu" and group.size == 1 and most_batches > 1
         reserved = self._reserve_gradients() if has_heap else {}
+        in_arena = device.type == "cpu" and self._takes_arena(most_batches)
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         # DDP and FSDP average gradients over the processes; the step's is their sum.
         scale = group.size / global_denominator
@@ -151,7 +152,7 @@ class Gradient:
                 group.gradient_sync(objective.loss_model, last=index == most_batches - 1),
                 objective.loss_model.direct.of_step(scale) if group.size == 1 else nullcontext(),
                 self.layers.passes(),
-                self.arena.in_use() if device.type == "cpu" else nullcontext(),
+                self.arena.in_use() if in_arena else nullcontext(),
             ):
                 self._heap.release()
                 if index < len(batches):
@@ -165,6 +166,19 @@ class Gradient:
             if parameter.grad is not None and parameter.grad._version == version:
                 parameter.grad = None  # No part of the loss: the optimizer leaves it alone.
         return loss_sum
+
+    def _takes_arena(self, batches: int) -> bool:
+        """Whether tensors of a step's passes are apart from the heap.
+
+        Not those of a single batch where all weights are trained: their gradients, of which none
+        exists before, find room on the heap where activations were.
+        """
+        alone = batches == 1 and isinstance(self.config.method, Full)
+        if self.group.size > 1 or (alone and not self.arena.reserved):
+            return False
+        if not self.arena.reserved:
+            release_freed_memory(0)  # There may have been steps of a single batch.
+        return True
 
     def _reserve_gradients(self) -> dict[torch.nn.Parameter, int]:
         """Allocate gradients before the first batch; returns them with their version numbers.

@@ -21,14 +21,15 @@ from transformers import (
 )
 
 from jangin.core.stage import SilentProgress
+from jangin.models.loading import load_model, model_without_weights
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.distributed.fit import fit
-from jangin.training.distributed.sharded_start import load_sharded
+from jangin.training.distributed.sharded_start import load_sharded, merge_rows
 from jangin.training.loop.checkpoint import pack_weights
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.saved_tensors import write_shards
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import Start
+from jangin.training.loop.weights import Start, attach
 from jangin.training.objectives.sft import SftTask
 from tests.training.distributed.conftest import on_processes
 
@@ -305,3 +306,29 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path):
             assert peaks[f"train {run_name}"] < 4 * share + 6 * layer
             # Beside the weights, processes exchange a plan of the checkpoint as pickled bytes.
             assert peaks[f"write {run_name}"] < share + layer + PLAN_BYTES
+
+
+@pytest.mark.parametrize("family", ["experts", "tied"])
+def test_each_process_merges_its_rows_of_every_adapted_weight(bases, tmp_path, family):
+    base = bases / family
+    adapted = attach(load_model(base), config(method=LORA))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    before = dict(load_model(base).named_parameters())
+    merged = dict(adapted.merge_and_unload().named_parameters())
+    changed = [name for name, weight in merged.items() if not weight.equal(before[name])]
+    assert any("experts" in name for name in changed) == (family == "experts")
+    for size in (1, 2, 3):
+        parts = []
+        for rank in range(size):
+            shards = {}
+            for name, weight in before.items():
+                each = -(-len(weight) // size)
+                shards[name] = weight.detach()[rank * each : (rank + 1) * each].clone()
+            merge_rows(model_without_weights(base), shards, tmp_path, rank, size)
+            parts.append(shards)
+        for name, weight in merged.items():
+            torch.testing.assert_close(torch.cat([part[name] for part in parts]), weight)

@@ -41,7 +41,8 @@ def load_sharded(origin: Origin, config: TrainingKeys) -> Any:
     dtype: Any = torch.float32 if wide else "auto"
     skeleton, shards, buffers = _read_shards(origin.weights, dtype)
     if origin.merged and origin.adapter is not None:
-        _merge(skeleton, shards, origin.adapter)
+        ranks = distributed.get_rank(), distributed.get_world_size()
+        merge_rows(skeleton, shards, origin.adapter, *ranks)
         skeleton = model_without_weights(origin.weights)
     _fill_with_placeholders(skeleton, shards)
     model = skeleton
@@ -125,22 +126,33 @@ def _with_adapter(skeleton: Any, adapter: Path, *, trainable: bool) -> Any:
         )
 
 
-def _merge(skeleton: Any, shards: Shards, adapter: Path) -> None:
-    """Add the adapter's product to the rows of this process, in place."""
-    from peft.tuners.lora import Linear
+def _rows_of(tensor: torch.Tensor, rank: int, size: int) -> torch.Tensor:
+    each = -(-len(tensor) // size)
+    return tensor[rank * each : (rank + 1) * each]
+
+
+@torch.no_grad()
+def merge_rows(skeleton: Any, shards: Shards, adapter: Path, rank: int, size: int) -> None:
+    """Add the adapter's products to the rows of one of `size` processes, in place.
+
+    Those of linear layers are computed for these rows alone. Those of parameters, such as fused
+    experts, which PEFT keeps in a form of its own, are computed whole, one at a time.
+    """
+    from peft.tuners.lora import Linear, LoraLayer
 
     _fill_with_placeholders(skeleton, shards)
     wrapped = _with_adapter(skeleton, adapter, trainable=False)
-    rank, size = distributed.get_rank(), distributed.get_world_size()
-    adapters = {name: part for name, part in wrapped.named_modules() if isinstance(part, Linear)}
-    for name, module in adapters.items():
-        up, down = (
-            getattr(module, part)["default"].weight.detach() for part in ("lora_B", "lora_A")
-        )
-        each = -(-len(up) // size)
-        own = shards[_base_name(f"{name}.weight")]
-        delta = up[rank * each : (rank + 1) * each] @ down
-        own += module.scaling["default"] * delta.to(own.device, own.dtype)
+    for name, module in wrapped.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        layer: Any = module
+        own = shards[_base_name(f"{name}.{getattr(layer, 'parameter_name', 'weight')}")]
+        if isinstance(module, Linear):
+            down, up = (getattr(layer, f"lora_{side}")["default"].weight for side in "AB")
+            delta = layer.scaling["default"] * (_rows_of(up, rank, size) @ down)
+        else:
+            delta = _rows_of(layer.get_delta_weight("default"), rank, size)
+        own += delta.to(own.device, own.dtype)
 
 
 def _adopt(model: Any, shards: Shards, adapter: Shards) -> None:

@@ -103,10 +103,11 @@ test-s3: setup    ## files of `jangin serve`, and shared stores, in a bucket of 
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[s3]"
 	@JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/project/remote tests/serving/jobs/test_s3.py
 
-test-slurm: setup ## `launcher: slurm` in jobs of two nodes of a Slurm on this machine; `make test` skips these
+test-slurm: setup ## `launcher: slurm` and `ray symmetric-run` in jobs of two nodes of a Slurm on this machine; `make test` skips these
 	@[ -x /usr/sbin/slurmctld ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		$(SLURM) >/dev/null || { echo "error: needs Slurm. On Debian or Ubuntu: sudo apt-get install $(SLURM)" >&2; exit 2; }
-	@JANGIN_SLURM=1 $(BIN)/python -m pytest -rs tests/training/distributed/test_slurm_cluster.py
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray]"
+	@JANGIN_SLURM=1 $(BIN)/python -m pytest -rs tests/training/distributed/test_slurm_*.py
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

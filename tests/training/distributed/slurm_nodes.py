@@ -1,19 +1,25 @@
-"""A Slurm cluster of two nodes on this machine: its own munged, slurmctld and two slurmd."""
+"""A Slurm cluster of two nodes on this machine: its own munged, slurmctld and two slurmd.
+
+The nodes are two loopback addresses, or, for what allows one node a machine, two sets of
+namespaces: processes, network and some files of their own.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 
 from tests.training.distributed.test_machines import free_address
 
 NODES = {"n1": "127.0.0.2", "n2": "127.0.0.3"}
+APART = {"n1": "10.77.0.1", "n2": "10.77.0.2"}
+"""Addresses that only the two nodes know."""
 SETTINGS = """
     ClusterName=tests
-    SlurmctldHost=localhost(127.0.0.1)
+    SlurmctldHost=localhost({host})
     SlurmctldPort={controller}
     SlurmUser={user}
     SlurmdUser={user}
@@ -38,17 +44,65 @@ SETTINGS = """
 """
 
 
+@contextmanager
+def namespaces(folder):
+    """{node: the words before a command that runs there} of two machines joined by a cable.
+
+    Each has its own processes and its own folder `ray`; neither knows the name of the other.
+    """
+    (folder / "ray").mkdir()
+    enter = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    own = 'mount -t tmpfs none "$0/ray" && echo up && exec cat >/dev/null'
+    with ExitStack() as stack:
+        inside = {}
+        for name in APART:
+            machine = stack.enter_context(
+                subprocess.Popen(
+                    [*enter, "sh", "-c", own, str(folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+            )
+            stack.callback(machine.kill)
+            assert machine.stdout.readline() == b"up\n"
+            (first,) = psutil.Process(machine.pid).children()
+            inside[name] = first.pid
+        network = {name: ["nsenter", f"--net=/proc/{pid}/ns/net"] for name, pid in inside.items()}
+        peer = ["peer", "name", "n2", "netns", str(inside["n2"])]
+        subprocess.run(
+            [*network["n1"], "ip", "link", "add", "n1", "type", "veth", *peer], check=True
+        )
+        for name, address in APART.items():
+            (other,) = (at for at in APART.values() if at != address)
+            for words in (
+                f"link set lo up\nlink set {name} up\naddr add {address}/24 dev {name}\n"
+                # Ray asks the kernel for the address that it would reach the internet from.
+                f"route add default via {other}"
+            ).splitlines():
+                subprocess.run([*network[name], "ip", *words.split()], check=True)
+        yield {
+            name: ["nsenter", f"--target={pid}", "--net", "--mount", "--pid"]
+            for name, pid in inside.items()
+        }
+
+
 class Slurm:
     """Submits jobs and says how they ended."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, before=()):
         self.folder = folder
+        self.before = before
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def ask(self, *words):
         """What one of Slurm's programs prints."""
         done = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            [*self.before, *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -84,62 +138,78 @@ class Slurm:
 
 
 @contextmanager
-def two_slurm_nodes(folder):
-    """`Slurm` while its daemons run."""
-    settings = SETTINGS.format(
-        folder=folder,
-        user=subprocess.run(
-            ["id", "-un"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        controller=free_address().rpartition(":")[2],
-    )
-    lines = [line.strip() for line in settings.strip().splitlines()]
-    for name, address in NODES.items():
-        port = free_address().rpartition(":")[2]
-        lines.append(f"NodeName={name} NodeHostname={name} NodeAddr={address} Port={port} CPUs=1")
-    lines.append("PartitionName=all Nodes=n1,n2 Default=YES State=UP")
-    (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
-    (folder / "munge.key").write_bytes(os.urandom(1024))
-    (folder / "munge.key").chmod(0o600)
-    for name in ("state", "spool-n1", "spool-n2"):
-        (folder / name).mkdir()
-    slurm = Slurm(folder)
-    daemons = [
-        [
-            *["/usr/sbin/munged", "--foreground", "--force", f"--key-file={folder}/munge.key"],
-            *[f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid"],
-            *[f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed"],
-        ],
-        ["/usr/sbin/slurmctld", "-D", "-f", f"{folder}/slurm.conf"],
-        *(["/usr/sbin/slurmd", "-D", "-f", f"{folder}/slurm.conf", "-N", name] for name in NODES),
-    ]
-    running = []
-    try:
-        for command in daemons:
-            with (folder / "daemons.log").open("ab") as stream:
-                running.append(
-                    subprocess.Popen(command, stdout=stream, stderr=stream, env=slurm.environment)
-                )
-            while len(running) == 1 and not (folder / "munge.socket").exists():
-                assert running[0].poll() is None, (folder / "daemons.log").read_text()
-                time.sleep(0.05)
+def two_slurm_nodes(folder, apart=False):
+    """`Slurm` while its daemons run; `apart` if each node is in namespaces of its own."""
+    with ExitStack() as stack:
+        before = stack.enter_context(namespaces(folder)) if apart else {name: [] for name in NODES}
+        slurm = Slurm(folder, before["n1"])
+        slurm.environment |= {"RAY_TMPDIR": str(folder / "ray")} if apart else {}
+        _write_settings(folder, APART if apart else NODES)
+        _start(stack, slurm, _munged(folder))
+        while not (folder / "munge.socket").exists():
+            time.sleep(0.05)
+        settings = ["-D", "-f", f"{folder}/slurm.conf"]
+        _start(stack, slurm, [*before["n1"], "/usr/sbin/slurmctld", *settings])
+        for name in NODES:
+            _start(stack, slurm, [*before[name], "/usr/sbin/slurmd", *settings, "-N", name])
+        stack.callback(_end_jobs, slurm)
         end = time.monotonic() + 60
         while "2" not in (states := _idle(slurm)):
             assert time.monotonic() < end, states + (folder / "daemons.log").read_text()
             time.sleep(0.3)
         yield slurm
-    finally:
-        for node in NODES:
-            for process in slurm.processes(node):
-                with suppress(psutil.Error):
-                    process.kill()
-        for process in reversed(running):
-            process.terminate()
-        for process in reversed(running):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            process.wait()
+
+
+def _write_settings(folder, addresses):
+    settings = SETTINGS.format(
+        folder=folder,
+        user=subprocess.run(
+            ["id", "-un"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        host=addresses["n1"] if addresses is APART else "127.0.0.1",
+        controller=free_address().rpartition(":")[2],
+    )
+    lines = [line.strip() for line in settings.strip().splitlines()]
+    for name, address in addresses.items():
+        port = free_address().rpartition(":")[2]
+        lines.append(f"NodeName={name} NodeHostname={name} NodeAddr={address} Port={port} CPUs=1")
+    lines.append("PartitionName=all Nodes=n1,n2 Default=YES State=UP")
+    (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
+    for name in ("state", "spool-n1", "spool-n2"):
+        (folder / name).mkdir()
+
+
+def _munged(folder):
+    """The command of munged, whose key is written."""
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o600)
+    return [
+        *["/usr/sbin/munged", "--foreground", "--force", f"--key-file={folder}/munge.key"],
+        *[f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid"],
+        *[f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed"],
+    ]
+
+
+def _start(stack, slurm, command):
+    """Start a daemon that ends with the stack."""
+    with (slurm.folder / "daemons.log").open("ab") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=log, env=slurm.environment)
+    stack.callback(_end, daemon)
+
+
+def _end(daemon):
+    daemon.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        daemon.wait(10)
+    daemon.kill()
+    daemon.wait()
+
+
+def _end_jobs(slurm):
+    for node in NODES:
+        for process in slurm.processes(node):
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def _idle(slurm):

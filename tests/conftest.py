@@ -106,6 +106,14 @@ def share_certificates(patch):
     patch.setattr(httpcore2, "default_ssl_context", context)
 
 
+def wait_for_replies(patch):
+    """On a busy machine a reply takes longer than the five seconds that httpx2 allows."""
+    from httpx2._config import DEFAULT_TIMEOUT_CONFIG
+
+    for name in ("connect", "read", "write", "pool"):
+        patch.setattr(DEFAULT_TIMEOUT_CONFIG, name, 100.0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def loopback_only():
     with pytest.MonkeyPatch.context() as patch:
@@ -114,6 +122,7 @@ def loopback_only():
         patch.setattr(socket, "getaddrinfo", guarded_lookup(socket.getaddrinfo))
         if find_spec("httpcore2"):  # the oldest OpenAI client that we allow has another library
             share_certificates(patch)
+            wait_for_replies(patch)
         yield
 
 

@@ -24,12 +24,12 @@ def environment(tmp_path):
 
 
 def wait_for_text(path, part=""):
-    """The text of a file, once it has one, with `part` in it."""
+    """The lines of a file, once it has some, with `part` in them."""
     deadline = time.monotonic() + 100
-    while not (path.exists() and path.read_text() and part in path.read_text()):
+    while not (path.exists() and (text := path.read_text()).endswith("\n") and part in text):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return path.read_text()
+    return text
 
 
 def opened(tmp_path):

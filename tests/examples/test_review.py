@@ -696,10 +696,11 @@ def type_keys(folder, keys, editor, fork):
     )
     shown = ""
 
-    def read_until(quiet):
+    def read_until(quiet, begins=0.0):
         """Read until the screen has been still for a while, or the program ended."""
         nonlocal shown
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
+        select.select([main], [], [], begins)
         while time.monotonic() < deadline and select.select([main], [], [], quiet)[0]:
             try:
                 shown += os.read(main, 1 << 16).decode(errors="replace")
@@ -710,8 +711,8 @@ def type_keys(folder, keys, editor, fork):
         read_until(0.2)
     for key in keys:
         os.write(main, key.encode())
-        read_until(0.2)
-    assert process.wait(30) == 0
+        read_until(0.2, begins=100)  # keys for a question that is not there yet would be lost
+    assert process.wait() == 0
     read_until(0.1)
     os.close(main)
     os.close(side)

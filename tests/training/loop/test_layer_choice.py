@@ -201,10 +201,10 @@ def test_where_compiling_fails_the_step_is_done_eagerly(tmp_path, clock, eager, 
 def test_compiling_ends_at_its_limit(tmp_path, clock, eager, monkeypatch):
     rules = Rules(samples=2, longest=0.05, always=True)
     monkeypatch.setitem(choice.RULES, "measure", rules)
-    monkeypatch.setattr(layers, "BACKEND", lambda *_: time.sleep(60))
+    monkeypatch.setattr(layers, "BACKEND", lambda *_: time.sleep(200))
     began = time.monotonic()
     slow = Run(tmp_path / "slow", clock)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 200
     assert slow.layers["mode"] == "eager"
     assert slow.losses == eager.losses
     assert torch.equal(slow.random, eager.random)

@@ -251,7 +251,7 @@ def test_the_two_models_that_are_compared_are_loaded_one_after_the_other_and_tol
         "export: answers of the trained model",
         "export: answers of the exported model",
     ]
-    assert [(total, done) for _, total, done in bars.bars] == [(1, 1), (4, 4), (4, 4)]
+    assert [(total, done) for _, total, done in bars.bars] == [(1, 1), (8, 8), (8, 8)]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

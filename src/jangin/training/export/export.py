@@ -237,11 +237,11 @@ def verify_export(
     original = load_tokenizer(model_folder)
     _compare_prompts(original, tokenizer, canaries)
     device, progress = _device(base_folder), progress or SilentProgress()
-    with _bar(progress, "answers of the trained model", len(canaries)) as advance:
+    with _bar(progress, "answers of the trained model", 2 * len(canaries)) as advance:
         model = load_trained(model_folder, base_folder, torch.float32, device)
         trained = _behaviour(model, original, canaries, advance)
         del model
-    with _bar(progress, "answers of the exported model", len(canaries)) as advance:
+    with _bar(progress, "answers of the exported model", 2 * len(canaries)) as advance:
         with _loading():
             model = (
                 load_model(base_folder, torch.float32, export, device=device)
@@ -295,7 +295,8 @@ def _behaviour(
 ) -> _Behaviour:
     """What one model does with the canaries.
 
-    The distributions are those over the answers `given`, by default over the model's own.
+    `advance` counts their answers, then their distributions, which are those over the
+    answers `given`, by default over the model's own.
     """
     ended = dict[int, Generation]()
     for step in answers(model, tokenizer, canaries, max_new_tokens=64, batch_size=64):
@@ -303,17 +304,12 @@ def _behaviour(
         advance(len(step))
     written = [ended[index] for index in range(len(canaries))]
     own = [answer.token_ids for answer in written]
-    log_probs = [
-        next_token_log_probs(
-            model,
-            torch.tensor([*render_prompt(tokenizer, canary), *answer]),
-            last=len(answer),
-            dtype=torch.float64,
-        )
-        .float()
-        .cpu()
-        for canary, answer in zip(canaries, given or own, strict=True)
-    ]
+    log_probs = []
+    for canary, answer in zip(canaries, given or own, strict=True):
+        ids = torch.tensor([*render_prompt(tokenizer, canary), *answer])
+        own_AV = next_token_log_probs(model, ids, last=len(answer), dtype=torch.float64)
+        log_probs.append(own_AV.float().cpu())
+        advance(1)
     texts = [answer.text for answer in written]
     return _Behaviour(own, texts, log_probs, frozenset(stop_tokens(model, tokenizer)))
 

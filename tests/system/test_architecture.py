@@ -42,7 +42,7 @@ HOMES = {
 DOORS = {
     f"{PACKAGE}.training.kernels": {
         *("CastCache", "load_kernels", "tune_malloc", "llama_hidden", "release_freed_memory"),
-        *("Arena", "DirectGradients", "HeapGrowth"),
+        *("Arena", "DirectGradients", "HeapGrowth", "zeros_like"),
         *("linear_cross_entropy", "logits_cross_entropy"),
         *("linear_log_probs", "logits_log_probs", "soft_cap"),
     },

@@ -56,9 +56,9 @@ WHOLE_SPREAD = 0.25
 """Batches that differ by this share or more waste all of that, others in proportion."""
 ARENA_WASTE = 0.08
 """Share of the activations beside them in the arena: what passes, and holes."""
-GRADIENT_WASTE = 0.2
-"""Share of the gradients that is wasted on the heap beside an arena: they are allocated in each
-step, and those of single matrices, in bf16 and then in fp32, before they are added."""
+GRADIENT_WASTE = 0.1
+"""Share of the gradients beside them on the heap: those of single matrices of a batch, in bf16 and
+then in fp32, before they are added."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""

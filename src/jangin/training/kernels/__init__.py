@@ -1,6 +1,6 @@
 """The only door to the CPU kernels and chunked losses; other rooms import just these names."""
 
-from jangin.training.kernels.arena import Arena
+from jangin.training.kernels.arena import Arena, zeros_like
 from jangin.training.kernels.compilation import load_kernels
 from jangin.training.kernels.cross_entropy import (
     linear_cross_entropy,
@@ -26,4 +26,5 @@ __all__ = (
     "release_freed_memory",
     "soft_cap",
     "tune_malloc",
+    "zeros_like",
 )

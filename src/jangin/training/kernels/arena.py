@@ -131,6 +131,13 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(tuple(shape), dtype=dtype) if arena is None else arena.empty(shape, dtype)
 
 
+def zeros_like(x: torch.Tensor) -> torch.Tensor:
+    """Zeros of the shape and dtype of `x`: in the arena in use if `x` is contiguous."""
+    if not is_used(x) or not x.is_contiguous():
+        return torch.zeros_like(x)
+    return empty(x.shape, x.dtype).zero_()
+
+
 def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """`x` in `dtype`: itself where it has that, else a copy, which is contiguous in an arena."""
     if x.dtype == dtype or not is_used(x):

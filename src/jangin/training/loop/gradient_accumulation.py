@@ -16,7 +16,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
-from jangin.training.kernels import Arena, HeapGrowth, release_freed_memory
+from jangin.training.kernels import Arena, HeapGrowth, release_freed_memory, zeros_like
 from jangin.training.loop.config import Full, TrainingConfig
 from jangin.training.loop.layer_choice import LayerChoice
 from jangin.training.loop.objective import Objective
@@ -142,8 +142,9 @@ class Gradient:
         most_batches = max(count for _, count in counts)
         device = next(objective.loss_model.model.parameters()).device
         has_heap = device.type == "cpu" and group.size == 1 and most_batches > 1
-        reserved = self._reserve_gradients() if has_heap else {}
         in_arena = device.type == "cpu" and self._takes_arena(most_batches)
+        with self.arena.in_use() if in_arena else nullcontext():
+            reserved = self._reserve_gradients() if has_heap else {}
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         # DDP and FSDP average gradients over the processes; the step's is their sum.
         scale = group.size / global_denominator
@@ -184,12 +185,13 @@ class Gradient:
         """Allocate gradients before the first batch; returns them with their version numbers.
 
         In its backward pass they would be scattered over the heap, and divide the memory that it
-        frees into pieces too small for the next batch.
+        frees into pieces too small for the next batch. In an arena they have the same memory in
+        each step.
         """
         reserved = {}
         for parameter in self.objective.loss_model.model.parameters():
             if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = zeros_like(parameter)
                 reserved[parameter] = parameter.grad._version
         return reserved
 

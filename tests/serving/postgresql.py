@@ -98,11 +98,13 @@ class Postgresql:
     def url(self, name):
         return f"postgresql://tests@127.0.0.1:{self.port}/{name}"
 
-    def new_database(self):
+    def new_database(self, encoding="UTF8"):
         """The URL of an empty database."""
         name = f"db{time.monotonic_ns()}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(
+                f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+            )
         return self.url(name)
 
 

@@ -120,6 +120,22 @@ def test_a_database_that_does_not_answer_is_named_without_its_password():
     database.close()
 
 
+def test_a_database_without_a_locale_keeps_korean(postgresql):
+    database = Database(postgresql.new_database("SQL_ASCII"))
+    migrate(database)
+    with database.write() as session:
+        session.add(key("연차 휴가"))
+    assert names(database) == ["연차 휴가"]
+    database.close()
+
+
+def test_a_database_that_lacks_letters_is_refused(postgresql):
+    database = Database(postgresql.new_database("LATIN1"))
+    with pytest.raises(StoreError, match=r"encoding LATIN1.*ENCODING 'UTF8'"):
+        migrate(database)
+    database.close()
+
+
 def test_sqlite_uses_a_write_ahead_log(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/a.sqlite")
     with database.read() as session:

@@ -16,6 +16,8 @@ BUSY_SECONDS = 30
 """How long a writer waits for another writer of the same SQLite file."""
 CONNECT_SECONDS = 10
 """How long a server of PostgreSQL may take to answer."""
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Of PostgreSQL: SQL_ASCII, which `initdb` takes without a locale, keeps bytes as they come."""
 MIGRATION_LOCK = 7_241_915
 """Number of PostgreSQL's advisory lock that one migrating process holds."""
 
@@ -70,15 +72,21 @@ class Database:
             yield connection
 
     def check(self) -> None:
-        """Raises `StoreError` if the database does not answer."""
+        """Raises `StoreError` if the database does not answer or cannot hold every text."""
+        query = "SELECT 'UTF8'" if self.is_sqlite else "SHOW server_encoding"
         try:
             with self._engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
+                encoding = connection.execute(text(query)).scalar()
         except OperationalError as error:
             raise StoreError(
                 f"the database {self.shown} does not answer: {_first_line(error)}. "
                 "Start it, or correct `database`."
             ) from error
+        if encoding not in ENCODINGS:
+            raise StoreError(
+                f"the database {self.shown} has the encoding {encoding}, which lacks letters of "
+                "most languages. Create one with ENCODING 'UTF8' TEMPLATE template0."
+            )
 
     def close(self) -> None:
         """Close every connection."""
@@ -116,7 +124,11 @@ def _postgresql_engine(url: Any) -> Engine:
         pool_size=10,
         max_overflow=30,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_SECONDS, "options": "-c lock_timeout=30s"},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "options": "-c lock_timeout=30s",
+            "client_encoding": "utf8",  # else a database of SQL_ASCII returns bytes
+        },
     )
 
 

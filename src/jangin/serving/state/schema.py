@@ -17,10 +17,12 @@ def migrate(database: Database) -> None:
     """Run the migrations that the database lacks; of several processes, one runs them.
 
     Raises:
-        StoreError: the database does not answer, or its tables cannot be changed.
+        StoreError: the database does not answer, has another encoding than UTF8, or its tables
+            cannot be changed.
         UnreadableStoreError: a newer jangin wrote it.
 
     """
+    database.check()
     config = Config()
     config.set_main_option("script_location", _escaped(FOLDER))
     config.set_main_option("version_locations", _escaped(FOLDER / "migrations"))

@@ -1,6 +1,8 @@
 """`cluster:` and `--cluster`: which cluster a run uses, and that it is no part of any key."""
 
 import pickle
+import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -110,6 +112,28 @@ def test_where_nothing_answers_there_is_one_sentence():
         connected(RayCluster(type="ray", address="127.0.0.2:1")),
     ):
         pass
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR\r\n", b""])
+def test_another_server_at_the_address_is_no_cluster(answer):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve():
+            connection = server.accept()[0]
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with (
+            pytest.raises(MachineError, match=f"the server at {address} .cluster.address. is no"),
+            connected(RayCluster(type="ray", address=address)),
+        ):
+            pass
+        serving.join()
 
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch):

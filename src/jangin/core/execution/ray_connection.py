@@ -29,6 +29,9 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning at each start of a call without GPU
 }
 _REACH_SECONDS = 5.0
+_HTTP2_SETTINGS = b"\x04"
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _HTTP2_SETTINGS + bytes(5)
+"""What a client sends first, with settings that change nothing."""
 _ANSWER_SECONDS = 120.0
 _DEATH_SECONDS = 20.0
 """With Ray's defaults a dead node is noticed after about 15 seconds."""
@@ -108,13 +111,37 @@ def _address(settings: RayCluster) -> str:
         return address
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS) as server:
+            is_ray = _speaks_grpc(server)
     except (OSError, ValueError) as error:
         raise MachineError(
             f"no Ray cluster answers at {address} ({source}: {error}). Correct the address, or "
             "start Ray there: ray start --head"
         ) from error
+    if not is_ray:
+        raise MachineError(
+            f"the server at {address} ({source}) is no Ray cluster. Correct the port: it is that "
+            "of `ray start --head`, which is 6379 without its option --port."
+        )
     return address
+
+
+def _speaks_grpc(server: socket.socket) -> bool:
+    """False if a server is none of gRPC, at which Ray would wait for minutes.
+
+    It tells by its first frame of HTTP/2 (RFC 9113, section 3.4). Silence is no proof: a busy
+    head node may take longer.
+    """
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("0", "false"):
+        return True
+    server.sendall(_HTTP2_PREFACE)
+    try:
+        frame = server.recv(9)
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return frame[3:4] == _HTTP2_SETTINGS
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -195,7 +195,10 @@ class _Nodes:
         self.workers = 1
         if not self._missing_since:
             self._missing_since = now
-            self._message(f"{_missing(self._resources)}; waiting for one")
+            self._message(
+                f"{_missing(self._resources)}; waiting {self._wait_seconds / 60:.3g} minutes for "
+                f"one. If none comes, {remedy(self._resources, self._stage)} in the project file."
+            )
         if now >= self._missing_since + self._wait_seconds:
             raise MachineError(
                 f"{_missing(self._resources)}, and none came in "

@@ -376,7 +376,10 @@ def test_where_the_only_node_for_a_call_dies_the_map_waits_for_another(executor,
     assert sorted(done) == list(range(40))
     (line,) = said
     assert line.startswith("a call of this stage needs 2 CPUs, which none of the 2 nodes")
-    assert line.endswith("; waiting for one")
+    assert line.endswith(
+        "; waiting 3.33 minutes for one. If none comes, change `cluster.resources` in the project "
+        "file."
+    )
 
 
 def test_an_object_that_is_lost_during_a_run_is_named(executor, tmp_path):

@@ -68,9 +68,11 @@ def test_a_node_with_another_version_is_named(cluster, settings, project, tmp_pa
 
 
 def test_a_stage_that_no_node_has_room_for_ends_with_a_sentence(executor):
-    impatient = replace(executor, wait_seconds=0)
+    said = []
+    impatient = replace(executor, wait_seconds=0, message=said.append)
     with pytest.raises(MachineError, match=r"needs 1 CPU and 1 GPU, which none of the 2 nodes"):
         list(impatient.map(work.square, [1], Resources(gpus=1)))
+    assert "let CPUs do it" in said[0]
 
 
 def test_a_node_that_has_just_died_is_left_out(cluster, settings, project):

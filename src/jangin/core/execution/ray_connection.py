@@ -159,7 +159,8 @@ def _connect(ray: Any, address: str) -> None:
         except ray.exceptions.AuthenticationError as error:
             raise MachineError(
                 f"the Ray cluster at {address} wants a token that this machine does not have. "
-                f"{_HOW_TO_GUARD}; or set `cluster.authentication: off`."
+                "Copy ~/.ray/auth_token of the head node here, or set RAY_AUTH_TOKEN; for a "
+                "cluster without a token set `cluster.authentication: off`."
             ) from error
         except Exception as error:
             log.seek(0)

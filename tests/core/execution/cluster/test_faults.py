@@ -49,6 +49,17 @@ def test_a_wrong_token_is_refused(cluster, project):
     assert ended.stderr.count("\n") == 1
 
 
+def test_without_a_token_the_one_of_the_head_node_is_to_be_copied(cluster, project, tmp_path):
+    ended = command(
+        *("run", "-p", str(project), "--cluster", cluster.address),
+        RAY_AUTH_TOKEN="",
+        HOME=str(tmp_path),
+    )
+    assert ended.returncode == 2
+    assert "wants a token that this machine does not have. Copy ~/.ray/auth_token" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_a_node_with_another_version_is_named(cluster, settings, project, tmp_path):
     fake = tmp_path / "fake" / "numpy-0.1.dist-info"
     fake.mkdir(parents=True)

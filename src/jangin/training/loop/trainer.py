@@ -285,7 +285,7 @@ def _line(run: _Run, at: Done, *, validate: bool) -> StepMetrics:
     """Write one line of metrics, and the weights if they are the best so far. Collective."""
     _check_finite(run)
     pace = _pace(run, at.step)
-    if validate or at.epoch_ends:
+    if validate or (at.epoch_ends and run.config.validation == "batches"):
         run.gradient.arena.release()  # A validation takes memory of its own.
     with run.group.reduced(run.objective.sums):
         line = run.objective.line(at, validate=validate)

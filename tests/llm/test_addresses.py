@@ -1,7 +1,6 @@
 """Several servers of one model share its requests."""
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +10,7 @@ from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.llm.endpoint import EndpointChat
 from tests.llm.test_endpoint import completion
+from tests.ports import silent_port
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def ask(chat, count):
 
 def test_the_faster_server_gets_more_and_each_request_goes_out_once():
     async def work():
-        async with server(0.002) as (fast, of_fast), server(0.02) as (slow, of_slow):
+        async with server(0.002) as (fast, of_fast), server(0.1) as (slow, of_slow):
             chat = EndpointChat("m", slow, further_urls=(fast,), max_concurrency=8)
             await ask(chat, 60)
             assert len(of_fast) + len(of_slow) == 60
@@ -56,18 +56,20 @@ def test_the_faster_server_gets_more_and_each_request_goes_out_once():
 
 
 def test_a_server_that_is_gone_costs_no_request():
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        gone = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-
     async def work():
         async with server(0.001) as (url, requests):
             chat = EndpointChat(
-                "m", gone, further_urls=(url,), max_concurrency=4, first_wait_seconds=0.001
+                "m",
+                f"http://127.0.0.1:{gone}/v1",
+                further_urls=(url,),
+                max_concurrency=4,
+                first_wait_seconds=0.001,
             )
             await ask(chat, 20)
             assert len(requests) == 20
 
-    asyncio.run(work())
+    with silent_port() as gone:
+        asyncio.run(work())
 
 
 def test_the_addresses_are_no_part_of_what_a_reply_is_kept_under():

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import psycopg
+
+from tests.ports import free_port
 
 
 def programs():
@@ -36,9 +37,7 @@ class Postgresql:
     def __init__(self, folder):
         self.folder = folder
         self._programs = programs()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._as = self._owner()
         self._run("initdb", "-D", folder / "data", "-U", "tests", "-A", "trust", "--no-sync")
         self.start()

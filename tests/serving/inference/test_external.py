@@ -16,6 +16,7 @@ import yaml
 
 from jangin.serving.state.tables import StoredModel
 from jangin.training.export.export import export_model
+from tests.ports import free_port
 from tests.serving.inference.conftest import TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION
 from tests.serving.running import run_server
@@ -29,6 +30,7 @@ needs_llama_cpp = pytest.mark.skipif(
     not PYTHON.exists(),
     reason="llama-cpp-python's server is not installed: `make test-llamacpp` installs it",
 )
+
 VLLM = os.environ.get("JANGIN_VLLM", "")
 LIMIT = 24
 
@@ -60,12 +62,6 @@ def started(command, port, log, seconds, **environment):
     finally:
         process.terminate()
         process.wait(60)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def llama_cpp_server(gguf, log):

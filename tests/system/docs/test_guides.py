@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from jangin.cli.main import main
 from jangin.project.file import open_project
 from jangin.serving.state.settings import read_settings
 from tests.forked import Process, fork_server
+from tests.ports import free_port
 from tests.serving.forked import LIBRARIES, Serving
 from tests.system.docs.guide_pages import GUIDES, Teacher, blocks_of
 
@@ -88,11 +88,6 @@ class Background:
         self.process.stdout.close()
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
-
-
 def run(command, monkeypatch, servers):
     words = shlex.split(command, comments=True)
     if words[-1:] == ["&"]:
@@ -117,7 +112,7 @@ def run(command, monkeypatch, servers):
 def play(page, folder, url, monkeypatch):
     """Write and run the blocks of a page in a folder."""
     monkeypatch.chdir(folder)
-    servers, port = [], free_port()
+    servers, port = [], str(free_port())
     try:
         for block in blocks_of(page):
             if not block.is_run:

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import warnings
@@ -20,6 +19,7 @@ from jangin.training.distributed import worker
 from jangin.training.loop.process_group import torchrun_group
 from jangin.training.loop.weights import Start
 from jangin.training.objectives.sft import SftTask
+from tests.ports import free_port
 
 __all__ = ("forked_workers", "on_processes")
 
@@ -70,8 +70,7 @@ def _run_agent(task, config, write_end, log, node):
     os.dup2(write_end, 1)
     with log.open("wb") as errors:
         os.dup2(errors.fileno(), 2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = node.port if node else server.getsockname()[1]
+    port = node.port if node else free_port()
     first = node.rank * config.devices if node else 0
     workers = [
         _fork_worker(task, rank, config, first + rank, port) for rank in range(config.devices)
@@ -125,8 +124,7 @@ def _fork_worker(task, local_rank, config, rank, port):
 
 def on_processes(size, function):
     """What `function(group)` returned in each of `size` forked processes, by rank."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     pipes = [os.pipe() for _ in range(size)]
     children = []
     for rank in range(size):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 
 import pytest
@@ -15,12 +14,12 @@ from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import refuse_missing
 from jangin.training.distributed.machines import Node, gathered, serve
 from jangin.training.loop.config import StepMetrics, TrainingConfig
+from tests.ports import free_port
 from tests.training.distributed.conftest import ForkedWorkers
 
 
 def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def config(**changes):

@@ -1,7 +1,6 @@
 """A new objective is two classes and one row: here two toy ones, through every reader."""
 
 import json
-import socket
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +22,7 @@ from jangin.training.objectives import table
 from jangin.training.objectives.sft import SftObjective, SftTask
 from jangin.training.objectives.table import OBJECTIVES, ObjectiveRow, find_objective
 from jangin.training.preflight.memory import Work, estimate
+from tests.ports import free_port
 
 STEPS = 12
 
@@ -162,11 +162,8 @@ def write_task(task, folder, **changes):
 @pytest.fixture
 def torchrun(monkeypatch):
     """What torchrun puts into the environment of the only worker."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     about = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
-    for name, value in {**about, "MASTER_PORT": port}.items():
+    for name, value in {**about, "MASTER_PORT": free_port()}.items():
         monkeypatch.setenv(name, str(value))
 
 

@@ -1,12 +1,19 @@
-"""Folders that are made once for all processes of a test session, such as trained models."""
+"""What the processes of a test session share: folders that are made once, such as trained models, and
+the ports of this machine."""
 
 import fcntl
 import os
+import random
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+FIRST, AFTER_LAST = 10_000, 32_768
+"""Linux gives the ports above to whoever wants any, and so to other tests at the same time."""
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -27,3 +34,21 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(partial)
             partial.rename(folder)
     return folder
+
+
+def free_port():
+    """A port that nothing listens at."""
+    numbers = random.SystemRandom()  # forks share the state of the usual one
+    while True:
+        port = numbers.randrange(FIRST, AFTER_LAST)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def silent_port():
+    """A port that refuses connections as long as the block lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

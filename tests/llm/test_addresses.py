@@ -10,7 +10,7 @@ from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.llm.endpoint import EndpointChat
 from tests.llm.test_endpoint import completion
-from tests.ports import silent_port
+from tests.shared import silent_port
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from tests.ports import free_port
+from tests.shared import free_port
 
 
 def programs():

@@ -16,10 +16,10 @@ import yaml
 
 from jangin.serving.state.tables import StoredModel
 from jangin.training.export.export import export_model
-from tests.ports import free_port
 from tests.serving.inference.conftest import TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION
 from tests.serving.running import run_server
+from tests.shared import free_port
 from tests.training.export.test_export import RECORD, folders
 
 __all__ = ("folders",)

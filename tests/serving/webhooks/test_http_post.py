@@ -1,8 +1,8 @@
 import pytest
 
 from jangin.serving.webhooks.http_post import AddressError, _is_public, check_url, post
-from tests.ports import silent_port
 from tests.serving.webhooks.receiver import Receiver
+from tests.shared import silent_port
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from jangin.serving.state.tables import Webhook, WebhookDelivery
 from jangin.serving.webhooks import sender
 from jangin.serving.webhooks.outbox import EVENT_TYPES, emit
 from jangin.serving.webhooks.sender import GIVE_UP, delay
-from tests.ports import silent_port
 from tests.serving.running import run_server
 from tests.serving.webhooks.receiver import Receiver
+from tests.shared import silent_port
 
 EVENTS = ["batch.completed", "fine_tuning.job.succeeded"]
 

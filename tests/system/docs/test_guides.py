@@ -16,8 +16,8 @@ from jangin.cli.main import main
 from jangin.project.file import open_project
 from jangin.serving.state.settings import read_settings
 from tests.forked import Process, fork_server
-from tests.ports import free_port
 from tests.serving.forked import LIBRARIES, Serving
+from tests.shared import free_port
 from tests.system.docs.guide_pages import GUIDES, Teacher, blocks_of
 
 SERVER_PORT = "8080"

@@ -19,7 +19,7 @@ from jangin.training.distributed import worker
 from jangin.training.loop.process_group import torchrun_group
 from jangin.training.loop.weights import Start
 from jangin.training.objectives.sft import SftTask
-from tests.ports import free_port
+from tests.shared import free_port
 
 __all__ = ("forked_workers", "on_processes")
 

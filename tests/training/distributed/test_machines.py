@@ -14,7 +14,7 @@ from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import refuse_missing
 from jangin.training.distributed.machines import Node, gathered, serve
 from jangin.training.loop.config import StepMetrics, TrainingConfig
-from tests.ports import free_port
+from tests.shared import free_port
 from tests.training.distributed.conftest import ForkedWorkers
 
 

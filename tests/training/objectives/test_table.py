@@ -22,7 +22,7 @@ from jangin.training.objectives import table
 from jangin.training.objectives.sft import SftObjective, SftTask
 from jangin.training.objectives.table import OBJECTIVES, ObjectiveRow, find_objective
 from jangin.training.preflight.memory import Work, estimate
-from tests.ports import free_port
+from tests.shared import free_port
 
 STEPS = 12
 

@@ -1,5 +1,4 @@
-"""What the processes of a test session share: folders that are made once, such as trained models, and
-the ports of this machine."""
+"""What the processes of a test session share: folders made once, and the ports of this machine."""
 
 import fcntl
 import os

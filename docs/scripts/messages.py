@@ -118,8 +118,18 @@ def _part(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     value = node.value if isinstance(node, ast.FormattedValue) else node
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in ("counted", "all_counted"):
+        return _counted(value)
     shown = ast.unparse(value)
     return f"{{{shown if len(shown) <= LONGEST_EXPRESSION else '...'}}}"
+
+
+def _counted(call: ast.Call) -> str:
+    """`{number} rows` of a number with its noun."""
+    number, *words = call.args
+    one, several = _texts(words[0], call)[0], _texts(words[-1], call)[0]
+    every = "all " if ast.unparse(call.func) == "all_counted" else ""
+    return f"{every}{_part(number)} {several if len(words) > 1 else f'{one}s'}"
 
 
 def messages_page(package: Path) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import ValidationError
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.records import Message
 from jangin.inference.ask import Reply, Trace
 from jangin.inference.dialogue import Dialogue
@@ -92,7 +92,9 @@ class Model:
     def __repr__(self) -> str:
         """Project, variant, the number of taught examples, and whether it is out of date."""
         taught = len(self._dialogue.taught)
-        about = f"tuned model of {self.project}, variant {self.variant}: {taught:,} examples"
+        about = (
+            f"tuned model of {self.project}, variant {self.variant}: {counted(taught, 'example')}"
+        )
         return f"<{about}, outdated>" if self.outdated else f"<{about}>"
 
     @overload

@@ -115,9 +115,11 @@ def as_html(
         for row in rows[:SHOWN_ROWS]
     )
     left = len(rows) - SHOWN_ROWS
-    lines = [*notes, *([f"{left:,} more rows"] if left > 0 else [])]
+    lines = [*notes, *([f"{left:,} more {'row' if left == 1 else 'rows'}"] if left > 0 else [])]
     below = "".join(f"<div>{escape(line)}</div>" for line in lines)
-    heading = escape(f"{title}: {len(rows):,} rows" if counted else title)
+    heading = escape(
+        f"{title}: {len(rows):,} {'row' if len(rows) == 1 else 'rows'}" if counted else title
+    )
     return (
         f"<div><b>{heading}</b><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         f"{below}</div>"

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import Stopped, confirm, console
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from jangin.prepare.engine.build import PreparedData
@@ -210,7 +210,7 @@ def _show_result(result: "PreparedData", file: Path, folder: Path) -> None:
         _print(f"dropped: {reason.rows:,} x {reason.reason} (lines {lines})")
     kept = sum(result.splits.values())
     counts = ", ".join(f"{name} {rows:,}" for name, rows in result.splits.items() if rows)
-    _print(f"{kept:,} of {result.rows:,} rows: {counts}")
+    _print(f"{kept:,} of {counted(result.rows, 'row')}: {counts}")
     note_outputs(path for path in output_files(file, folder).values() if path.exists())
 
 
@@ -321,7 +321,7 @@ def _show_rows(
             write_csv(csv, shown)
             session.wrote(csv)
     if csv is not None:
-        console.print(f"{len(shown)} rows of {kind} ({name}) in {csv}", highlight=False)
+        console.print(f"{counted(len(shown), 'row')} of {kind} ({name}) in {csv}", highlight=False)
         return
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
@@ -394,4 +394,4 @@ def export(
         with output_errors(output):
             count = export_examples(chosen, output, form, pattern or ALPACA)
         session.wrote(output)
-    console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)
+    console.print(f"{counted(count, 'example')} of {split} ({name}) in {output}", highlight=False)

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 
 if TYPE_CHECKING:
     from jangin.documents.load import DoubtfulRow
@@ -57,7 +57,7 @@ def doubtful(
         if to is not None:
             _write_sheet(to, rows)
             session.wrote(to)
-            console.print(f"{len(rows):,} lines in {to}", highlight=False, soft_wrap=True)
+            console.print(f"{counted(len(rows), 'line')} in {to}", highlight=False, soft_wrap=True)
             return
         if from_ is not None:
             session.wrote(from_)

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import console, errors
+from jangin.core.errors import counted
 
 if TYPE_CHECKING:
     from jangin.core.stage import Progress
@@ -127,7 +128,8 @@ def merge(
         if form == "gguf" and not crash:
             crash = _print_cost(session, name, output, questions, bars)
     console.print(
-        f"{form} model of {name} in {output}; answers checked on {len(prompts)} training questions"
+        f"{form} model of {name} in {output}; answers checked on "
+        f"{counted(len(prompts), 'training question')}"
     )
     _print_crash(crash)
 
@@ -149,7 +151,7 @@ def _print_cost(
     for row in rows:
         console.print(
             f"{row.evidence_set}: {row.right_b:.1%} right in this file, {row.right_a:.1%} "
-            f"before ({row.n} questions, p = {row.p_value:.3g})"
+            f"before ({counted(row.n, 'question')}, p = {row.p_value:.3g})"
         )
     return ""
 
@@ -214,7 +216,7 @@ def finish(
         opened.wrote(output)
     console.print(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
-        f"answers checked on {len(questions)} training questions"
+        f"answers checked on {counted(len(questions), 'training question')}"
     )
     _print_crash(report.crash)
 
@@ -247,7 +249,7 @@ def publish(
     for path, size in upload.files:
         console.print(f"{size:>14,}  {escape(path)}", highlight=False)
     seen = "public" if public else "private"
-    total = f"{len(upload.files)} files, {upload.size / 2**20:,.1f} MiB"
+    total = f"{counted(len(upload.files), 'file')}, {upload.size / 2**20:,.1f} MiB"
     console.print(f"{total} -> {escape(name)} ({seen})", highlight=False)
     for warning in upload.warnings:
         errors.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, ClusterOption, ProjectOption, StoreOption, VariantOption
 from jangin.cli.terminal import console, errors
+from jangin.core.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +30,7 @@ def new(
         console.print(f"created {path}", highlight=False)
     first = f"Put documents into {folder / 'documents'}, then"
     if documents:
-        plural = "" if documents == 1 else "s"
-        first = f"It reads the {documents:,} document{plural} of the folder. Next"
+        first = f"It reads the {counted(documents, 'document')} of the folder. Next"
     console.print(f"{first}: jangin plan -p {folder}", highlight=False)
 
 
@@ -187,8 +187,7 @@ def gc(
     total = pages.size(inventory.freed_bytes)
     if yes:
         count = len(clean(inventory))
-        plural = "" if count == 1 else "s"
-        console.print(f"Deleted {count:,} folder{plural}; {total} are free.", highlight=False)
+        console.print(f"Deleted {counted(count, 'folder')}; {total} are free.", highlight=False)
     else:
         console.print(f"{total} can be deleted, by the same command with --yes.", highlight=False)
 
@@ -259,7 +258,7 @@ def cluster(
     for report in reports:
         versions = ", ".join(f"{name} {version}" for name, version in report.software.items())
         console.print(
-            f"{report.host}: {report.cpus:g} CPUs, {report.gpus:g} GPUs, "
+            f"{report.host}: {counted(report.cpus, 'CPU')}, {counted(report.gpus, 'GPU')}, "
             f"{report.memory_bytes / 1e9:.1f} GB; files: "
             f"{files.url if report.uses_bucket else 'shared folder'}; {escape(versions)}",
             highlight=False,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, edit_text, errors, read_key
+from jangin.core.errors import counted
 
 if TYPE_CHECKING:
     from jangin.examples.reviews.leases import ReviewLeases
@@ -145,8 +146,8 @@ def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", 
     if to.suffix == ".zip":
         with output_errors(to):
             to.write_bytes(argilla_archive(queue, to.stem))
-        return f"{len(queue):,} examples in {to}"
-    return f"{write_sheet(to, left):,} examples in {to}"
+        return f"{counted(len(queue), 'example')} in {to}"
+    return f"{counted(write_sheet(to, left), 'example')} in {to}"
 
 
 def _keep_from_documents(session: "Session", sheet: Path) -> None:
@@ -187,7 +188,7 @@ def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: s
         append_decisions(log, sheet.decisions)
     console.print(
         f"{len(sheet.decisions):,} decisions of {reviewer} appended to {log}; "
-        f"{sheet.unchanged:,} rows were in it already",
+        f"{counted(sheet.unchanged, 'row was', 'rows were')} in it already",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     _name_problems(sheet.problems)
@@ -214,7 +215,8 @@ def _counts(queue: "Sequence[QueueItem]") -> str:
     )
     rated = sum(item.review is not None and item.review.score is not None for item in queue)
     return (
-        f"{len(queue):,} examples: {verdicts['accept']:,} accepted, {verdicts['edit']:,} edited, "
+        f"{counted(len(queue), 'example')}: {verdicts['accept']:,} accepted, "
+        f"{verdicts['edit']:,} edited, "
         f"{verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
         f"{rated:,} rated"
     )

@@ -1,4 +1,4 @@
-"""Exception hierarchy.
+"""Exception hierarchy, and how messages count.
 
 * JanginError            one sentence on what is wrong, one on what to do
   x ConfigError          the project file is wrong; carries file:line
@@ -22,6 +22,17 @@
 """
 
 from typing import Any
+
+
+def counted(count: float, one: str, several: str = "") -> str:
+    """`1 row`, `2,000 rows`; `several` for other plurals than with an s, and with a verb."""
+    number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
+    return f"{number} {one if count == 1 else several or f'{one}s'}"
+
+
+def all_counted(count: int, one: str, several: str) -> str:
+    """`the only row was`, `all 2,000 rows were`."""
+    return f"the only {one}" if count == 1 else f"all {counted(count, one, several)}"
 
 
 class PortableError(Exception):

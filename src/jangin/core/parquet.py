@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from jangin.core.errors import UnreadableStoreError
+from jangin.core.errors import UnreadableStoreError, counted
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -191,7 +191,9 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[p
                 rows += batch.num_rows
                 yield batch
             if rows != file.metadata.num_rows:
-                raise ValueError(f"it has {rows:,} rows instead of {file.metadata.num_rows:,}")
+                raise ValueError(
+                    f"it has {counted(rows, 'row')} instead of {file.metadata.num_rows:,}"
+                )
 
 
 def read_as(

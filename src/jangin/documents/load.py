@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.records import Document, Record
 from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
 from jangin.core.store import JOURNAL
@@ -368,7 +368,7 @@ def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRo
         pages = sorted({row.page for row in own})
         shown = ", ".join(map(str, pages[:8])) + (", ..." if len(pages) > 8 else "")
         where = f"page {shown}" if len(pages) == 1 else f"pages {shown}"
-        count = "1 line" if len(own) == 1 else f"{len(own)} lines"
+        count = counted(len(own), "line")
         done = "kept in the text" if kept else "set aside"
         context.services.progress.message(
             f"{source}: OCR is not sure of {count}, {done} ({where}); see: jangin doubtful"
@@ -407,7 +407,7 @@ def _write(
     if not len(loaded.documents):
         first = min(failures)
         raise DataError(
-            f"none of the {len(failures)} files in {context.config.folder} can be read; "
+            f"no file in {context.config.folder} can be read; "
             f"{first}: {failures[first].reason} {failures[first].remedy}"
         )
     counts: Counter[str] = Counter()
@@ -493,7 +493,10 @@ def _cost(context: StageContext[LoadConfig]) -> Cost:
     size = sum(path.stat().st_size for path in files.values())
     lost = len(left_out(context.config, services.project_folder, services.named_files))
     without = f" ({lost} more are left out)" if lost else ""
-    text = f"{len(files)} files{without}, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR"
+    text = (
+        f"{counted(len(files), 'file')}{without}, {size / 1e6:.1f} MB; 1 to 4 seconds a page "
+        "for OCR"
+    )
     vision = _vision(context.config)
     if vision is None:
         return Cost(text=text)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
-from jangin.core.errors import StageError
+from jangin.core.errors import StageError, counted
 from jangin.core.model_protocols import ChatModel
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
@@ -178,7 +178,8 @@ def _write(
     if not rows:
         reason = next((f.reason for w in words.values() if (f := w.problem)), "no question")
         raise StageError(
-            f"queries: the teacher wrote no usable question about any of the {len(words)} words. "
+            "queries: the teacher wrote no usable question about any of the "
+            f"{counted(len(words), 'word')}. "
             f"The first reason: {reason} Check the teacher's model and prompt, then run again."
         )
     context.summary["asked"] = len(words)
@@ -312,7 +313,7 @@ def _add_questions(
 
 def _missing(word: _WordProgress, per_word: int) -> Failed:
     """The record in `failed` of a word with too few questions after both requests."""
-    reason = f"{len(word.queries)} of {per_word} questions"
+    reason = f"{len(word.queries)} of {counted(per_word, 'question')}"
     if word.problem is None:
         return Failed(subject=word.word, request=word.request, reason=reason, reply="")
     fields = {"subject": word.word, "reason": f"{reason}: {word.problem.reason}"}
@@ -340,7 +341,10 @@ def forecast(context: StageContext[QueriesConfig]) -> Cost:
         return Cost(text=f"reads {source.file.name}")
     if isinstance(source, PostTitles):
         calls, count = count_title_calls(context, source)
-        return Cost(calls=calls, text=f"{calls} calls to {source.teacher} ({count} titles)")
+        return Cost(
+            calls=calls,
+            text=(f"{counted(calls, 'call')} to {source.teacher} ({counted(count, 'title')})"),
+        )
     path = context.services.project_folder / source.file
     lines, _ = read_words(path, lambda _note: None)
     words = [_WordProgress(line.text) for line in lines]
@@ -349,7 +353,10 @@ def forecast(context: StageContext[QueriesConfig]) -> Cost:
     groups = _groups(words, source.words_per_call)
     requests = [_question(context, source, chat, "queries", group, language) for group in groups]
     calls = count_unpaid(context, chat, requests)
-    return Cost(calls=calls, text=f"{calls} calls to {chat.model} ({len(words)} words)")
+    return Cost(
+        calls=calls,
+        text=(f"{counted(calls, 'call')} to {chat.model} ({counted(len(words), 'word')})"),
+    )
 
 
 def _teachers(config: QueriesConfig) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from jangin.core.config import Config, StageConfig
 from jangin.core.digest import files_of
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, counted
 from jangin.core.model_protocols import EncoderConfig, LocalEncoder
 from jangin.core.records import Query, RankedSnippet, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
@@ -145,7 +145,7 @@ def _machine(config: RankConfig) -> Mapping[str, str]:
 def forecast(context: StageContext[RankConfig]) -> Cost:
     """Number of snippets to score; no money is spent."""
     snippets = context.read("snippets", Snippet)
-    return Cost(text=f"{len(snippets)} snippets by {context.config.ranker.type}")
+    return Cost(text=f"{counted(len(snippets), 'snippet')} by {context.config.ranker.type}")
 
 
 STAGE: Stage[Any] = Stage(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from jangin.core.errors import JanginError, MachineError
+from jangin.core.errors import JanginError, MachineError, counted
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, Page
@@ -164,7 +164,7 @@ def _read(file: SourceFile, settings: ReaderSettings) -> FileReceipt:
     )
     if not text.strip() and doubtful:
         raise UnreadableError(
-            f"OCR is sure of none of its {len(doubtful)} lines.",
+            f"OCR is sure of none of its {counted(len(doubtful), 'line')}.",
             "Scan it again at 200 dpi or more.",
         )
     if not text.strip():

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
-from jangin.core.errors import ChatError, DataError, StageError
+from jangin.core.errors import ChatError, DataError, StageError, counted
 from jangin.core.records import Chunk, Query, Record, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.bm25 import PassageIndex
@@ -105,7 +105,7 @@ def search(context: StageContext[SearchConfig]) -> None:
     if without:
         shown = "; ".join(without[:4]) + (" …" if len(without) > 4 else "")
         context.services.progress.message(
-            f"no result for {len(without)} of {len(queries)} questions: {shown}"
+            f"no result for {len(without)} of {counted(len(queries), 'question')}: {shown}"
         )
     context.summary.update(
         engine=engine.type,
@@ -169,7 +169,8 @@ def _recorded(
             results[query.text] = rows[: engine.results]
     if not results:
         raise DataError(
-            f"{recorded.path} has {len(recorded)} questions, but none of the {len(queries)} of "
+            f"{recorded.path} has {counted(len(recorded), 'question')}, but none of the "
+            f"{len(queries)} of "
             f"this project, such as {queries[0].text!r}. Correct "
             "`documents: search: engine: file`."
             if queries
@@ -177,7 +178,8 @@ def _recorded(
         )
     if failed:
         services.progress.message(
-            f"{engine.file.name} has no row for {len(failed)} of {len(queries)} questions"
+            f"{engine.file.name} has no row for {len(failed)} of "
+            f"{counted(len(queries), 'question')}"
         )
     return results, failed
 
@@ -275,7 +277,7 @@ def forecast(context: StageContext[SearchConfig]) -> Cost:
     queries = context.read("queries", Query)
     if isinstance(engine, LocalIndex | ResultFile):
         where = "the project's chunks" if isinstance(engine, LocalIndex) else engine.file.name
-        return Cost(text=f"{len(queries)} questions in {where}; no network")
+        return Cost(text=f"{counted(len(queries), 'question')} in {where}; no network")
     client = WebSearch(engine, context.services.ledger)
     waiting = sum(client.cached(query.text) is None for query in queries)
     minutes = waiting / engine.requests_per_minute

@@ -8,6 +8,7 @@ multiclass probability estimates).
 
 from collections.abc import Sequence
 
+from jangin.core.errors import counted
 from jangin.core.records import Example, Record
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import read_predictions, read_rows
@@ -99,6 +100,7 @@ def in_words(group: ConfidenceGroup | None) -> str:
             f"({group.right} of {group.n} were right)"
         )
     return (
-        f"confidence {100 * group.share:.0f} %: of {group.n} held-out questions answered like this "
+        f"confidence {100 * group.share:.0f} %: of {counted(group.n, 'held-out question')} "
+        "answered like this "
         f"{group.right} were right"
     )

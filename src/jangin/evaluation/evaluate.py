@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import StageError
+from jangin.core.errors import StageError, counted
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
@@ -184,9 +184,10 @@ def evaluate(
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
     if config.shown_examples:
         notify(
-            f"evaluate: up to {config.few_shot} training examples are shown before each question "
-            f"to {' and '.join(config.shown_examples)}, for the form of an answer; `few_shot: 0` "
-            "shows none."
+            "evaluate: up to "
+            f"{counted(config.few_shot, 'training example is', 'training examples are')} shown "
+            f"before each question to {' and '.join(config.shown_examples)}, for the form of an "
+            "answer; `few_shot: 0` shows none."
         )
     predictions = _predict(context, splits, test_sets, open_system)
     metric = config.task.metric
@@ -230,7 +231,8 @@ def _reasoning(
         endless[system] = sum(not p.reasoning_ended for p in answers)
         if endless[system]:
             notify(
-                f"evaluate: {endless[system]} of {len(answers)} answers of {system} never end "
+                f"evaluate: {endless[system]} of {counted(len(answers), 'answer')} of {system} "
+                "never end "
                 f"their reasoning within {max_new_tokens} tokens, so they are empty and count as "
                 "wrong. Raise `max_new_tokens`, or set `thinking: off` for the base."
             )
@@ -276,7 +278,7 @@ def _notify_detectable_differences(test_sets: TestSets, notify: Callable[[str], 
             )
         else:
             notify(
-                f"evaluate: with {len(examples)} questions of {name}, differences from "
+                f"evaluate: with {counted(len(examples), 'question')} of {name}, differences from "
                 f"{100 * smallest:.0f} points can be significant."
             )
     for line in single_answer_warnings(_examples(test_sets)):
@@ -457,7 +459,7 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
         each = calls_of(grader, context.services.project_folder)
         calls += each * questions * len(systems)
     names = ", ".join(system.label for system in systems)
-    return Cost(calls=calls, text=f"{questions} questions to {names}")
+    return Cost(calls=calls, text=f"{counted(questions, 'question')} to {names}")
 
 
 STAGE = Stage(

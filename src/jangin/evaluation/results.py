@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.records import Example, Record
 from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
 from jangin.evaluation.tasks.table import DEFAULT_TASK
@@ -313,7 +313,8 @@ def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:
     rows = {prediction.example_id: prediction for prediction in predictions}
     if len(rows) != len(predictions):
         raise DataError(
-            f"{len(predictions) - len(rows)} questions were answered twice in one evaluation. "
+            f"{counted(len(predictions) - len(rows), 'question was', 'questions were')} "
+            "answered twice in one evaluation. "
             "Run the evaluate stage again."
         )
     return rows

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import SettingsError, TrainingError
+from jangin.core.errors import SettingsError, TrainingError, counted
 from jangin.core.records import Document, Example, Message, Record, SplitExample
 from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
@@ -200,9 +200,9 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
     """The ranking as a small table, and what it rests on, for the terminal."""
     best = ranked[0]
     what = (
-        f"{best.n} held-out answers after {steps} steps of tuning"
+        f"{counted(best.n, 'held-out answer')} after {counted(steps, 'step')} of tuning"
         if best.criterion == "answers"
-        else f"{best.n} windows of the project's text"
+        else f"{counted(best.n, 'window')} of the project's text"
     )
     rows = [("base", "nats/char", "p", "F1", "text bits/char")]
     for row in ranked:
@@ -278,7 +278,8 @@ def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
     held_out, train = hold_out(drawn, rows, config) if config.steps else ([], [])
     if config.steps and not held_out:
         context.services.progress.message(
-            f"select: {len(originals)} questions are too few to tune on some and judge by others, "
+            f"select: {counted(len(originals), 'question is', 'questions are')} too few to tune "
+            "on some and judge by others, "
             "so the project's text decides."
         )
     text = "\n".join([*documents, *texts])[:FERTILITY_CHARACTERS]
@@ -538,7 +539,9 @@ def _cost(context: StageContext[SelectConfig]) -> Cost:
     config = context.config
     hubs = sum(isinstance(base, Hub) for base in config.candidates)
     work = (
-        f"{config.steps} steps of tuning" if config.steps else f"{config.windows} windows of text"
+        f"{counted(config.steps, 'step')} of tuning"
+        if config.steps
+        else f"{counted(config.windows, 'window')} of text"
     )
     text = f"{len(config.candidates)} models x {work}"
     return Cost(text=f"{text}; {hubs} from the hub" if hubs else text)

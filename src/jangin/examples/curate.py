@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Advanced, Config, StageConfig
-from jangin.core.errors import MachineError, SettingsError, StageError
+from jangin.core.errors import MachineError, SettingsError, StageError, all_counted
 from jangin.core.model_protocols import TextEncoder, encoder_files
 from jangin.core.parquet import batches_of, count_rows, read_as
 from jangin.core.records import Dropped, Example, Score
@@ -501,7 +501,8 @@ def _check_scorers(known: Sequence[str], least: Mapping[str, float]) -> None:
 def _nothing_left(counts: Counter[str]) -> str:
     by_rule = ", ".join(f"{count:,} {rule}" for rule, count in counts.most_common())
     remedy = next(text for rule, text in REMEDIES.items() if rule == counts.most_common(1)[0][0])
-    return f"curate dropped all {counts.total():,} examples ({by_rule}). To keep some, {remedy}."
+    every = all_counted(counts.total(), "example", "examples")
+    return f"curate dropped {every} ({by_rule}). To keep some, {remedy}."
 
 
 def _sources(config: CurateConfig, folder: Path) -> Mapping[str, Path]:

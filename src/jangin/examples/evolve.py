@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import seeded_rank
-from jangin.core.errors import StageError
+from jangin.core.errors import StageError, counted
 from jangin.core.records import Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.elimination import (
@@ -128,7 +128,8 @@ def evolve(context: StageContext[EvolveConfig]) -> None:
         attempts = _attempts(list(parents.values()), round_number + 1, config)
     if so_far.requests and not so_far.evolved and not so_far.eliminated:
         raise StageError(
-            f"evolve: the teacher gave no usable reply to any of {so_far.requests} requests. "
+            "evolve: the teacher gave no usable reply to any of "
+            f"{counted(so_far.requests, 'request')}. "
             f"{first_reason(so_far.failed)}"
         )
     _write(context, rows, so_far)
@@ -326,7 +327,10 @@ def forecast(context: StageContext[EvolveConfig]) -> Cost:
     if isinstance(config.gain, TeacherGain):
         later += len(attempts) + later
     more = f", at most {later} after them" if later else ""
-    text = f"{calls} calls to {teacher.chat.model} ({len(chosen)} questions, round 1{more})"
+    text = (
+        f"{counted(calls, 'call')} to {teacher.chat.model} ({counted(len(chosen), 'question')}, "
+        f"round 1{more})"
+    )
     return Cost(calls=calls, text=text)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
@@ -103,7 +103,7 @@ def judge(context: StageContext[JudgeConfig]) -> None:
     human = read_human_scores(context)
     teacher = _teacher(context)
     questions = _questions(teacher, rows, config)
-    nothing = f"judge: the teacher graded none of {len(questions)} examples"
+    nothing = f"judge: the teacher graded none of {counted(len(questions), 'example')}"
     answers, failures = teacher.ask_or_stop(questions, Grades, "teacher: grades", nothing)
     scored = {name: make_scores(answer.value) for name, answer in answers.items()}
     context.write("examples", Example, [_with_scores(row, scored) for row in rows])
@@ -122,7 +122,8 @@ def judge(context: StageContext[JudgeConfig]) -> None:
     )
     if own:
         context.services.progress.message(
-            f"judge: {teacher.chat.model} wrote {own} of the {len(scored)} examples that it "
+            f"judge: {teacher.chat.model} wrote {own} of the {counted(len(scored), 'example')} "
+            "that it "
             "judges, so its scores may be too high. Name another teacher under judge."
         )
     if human:
@@ -265,7 +266,9 @@ def forecast(context: StageContext[JudgeConfig]) -> Cost:
     teacher = _teacher(context)
     questions = _questions(teacher, context.read("examples", Example), context.config)
     calls = teacher.count_unpaid(questions)
-    text = f"{calls} calls to {teacher.chat.model} ({len(questions)} examples)"
+    text = (
+        f"{counted(calls, 'call')} to {teacher.chat.model} ({counted(len(questions), 'example')})"
+    )
     return Cost(calls=calls, text=text)
 
 

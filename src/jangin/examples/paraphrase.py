@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import SettingsError
+from jangin.core.errors import SettingsError, counted
 from jangin.core.model_protocols import encoder_files
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
@@ -175,7 +175,7 @@ def _from_teacher(
     requests = _questions(teacher, source, originals, origins)
     questions = [one.request for one in requests]
     earlier = {one.request.subject: one for one in requests if one.earlier}
-    nothing = f"paraphrase: the teacher rewrote none of {len(originals)} questions"
+    nothing = f"paraphrase: the teacher rewrote none of {counted(len(originals), 'question')}"
     answers, failures = teacher.ask_or_stop(questions, Paraphrases, "teacher: paraphrases", nothing)
     context.summary["prompt"] = {
         language: context.services.prompts.find("paraphrase", language).digest
@@ -227,8 +227,10 @@ def _from_file(
     }
     if originals and not raw:
         raise SettingsError(
-            f"{path} has paraphrases of {len(known)} questions, none of which is among the "
-            f"{len(originals)} examples. The first example asks {originals[0].question!r}. "
+            f"{path} has paraphrases of {counted(len(known), 'question')}, none of which is "
+            "among the "
+            f"{counted(len(originals), 'example')}. The first example asks "
+            f"{originals[0].question!r}. "
             "Correct paraphrase.source.path."
         )
     questions = {nfc(original.question.strip()) for original in originals}
@@ -316,7 +318,10 @@ def forecast(context: StageContext[ParaphraseConfig]) -> Cost:
     teacher = _teacher(context, config.source)
     requests = _questions(teacher, config.source, originals, Origins.read(context))
     calls = teacher.count_unpaid([one.request for one in requests])
-    text = f"{calls} calls to {teacher.chat.model} ({len(originals)} questions{more})"
+    text = (
+        f"{counted(calls, 'call')} to {teacher.chat.model} "
+        f"({counted(len(originals), 'question')}{more})"
+    )
     return Cost(calls=calls + checks, text=text)
 
 

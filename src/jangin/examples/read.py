@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import DataError, SettingsError
+from jangin.core.errors import DataError, SettingsError, counted
 from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.formats.rows import (
@@ -104,7 +104,7 @@ def run(context: StageContext[ReadConfig]) -> None:
     if len(shares) > 1:
         context.summary["by_source"] = shares
         listed = ", ".join(f"{n:,} of {s} ({n / len(taken):.0%})" for s, n in shares.items())
-        context.services.progress.message(f"read: {len(taken):,} examples, {listed}")
+        context.services.progress.message(f"read: {counted(len(taken), 'example')}, {listed}")
 
 
 def _read_file(
@@ -137,7 +137,7 @@ def _read_file(
         )
     most = Counter(row.reason for row in unusable).most_common(1)
     if not examples:
-        why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
+        why = f" ({counted(most[0][1], 'row')}: {most[0][0]})" if most else ""
         raise DataError(
             f"{context.services.locate('read', (*keys, 'path'))}: {source} contains no question "
             f"with an answer{why}. Name another file."
@@ -151,7 +151,8 @@ def _read_file(
             )
         else:
             message = (
-                f"read: {len(unusable):,} rows of {source} gave no example, most often because "
+                f"read: {counted(len(unusable), 'row')} of {source} gave no example, most often "
+                "because "
                 f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
                 "same --project"
             )

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from jangin.core.config import Added, Runtime, StageConfig
-from jangin.core.errors import SettingsError
+from jangin.core.errors import SettingsError, all_counted
 from jangin.core.jsonl import write_jsonl
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
@@ -44,7 +44,8 @@ def review(context: StageContext[ReviewConfig]) -> None:
     result = apply_reviews(rows, reviews, double=context.config.double > 0)
     if rows and not result.rows:
         raise SettingsError(
-            f"review: all {len(rows):,} examples were rejected by hand, so none is left. Withdraw "
+            f"review: {all_counted(len(rows), 'example was', 'examples were')} rejected by "
+            "hand, so none is left. Withdraw "
             "decisions with `jangin review`, or generate other questions under synthesize."
         )
     context.write("examples", Example, result.rows)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, get_args
 from pydantic import Field, model_validator
 
 from jangin.core.config import Added, StageConfig
-from jangin.core.errors import SettingsError
+from jangin.core.errors import SettingsError, counted
 from jangin.core.parquet import arrow_schema, batches_of, read_as
 from jangin.core.records import Chunk, Example, Score, Split, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
@@ -256,7 +256,8 @@ def _sides(components: list[_Outline], config: SplitConfig, examples: int) -> li
     wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0) + (config.test > 0)
     if len(components) < wanted:
         raise SettingsError(
-            f"{examples} examples form {len(components)} groups that must stay together (same "
+            f"{counted(examples, 'example forms', 'examples form')} "
+            f"{counted(len(components), 'group')} that must stay together (same "
             f"section, same chunk, near copies), but this split needs at least {wanted}. Add "
             "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
         )
@@ -386,7 +387,8 @@ def run(context: StageContext[SplitConfig]) -> None:
     if context.config.held_out_paraphrases and not assigned.summary["held_out_paraphrases"]:
         context.services.progress.message(
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
-            f"training question with more than {context.config.held_out_paraphrases} paraphrases."
+            f"training question with more than "
+            f"{counted(context.config.held_out_paraphrases, 'paraphrase')}."
         )
     del columns
     _write(context, assigned)
@@ -554,7 +556,8 @@ def _reviewed(columns: "SplitColumns", config: SplitConfig) -> "Indices":
 
 def _none_accepted(count: int) -> str:
     return (
-        f"required leaves none of {count:,} examples to train on, as none has been accepted. "
+        f"required leaves none of {counted(count, 'example')} to train on, as none has been "
+        "accepted. "
         "Accept some with `jangin review`, or remove the key."
     )
 
@@ -579,7 +582,9 @@ def forecast(context: StageContext[SplitConfig]) -> Cost:
     if not accepted:
         count = len(context.read("examples", Example))
         return Cost(text=f"the split would be empty: review: {_none_accepted(count)}")
-    return Cost(text=f"review: required, {accepted:,} questions are accepted")
+    return Cost(
+        text=(f"review: required, {counted(accepted, 'question is', 'questions are')} accepted")
+    )
 
 
 def _machine(config: SplitConfig) -> Mapping[str, str]:

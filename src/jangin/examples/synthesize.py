@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Runtime, StageConfig
-from jangin.core.errors import StageError
+from jangin.core.errors import StageError, counted
 from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.examples.checks.number_reading import number_facts
@@ -122,7 +122,8 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
     if own:
         context.summary.update(of_read=len(own), of_teacher=len(output.examples))
         context.services.progress.message(
-            f"synthesize: {len(own):,} of {count:,} examples ({len(own) / count:.0%}) are those of "
+            f"synthesize: {len(own):,} of {counted(count, 'example')} ({len(own) / count:.0%}) "
+            "are those of "
             f"read, {len(output.examples):,} are the teacher's"
         )
     if len(modes) > 1:
@@ -194,7 +195,7 @@ def _wordings(output: SynthesisOutput) -> dict[str, str]:
 
 def _nothing(passages: Sequence[Passage], output: SynthesisOutput) -> str:
     first = f" The first reason: {output.failed[0].reason}." if output.failed else ""
-    about = f"any of {len(passages)} chunks" if passages else "any question"
+    about = f"any of {counted(len(passages), 'chunk')}" if passages else "any question"
     return (
         f"synthesize: the teacher gave no usable row for {about}.{first} "
         "Check the teacher's model and prompt, then run again."
@@ -210,9 +211,11 @@ def forecast(context: StageContext[SynthesizeConfig]) -> Cost:
         estimates.append(mode.estimate(teacher, config, passages if mode.reads_chunks else ()))
     calls = teacher.count_unpaid([question for part in estimates for question in part.questions])
     later = sum(part.later for part in estimates)
-    about = f"{len(passages)} chunks" if passages else "questions and their snippets"
+    about = counted(len(passages), "chunk") if passages else "questions and their snippets"
     more = f", and up to {later} that depend on the replies" if later else ""
-    return Cost(calls=calls, text=f"{calls} calls to {teacher.chat.model} ({about}){more}")
+    return Cost(
+        calls=calls, text=(f"{counted(calls, 'call')} to {teacher.chat.model} ({about}){more}")
+    )
 
 
 OWN = "examples"

@@ -14,6 +14,7 @@ from jangin.core.errors import (
     RefusedError,
     StoppedError,
     TooLongError,
+    counted,
 )
 from jangin.core.execution.signals import on_signals, restored_handlers, run_async
 from jangin.core.ledger import Ledger
@@ -245,7 +246,7 @@ def ask_all(
     if isinstance(round_of.stop, BudgetError):
         left = len(requests) - round_of.handed_over
         raise BudgetError(
-            f"{left:,} of {len(requests):,} requests were not sent: {round_of.stop}"
+            f"{left:,} of {counted(len(requests), 'request')} were not sent: {round_of.stop}"
         ) from round_of.stop
     if round_of.stop is not None:
         raise round_of.stop
@@ -297,8 +298,7 @@ class _Round:
         if not count:
             self._drop()
             return
-        calls = "call" if count == 1 else "calls"
-        self.notify(f"waiting for {count} {calls} in flight; Ctrl-C again to drop them")
+        self.notify(f"waiting for {counted(count, 'call')} in flight; Ctrl-C again to drop them")
         asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._drop)
 
     def _drop(self) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from jangin.core.errors import ChatError, JanginError, RefusedError
+from jangin.core.errors import ChatError, JanginError, RefusedError, counted
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatReply, ChatRequest, resolve
 from jangin.llm.endpoint import EndpointChat
@@ -158,7 +158,9 @@ class BatchChat:
         reply = await self.endpoint.fetch("POST", "batches", lambda: aiohttp.JsonPayload(order))
         record.batch = str(json.loads(reply)["id"])
         self.ledger.put(NAMESPACE, name, record.model_dump_json())
-        self.notify(f"batch {record.batch}: {len(record.digests):,} requests to {self.model}")
+        self.notify(
+            f"batch {record.batch}: {counted(len(record.digests), 'request')} to {self.model}"
+        )
         return name
 
     async def _find(self, name: str, record: BatchRecord) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.metrics.statistics import Interval, wilson_interval
 from jangin.text.normalize import collapse_spaces, fold_case
 
@@ -130,7 +130,8 @@ def _check(
     known = ", ".join(index)
     if gold.keys() != predicted.keys():
         raise DataError(
-            f"{len(gold.keys() - predicted.keys())} of {len(gold)} rows have no prediction and "
+            f"{len(gold.keys() - predicted.keys())} of {counted(len(gold), 'row')} have no "
+            "prediction and "
             f"{len(predicted.keys() - gold.keys())} predictions have no row. "
             "Predict every row once, under its id."
         )

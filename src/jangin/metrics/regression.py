@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.metrics.statistics import Interval, bootstrap_mean, wilson_interval
 
 Band = Literal["green", "orange", "red"]
@@ -98,7 +98,8 @@ def grade_numbers(
 def _check(gold: Mapping[str, float], predicted: Mapping[str, float | None]) -> None:
     if gold.keys() != predicted.keys():
         raise DataError(
-            f"{len(gold.keys() - predicted.keys())} of {len(gold)} rows have no prediction and "
+            f"{len(gold.keys() - predicted.keys())} of {counted(len(gold), 'row')} have no "
+            "prediction and "
             f"{len(predicted.keys() - gold.keys())} predictions have no row. "
             "Predict every row once, under its id."
         )

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import files_of
-from jangin.core.errors import ConfigError, MachineError, StageError
+from jangin.core.errors import ConfigError, MachineError, StageError, counted
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.gguf.header import read_header
@@ -183,7 +183,8 @@ def refuse_missing_weights(folder: Path, key: str) -> None:
         missing = sorted(parts - names)
         if missing:
             raise ConfigError(
-                f"{folder} lacks {missing[0]}, one of {len(parts)} files of weights that {index} "
+                f"{folder} lacks {missing[0]}, one of {counted(len(parts), 'file')} of weights "
+                f"that {index} "
                 f"names ({_missing(len(missing))}). Copy or download it again."
             )
     if not any(name.endswith((".safetensors", ".bin")) for name in names):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jangin.core.errors import counted
 from jangin.core.jsonl import write_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
@@ -45,14 +46,16 @@ class Failures:
 
     @property
     def count(self) -> str:
-        """`3 of 65`, or `3` where the number of all rows is not recorded."""
-        return f"{len(self.rows):,}" + (f" of {self.requested:,}" if self.requested else "")
+        """`3 of 65 rows`, or `3 rows` where the number of all rows is not recorded."""
+        of = f"{len(self.rows):,} of " if self.requested else ""
+        return of + counted(self.requested or len(self.rows), "row")
 
     def accepted_line(self) -> str:
         """One line on failed rows that are accepted."""
         share = len(self.rows) / self.requested
         return (
-            f"{self.stage} ({', '.join(self.variants)}): {self.count} rows failed, {share:.1%}; "
+            f"{self.stage} ({', '.join(self.variants)}): {self.count} failed, "
+            f"{share:.1%}; "
             f"allow_failed: {self.allowed:g} accepts them. See: jangin show failed"
         )
 
@@ -64,14 +67,14 @@ class Failures:
         left = len(counts) - len(most)
         reasons = "; ".join(shown) + (f"; {left:,} more reasons" if left else "")
         return (
-            f"{self.stage} ({', '.join(self.variants)}): {self.count} rows failed: "
+            f"{self.stage} ({', '.join(self.variants)}): {self.count} failed: "
             f"{reasons}. See {self.path}; try again with: {command} --retry-failed"
         )
 
 
 def known_line(failures: "Sequence[Failures]", command: str) -> str:
     """One line on failed rows of several stages that an earlier run has already reported."""
-    shown = ", ".join(f"{f.stage} ({', '.join(f.variants)}) {f.count} rows" for f in failures)
+    shown = ", ".join(f"{f.stage} ({', '.join(f.variants)}) {f.count}" for f in failures)
     return (
         f"still failed: {shown}. See: jangin show failed; try again with: {command} "
         "--retry-failed; accept them with allow_failed"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import ConfigError, DataError, JanginError, SettingsError
+from jangin.core.errors import ConfigError, DataError, JanginError, SettingsError, counted
 from jangin.core.execution.settings import Cluster, RayCluster
 from jangin.core.executor import Resources
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
@@ -373,8 +373,8 @@ def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
 
 
 def _wish(resources: Resources) -> str:
-    parts = [f"{resources.cpus:g} CPUs"] if resources.cpus else []
-    parts += [f"{resources.gpus:g} GPUs"] if resources.gpus else []
+    parts = [counted(resources.cpus, "CPU")] if resources.cpus else []
+    parts += [counted(resources.gpus, "GPU")] if resources.gpus else []
     parts += [f"{resources.memory_bytes / 1e9:g} GB"] if resources.memory_bytes else []
     return ", ".join(parts)
 

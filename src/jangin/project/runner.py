@@ -8,7 +8,7 @@ from typing import Any
 
 from jangin import __version__
 from jangin.core.config import StageConfig
-from jangin.core.errors import JanginError, SettingsError
+from jangin.core.errors import JanginError, SettingsError, counted
 from jangin.core.ledger import INTERRUPTED, Ledger
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
@@ -65,7 +65,7 @@ def run(
             book = _Book(ledger, store, run_id)
             steps += _run_stages(variant, enabled, store, services, watcher, retried, book)
         failed = sum(len(failures.rows) for failures in failures_of(steps))
-        outcome = f"done, {failed} rows failed" if failed else "done"
+        outcome = f"done, {counted(failed, 'row')} failed" if failed else "done"
     except KeyboardInterrupt:
         outcome = "stopped"
         raise
@@ -157,7 +157,7 @@ def _run_stages(
             retried.add(step.key)
             failed = len(failed_rows(step.artifact))
             if failed:
-                reasons = (f"retrying {failed} failed rows",)
+                reasons = (f"retrying {counted(failed, 'failed row')}",)
                 step = replace(step, state="run", reasons=reasons, artifact=None, force=True)
         if step.artifact is None:
             unchecked = _check_ahead(unchecked, by_kind, step, store, services)

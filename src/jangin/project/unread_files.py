@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import ConfigError, DataError, StoreError
+from jangin.core.errors import ConfigError, DataError, StoreError, counted
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact, add_output
 from jangin.documents.load import LoadConfig, find_files, left_out
@@ -94,5 +94,5 @@ def unread_lines(rows: Iterable[UnreadableFile]) -> list[str]:
     different = list(dict.fromkeys(rows))
     if not different:
         return []
-    files = "1 file" if len(different) == 1 else f"{len(different):,} files"
+    files = counted(len(different), "file")
     return [f"not read: {files} of the folder", *(f"  {line}" for line in lines_of(different))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
 from jangin import __version__
-from jangin.core.errors import ConfigError, DataError
+from jangin.core.errors import ConfigError, DataError, counted
 from jangin.core.store import Artifact
 from jangin.evaluation.results import SIGNIFICANT, Comparison, Result, compare_predictions
 from jangin.evaluation.stored import read_predictions, read_results, reading_once
@@ -431,7 +431,10 @@ def sentences(table: ComparedVariants) -> list[str]:
             else:
                 verdict = f"{change}, but the difference could be due to chance ({p})"
             if comparison.smallest_visible is None:
-                verdict += f"; {comparison.n} questions are too few to show any difference"
+                verdict += (
+                    f"; {counted(comparison.n, 'question is', 'questions are')} too few to show "
+                    "any difference"
+                )
             lines.append(f"{Words('en')(f'name_{name}')}: {verdict}.")
             if comparison.disagree:
                 lines.append(disagreement(comparison, name, table.baseline, row.variant))

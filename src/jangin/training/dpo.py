@@ -19,7 +19,7 @@ from pydantic import Field
 
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
-from jangin.core.errors import SettingsError, TrainingError
+from jangin.core.errors import SettingsError, TrainingError, all_counted, counted
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.reviews.log import LOG, collect_reviews, read_log
@@ -243,13 +243,14 @@ def _pairs_without_issues(
             dropped.append(DroppedPair(pair=pair, rule=issue.rule, reason=issue.reason))
     if dropped:
         first = "; ".join(f"{row.pair.id}: {row.reason}" for row in dropped[:_SHOWN])
-        text = f"dpo: {len(dropped)} of {len(pairs)} pairs have issues ({first})"
+        text = f"dpo: {len(dropped)} of {counted(len(pairs), 'pair')} have issues ({first})"
         if config.lint == "refuse":
             raise SettingsError(f"{text}. Set `lint: drop` under dpo, or correct these pairs.")
         context.services.progress.message(f"{text}. They are dropped.")
     if not usable:
         raise SettingsError(
-            f"dpo: all {len(pairs)} pairs have issues, so none is left to train on. See the table "
+            f"dpo: {all_counted(len(pairs), 'pair has', 'pairs have')} issues, so none is left "
+            "to train on. See the table "
             "dropped_pairs of the stage preferences, or raise `max_length_ratio`."
         )
     dropped += by_hand
@@ -270,7 +271,7 @@ def _reviewed(
         raise SettingsError(f"dpo.review: {_none_left(config.review, len(given))}")
     if result.dropped:
         context.services.progress.message(
-            f"dpo: the review leaves out {len(result.dropped):,} of {len(given):,} pairs."
+            f"dpo: the review leaves out {len(result.dropped):,} of {counted(len(given), 'pair')}."
         )
     return result.pairs, result.dropped
 
@@ -278,11 +279,13 @@ def _reviewed(
 def _none_left(setting: PairReview, count: int) -> str:
     if setting == "required":
         return (
-            f"required leaves none of {count:,} pairs to train on, as none has been accepted. "
+            f"required leaves none of {counted(count, 'pair')} to train on, as none has been "
+            "accepted. "
             "Accept some on the review page, or remove the key."
         )
     return (
-        f"all {count:,} pairs were rejected by hand. Withdraw decisions on the review page, or "
+        f"{all_counted(count, 'pair was', 'pairs were')} rejected by hand. Withdraw decisions "
+        "on the review page, or "
         "set `review: ignored` under dpo."
     )
 
@@ -322,7 +325,8 @@ def _rendered(
     if not len(over):
         return data
     problem = (
-        f"{len(over)} of {len(pairs)} pairs, with {rendered.lengths[over].sum()} tokens, are "
+        f"{len(over)} of {counted(len(pairs), 'pair')}, with {rendered.lengths[over].sum()} "
+        "tokens, are "
         f"longer than {limit} tokens ({setting})"
     )
     if config.too_long == "refuse" or not len(data):
@@ -354,7 +358,8 @@ def _validation(context: StageContext[DpoConfig], tokenizer: Any) -> "PairRows |
     left = 0 if data is None else len(data)
     if left < len(given):
         context.services.progress.message(
-            f"dpo: {len(given) - left} of {len(given)} validation pairs have issues or are longer "
+            f"dpo: {len(given) - left} of {counted(len(given), 'validation pair')} have issues "
+            "or are longer "
             f"than {limit} tokens. They are not measured."
         )
     if data is not None and left:
@@ -449,7 +454,8 @@ def _gate(context: StageContext[DpoConfig], before: float, after: float, questio
     if before - after <= config.max_probe_loss + 1e-9:
         return
     text = (
-        f"dpo: the share of exact greedy answers to {questions} training questions fell from "
+        f"dpo: the share of exact greedy answers to {counted(questions, 'training question')} "
+        "fell from "
         f"{before:.1%} to {after:.1%}, more than `max_probe_loss` ({config.max_probe_loss:.1%}) "
         f"allows. {_remedy(config)}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from jangin.core.config import Added
-from jangin.core.errors import SettingsError
+from jangin.core.errors import SettingsError, counted
 from jangin.core.records import Document
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.shape import read_context_length
@@ -102,7 +102,8 @@ def _windows(
         held = min(1, len(rows) - 1)
     if not len(rows) or (config.validation_share and not held):
         raise SettingsError(
-            f"pretrain: the documents have only {len(rows)} windows of text, too few to train on. "
+            f"pretrain: the documents have only {counted(len(rows), 'window')} of text, too few "
+            "to train on. "
             "Add documents, or lower `max_row_tokens`."
         )
     order = np.random.default_rng(config.seed).permutation(len(rows))

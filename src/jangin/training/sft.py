@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import DataError, SettingsError
+from jangin.core.errors import DataError, SettingsError, all_counted, counted
 from jangin.core.records import Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.tokens.estimate import TokenEstimate
@@ -72,7 +72,8 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     for split, count in (("train", lost), ("validation", lost_validation)):
         if count["rows"]:
             progress.message(
-                f"{split}: {count['rows']} rows are longer than {limit[0]} tokens ({limit[1]}); "
+                f"{split}: {counted(count['rows'], 'row is', 'rows are')} longer than "
+                f"{limit[0]} tokens ({limit[1]}); "
                 f"`too_long: {config.too_long}` removed {count['tokens']} tokens."
             )
     duration = Duration.of(config, len(data))
@@ -195,7 +196,7 @@ def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:
         given, messages = example.weights, len(example.prompt) + 1
         if given and (len(given) != messages or not set(given) <= {0, 1}):
             raise DataError(
-                f"row {index} ({example.id}) has {messages} messages, but `weights` is "
+                f"row {index} ({example.id}) has {counted(messages, 'message')}, but `weights` is "
                 f"{list(given)}. List a 0 or 1 for each message, or remove `weights`."
             )
         weights.append(given or None)
@@ -214,10 +215,10 @@ def _guard_questions(tokenizer: Any, rows: list[SplitExample]) -> None:
 def _no_rows_message(dropped: int, limit: int, setting: str) -> str:
     """Why there is no row to train on."""
     if dropped:
+        rows = all_counted(dropped, "row of the train split is", "rows of the train split are")
         return (
-            f"all {dropped} rows of the train split are longer than {limit} tokens ({setting}), "
-            "so `too_long: drop` leaves none. Set `too_long: keep_end`, make chunks shorter, or "
-            "raise the limit."
+            f"{rows} longer than {limit} tokens ({setting}), so `too_long: drop` leaves none. Set "
+            "`too_long: keep_end`, make chunks shorter, or raise the limit."
         )
     return (
         "the train split has no examples. Check what the stage curate dropped, and the shares of "

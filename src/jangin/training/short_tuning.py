@@ -1,6 +1,6 @@
 """A few steps of supervised fine-tuning, so that `select` can compare what base models learn."""
 
-from jangin.core.errors import TrainingError
+from jangin.core.errors import TrainingError, all_counted
 from jangin.core.stage import Progress, ShortTuning
 
 
@@ -40,7 +40,8 @@ def tune_briefly(request: ShortTuning, progress: Progress) -> None:
     fitting, _ = limit_rows(rows, *limit, config.too_long)
     if not len(fitting):
         raise TrainingError(
-            f"all {len(rows)} training rows are longer than {limit[0]} tokens ({limit[1]}), so "
+            f"{all_counted(len(rows), 'training row is', 'training rows are')} longer than "
+            f"{limit[0]} tokens ({limit[1]}), so "
             "this base model cannot be tried on them. Remove it, or make the rows shorter."
         )
     task = SftTask(Start(request.base), fitting, None)

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 import jangin
+from jangin.core.errors import all_counted, counted
 from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
@@ -176,16 +177,24 @@ NOT_STORED = ("the vLLM server ",)
 """Beginnings of texts that end a run."""
 
 
+def written_field(node):
+    """What stands for a field; a noun after its number is in the plural."""
+    name = getattr(getattr(node, "func", None), "id", "")
+    if name in ("counted", "all_counted"):
+        words = [part.value for part in node.args[1:] if isinstance(part, ast.Constant)]
+        return {"counted": counted, "all_counted": all_counted}[name](12, *words)
+    return SAMPLES.get(ast.unparse(node), "12")
+
+
 def written_text(node):
     """A string of the source with something in place of each {field}; None for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        parts = [
-            v.value if isinstance(v, ast.Constant) else SAMPLES.get(ast.unparse(v.value), "12")
-            for v in node.values
-        ]
-        return "".join(parts)
+        return "".join(
+            value.value if isinstance(value, ast.Constant) else written_field(value.value)
+            for value in node.values
+        )
     return None
 
 
@@ -321,3 +330,15 @@ def test_every_event_of_a_job_is_said_in_korean():
     assert len(lines) > 8
     korean = [Words("ko").reason(line.format("12", "34")) for line in lines]
     assert [said for said in korean if not re.search("[가-힣]", said)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "evaluate: with 1 question of seen, differences from 9 points can be significant.",
+        "select: 1 question is too few to tune on some and judge by others, so the project's text "
+        "decides.",
+    ],
+)
+def test_one_is_said_in_korean_as_well_as_many(text):
+    assert re.search("[가-힣]", Words("ko").reason(text))

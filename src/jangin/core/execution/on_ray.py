@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from jangin.core.errors import MachineError
+from jangin.core.errors import MachineError, counted
 from jangin.core.execution.ray_worker import Opened, Raised, Work, call_once
 from jangin.core.execution.transfer import Delivered, FolderAccess, Transfer
 from jangin.core.executor import (
@@ -270,8 +270,10 @@ def _missing(resources: Resources) -> str:
     if resources.memory_bytes:
         wanted.append(f"{resources.memory_bytes / 1e9:.1f} GB of memory")
     return (
-        f"a call of this stage needs {' and '.join(wanted)}, which none of the {len(nodes)} nodes "
-        f"of the Ray cluster has (at most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs, "
+        f"a call of this stage needs {' and '.join(wanted)}, which none of the "
+        f"{counted(len(nodes), 'node')} "
+        f"of the Ray cluster has (at most {counted(most['CPU'], 'CPU')}, "
+        f"{counted(most['GPU'], 'GPU')}, "
         f"{most['memory'] / 1e9:.1f} GB)"
     )
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from jangin.core.errors import MachineError
+from jangin.core.errors import MachineError, counted
 from jangin.core.execution import nodes
 from jangin.core.execution.node_files import PROBE, SEEN, try_bucket
 from jangin.core.execution.on_ray import OnRay, alive_nodes
@@ -344,7 +344,10 @@ def on_ray(
         cpus = sum(report.cpus for report in reports)
         gpus = sum(report.gpus for report in reports)
         through = f"; {len(apart)} get their files from {project.url}" if apart else ""
-        message(f"Ray cluster: {len(reports)} nodes, {cpus:g} CPUs, {gpus:g} GPUs{through}")
+        message(
+            f"Ray cluster: {counted(len(reports), 'node')}, {counted(cpus, 'CPU')}, "
+            f"{counted(gpus, 'GPU')}{through}"
+        )
         sharing = frozenset(report.node for report in reports if not report.uses_bucket)
         access = FolderAccess(probe, sharing, project.bucket if apart else None)
         with ExitStack() as stack:

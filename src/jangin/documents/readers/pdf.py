@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from jangin.core.errors import counted
 from jangin.documents.layout.pages import lay_out
 from jangin.documents.ocr.languages import first_language
 from jangin.documents.ocr.reader import PageImage
@@ -298,7 +299,10 @@ def _from_layers(layers: list[pdf.PageText], by_position: bool) -> list[PageRead
     for layer, page in zip(layers, pages, strict=True):
         why = ""
         if by_position and layer.seen != layer.drawn:
-            why = f"text layer put in order by position: {layer.disordered} lines were displaced"
+            why = (
+                "text layer put in order by position: "
+                f"{counted(layer.disordered, 'line was', 'lines were')} displaced"
+            )
         out.append(
             PageReading(page.text, "text", None, why, lines=page.lines, removed=page.removed)
         )

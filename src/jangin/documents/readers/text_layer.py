@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from jangin.core.errors import counted
 from jangin.documents.readers.pdf_text import PageText
 from jangin.text.language import HANGUL_SYLLABLE
 
@@ -70,14 +71,14 @@ def suspicion(page: PageText) -> str:
     if bad >= 3 and bad > 0.01 * size:
         return f"{bad} control, replacement or private-use characters"
     if page.disordered >= 2 and page.disordered > 0.1 * page.lines:
-        return f"{page.disordered} of {page.lines} lines are not drawn in reading order"
+        return f"{page.disordered} of {counted(page.lines, 'line')} are not drawn in reading order"
     for bare_pattern, pattern in ((BARE_COUNTER, COUNTER), (BARE_ENGLISH, ENGLISH)):
         bare, numbered = len(bare_pattern.findall(text)), len(pattern.findall(text))
         if bare >= 2 and bare > numbered:
             return f"{bare} article or clause counters lack their number"
     stray = len(STRAY_DIGITS.findall(text))
     if stray >= 5 and stray > 0.25 * page.lines:
-        return f"{stray} of {page.lines} lines are stray digits"
+        return f"{stray} of {counted(page.lines, 'line')} are stray digits"
     if page.picture_share > 0.7:
         return "the text lies under or over a picture of the whole page"
     return _implausible(text)

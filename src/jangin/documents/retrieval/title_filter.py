@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.digest import short_digest
-from jangin.core.errors import StageError
+from jangin.core.errors import StageError, counted
 from jangin.core.model_protocols import ChatModel
 from jangin.core.records import Query
 from jangin.core.stage import StageContext
@@ -112,7 +112,8 @@ def filter_titles(context: StageContext[Any], source: PostTitles) -> FilteredTit
     if not queries:
         first = f" The first reason: {rejected[0].reason}." if rejected else ""
         raise StageError(
-            f"queries: the teacher took none of the {len(titles)} titles for a question.{first} "
+            f"queries: the teacher took none of the {counted(len(titles), 'title')} for a "
+            f"question.{first} "
             "Check the teacher's model and the file, then run again."
         )
     return FilteredTitles(queries, rejected, repeated)

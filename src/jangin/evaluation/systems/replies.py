@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from jangin.core.errors import ChatError, StageError
+from jangin.core.errors import ChatError, StageError, counted
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.evaluation.systems.system import Answer
 from jangin.llm.ask import ask_all
@@ -41,7 +41,7 @@ def ask_requests(
     ask_all(chat, requests, concurrency, take, notify)
     if failures:
         raise StageError(
-            f"{len(failures)} of {len(requests)} questions to {name} got no "
+            f"{len(failures)} of {counted(len(requests), 'question')} to {name} got no "
             "reply; they are not counted as wrong answers. Run again to retry them. The first "
             f"error: {failures[0]}"
         ) from failures[0]

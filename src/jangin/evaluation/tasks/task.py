@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jangin.core.config import Config
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, all_counted, counted
 from jangin.core.records import Example, Message, Record, SplitExample
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.scores.metric import GoldKind
@@ -97,7 +97,7 @@ def check_golds(task: TaskConfig, examples: Sequence[Example]) -> None:
     ]
     more = f" and {len(counts) - SHOWN_ANSWERS} more" if len(counts) > SHOWN_ANSWERS else ""
     raise DataError(
-        f"evaluate: {len(wrong)} of {len(examples)} questions have an answer "
+        f"evaluate: {len(wrong)} of {counted(len(examples), 'question')} have an answer "
         f"{task.invalid_gold}: {', '.join(listed)}{more}. {task.invalid_gold_remedy}"
     )
 
@@ -117,7 +117,8 @@ def single_answer_warnings(examples: Iterable[Example]) -> list[str]:
     if len(answers) < 2 or len(set(answers)) > 1:
         return []
     return [
-        f"all {len(answers):,} answers are {answers[0][:60]!r}: no system can be better than "
+        f"{all_counted(len(answers), 'answer is', 'answers are')} {answers[0][:60]!r}: no "
+        "system can be better than "
         "another, and one that always gives this answer is always right."
     ]
 

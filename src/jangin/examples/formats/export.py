@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from jangin.core.errors import DataError, SettingsError
+from jangin.core.errors import DataError, SettingsError, counted
 from jangin.core.records import Example
 from jangin.prepare.tables.sheets import write_csv, write_xlsx
 
@@ -138,7 +138,8 @@ def export_examples(
     """
     if format == "openai" and len(examples) < OPENAI_MINIMUM:
         raise DataError(
-            f"{len(examples)} examples are too few: OpenAI's fine-tuning API requires at least "
+            f"{counted(len(examples), 'example is', 'examples are')} too few: OpenAI's "
+            "fine-tuning API requires at least "
             f"{OPENAI_MINIMUM} lines. Add examples, or export to another format."
         )
     if format == "template":

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.digest import short_digest
+from jangin.core.errors import counted
 from jangin.core.records import Example, Message, Query, RankedSnippet, Snippet
 from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision, drop
@@ -244,7 +245,7 @@ def _row(
         return drop("snippets", f"names snippet {unknown[0]} of {len(item.snippets)}")
     words = len(text.split())
     if words > config.max_words:
-        return drop("too_long", f"{words} words, limit {config.max_words}")
+        return drop("too_long", f"{counted(words, 'word')}, limit {config.max_words}")
     used = _used(item, row)
     texts = (item.query.text, *(s.title for s in used), *(s.text for s in used))
     return AnswerRow(

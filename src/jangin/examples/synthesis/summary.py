@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jangin.core.errors import counted
 from jangin.core.records import Chunk, Example, Message
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.passage import Passage
@@ -101,7 +102,7 @@ def _row(config: Summary, draft: Draft[SummaryReply]) -> SummaryRow | Decision:
     text = nfc(draft.item.summary.strip())
     words = len(text.split())
     if words > config.max_words:
-        return drop("too_long", f"{words} words, limit {config.max_words}")
+        return drop("too_long", f"{counted(words, 'word')}, limit {config.max_words}")
     if len(letters_only(text)) >= len(letters_only(chunk.text)):
         return drop("not_shorter", "the summary is as long as the passage")
     return SummaryRow(text, passage.source, passage.language)

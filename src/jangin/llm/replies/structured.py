@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from jangin.core.digest import canonical_json
-from jangin.core.errors import ChatError, MissingReplyError, StageError
+from jangin.core.errors import ChatError, MissingReplyError, StageError, counted
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.prompts import Prompt
 from jangin.core.records import Message, Record
@@ -182,7 +182,8 @@ class _Tally:
             return
         first = (missing or self.unanswered)[0]
         stop = StageError(
-            f"{len(self.unanswered)} of {requests} requests got no reply; the other replies are "
+            f"{len(self.unanswered)} of {counted(requests, 'request')} got no reply; the other "
+            "replies are "
             f"kept. The first: {first}"
         )
         stop.exit_code = first.exit_code

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from jangin.core.errors import counted
+
 MOST_CHARACTERS = 2000
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": lambda *values: min(values),
@@ -96,7 +98,9 @@ def _check(node: ast.expr, names: Collection[str]) -> None:
                     f"'{function}' cannot be called. Known are: {', '.join(FUNCTIONS)}."
                 )
             if not arguments or (len(arguments) > 1 and function not in OF_MANY):
-                raise FormulaError(f"'{function}' does not take {len(arguments)} values.")
+                raise FormulaError(
+                    f"'{function}' does not take {counted(len(arguments), 'value')}."
+                )
             for argument in arguments:
                 _check(argument, names)
         case _:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 
@@ -35,7 +35,7 @@ class Timing(Record):
         if self.compiled is None:
             return f"{eager}, and compiling took longer than {self.compiling:.0f} s"
         steps = self.break_even(tokens)
-        paid = "never pay" if steps is None else f"pay after {ceil(steps):,} steps"
+        paid = "never pay" if steps is None else f"pay after {counted(ceil(steps), 'step')}"
         both = f"{eager} and {self.compiled * tokens:.3g} s compiled"
         return f"{both}; {self.compiling:.3g} s of compiling {paid}"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, counted
 
 MAGIC = b"GGUF"
 ARCHITECTURES = frozenset(
@@ -80,7 +80,7 @@ def read_header(path: Path, key: str) -> GgufHeader:
                 raise _truncated(path)
     if int(fields.get("split.count", 1)) > 1:
         raise ConfigError(
-            f"{path} is one of {fields['split.count']} parts of a model. Join them with "
+            f"{path} is one of {counted(fields['split.count'], 'part')} of a model. Join them with "
             "`llama-gguf-split --merge` of llama.cpp, and name the joined file."
         )
     architecture = str(fields.get("general.architecture", ""))

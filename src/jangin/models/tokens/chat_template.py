@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jangin.core.errors import TrainingError
+from jangin.core.errors import TrainingError, counted
 from jangin.core.records import Message
 from jangin.models.tokens.options import TooLong, TrainOn
 from jangin.models.tokens.rendering import (
@@ -202,7 +202,8 @@ def limit_rows(
     cut = int((rows.lengths[over] - limit).sum())
     if too_long == "refuse":
         raise TrainingError(
-            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens ({setting}), "
+            f"{len(over)} of {counted(len(rows), 'row')} are longer than {limit} tokens "
+            f"({setting}), "
             f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
             f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or "
             "`keep_end`."

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, all_counted
 from jangin.prepare.engine.assignment import (
     DROPPED,
     DropReason,
@@ -213,13 +213,15 @@ def _refuse_untrainable(spill: SpillFile, assignment: RowAssignment, source: Pat
         reasons = drop_reasons(spill, assignment)
         most = f" (most frequent reason: {reasons[0].reason})" if reasons else ""
         raise DataError(
-            f"{source}: all {spill.rows} rows were dropped{most}. Change the steps or the columns "
+            f"{source}: {all_counted(spill.rows, 'row was', 'rows were')} dropped{most}. Change "
+            "the steps or the columns "
             "of question and answer."
         )
     if rows > 1 and len(assignment.answers) == 1:
         line = spill.line_of(int(kept.argmax()))
         raise DataError(
-            f"{source}: all {rows} remaining rows have the same answer as line {line}, so a model "
+            f"{source}: {all_counted(rows, 'remaining row has', 'remaining rows have')} the "
+            f"same answer as line {line}, so a model "
             "cannot learn to choose. Add rows with other answers."
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import TYPE_CHECKING
 
-from jangin.core.errors import SettingsError
+from jangin.core.errors import SettingsError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ def refuse_empty_splits(
         if share and not counts[SPLITS.index(split)]:
             grouped = len(sizes) < len(splits)
             raise SettingsError(
-                f"{split} would be empty: {len(splits)} rows"
+                f"{split} would be empty: {counted(len(splits), 'row')}"
                 f"{f' in {len(sizes)} groups' if grouped else ''} are too few for a share of "
                 f"{share:.3g}. {_sufficient(validation, test, sizes)}. A share of 0 turns a split "
                 "off."

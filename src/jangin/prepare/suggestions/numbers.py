@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from jangin.core.errors import counted
 from jangin.prepare.engine.build import COMPLETION
 from jangin.prepare.suggestions.suggestion import (
     NumericAnswers,
@@ -53,7 +54,7 @@ def numeric_answers(
 def _notify_mixed(profile: Profile, rows: int, other: int, example: str) -> None:
     """Show that answers are mixed: what `3/4` among numbers means, only the user can decide."""
     profile.notify(
-        f"{rows:,} of {rows + other:,} answers are numbers, {other:,} are not, such as "
+        f"{rows:,} of {counted(rows + other, 'answer')} are numbers, {other:,} are not, such as "
         f"{example.strip()!r}; they are kept. If the model should learn numbers, correct or remove "
         "the others in the file and run prepare again"
     )
@@ -98,7 +99,8 @@ def formatted_numbers(profile: Profile) -> Suggestions:
     profile.plan = yield Suggestion(
         name="numbers",
         level="recommended",
-        finding=f"{changed:,} answers are numbers with signs, separators, units or trailing zeros, "
+        finding=f"{counted(changed, 'answer is', 'answers are')} numbers with signs, separators, "
+        "units or trailing zeros, "
         f"such as {effect['before'].strip()!r}{other}",
         action=f"write them like {effect['after']}"
         + (", and drop the rows that are not one number" if dropped else ""),
@@ -127,7 +129,8 @@ def mixed_numbers(profile: Profile) -> Suggestions:
     profile.plan = yield Suggestion(
         name="numbers",
         level="recommended",
-        finding=f"{numbers.rows:,} answers are numbers, and {numbers.other:,} hold none, such as "
+        finding=f"{counted(numbers.rows, 'answer is', 'answers are')} numbers, and "
+        f"{numbers.other:,} hold none, such as "
         f"{effect['other'].strip()!r}",
         action="drop the rows without a number"
         + (f", and shorten {changed:,} numbers, such as {shorter}" if changed else ""),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from jangin.core.errors import counted
 from jangin.prepare.engine.build import COMPLETION, HISTORY, REJECTED
 from jangin.prepare.engine.plan import Plan
 from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
@@ -88,10 +89,11 @@ def _unusable_rows(profile: Profile) -> Suggestions:
     dropped = frame.filter(pl.col(REASON).is_not_null()).group_by(REASON).len()
     counts = dropped.sort("len", descending=True).collect(engine="streaming")
     kept = total - int(counts["len"].sum())
-    profile.notify(f"{total:,} rows, {kept:,} of them with a question and an answer")
+    profile.notify(f"{counted(total, 'row')}, {kept:,} of them with a question and an answer")
     if kept < FEW:
         profile.notify(
-            f"{kept} rows are few: training is useful from a few hundred rows on, and each "
+            f"{counted(kept, 'row is', 'rows are')} few: training is useful from a few hundred "
+            "rows on, and each "
             "doubling improves it"
         )
     if len(counts):
@@ -128,7 +130,8 @@ def _unclean_text(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="clean text",
             level="recommended",
-            finding=f"{rows:,} rows hold invisible characters, no-break or double spaces, or "
+            finding=f"{counted(rows, 'row holds', 'rows hold')} invisible characters, no-break or "
+            "double spaces, or "
             "decomposed letters",
             action="normalise them to NFC with single spaces",
             rows=rows,
@@ -163,7 +166,7 @@ def _task(profile: Profile) -> Suggestions:
     labels: dict[str, int] = dict(first.iter_rows())
     profile.labels = list(labels.values())
     most = max(profile.labels)
-    profile.notify(f"task: classification, {len(first)} labels")
+    profile.notify(f"task: classification, {counted(len(first), 'label')}")
     for label, n in sorted(labels.items(), key=lambda item: (len(item[0]), item[0])):
         profile.notify(f"  {label:>12} {n:>10,} {'█' * max(1, round(30 * n / most))}")
     rare = [label for label, n in labels.items() if n < RARE]
@@ -175,7 +178,8 @@ def _task(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="rare labels",
             level="recommended",
-            finding=f"{rare_rows:,} rows have labels with fewer than {RARE} rows: "
+            finding=f"{counted(rare_rows, 'row has', 'rows have')} labels with fewer than {RARE} "
+            "rows: "
             f"{', '.join(rare[:MAX_NAMED])}{more}",
             action="drop these rows",
             rows=rare_rows,
@@ -206,7 +210,11 @@ def _duplicates(profile: Profile) -> Suggestions:
     if copies:
         conflicting = keys.unique([KEY, ANSWER]).filter(pl.col(KEY).is_duplicated())
         conflicts = conflicting[KEY].n_unique()
-        rule = f"; {conflicts:,} questions have several answers" if conflicts else ""
+        rule = (
+            (f"; {counted(conflicts, 'question has', 'questions have')} several answers")
+            if conflicts
+            else ""
+        )
         ties = 0 if pairs else _ties(keys)
         rule += f", {ties:,} of them equally often" if ties else ""
         settled = (
@@ -217,7 +225,8 @@ def _duplicates(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="duplicates",
             level="recommended",
-            finding=f"{copies:,} rows repeat the question of another row, ignoring case, spaces "
+            finding=f"{counted(copies, 'row repeats', 'rows repeat')} the question of another row, "
+            "ignoring case, spaces "
             f"and punctuation{rule}. A copy of a training row could be in the test set",
             action="keep each different pair once"
             if pairs
@@ -251,7 +260,8 @@ def _near_duplicates(profile: Profile) -> Suggestions:
     copies = int(reasons.is_not_null().sum())
     if 2 * copies > len(kept):
         profile.notify(
-            f"{copies:,} of {len(kept):,} questions differ from another one in at most a tenth of "
+            f"{copies:,} of {counted(len(kept), 'question')} differ from another one in at most "
+            "a tenth of "
             "their letters, as if from one template; they are kept. To drop some, use "
             "`near_duplicates`"
         )
@@ -259,7 +269,8 @@ def _near_duplicates(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="near copies",
             level="recommended",
-            finding=f"{copies:,} questions differ from another one with the same answer in at most "
+            finding=f"{counted(copies, 'question differs', 'questions differ')} from another one "
+            "with the same answer in at most "
             "a tenth of their letters",
             action="keep one of each",
             rows=copies,
@@ -294,7 +305,10 @@ def _long_rows(profile: Profile, tokenizer: Path | None, context: int) -> Sugges
         rows, questions = counts["rows"], counts["n"]
         step = step.model_copy(update={"maximum_characters": maximum})
     if rows and not (column and questions):
-        profile.notify(f"{rows:,} rows are over {limit}; training truncates or refuses them")
+        profile.notify(
+            f"{counted(rows, 'row is', 'rows are')} over {limit}; training truncates or refuses "
+            "them"
+        )
     elif rows:
         some = f", {questions:,} of them by the question alone" if questions < rows else ""
         copies = questions - profile.kept(PROMPT).filter(is_long).height
@@ -302,7 +316,10 @@ def _long_rows(profile: Profile, tokenizer: Path | None, context: int) -> Sugges
         profile.plan = yield Suggestion(
             name="long rows",
             level="recommended",
-            finding=f"{rows:,} rows are over {limit}{some}; training truncates the rest"
+            finding=(
+                f"{counted(rows, 'row is', 'rows are')} over {limit}{some}; training truncates "
+                "the rest"
+            )
             + (again if copies else ""),
             action="drop the rows with such questions",
             rows=questions,
@@ -328,7 +345,7 @@ def _personal_data(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="personal data",
             level="optional",
-            finding=f"{rows:,} rows seem to hold personal data: {listed}",
+            finding=f"{counted(rows, 'row seems', 'rows seem')} to hold personal data: {listed}",
             action="replace it by [email], [phone] and so on",
             rows=rows,
             change=lambda plan: with_step(
@@ -354,7 +371,8 @@ def _control_tokens(profile: Profile) -> Suggestions:
     )
     if counts["rows"] > counts["ends"]:
         profile.notify(
-            f"{counts['rows'] - counts['ends']:,} rows hold control tokens of a model within their "
+            f"{counted(counts['rows'] - counts['ends'], 'row holds', 'rows hold')} control "
+            "tokens of a model within their "
             f"texts, such as {counts['first']}; they are kept, and training takes them for the "
             "ends of turns"
         )
@@ -362,7 +380,8 @@ def _control_tokens(profile: Profile) -> Suggestions:
         profile.plan = yield Suggestion(
             name="control tokens",
             level="recommended",
-            finding=f"{counts['ends']:,} rows begin or end with control tokens of a model, such as "
+            finding=f"{counted(counts['ends'], 'row begins', 'rows begin')} or end with control "
+            "tokens of a model, such as "
             f"{counts['first']}",
             action="remove them there",
             rows=counts["ends"],
@@ -386,7 +405,10 @@ def _balance(profile: Profile, most: int) -> Suggestions:
         profile.plan = yield Suggestion(
             name="balance",
             level="recommended",
-            finding=f"{dropped:,} rows are over the limit of {most:,} for their answer",
+            finding=(
+                f"{counted(dropped, 'row is', 'rows are')} over the limit of {most:,} for their "
+                "answer"
+            ),
             action="sample down to that number of rows per answer",
             rows=dropped,
             change=lambda plan: with_step(plan, step),

@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.prepare.tables.encodings import sample_lines
 from jangin.prepare.tables.prefetch import prefetch
 from jangin.prepare.tables.schema import RAW, REASON, ROW, clean_names
@@ -299,7 +299,7 @@ def _batches(
             reason = "a quotation mark is not closed, or stands where none may"
             batch.append((line_number, reason, line, *[None] * width))
         elif len(cells) != width:
-            reason = f"{len(cells)} cells instead of {width}"
+            reason = f"{counted(len(cells), 'cell')} instead of {width}"
             padded = [*cells[:width], *[None] * (width - len(cells))]
             batch.append((line_number, reason, "\u241f".join(cells), *padded))
         else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import DataError, ExportError, MachineError
+from jangin.core.errors import DataError, ExportError, MachineError, counted
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CARD = "README.md"
@@ -121,7 +121,8 @@ def _own_repository(
         files = {file.rfilename for file in info.siblings or ()}
         if files - _NO_FILES and not update:
             raise ExportError(
-                f"{upload.name} exists already and has {len(files)} files. Choose another name, or "
+                f"{upload.name} exists already and has {counted(len(files), 'file')}. Choose "
+                "another name, or "
                 "replace its files with --update."
             ) from error
         if bool(info.private) == public:

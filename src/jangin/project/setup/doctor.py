@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jangin.core.errors import counted
 from jangin.documents import formats
 from jangin.models.device import (
     KERNELS_VARIABLE,
@@ -181,7 +182,7 @@ def _memory() -> Finding:
         return Finding(
             "memory", "warning", f"{total:.1f} GiB", "Choose a smaller base model, or QLoRA."
         )
-    return Finding("memory", "ok", f"{total:.1f} GiB, {os.cpu_count()} cores")
+    return Finding("memory", "ok", f"{total:.1f} GiB, {counted(os.cpu_count() or 1, 'core')}")
 
 
 def _disk(folder: Path) -> Finding:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import ConfigError, JanginError
+from jangin.core.errors import ConfigError, JanginError, counted
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk
 from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
@@ -114,8 +114,8 @@ def _with_estimate(
         return replace(step, calls=upper.calls)
     few, many, text = usual.calls.count, upper.calls.count, usual.cost.text
     if many:
-        calls = f"{many:,} calls" if few == many else f"{few:,} to {many:,} calls"
-        text = text.replace(f"{usual.cost.calls} calls", calls, 1)
+        calls = counted(many, "call") if few == many else f"{few:,} to {counted(many, 'call')}"
+        text = text.replace(counted(usual.cost.calls, "call"), calls, 1)
     cost = replace(usual.cost, text=f"estimated: {text}" if text else "")
     return replace(step, cost=cost, calls=upper.calls)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import JanginError
+from jangin.core.errors import JanginError, counted
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
@@ -58,10 +58,9 @@ class QuickReading:
             if self.ocr_pages
             else ""
         )
-        pages = "page" if self.pages == 1 else "pages"
         return (
-            f"Estimated from {self.opened:,}{of} {noun} with {self.pages:,} {pages}{scans}: about "
-            f"{self.chunks:,} chunks. The run counts exactly"
+            f"Estimated from {self.opened:,}{of} {noun} with {counted(self.pages, 'page')}{scans}: "
+            f"about {counted(self.chunks, 'chunk')}. The run counts exactly"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jangin.core.errors import counted
 from jangin.project.plan import PlannedStage, shared_steps
 
 
@@ -22,7 +23,8 @@ class Unrecorded:
         """What is missing and what to do, for a terminal."""
         return (
             f"{self.stage} would stop: the recorded replies cover "
-            f"{self.calls - self.missing:,} of its {self.calls:,} calls. Recorded replies fit only "
+            f"{self.calls - self.missing:,} of its {counted(self.calls, 'call')}. Recorded "
+            "replies fit only "
             "the documents and settings that they were recorded with: use those, name another "
             "teacher, or record the replies with: jangin run --record"
         )

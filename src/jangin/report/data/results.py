@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, get_args
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
 from jangin.evaluation.pairwise_judge import PairwiseResult, relation_warning
@@ -189,7 +189,7 @@ def _p_text(p_value: float) -> str:
 def sentence(pair: Versus) -> str:
     """A comparison of two variants as one sentence, with shares and p."""
     comparison = pair.comparison
-    name = f"{pair.evidence_set.replace('_', ' ')} ({comparison.n} questions)"
+    name = f"{pair.evidence_set.replace('_', ' ')} ({counted(comparison.n, 'question')})"
     better, other = pair.variant_b, pair.variant_a
     share_better, share_other = comparison.right_b, comparison.right_a
     if comparison.right_a > comparison.right_b:

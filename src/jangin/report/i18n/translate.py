@@ -39,7 +39,10 @@ def strings(language: Language) -> dict[str, str]:
 def reasons() -> list[tuple[re.Pattern[str], str]]:
     """(pattern of a stored English reason, its sentence in Korean), from their catalogue."""
     rows = _entries(files("jangin.report.i18n") / "ko" / REASONS)
-    return [(re.compile(_FIELD.sub(_group, re.escape(e)), re.DOTALL), k) for e, k in rows]
+    return [
+        (re.compile(_FIELD.sub(_group, _NOUN.sub(_any_number, re.escape(e))), re.DOTALL), k)
+        for e, k in rows
+    ]
 
 
 def _entries(path: Traversable) -> list[tuple[str, str]]:
@@ -47,6 +50,17 @@ def _entries(path: Traversable) -> list[tuple[str, str]]:
     import polib
 
     return [(entry.msgid, entry.msgstr) for entry in polib.pofile(path.read_text("utf-8"))]
+
+
+_NOUN = re.compile(r"(\\\{\w+\\\}\\ (?:[a-z]+\\ )??[a-z]+)s\b(?:\\ (are|have|were|give|form)\b)?")
+"""Of an escaped English sentence: a field, a noun in the plural, and its verb."""
+_SINGULAR = {"are": "is", "have": "has", "were": "was", "give": "gives", "form": "forms"}
+
+
+def _any_number(noun: re.Match[str]) -> str:
+    """A noun that fits one, too: `core.errors.counted` writes `1 row is`."""
+    verb = f"\\ (?:{noun[2]}|{_SINGULAR[noun[2]]})" if noun[2] else ""
+    return f"{noun[1]}s?{verb}"
 
 
 _FIELD = re.compile(r"\\{(\w+)\\}")

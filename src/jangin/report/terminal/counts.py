@@ -1,5 +1,6 @@
 """What a stage made, in a few counts for its line."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,8 +65,8 @@ def _count(value: object, words: str) -> Iterator[str]:
     if isinstance(value, dict):
         value = sum(part for part in value.values() if isinstance(part, int))
     if isinstance(value, int | float) and (value or words not in ("unread", "unreadable")):
-        one = value == 1 and words.endswith("s")
-        yield f"{_figure(value)} {words.removesuffix('s') if one else words}"
+        shown = re.sub(r"s( kept)?$", r"\1", words) if value == 1 else words
+        yield f"{_figure(value)} {shown}"
 
 
 def _figure(value: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from jangin.core.errors import counted
 from jangin.report.terminal.lines import duration
 
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
@@ -23,7 +24,7 @@ def size(count: int) -> str:
 def age(seconds: float) -> str:
     """How long ago: `12 days`, below a day as a duration."""
     days = int(seconds / DAY)
-    return f"{days} day{'' if days == 1 else 's'}" if days else duration(seconds)
+    return counted(days, "day") if days else duration(seconds)
 
 
 def variant_sizes(inventory: Any) -> Table:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from jangin.core.errors import counted
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
 from jangin.project.plan import shared_steps
@@ -58,7 +59,7 @@ def calls_text(calls: Any) -> str:
     if calls.unpriced == calls.count:
         return f"{tokens}, price unknown"
     usd = f"up to {dollars(calls.usd)}"
-    rest = f" and {calls.unpriced:,} calls of unknown price" if calls.unpriced else ""
+    rest = f" and {counted(calls.unpriced, 'call')} of unknown price" if calls.unpriced else ""
     return f"{tokens}, {usd}{rest}"
 
 
@@ -87,9 +88,9 @@ def plan_total(
         return ""
     if unknown is None:
         unknown = [step.stage.name for step in steps if step.state == "waits"]
-    text = f"{total.count:,} calls to models"
+    text = f"{counted(total.count, 'call')} to models"
     if usual.count != total.count:
-        text = f"{usual.count:,} to {total.count:,} calls to models"
+        text = f"{usual.count:,} to {counted(total.count, 'call')} to models"
     if total.count:
         text += f", {calls_text(total)}"
         if likely and total.unpriced < total.count:
@@ -99,7 +100,7 @@ def plan_total(
         text += f"; not counted because they wait for other stages: {names}"
     text += f". Spent so far: {dollars(spent_usd)}"
     if unpriced:
-        text += f" + {unpriced:,} calls at an unknown price"
+        text += f" + {counted(unpriced, 'call')} at an unknown price"
     if budget_usd is None:
         return f"{text}."
     text += f" of {dollars(budget_usd)}."
@@ -116,7 +117,7 @@ def _against_budget(most: Any, usual: Any, left: float) -> str:
     each = usual.usd / max(usual.count, 1)
     reserve = most.usd / most.count
     calls = max(0, int((left - reserve) / each)) if each else 0
-    return f"{bound}: would stop after about {calls:,} of {usual.count:,} calls."
+    return f"{bound}: would stop after about {calls:,} of {counted(usual.count, 'call')}."
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:
@@ -286,7 +287,7 @@ def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             row["variant"],
             f"{row['seconds']:,.0f}",
-            f"{row['model_calls']:,} calls" if row["model_calls"] else "",
+            counted(row["model_calls"], "call") if row["model_calls"] else "",
             row["cost"],
             *(
                 "" if row[name] is None else f"{row[name]:,}"
@@ -323,7 +324,7 @@ def _score(row: dict[str, Any]) -> str:
     if find_metric(row["measure"]).is_share:
         return f"{100 * score:.1f}"
     few = unread > MOST_UNREAD * n
-    return f"{score:,.2f}" + (f" [yellow](of {n - unread} answers)[/]" if few else "")
+    return f"{score:,.2f}" + (f" [yellow](of {counted(n - unread, 'answer')})[/]" if few else "")
 
 
 def format_p(p_value: float) -> str:

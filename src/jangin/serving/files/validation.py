@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
 
+from jangin.core.errors import counted
 from jangin.serving.files.distribution import Spread, suggested_epochs
 from jangin.serving.files.row_checks import (
     UNEXPECTED,
@@ -274,14 +275,16 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
     elif check.examples < _FEW:
         check.warn(
             "few_examples",
-            f"{check.examples} examples are few; {_FEW} to {2 * _FEW} good ones are recommended",
+            f"{counted(check.examples, 'example is', 'examples are')} few; {_FEW} to {2 * _FEW} "
+            "good ones are recommended",
         )
     _check_empty(check)
     repeated = _repeated(check.rows)
     if repeated:
         check.warn(
             "duplicates",
-            f"{repeated} examples repeat another one; each is trained on once per epoch",
+            f"{counted(repeated, 'example repeats', 'examples repeat')} another one; each is "
+            "trained on once per epoch",
             count=repeated,
         )
     _check_near_duplicates(check)
@@ -290,14 +293,16 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
     if asked_again > 0 and check.format != "preference":
         check.warn(
             "conflicts",
-            f"{asked_again} examples have the prompt of another one with another answer",
+            f"{counted(asked_again, 'example has', 'examples have')} the prompt of another one "
+            "with another answer",
             count=asked_again,
         )
     over = check.tokens.over(context_tokens) if context_tokens else 0
     if over:
         check.warn(
             "too_long",
-            f"{over} examples may be longer than {context_tokens} tokens; they are truncated at "
+            f"{counted(over, 'example')} may be longer than {context_tokens} tokens; they are "
+            "truncated at "
             "the end",
             count=over,
         )
@@ -310,7 +315,7 @@ def _check_empty(check: FileCheck) -> None:
         return
     more = ", ..." if check.empty_count > len(check.empty) else ""
     listed = ", ".join(map(str, check.empty)) + more
-    rows = f"{check.empty_count} of {check.examples} examples have an empty answer"
+    rows = f"{check.empty_count} of {counted(check.examples, 'example')} have an empty answer"
     if check.empty_count > MOST_EMPTY * check.examples:
         check.fail(
             0,
@@ -334,7 +339,8 @@ def _check_near_duplicates(check: FileCheck) -> None:
         first_rows = f" of the first {len(texts)}" if len(texts) == _COMPARED_ROWS else ""
         check.warn(
             "near_duplicates",
-            f"{len(near)} examples{first_rows} are nearly the same as an earlier one",
+            counted(len(near), f"example{first_rows} is", f"examples{first_rows} are")
+            + " nearly the same as an earlier one",
             count=len(near),
         )
 
@@ -353,7 +359,8 @@ def _check_system(check: FileCheck) -> None:
     ):
         check.warn(
             "long_system",
-            f"the same system message of about {length} tokens is in {rows} examples and makes "
+            f"the same system message of about {length} tokens is in {counted(rows, 'example')} "
+            "and makes "
             f"{share:.0%} of all tokens; a tuned model needs a short one only",
             count=rows,
         )
@@ -368,7 +375,7 @@ def _check_labels(check: FileCheck) -> None:
     if many >= _RARE_LABEL * few:
         check.warn(
             "label_imbalance",
-            f"the answer {most[:40]!r} has {many} examples, {least[:40]!r} has {few}",
+            f"the answer {most[:40]!r} has {counted(many, 'example')}, {least[:40]!r} has {few}",
         )
 
 

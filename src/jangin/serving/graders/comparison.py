@@ -14,6 +14,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jangin.core.errors import counted
 from jangin.core.records import Example, Message
 from jangin.evaluation.results import (
     DEFAULT_MEASURE,
@@ -290,7 +291,9 @@ def _result(
 
 def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
     """The difference in one sentence, with its reservations."""
-    shares = f"{row.right_a:.1%} and {row.right_b:.1%} of {row.n} answers are exactly right"
+    shares = (
+        f"{row.right_a:.1%} and {row.right_b:.1%} of {counted(row.n, 'answer')} are exactly right"
+    )
     if row.p_value < SIGNIFICANT:
         better = row.b if row.right_b > row.right_a else row.a
         text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})."

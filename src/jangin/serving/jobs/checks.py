@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
+from jangin.core.errors import counted
 from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.validation import FileCheck, job_fault, overlap
 from jangin.serving.jobs.events import VALIDATED, add_event, finish
@@ -129,7 +130,7 @@ def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
     """What is dubious about the files; how they overlap is a fact of the job, not of a file."""
     training = checks[job.training_file]
     for warning in training.warnings.values():
-        more = f" ({warning['count']} examples)" if warning["count"] > 1 else ""
+        more = f" ({counted(warning['count'], 'example')})" if warning["count"] > 1 else ""
         yield f"{warning['message']}{more}"
     if job.validation_file is None:
         return
@@ -140,6 +141,7 @@ def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
     copies = overlap(training, held_out)
     if copies:
         yield (
-            f"{copies} of {held_out.examples} validation examples have a prompt that is also "
+            f"{copies} of {counted(held_out.examples, 'validation example')} have a prompt that "
+            "is also "
             "trained on, so the validation loss is too good"
         )

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, counted
 from jangin.serving.files.purposes import RESULTS
 from jangin.serving.files.store import store_file
 from jangin.serving.jobs.checkpoints import (
@@ -193,12 +193,14 @@ class JobRecords:
         kept = prepared.rows + prepared.empty
         if job.method_type == "supervised" and kept < examples:
             notes.append(
-                f"{examples - kept} of {examples} examples repeat another one or have no user "
+                f"{examples - kept} of {counted(examples, 'example')} repeat another one or "
+                "have no user "
                 "message; they are not trained on"
             )
         if prepared.longer:
             notes.append(
-                f"{prepared.longer} examples are longer than {prepared.limit} tokens and are "
+                f"{counted(prepared.longer, 'example is', 'examples are')} longer than "
+                f"{prepared.limit} tokens and are "
                 f"truncated at the end; {prepared.empty} of them have nothing left to train on"
             )
         if has_tools:

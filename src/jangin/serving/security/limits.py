@@ -10,6 +10,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jangin.core.errors import counted
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.settings import Limits
 
@@ -94,7 +95,8 @@ def too_many(most: int, wait: float) -> ApiError:
     """429, with the time after which the official clients try again."""
     return ApiError(
         429,
-        f"Rate limit reached: {most} requests per minute. Please try again in {wait:.1f} s.",
+        f"Rate limit reached: {counted(most, 'request')} per minute. Please try again in "
+        f"{wait:.1f} s.",
         kind="requests",
         code="rate_limit_exceeded",
         headers={

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core import errors
-from jangin.core.errors import JanginError, MachineError, TrainingError
+from jangin.core.errors import JanginError, MachineError, TrainingError, counted
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.device import growing_segments
@@ -191,7 +191,8 @@ def refuse_missing(config: TrainingConfig) -> None:
 
     if torch.cuda.is_available() and torch.cuda.device_count() < config.devices:
         raise MachineError(
-            f"`devices: {config.devices}`, but this machine has {torch.cuda.device_count()} GPUs. "
+            f"`devices: {config.devices}`, but this machine has "
+            f"{counted(torch.cuda.device_count(), 'GPU')}. "
             "Lower `devices`."
         )
 

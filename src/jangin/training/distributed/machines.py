@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import Any
 
 from jangin import __version__
-from jangin.core.errors import JanginError, MachineError, TrainingError
+from jangin.core.errors import JanginError, MachineError, TrainingError, counted
 from jangin.core.stage import Progress
 from jangin.training.loop.config import TrainingConfig
 
@@ -292,7 +292,10 @@ def _take_part(
     node = Node(int(go["rank"]), config.nodes.count, said["address"], int(said["port"]))
     log = task.parent / _LOG.format(rank=node.rank)
     name = f"machine {node.rank + 1} of {node.count}"
-    progress.message(f"training {task.parent.parent.name} as {name}, {config.devices} processes")
+    progress.message(
+        f"training {task.parent.parent.name} as {name}, "
+        f"{counted(config.devices, 'process', 'processes')}"
+    )
     progress.message(f"{name}: {_run(start(task, config, log, node), line, log)}")
     return True
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoTokenizer
 
-from jangin.core.errors import ExportError, MachineError
+from jangin.core.errors import ExportError, MachineError, counted
 from jangin.core.records import Message
 from jangin.inference.llama_cpp import (
     GgufModel,
@@ -207,5 +207,5 @@ def _compare(
             equal += model.answer(prompt, len(answer), stops) == list(answer)
     return (
         f"llama.cpp encoded {len(answers)} canary prompts as the same tokens, and gave "
-        f"{equal} of {len(answers)} greedy answers token by token as the trained model."
+        f"{equal} of {counted(len(answers), 'greedy answer')} token by token as the trained model."
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import ExportError
+from jangin.core.errors import ExportError, counted
 from jangin.models.gguf.word_splitting import splitting_name
 
 _SPECIAL_SCORE = -1000.0
@@ -50,7 +50,9 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     }
     if max(words.values()) >= rows:
         count = max(words.values()) + 1
-        raise ExportError(f"its tokenizer has {count} tokens, but its embedding only {rows} rows")
+        raise ExportError(
+            f"its tokenizer has {count} tokens, but its embedding only {counted(rows, 'row')}"
+        )
     merges = [(pair.split(" ", 1) if isinstance(pair, str) else pair) for pair in model["merges"]]
     sentencepiece = bool(model.get("byte_fallback"))
     name = "default" if sentencepiece else splitting_name(content)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from jangin.core.errors import counted
 from jangin.core.stage import Progress
 from jangin.training.loop.config import Epochs, TrainingKeys
 
@@ -33,7 +34,8 @@ class Duration:
         """Such as `60 steps of 8 rows = 0.26 epochs of 1,848 rows`."""
         epochs = f"{self.epochs:.2f}".rstrip("0").rstrip(".")
         return (
-            f"{self.steps:,} steps of {self.per_step} rows = {epochs} epochs of {self.rows:,} rows"
+            f"{counted(self.steps, 'step')} of {self.per_step} rows = "
+            f"{epochs} {'epoch' if epochs == '1' else 'epochs'} of {counted(self.rows, 'row')}"
         )
 
     @property
@@ -44,7 +46,9 @@ class Duration:
     @property
     def warning(self) -> str:
         """What a length below one epoch means."""
-        return f"less than one epoch, so {self.unseen:,} rows are not trained on"
+        return (
+            f"less than one epoch, so {counted(self.unseen, 'row is', 'rows are')} not trained on"
+        )
 
 
 def report_start(duration: Duration, progress: Progress) -> None:

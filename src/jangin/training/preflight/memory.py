@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from jangin.core.errors import TrainingError
+from jangin.core.errors import TrainingError, counted
 from jangin.core.stage import Cost, Progress
 from jangin.models.device import (
     MOST_THREADS,
@@ -209,7 +209,11 @@ def check(forecast: Forecast, available: int, tokens: int) -> None:
     if forecast.needed <= available:
         return
     plan = forecast.plan
-    several = f", in each of {forecast.processes} processes" if forecast.needed > plan.peak else ""
+    several = (
+        (f", in each of {counted(forecast.processes, 'process', 'processes')}")
+        if forecast.needed > plan.peak
+        else ""
+    )
     raise TrainingError(
         f"this training needs about {forecast.needed / GIB:.1f} GiB of memory, but only "
         f"{available / GIB:.1f} GiB are free ({plan.activations / GIB:.1f} GiB for activations, "

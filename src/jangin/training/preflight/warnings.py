@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jangin.core.errors import TrainingError
+from jangin.core.errors import TrainingError, counted
 from jangin.core.stage import Progress
 from jangin.models.device import has_cuda
 from jangin.models.shape import ModelShape
@@ -27,7 +27,8 @@ def warn_devices(config: TrainingKeys, progress: Progress) -> None:
     cores = len(os.sched_getaffinity(0))
     if config.devices > cores and not has_cuda():
         progress.message(
-            f"`devices: {config.devices}` on {cores} cores of a CPU is slower than fewer processes "
+            f"`devices: {config.devices}` on {counted(cores, 'core')} of a CPU is slower than "
+            "fewer processes "
             f"are. Set `devices` to at most {cores}; results stay the same up to rounding."
         )
     rows, processes = config.examples_per_step, config.processes

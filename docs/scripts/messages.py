@@ -118,7 +118,11 @@ def _part(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     value = node.value if isinstance(node, ast.FormattedValue) else node
-    if isinstance(value, ast.Call) and ast.unparse(value.func) in ("counted", "all_counted"):
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in (
+        "counted",
+        "all_counted",
+        "counted_of",
+    ):
         return _counted(value)
     shown = ast.unparse(value)
     return f"{{{shown if len(shown) <= LONGEST_EXPRESSION else '...'}}}"
@@ -127,6 +131,9 @@ def _part(node: ast.expr) -> str:
 def _counted(call: ast.Call) -> str:
     """`{number} rows` of a number with its noun."""
     number, *words = call.args
+    if ast.unparse(call.func) == "counted_of":
+        noun, verb = (_texts(words[place], call)[0] for place in (1, -1))
+        return f"{_part(number)} of {_part(words[0])} {noun}s {verb}"
     one, several = _texts(words[0], call)[0], _texts(words[-1], call)[0]
     every = "all " if ast.unparse(call.func) == "all_counted" else ""
     return f"{every}{_part(number)} {several if len(words) > 1 else f'{one}s'}"

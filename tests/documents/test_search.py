@@ -105,7 +105,7 @@ def test_recorded_results_lose_their_copies_and_unknown_questions_are_named(cont
 
 def test_a_file_of_other_questions_is_an_error(context, tmp_path):
     (tmp_path / "r.json").write_text('{"other?": ["a"]}')
-    with pytest.raises(DataError, match=r"r\.json has 1 questions.* 3 "):
+    with pytest.raises(DataError, match=r"r\.json has 1 question,.* 3 "):
         run(context({"type": "file", "file": "r.json"}))
     with pytest.raises(DataError, match=r"none\.json does not exist"):
         STAGE.sources(context({"type": "file", "file": "none.json"}).config, tmp_path)

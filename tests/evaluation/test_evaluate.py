@@ -485,7 +485,7 @@ def test_numbers_are_graded_by_their_error(context_of):
 
 def test_a_gold_answer_outside_the_task_is_named(context_of):
     context = context_of(table_rows([("별점은?", "6")], "test"), task=STARS, systems=("base",))
-    with pytest.raises(DataError, match=r"1 of 1 questions .*\(1, 2, 3, 4, 5\): '6' \(1 x"):
+    with pytest.raises(DataError, match=r"1 of 1 question has .*\(1, 2, 3, 4, 5\): '6' \(1 x"):
         evaluate(context, lambda _: AnswerBook({}))
     context = context_of(
         table_rows([("가격은?", "싸다")], "test"), task={"type": "numbers"}, systems=("base",)

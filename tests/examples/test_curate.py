@@ -361,7 +361,7 @@ def test_a_scorer_that_nobody_knows_is_told(context):
 
 def test_everything_scored_too_low_says_which_setting_to_change(context):
     config = CurateConfig(guard=False, min_score={"judge": 0.95})
-    with pytest.raises(StageError, match=r"dropped all 1 examples \(1 score\).*lower min_score"):
+    with pytest.raises(StageError, match=r"dropped the only example \(1 score\).*lower min_score"):
         run(context([judged("가나?", 0.9)], config))
 
 

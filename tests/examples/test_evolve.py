@@ -336,7 +336,7 @@ def test_a_reply_in_another_language_is_asked_for_again_and_then_kept_aside(
 
 
 def test_a_teacher_without_a_usable_reply_stops_the_stage(context):
-    with pytest.raises(StageError, match="no usable reply to any of 1 requests"):
+    with pytest.raises(StageError, match="no usable reply to any of 1 request"):
         run(context(lambda _request: "no", CONFIG))
 
 
@@ -350,7 +350,7 @@ def test_a_second_run_pays_for_nothing_and_the_forecast_knows(context, ledger):
     opened = context(None, config, chat=CachedChat(fake, ledger))
     cost = forecast(opened)
     assert cost.calls == 1
-    assert cost.text == "1 calls to fake (1 questions, round 1, at most 1 after them)"
+    assert cost.text == "1 call to fake (1 question, round 1, at most 1 after them)"
     first = run(opened)
     paid = len(fake.calls)
     again = context(None, config, chat=CachedChat(fake, ledger))

@@ -277,7 +277,7 @@ class TestStages:
     def test_rejecting_everything_is_one_sentence(self, tmp_path, make_context):
         row = make_row()
         write_decisions(tmp_path, decide(row, "reject", "kim"))
-        with pytest.raises(SettingsError, match="all 1 examples were rejected by hand"):
+        with pytest.raises(SettingsError, match="the only example was rejected by hand"):
             run_review(make_context(ReviewConfig(), {"examples": (Example, [row])}))
 
     def test_required_trains_on_accepted_questions_only(self, make_context):
@@ -626,7 +626,7 @@ class TestCommand:
         )
         assert invoke("run", "curate", "-p", str(folder)).exit_code == 0
         assert "9 examples" in invoke("review", "-p", str(folder), "-v", "all").output
-        assert "1 examples" in invoke("review", "-p", str(folder), "-v", "none").output
+        assert "1 example:" in invoke("review", "-p", str(folder), "-v", "none").output
 
     def test_a_sheet_with_a_decision_edit_can_be_read_twice(self, project, tmp_path):
         folder, sheet = fresh(project, tmp_path), tmp_path / "sheet.csv"
@@ -642,7 +642,7 @@ class TestCommand:
         second = invoke("review", "-p", str(folder), "--from", str(sheet))
         assert second.exit_code == 0, second.output
         assert "0 decisions" in second.output
-        assert "1 rows were in it already" in second.output
+        assert "1 row was in it already" in second.output
 
     def test_without_examples_it_says_what_to_run(self, tmp_path):
         (tmp_path / "a.md").write_text("# 규정")

@@ -300,7 +300,7 @@ def test_all_rows_of_validation_sources_validate_even_copies_of_training_rows():
 
 
 def test_too_few_groups_are_an_error_that_says_how_many_and_what_to_set():
-    with pytest.raises(StageError, match=r"6 examples form 1 groups .* at least 3.*validation: 0"):
+    with pytest.raises(StageError, match=r"6 examples form 1 group .* at least 3.*validation: 0"):
         split_examples(corpus(sections=1, per_section=3, paraphrases=1), [], SplitConfig())
 
 

@@ -91,7 +91,7 @@ def test_predictions_belong_to_rows_by_id_in_whatever_order_they_come():
 @pytest.mark.parametrize(
     ("gold", "predicted", "good_from", "said"),
     [
-        ({"a": "1"}, {"b": "1"}, "", "1 of 1 rows have no prediction"),
+        ({"a": "1"}, {"b": "1"}, "", "1 of 1 row has no prediction"),
         ({"a": "9"}, {"a": "1"}, "", "row a: label '9' is outside the set"),
         ({"a": "1"}, {"a": "9"}, "", "row a: prediction '9' is outside the set"),
         ({"a": "1"}, {"a": "1"}, "9", "good_from '9'"),

@@ -76,7 +76,7 @@ def test_rows_of_one_cluster_are_drawn_together():
 @pytest.mark.parametrize(
     ("gold", "predicted", "said"),
     [
-        ({"a": 1.0}, {"b": 1.0}, "1 of 1 rows have no prediction"),
+        ({"a": 1.0}, {"b": 1.0}, "1 of 1 row has no prediction"),
         ({"a": math.nan}, {"a": 1.0}, "row a: the truth is nan"),
     ],
 )

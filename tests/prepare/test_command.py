@@ -485,7 +485,7 @@ def test_without_a_terminal_the_command_line_asks_no_question(jangin, tmp_path):
     assert "-y" in printed
     code, printed = jangin("prepare", path, "-y")
     assert code == 0, printed
-    assert "[recommended] 1 rows " in printed
+    assert "[recommended] 1 row " in printed
     assert "201 of 201 rows: train 161, validation 20, test 20" in printed
     report = json.loads((tmp_path / "rows_prepared_report.json").read_text())
     assert report["remedies"] == [{"name": "clean text", "taken": True, "rows": 1}]

@@ -230,7 +230,7 @@ def test_control_tokens_at_the_ends_go_and_those_within_are_named(prepared):
     ]
     lines, said = prepared(rows)
     assert [texts(line)[1][1] for line in lines] == ["b", rows[1]["completion"]]
-    assert [line for line in said if "control tokens" in line and line.startswith("1 rows")]
+    assert [line for line in said if "control tokens" in line and line.startswith("1 row ")]
 
 
 def test_a_plain_yes_changes_nothing_that_only_the_user_can_know(tmp_path, jangin):

@@ -76,7 +76,7 @@ def test_the_cluster_is_no_part_of_a_key_and_the_plan_says_where(project):
     assert here == there
     assert here[0][0]
     assert said == []
-    assert told[0].startswith("On the nodes of Ray at gpu1:6379: load (1 CPUs, 2 GB a call)")
+    assert told[0].startswith("On the nodes of Ray at gpu1:6379: load (1 CPU, 2 GB a call)")
 
 
 def test_nodes_get_the_bucket_of_the_project_and_its_options(project, tmp_path):

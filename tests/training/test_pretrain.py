@@ -162,7 +162,7 @@ def test_validation_windows_are_held_out(stage):
 def test_documents_without_text_are_an_error(stage):
     with pytest.raises(StageError, match="0 windows"):
         STAGE.run(stage("empty", texts=(" ",)))
-    with pytest.raises(StageError, match="1 windows"):
+    with pytest.raises(StageError, match="1 window "):
         STAGE.run(stage("one", texts=("하나",), validation_share=0.5))
 
 

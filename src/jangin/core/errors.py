@@ -30,6 +30,11 @@ def counted(count: float, one: str, several: str = "") -> str:
     return f"{number} {one if count == 1 else several or f'{one}s'}"
 
 
+def counted_of(part: int, whole: int, one: str, has: str, have: str) -> str:
+    """`1 of 3 rows has`, `2 of 3 rows have`, with the verb for one and for several."""
+    return f"{part:,} of {counted(whole, one)} {has if part == 1 else have}"
+
+
 def all_counted(count: int, one: str, several: str) -> str:
     """`the only row was`, `all 2,000 rows were`."""
     return f"the only {one}" if count == 1 else f"all {counted(count, one, several)}"

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
-from jangin.core.errors import ChatError, DataError, StageError, counted
+from jangin.core.errors import ChatError, DataError, StageError, all_counted, counted
 from jangin.core.records import Chunk, Query, Record, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.bm25 import PassageIndex
@@ -207,7 +207,8 @@ def _web(
         progress.stop(bar)
     if errors and not results:
         first = next(iter(errors.values()))
-        raise StageError(f"search: all {len(errors)} questions failed. The first error: {first}")
+        every = all_counted(len(errors), "question", "questions")
+        raise StageError(f"search: {every} failed. The first error: {first}")
     return results, [
         _failed(query, str(errors[query.text]), "unanswered")
         for query in queries

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.digest import canonical_json
-from jangin.core.errors import ChatError, DataError, SettingsError, counted
+from jangin.core.errors import ChatError, DataError, SettingsError, counted_of
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.core.stage import StageContext
@@ -123,7 +123,8 @@ def with_rewards(
         graded.append(prediction.model_copy(update={"score": max(rewards) if rewards else None}))
     if failed:
         context.services.progress.message(
-            f"evaluate: {len(failed)} of {counted(len(predictions), 'answer')} have no reward of "
+            f"evaluate: {counted_of(len(failed), len(predictions), 'answer', 'has', 'have')} no "
+            "reward of "
             f"{grader.name}, such as: {failed[0]}"
         )
     return name, graded

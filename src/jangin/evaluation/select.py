@@ -543,7 +543,7 @@ def _cost(context: StageContext[SelectConfig]) -> Cost:
         if config.steps
         else f"{counted(config.windows, 'window')} of text"
     )
-    text = f"{len(config.candidates)} models x {work}"
+    text = f"{counted(len(config.candidates), 'model')} x {work}"
     return Cost(text=f"{text}; {hubs} from the hub" if hubs else text)
 
 

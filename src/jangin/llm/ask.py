@@ -15,6 +15,7 @@ from jangin.core.errors import (
     StoppedError,
     TooLongError,
     counted,
+    counted_of,
 )
 from jangin.core.execution.signals import on_signals, restored_handlers, run_async
 from jangin.core.ledger import Ledger
@@ -246,7 +247,7 @@ def ask_all(
     if isinstance(round_of.stop, BudgetError):
         left = len(requests) - round_of.handed_over
         raise BudgetError(
-            f"{left:,} of {counted(len(requests), 'request')} were not sent: {round_of.stop}"
+            f"{counted_of(left, len(requests), 'request', 'was', 'were')} not sent: {round_of.stop}"
         ) from round_of.stop
     if round_of.stop is not None:
         raise round_of.stop

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jangin.core.errors import DataError, counted
+from jangin.core.errors import DataError, counted_of
 from jangin.metrics.statistics import Interval, wilson_interval
 from jangin.text.normalize import collapse_spaces, fold_case
 
@@ -129,10 +129,10 @@ def _check(
 ) -> None:
     known = ", ".join(index)
     if gold.keys() != predicted.keys():
+        missing, extra = len(gold.keys() - predicted.keys()), len(predicted.keys() - gold.keys())
         raise DataError(
-            f"{len(gold.keys() - predicted.keys())} of {counted(len(gold), 'row')} have no "
-            "prediction and "
-            f"{len(predicted.keys() - gold.keys())} predictions have no row. "
+            f"{counted_of(missing, len(gold), 'row', 'has', 'have')} no prediction and "
+            f"{counted(extra, 'prediction has', 'predictions have')} no row. "
             "Predict every row once, under its id."
         )
     for row, label in gold.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from jangin.core.errors import DataError, counted
+from jangin.core.errors import DataError, counted_of
 from jangin.metrics.statistics import Interval, bootstrap_mean, wilson_interval
 
 Band = Literal["green", "orange", "red"]
@@ -97,10 +97,10 @@ def grade_numbers(
 
 def _check(gold: Mapping[str, float], predicted: Mapping[str, float | None]) -> None:
     if gold.keys() != predicted.keys():
+        missing, extra = len(gold.keys() - predicted.keys()), len(predicted.keys() - gold.keys())
         raise DataError(
-            f"{len(gold.keys() - predicted.keys())} of {counted(len(gold), 'row')} have no "
-            "prediction and "
-            f"{len(predicted.keys() - gold.keys())} predictions have no row. "
+            f"{counted_of(missing, len(gold), 'row', 'has', 'have')} no prediction and "
+            f"{counted(extra, 'prediction has', 'predictions have')} no row. "
             "Predict every row once, under its id."
         )
     for row, truth in gold.items():

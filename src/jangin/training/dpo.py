@@ -19,7 +19,7 @@ from pydantic import Field
 
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
-from jangin.core.errors import SettingsError, TrainingError, all_counted, counted
+from jangin.core.errors import SettingsError, TrainingError, all_counted, counted, counted_of
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.reviews.log import LOG, collect_reviews, read_log
@@ -243,7 +243,9 @@ def _pairs_without_issues(
             dropped.append(DroppedPair(pair=pair, rule=issue.rule, reason=issue.reason))
     if dropped:
         first = "; ".join(f"{row.pair.id}: {row.reason}" for row in dropped[:_SHOWN])
-        text = f"dpo: {len(dropped)} of {counted(len(pairs), 'pair')} have issues ({first})"
+        text = (
+            f"dpo: {counted_of(len(dropped), len(pairs), 'pair', 'has', 'have')} issues ({first})"
+        )
         if config.lint == "refuse":
             raise SettingsError(f"{text}. Set `lint: drop` under dpo, or correct these pairs.")
         context.services.progress.message(f"{text}. They are dropped.")
@@ -358,7 +360,8 @@ def _validation(context: StageContext[DpoConfig], tokenizer: Any) -> "PairRows |
     left = 0 if data is None else len(data)
     if left < len(given):
         context.services.progress.message(
-            f"dpo: {len(given) - left} of {counted(len(given), 'validation pair')} have issues "
+            "dpo: "
+            f"{counted_of(len(given) - left, len(given), 'validation pair', 'has', 'have')} issues "
             "or are longer "
             f"than {limit} tokens. They are not measured."
         )

@@ -150,7 +150,7 @@ def test_prompt_and_completion_are_read_as_they_are(read):
             "prompt,completion\n,x\n",
             {"type": "prompt_completion"},
             DataError,
-            r"no question .*\(1 rows: the prompt is empty\)",
+            r"no question .*\(1 row: the prompt is empty\)",
         ),
         (
             "a.csv",

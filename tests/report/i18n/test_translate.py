@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 import jangin
-from jangin.core.errors import all_counted, counted
+from jangin.core.errors import all_counted, counted, counted_of
 from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
@@ -177,12 +177,16 @@ NOT_STORED = ("the vLLM server ",)
 """Beginnings of texts that end a run."""
 
 
+COUNTING = {"counted": counted, "all_counted": all_counted, "counted_of": counted_of}
+
+
 def written_field(node):
     """What stands for a field; a noun after its number is in the plural."""
     name = getattr(getattr(node, "func", None), "id", "")
-    if name in ("counted", "all_counted"):
+    if name in COUNTING:
         words = [part.value for part in node.args[1:] if isinstance(part, ast.Constant)]
-        return {"counted": counted, "all_counted": all_counted}[name](12, *words)
+        numbers = (12, 12) if name == "counted_of" else (12,)
+        return COUNTING[name](*numbers, *words)
     return SAMPLES.get(ast.unparse(node), "12")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jangin.core.config import Config
-from jangin.core.errors import DataError, all_counted, counted
+from jangin.core.errors import DataError, all_counted, counted_of
 from jangin.core.records import Example, Message, Record, SplitExample
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.scores.metric import GoldKind
@@ -97,7 +97,7 @@ def check_golds(task: TaskConfig, examples: Sequence[Example]) -> None:
     ]
     more = f" and {len(counts) - SHOWN_ANSWERS} more" if len(counts) > SHOWN_ANSWERS else ""
     raise DataError(
-        f"evaluate: {len(wrong)} of {counted(len(examples), 'question')} have an answer "
+        f"evaluate: {counted_of(len(wrong), len(examples), 'question', 'has', 'have')} an answer "
         f"{task.invalid_gold}: {', '.join(listed)}{more}. {task.invalid_gold_remedy}"
     )
 

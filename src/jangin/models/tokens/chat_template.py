@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jangin.core.errors import TrainingError, counted
+from jangin.core.errors import TrainingError, counted_of
 from jangin.core.records import Message
 from jangin.models.tokens.options import TooLong, TrainOn
 from jangin.models.tokens.rendering import (
@@ -202,7 +202,7 @@ def limit_rows(
     cut = int((rows.lengths[over] - limit).sum())
     if too_long == "refuse":
         raise TrainingError(
-            f"{len(over)} of {counted(len(rows), 'row')} are longer than {limit} tokens "
+            f"{counted_of(len(over), len(rows), 'row', 'is', 'are')} longer than {limit} tokens "
             f"({setting}), "
             f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
             f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or "

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import counted
+from jangin.core.errors import counted, counted_of
 from jangin.prepare.engine.build import COMPLETION
 from jangin.prepare.suggestions.suggestion import (
     NumericAnswers,
@@ -54,7 +54,8 @@ def numeric_answers(
 def _notify_mixed(profile: Profile, rows: int, other: int, example: str) -> None:
     """Show that answers are mixed: what `3/4` among numbers means, only the user can decide."""
     profile.notify(
-        f"{rows:,} of {counted(rows + other, 'answer')} are numbers, {other:,} are not, such as "
+        f"{counted_of(rows, rows + other, 'answer', 'is', 'are')} numbers, {other:,} are not, "
+        "such as "
         f"{example.strip()!r}; they are kept. If the model should learn numbers, correct or remove "
         "the others in the file and run prepare again"
     )

@@ -52,9 +52,18 @@ def _entries(path: Traversable) -> list[tuple[str, str]]:
     return [(entry.msgid, entry.msgstr) for entry in polib.pofile(path.read_text("utf-8"))]
 
 
-_NOUN = re.compile(r"(\\\{\w+\\\}\\ (?:[a-z]+\\ )??[a-z]+)s\b(?:\\ (are|have|were|give|form)\b)?")
+_NOUN = re.compile(
+    r"(\\\{\w+\\\}\\ (?:[a-z]+\\ )??[a-z]+)s\b(?:\\ (are|have|were|give|form|repeat)\b)?"
+)
 """Of an escaped English sentence: a field, a noun in the plural, and its verb."""
-_SINGULAR = {"are": "is", "have": "has", "were": "was", "give": "gives", "form": "forms"}
+_SINGULAR = {
+    "are": "is",
+    "have": "has",
+    "were": "was",
+    "give": "gives",
+    "form": "forms",
+    "repeat": "repeats",
+}
 
 
 def _any_number(noun: re.Match[str]) -> str:

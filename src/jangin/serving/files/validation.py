@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
 
-from jangin.core.errors import counted
+from jangin.core.errors import counted, counted_of
 from jangin.serving.files.distribution import Spread, suggested_epochs
 from jangin.serving.files.row_checks import (
     UNEXPECTED,
@@ -315,7 +315,9 @@ def _check_empty(check: FileCheck) -> None:
         return
     more = ", ..." if check.empty_count > len(check.empty) else ""
     listed = ", ".join(map(str, check.empty)) + more
-    rows = f"{check.empty_count} of {counted(check.examples, 'example')} have an empty answer"
+    rows = (
+        f"{counted_of(check.empty_count, check.examples, 'example', 'has', 'have')} an empty answer"
+    )
     if check.empty_count > MOST_EMPTY * check.examples:
         check.fail(
             0,

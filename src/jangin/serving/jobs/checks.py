@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from jangin.core.errors import counted
+from jangin.core.errors import counted, counted_of
 from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.validation import FileCheck, job_fault, overlap
 from jangin.serving.jobs.events import VALIDATED, add_event, finish
@@ -141,7 +141,8 @@ def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
     copies = overlap(training, held_out)
     if copies:
         yield (
-            f"{copies} of {counted(held_out.examples, 'validation example')} have a prompt that "
+            f"{counted_of(copies, held_out.examples, 'validation example', 'has', 'have')} a "
+            "prompt that "
             "is also "
             "trained on, so the validation loss is too good"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import TrainingError, counted
+from jangin.core.errors import TrainingError, counted_of
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
 from jangin.core.stage import Progress
@@ -113,7 +113,8 @@ class Pipeline:
             return Prepared(base, len(rows), 0, 0, 0, preview)
         if count.empty > MOST_EMPTY * count.rows:
             raise NoTrainableTokensError(
-                f"{count.empty} of {counted(count.rows, 'example')} have no tokens to train on "
+                f"{counted_of(count.empty, count.rows, 'example', 'has', 'have')} no tokens to "
+                "train on "
                 "within "
                 f"{count.limit} tokens: their prompts fill the whole context. Shorten them, or "
                 "choose a model with a longer context."

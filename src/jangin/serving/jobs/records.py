@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.core.errors import DataError, counted
+from jangin.core.errors import DataError, counted, counted_of
 from jangin.serving.files.purposes import RESULTS
 from jangin.serving.files.store import store_file
 from jangin.serving.jobs.checkpoints import (
@@ -193,7 +193,8 @@ class JobRecords:
         kept = prepared.rows + prepared.empty
         if job.method_type == "supervised" and kept < examples:
             notes.append(
-                f"{examples - kept} of {counted(examples, 'example')} repeat another one or "
+                f"{counted_of(examples - kept, examples, 'example', 'repeats', 'repeat')} "
+                "another one or "
                 "have no user "
                 "message; they are not trained on"
             )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jangin.core.errors import DataError, counted_of
+from jangin.core.errors import DataError, counted, counted_of
 from jangin.metrics.statistics import Interval, wilson_interval
 from jangin.text.normalize import collapse_spaces, fold_case
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from jangin.core.errors import DataError, counted_of
+from jangin.core.errors import DataError, counted, counted_of
 from jangin.metrics.statistics import Interval, bootstrap_mean, wilson_interval
 
 Band = Literal["green", "orange", "red"]

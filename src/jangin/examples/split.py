@@ -257,9 +257,9 @@ def _sides(components: list[_Outline], config: SplitConfig, examples: int) -> li
     if len(components) < wanted:
         raise SettingsError(
             f"{counted(examples, 'example forms', 'examples form')} "
-            f"{counted(len(components), 'group')} that must stay together (same "
-            f"section, same chunk, near copies), but this split needs at least {wanted}. Add "
-            "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
+            f"{counted(len(components), 'group')} that must stay together (same section, same "
+            f"chunk, near copies), but this split needs at least {wanted}. Add documents or "
+            "sections, or set unseen_sections: 0 and validation: 0 under split."
         )
     if config.test or any(component.label for component in components):
         return _sides_by_answer(components, config)
@@ -384,11 +384,11 @@ def run(context: StageContext[SplitConfig]) -> None:
     assigned = assign(columns, rows, source, context.config)
     context.summary.update(assigned.summary)
     _name_copies(columns, rows, assigned, context)
-    if context.config.held_out_paraphrases and not assigned.summary["held_out_paraphrases"]:
+    count = context.config.held_out_paraphrases
+    if count and not assigned.summary["held_out_paraphrases"]:
         context.services.progress.message(
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
-            f"training question with more than "
-            f"{counted(context.config.held_out_paraphrases, 'paraphrase')}."
+            f"training question with more than {counted(count, 'paraphrase')}."
         )
     del columns
     _write(context, assigned)
@@ -557,8 +557,7 @@ def _reviewed(columns: "SplitColumns", config: SplitConfig) -> "Indices":
 def _none_accepted(count: int) -> str:
     return (
         f"required leaves none of {counted(count, 'example')} to train on, as none has been "
-        "accepted. "
-        "Accept some with `jangin review`, or remove the key."
+        "accepted. Accept some with `jangin review`, or remove the key."
     )
 
 
@@ -570,8 +569,7 @@ def accepted_so_far(context: StageContext[SplitConfig]) -> int:
     kept = sum(is_by_hand(example) for example in context.read("examples", Example))
     log = context.services.project_folder / LOG
     reviews = collect_reviews(read_log(log)).values() if log.is_file() else ()
-    verdicts = [review.verdict.decision for review in reviews if review.verdict is not None]
-    return max(kept, sum(verdict != "reject" for verdict in verdicts))
+    return max(kept, sum(r.verdict is not None and r.verdict.decision != "reject" for r in reviews))
 
 
 def forecast(context: StageContext[SplitConfig]) -> Cost:
@@ -582,9 +580,7 @@ def forecast(context: StageContext[SplitConfig]) -> Cost:
     if not accepted:
         count = len(context.read("examples", Example))
         return Cost(text=f"the split would be empty: review: {_none_accepted(count)}")
-    return Cost(
-        text=(f"review: required, {counted(accepted, 'question is', 'questions are')} accepted")
-    )
+    return Cost(text=f"review: required, {counted(accepted, 'question')} accepted")
 
 
 def _machine(config: SplitConfig) -> Mapping[str, str]:

@@ -155,6 +155,16 @@ def find_leaked(splits: Sequence[SplitExample], test_sets: TestSets) -> list[Lea
     return leaks
 
 
+def _shown_line(config: EvaluateConfig) -> str:
+    """Which systems see training examples before each question."""
+    examples = counted(config.few_shot, "training example is", "training examples are")
+    return (
+        f"evaluate: up to {examples} shown before each question to "
+        f"{' and '.join(config.shown_examples)}, for the form of an answer; "
+        "`few_shot: 0` shows none."
+    )
+
+
 def evaluate(
     context: StageContext[EvaluateConfig], open_system: Callable[[SystemConfig], System]
 ) -> list[Prediction]:
@@ -183,12 +193,7 @@ def evaluate(
             if name not in test_sets and name != "test":
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
     if config.shown_examples:
-        notify(
-            "evaluate: up to "
-            f"{counted(config.few_shot, 'training example is', 'training examples are')} shown "
-            f"before each question to {' and '.join(config.shown_examples)}, for the form of an "
-            "answer; `few_shot: 0` shows none."
-        )
+        notify(_shown_line(config))
     predictions = _predict(context, splits, test_sets, open_system)
     metric = config.task.metric
     if (grader := grader_of(config.task)) is not None:

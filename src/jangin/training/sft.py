@@ -69,13 +69,9 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
         guard_vocabulary(start.base, part)
     if data is None:
         raise SettingsError(_no_rows_message(lost["rows"], *limit))
-    for split, count in (("train", lost), ("validation", lost_validation)):
-        if count["rows"]:
-            progress.message(
-                f"{split}: {counted(count['rows'], 'row is', 'rows are')} longer than "
-                f"{limit[0]} tokens ({limit[1]}); "
-                f"`too_long: {config.too_long}` removed {count['tokens']} tokens."
-            )
+    for name, cut in (("train", lost), ("validation", lost_validation)):
+        if cut["rows"]:
+            progress.message(_cut_line(name, cut, *limit, config.too_long))
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
     keep = partial(keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
@@ -210,6 +206,14 @@ def _guard_questions(tokenizer: Any, rows: list[SplitExample]) -> None:
     held = [(number, row) for number, row in enumerate(rows, 1) if row.split != "train"]
     names = [f"row {number} ({row.example.id}, {row.split})" for number, row in held]
     guard_control_tokens(tokenizer, [row.example.prompt for _, row in held], names)
+
+
+def _cut_line(name: str, cut: dict[str, int], limit: int, setting: str, too_long: str) -> str:
+    """How many rows of a split are longer than the limit, and what became of them."""
+    return (
+        f"{name}: {counted(cut['rows'], 'row is', 'rows are')} longer than {limit} tokens "
+        f"({setting}); `too_long: {too_long}` removed {cut['tokens']} tokens."
+    )
 
 
 def _no_rows_message(dropped: int, limit: int, setting: str) -> str:

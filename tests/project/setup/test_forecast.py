@@ -219,7 +219,7 @@ def test_a_split_that_would_be_empty_without_a_review_is_said_with_what_to_do(tm
             for row in ROWS[:3]]  # fmt: skip
     append_decisions(tmp_path / "reviews.jsonl", [decide(row, "accept", "me") for row in rows])
     result = by_stage(estimate(tmp_path)[0])
-    assert cost_of(result, "split") == "estimated: review: required, 3 questions are accepted"
+    assert cost_of(result, "split") == "estimated: review: required, 3 questions accepted"
     assert "of 3 rows" in cost_of(result, "sft")
 
 

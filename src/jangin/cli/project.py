@@ -257,10 +257,11 @@ def cluster(
             reports = examine(settings, probe, files.bucket)
     for report in reports:
         versions = ", ".join(f"{name} {version}" for name, version in report.software.items())
+        way = "shared folder" if report.sees_folders else "none"
         console.print(
             f"{report.host}: {counted(report.cpus, 'CPU')}, {counted(report.gpus, 'GPU')}, "
             f"{report.memory_bytes / 1e9:.1f} GB; files: "
-            f"{files.url if report.uses_bucket else 'shared folder'}; {escape(versions)}",
+            f"{files.url if report.uses_bucket else way}; {escape(versions)}",
             highlight=False,
             soft_wrap=True,
         )

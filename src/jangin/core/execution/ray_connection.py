@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from jangin.core.errors import MachineError, counted
@@ -64,6 +64,8 @@ class NodeReport:
     """Why it cannot do the work of this project, as sentences without subject."""
     uses_bucket: bool = False
     """True if it does not see the folders of the driver, and gets their files from a bucket."""
+    sees_folders: bool = True
+    """False if it does not see the folders of the driver."""
 
 
 @contextmanager
@@ -223,7 +225,8 @@ def examine(
         uses_bucket = bool(fault) and by_bucket == ""
         if fault and not uses_bucket:
             faults.append(f"{fault} {by_bucket or _HOW_TO_SHARE}")
-        reports.append(_report(node, answer, faults, uses_bucket))
+        report = _report(node, answer, faults)
+        reports.append(replace(report, uses_bucket=uses_bucket, sees_folders=not fault))
     return reports
 
 
@@ -295,9 +298,7 @@ def _faults(answer: nodes.Answer, ours: Mapping[str, str], settings: RayCluster)
     return faults
 
 
-def _report(
-    node: _Node, answer: nodes.Answer, faults: Sequence[str], uses_bucket: bool
-) -> NodeReport:
+def _report(node: _Node, answer: nodes.Answer, faults: Sequence[str]) -> NodeReport:
     has = node["Resources"]
     return NodeReport(
         node["NodeID"],
@@ -307,7 +308,6 @@ def _report(
         has.get("memory", 0.0),
         answer.software,
         tuple(faults),
-        uses_bucket,
     )
 
 

@@ -78,6 +78,20 @@ def test_a_node_with_another_version_is_named(cluster, settings, project, tmp_pa
     assert not list((project / "store").glob("*/*/manifest.json"))
 
 
+def test_a_node_that_does_not_see_the_store_is_shown_without_files(cluster, settings, project):
+    apart = cluster.start("127.0.0.6", without=project)
+    try:
+        with connected(settings):
+            wait_for_nodes(3)
+        ended = command("cluster", "-p", str(project), "--cluster", cluster.address)
+    finally:
+        apart.kill()
+    assert ended.returncode == 2
+    assert "error: node 127.0.0.6 does not see the store" in ended.stderr
+    (line,) = (line for line in ended.stdout.splitlines() if line.startswith("127.0.0.6"))
+    assert "; files: none; " in line
+
+
 def test_a_stage_that_no_node_has_room_for_ends_with_a_sentence(executor):
     said = []
     impatient = replace(executor, wait_seconds=0, message=said.append)

@@ -211,7 +211,7 @@ def test_too_few_questions_to_hold_any_out_leave_the_choice_to_the_text(context_
     select(context)
     ranked = read_table(context.workspace / "candidates.parquet", Candidate)
     assert {row.criterion for row in ranked} == {"text"}
-    assert "1 questions are too few" in context.services.progress.messages[0]
+    assert "1 question is too few" in context.services.progress.messages[0]
 
 
 def test_no_wording_of_a_held_out_question_is_tuned_on():

@@ -267,7 +267,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(teacher, write, jangin,
     assert "1 of 4 requests were not sent: the budget of $1.25 would be exceeded" in printed
     assert "$0.3000 is spent and the next request may cost $1.0000" in printed
     code, printed = jangin("plan")
-    assert "1 calls to models, up to" in printed
+    assert "1 call to models, up to" in printed
     assert "up to $1.00" in printed
     assert "Spent so far: $0.30 of $1.25." in printed
     write(price, "budget: {usd: 2}")

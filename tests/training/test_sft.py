@@ -331,12 +331,12 @@ def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, 
     ]
     with pytest.raises(TrainingError, match=r"1 of 16 rows .*64 tokens.*row 4 \("):
         STAGE.run(stage("refused", rows))
-    with pytest.raises(SettingsError, match=r"all 1 rows .* 64 tokens .*`too_long: drop`"):
+    with pytest.raises(SettingsError, match=r"the only row .* 64 tokens .*`too_long: drop`"):
         STAGE.run(stage("none", rows[3:4], too_long="drop"))
     context = stage("dropped", rows, too_long="drop")
     STAGE.run(context)
     assert (context.summary["rows"], context.summary["lost_rows"]) == (15, 1)
-    assert "1 rows are longer than 64 tokens" in context.services.progress.messages[0]
+    assert "1 row is longer than 64 tokens" in context.services.progress.messages[0]
 
 
 def test_no_row_to_train_on_is_an_error(stage, pairs):

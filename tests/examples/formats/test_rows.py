@@ -61,7 +61,7 @@ def test_what_a_step_sets_aside_is_kept_with_its_line_and_reason(read):
     assert len(examples) == 30
     assert [(row.place, row.reason) for row in unread] == [
         ("line 32", "star is 9, which is no label"),
-        ("line 33", "1 cells instead of 3"),
+        ("line 33", "1 cell instead of 3"),
         ("line 34", "another answer to the same text"),
     ]
 

@@ -64,7 +64,7 @@ def test_a_ragged_line_is_dropped_with_its_number_and_never_misread(read):
     _, rows = read("a.tsv", "a\tb\n1\t2\n3\n4\t5\t6\n7\t8\n")
     assert rows.select(ROW, REASON, RAW).rows() == [
         (2, None, None),
-        (3, "1 cells instead of 2", "3"),
+        (3, "1 cell instead of 2", "3"),
         (4, "3 cells instead of 2", "4\t5\t6"),
         (5, None, None),
     ]

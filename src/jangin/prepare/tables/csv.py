@@ -191,7 +191,9 @@ def _split_lines(frame: "pl.LazyFrame", delimiter: str, names: Sequence[str]) ->
         if len(names) > 1
         else [pl.col("__cells").alias(names[0])]
     )
-    reason = pl.format(f"{{}} cells instead of {len(names)}", pl.col("__delimiters") + 1)
+    count = pl.col("__delimiters") + 1
+    noun = pl.when(count == 1).then(pl.lit("cell")).otherwise(pl.lit("cells"))
+    reason = pl.format(f"{{}} {{}} instead of {len(names)}", count, noun)
     return frame.select(
         pl.col(ROW).cast(pl.Int64),
         pl.when(ragged).then(reason).alias(REASON),

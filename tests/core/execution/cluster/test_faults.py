@@ -116,6 +116,6 @@ def test_a_node_that_has_just_died_is_left_out(cluster, settings, project):
 def test_the_cluster_is_shown(cluster, project):
     ended = command("cluster", "-p", str(project), "--cluster", cluster.address)
     assert ended.returncode == 0, ended.stderr
-    assert "127.0.0.2: 1 CPUs, 0 GPUs" in ended.stdout
+    assert "127.0.0.2: 1 CPU, 0 GPUs" in ended.stdout
     assert "All 2 nodes can work on" in ended.stdout
     assert not list((project / "store").iterdir())

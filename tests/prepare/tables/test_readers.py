@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.core.errors import DataError, MachineError
+from jangin.core.errors import DataError, MachineError, counted
 from jangin.prepare.tables import csv as delimited
 from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
@@ -96,9 +96,8 @@ def test_rows_are_the_same_in_blocks_of_any_size(lines, end, ends, size):
             expected.append((line_number, None, None, *cells))
         elif line:
             cells = [*cells, None][:2]
-            expected.append(
-                (line_number, f"{line.count(chr(9)) + 1} cells instead of 2", line, *cells)
-            )
+            said = counted(line.count("\t") + 1, "cell")
+            expected.append((line_number, f"{said} instead of 2", line, *cells))
     assert rows.select(ROW, REASON, RAW, "a", "b").rows() == expected
 
 

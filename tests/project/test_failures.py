@@ -264,7 +264,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(teacher, write, jangin,
     assert "up to $4.00" in printed  # estimated before its chunks are there
     code, printed = jangin("run")
     assert code == 2
-    assert "1 of 4 requests were not sent: the budget of $1.25 would be exceeded" in printed
+    assert "1 of 4 requests was not sent: the budget of $1.25 would be exceeded" in printed
     assert "$0.3000 is spent and the next request may cost $1.0000" in printed
     code, printed = jangin("plan")
     assert "1 call to models, up to" in printed

@@ -223,7 +223,7 @@ def test_the_plan_shows_the_memory_of_every_training_stage(project, jangin):
         printed = jangin("plan", "-p", project)[1]
         for name in ("pretrain", "sft", "continue_sft", "dpo"):
             if re.search(rf" {name} run ", printed):
-                line = rf" {name} run .*?\d+ steps of .*? epochs? .*?, 0\.\d GiB of \d+\.\d GiB"
+                line = rf" {name} run .*?\d+ steps of .*? epochs? .*? 0\.\d GiB of \d+\.\d GiB"
                 assert re.search(line, printed), printed
         assert jangin("run", stage, "-p", project)[0] == 0
     seen = [*project.glob("store/*/*/runtime/training.json")]

@@ -5,8 +5,8 @@
 A tiny starter (8 million weights), or a pretrained model in FOLDER whose tokenizer has a chat
 template; rows of made-up Korean words. Prints one line per run:
 what `jangin plan` estimates from a sample of the tokens, what the stage plans when it has counted
-them, the measured peak of the first optimizer step and of all, and how far off the two were; the
-last figure is how far the plan is from the first step's peak.
+them, the measured peaks of the first optimizer step and of the run, and how far off they were; the
+last figure is how far the plan is from the peak of the first step.
 """
 
 import argparse

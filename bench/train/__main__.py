@@ -10,8 +10,8 @@ thread, and a process of its own; peers live in bench/.venvs. All rows make up o
 so that batches, packing and order change nothing: the loss of the first step and the validation
 loss after the last one, which is judged in fp32, have to agree to 0.001, and both are printed. On
 a pretrained model the first one, which engines compute in bf16, is compared with fp32's instead,
-and may be 0.003 from it. Peaks are of the first step and of the run: torch's AdamW makes its moments at
-the end of the first step, so with `--epochs 1` a peak has no activations beside them.
+and may be 0.003 from it. Peaks are of the first step and of the run: torch's AdamW makes its
+moments at the end of the first step, so with `--epochs 1` a peak has no activations beside them.
 
 Figures are per CPU-second of the training call; imports, loading and tokenizing are not in it (for
 DPO the reference is). An engine whose losses are not those of TRL's first setting is out of the

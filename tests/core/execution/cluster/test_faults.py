@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -60,18 +61,27 @@ def test_without_a_token_the_one_of_the_head_node_is_to_be_copied(cluster, proje
     assert ended.stderr.count("\n") == 1
 
 
+@contextmanager
+def third_node(cluster, settings, host, **options):
+    """A node beside the two while the block runs."""
+    with connected(settings):
+        wait_for_nodes(2)  # one that was killed counts for some seconds
+    machine = cluster.start(host, **options)
+    try:
+        with connected(settings):
+            wait_for_nodes(3)
+        yield
+    finally:
+        machine.kill()
+
+
 def test_a_node_with_another_version_is_named(cluster, settings, project, tmp_path):
     fake = tmp_path / "fake" / "numpy-0.1.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
     path = os.pathsep.join((str(fake.parent), os.environ.get("PYTHONPATH", "")))
-    odd = cluster.start("127.0.0.4", environment={"PYTHONPATH": path})
-    try:
-        with connected(settings):
-            wait_for_nodes(3)
+    with third_node(cluster, settings, "127.0.0.4", environment={"PYTHONPATH": path}):
         ended = command("run", "-p", str(project), "--cluster", cluster.address)
-    finally:
-        odd.kill()
     assert ended.returncode == 2
     assert "node 127.0.0.4 has numpy 0.1 instead of" in ended.stderr
     assert "127.0.0.3" not in ended.stderr
@@ -79,13 +89,8 @@ def test_a_node_with_another_version_is_named(cluster, settings, project, tmp_pa
 
 
 def test_a_node_that_does_not_see_the_store_is_shown_without_files(cluster, settings, project):
-    apart = cluster.start("127.0.0.6", without=project)
-    try:
-        with connected(settings):
-            wait_for_nodes(3)
+    with third_node(cluster, settings, "127.0.0.6", without=project):
         ended = command("cluster", "-p", str(project), "--cluster", cluster.address)
-    finally:
-        apart.kill()
     assert ended.returncode == 2
     assert "error: node 127.0.0.6 does not see the store" in ended.stderr
     (line,) = (line for line in ended.stdout.splitlines() if line.startswith("127.0.0.6"))

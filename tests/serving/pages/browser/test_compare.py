@@ -43,6 +43,7 @@ def test_answers_are_judged_with_the_keyboard_and_survive_a_refresh(new_page, pr
     page.get_by_role("button", name="시작").click()
     question = page.locator(".judged-question")
     texts = [question.inner_text()]
+    page.wait_for_load_state()  # else no script listens to keys yet
     for key in "1234":
         page.keyboard.press(key)
         page.locator(f"text=/{len(texts)}개 골랐습니다/").wait_for()

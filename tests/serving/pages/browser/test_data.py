@@ -56,7 +56,7 @@ def test_without_scripts_everything_can_be_read(new_page, rules):
     page.goto("/data/tables/split/splits")
     page.fill("#search", "수습")
     page.click("text=적용")
-    assert page.locator("tbody tr").count() >= 1
+    page.locator("tbody tr").first.wait_for()
     page.goto(f"/data/documents/{rules}/2")
     assert page.locator(".chunk-box").count() >= 3
     page.fill("#page", "3")

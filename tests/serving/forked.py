@@ -124,7 +124,7 @@ class Hold:
         self._path.unlink(missing_ok=True)
 
     def wait(self, done):
-        """Called by a training that has done so many steps."""
+        """Called by a training after this number of steps."""
         while self._path.exists() and done >= int(self._path.read_text()):
             time.sleep(0.01)
 

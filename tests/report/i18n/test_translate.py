@@ -181,7 +181,7 @@ COUNTING = {"counted": counted, "all_counted": all_counted, "counted_of": counte
 
 
 def written_field(node):
-    """What stands for a field; a noun after its number is in the plural."""
+    """An example value of a field; a noun after its number is in the plural."""
     name = getattr(getattr(node, "func", None), "id", "")
     if name in COUNTING:
         words = [part.value for part in node.args[1:] if isinstance(part, ast.Constant)]

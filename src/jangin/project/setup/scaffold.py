@@ -193,9 +193,8 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
         if not count:
             documents.mkdir(exist_ok=True)
     except OSError as error:
-        with suppress(
-            OSError
-        ):  # half a file is no project, and would be in the way of the next try
+        # Half a file is no project, and would be in the way of the next try.
+        with suppress(OSError):
             path.unlink()
             if is_new:
                 folder.rmdir()

@@ -178,9 +178,18 @@ def is_alive(process: int | str) -> bool:
     """True if a process runs; one that has ended may wait for its parent, as init here is slow."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def wait_until_ended(processes: Iterable[int | str], seconds: float = 100) -> None:
+    """Wait for processes that were killed: a kill returns before they have ended."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        while is_alive(process):
+            assert time.monotonic() < deadline, f"process {process} runs"
+            time.sleep(0.01)
 
 
 def run_command(*arguments: str) -> None:

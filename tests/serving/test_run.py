@@ -1,8 +1,10 @@
 """`jangin serve` as a process: it says where it listens, and a signal ends it."""
 
+import http.client
+import json
 import signal
+import socket
 import sys
-import threading
 import time
 
 import httpx2
@@ -84,19 +86,6 @@ def test_the_start_says_at_once_what_it_does(tmp_path, monkeypatch, capsys):
     assert printed.err.splitlines()[0] == f"Starting the server of {tmp_path / 'data'} ..."
 
 
-class SlowBody:
-    """An upload of which the second half waits for a signal."""
-
-    def __init__(self, proceed):
-        self.begun, self._proceed = threading.Event(), proceed
-
-    def __iter__(self):
-        yield HEAD + b"1" * 1000
-        self.begun.set()
-        assert self._proceed.wait(100)
-        yield b"2" * 1000 + b"\r\n--x--\r\n"
-
-
 def wait_until_refused(url):
     """A connection that was just accepted may also be closed without an answer."""
     deadline = time.monotonic() + 100
@@ -118,25 +107,24 @@ HEAD = (
 
 @pytest.mark.slow
 def test_a_request_in_progress_is_answered_before_the_server_stops(tmp_path):
-    proceed, replies = threading.Event(), []
+    body = HEAD + b"1" * 1000 + b"2" * 1000 + b"\r\n--x--\r\n"
+    head = (
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\n"
+        "content-type: multipart/form-data; boundary=x\r\n"
+        f"content-length: {len(body)}\r\nexpect: 100-continue\r\n\r\n"
+    )
     with spawn_server(tmp_path / "data") as (process, url):
-        body = SlowBody(proceed)
-        headers = {
-            "authorization": "Bearer x",
-            "content-type": "multipart/form-data; boundary=x",
-        }
-        upload = threading.Thread(
-            target=lambda: replies.append(
-                httpx2.post(f"{url}/files", headers=headers, content=iter(body), timeout=100)
-            )
-        )
-        upload.start()
-        assert body.begun.wait(100)
-        process.send_signal(signal.SIGTERM)
-        wait_until_refused(url)
-        proceed.set()
-        upload.join(timeout=100)
+        with socket.create_connection(("127.0.0.1", httpx2.URL(url).port), 100) as connection:
+            connection.sendall(head.encode())
+            # The server asks for the body once it has begun to answer, not as it is connected.
+            assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body[:1000])
+            process.send_signal(signal.SIGTERM)
+            wait_until_refused(url)
+            connection.sendall(body[1000:])
+            reply = http.client.HTTPResponse(connection)
+            reply.begin()
+            assert (reply.status, json.load(reply)["bytes"]) == (200, 2000)
         process.wait(timeout=100)
-    assert [(reply.status_code, reply.json()["bytes"]) for reply in replies] == [(200, 2000)]
     stored = [path for path in (tmp_path / "data" / "files").rglob("file-*") if path.is_file()]
     assert [path.stat().st_size for path in stored] == [2000]

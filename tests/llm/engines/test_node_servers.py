@@ -11,7 +11,7 @@ from jangin.llm.engines.node_servers import resources_of
 from jangin.llm.engines.served_chat import LOGS, EngineModel, open_engine
 from jangin.llm.engines.server import ServedModel
 from tests.elsewhere import Elsewhere
-from tests.forked import is_alive
+from tests.forked import wait_until_ended
 from tests.llm.engines.stand_in import make_python
 from tests.llm.engines.test_served_chat import ask
 
@@ -44,7 +44,7 @@ def test_servers_on_nodes_share_the_questions_and_end_with_the_last_one(tmp_path
     assert sum(asked) == len(QUESTIONS)
     assert min(asked) >= 3  # the one with the fewest requests in flight is asked
     assert notes[-1] == f"2 vLLM servers answer as {chat.model}"
-    assert not any(map(is_alive, pids.read_text().split()))
+    wait_until_ended(pids.read_text().split())
     assert ledger.count_calls().answered == len(QUESTIONS)
 
 

@@ -22,7 +22,7 @@ from jangin.llm.engines.config import EndpointEngine, VllmEngine
 from jangin.llm.engines.served_chat import EngineModel, open_engine
 from jangin.llm.engines.server import ServedModel
 from jangin.models.starter import make_starter
-from tests.forked import is_alive
+from tests.forked import is_alive, wait_until_ended
 from tests.llm.engines.stand_in import make_python
 
 QUESTIONS = ("연차휴가는 며칠인가요?", "병가는 며칠인가요?", "출장비는 얼마인가요?")
@@ -91,7 +91,7 @@ def test_a_server_is_started_for_what_is_not_known_and_ends_with_the_last_questi
     assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
     assert all(reply.prompt_tokens for reply in replies.values())
     assert notes.count("prepared") == 1
-    assert not any(map(is_alive, pids.read_text().split()))
+    wait_until_ended(pids.read_text().split())
     again, silent = opened("--stand-in-child", str(pids))
     assert ask(again) == replies
     assert silent == []
@@ -133,7 +133,7 @@ def test_a_server_that_is_too_slow_is_stopped_at_its_deadline(opened, tmp_path):
         assert "start_seconds" in str(replies[0])
         if pids.exists():
             break
-    wait_until(lambda: not any(map(is_alive, pids.read_text().split())))
+    wait_until_ended(pids.read_text().split())
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_no_server_outlives_the_process_that_started_it(opened, tmp_path, weight
     assert is_alive(server)
     os.kill(process.pid, number)
     process.wait(100)
-    wait_until(lambda: not is_alive(server) and not is_alive(child))
+    wait_until_ended([server, child])
 
 
 def test_where_vllm_is_not_installed_is_one_sentence_before_anything_starts(opened, tmp_path):

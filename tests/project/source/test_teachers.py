@@ -13,7 +13,7 @@ from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
 from jangin.models.starter import make_starter
 from jangin.project.source.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
-from tests.forked import is_alive
+from tests.forked import wait_until_ended
 from tests.llm.engines.stand_in import make_python
 
 URL = "http://127.0.0.1:1/v1"
@@ -162,11 +162,11 @@ def test_a_teacher_behind_vllm_starts_is_asked_stops_and_is_asked_anew_with_othe
     first, processes = replies(0)
     assert all(isinstance(reply, ChatReply) for reply in first.values()), first
     assert len(processes) == 2
-    assert not any(map(is_alive, processes))
+    wait_until_ended(processes)
     assert replies(0) == (first, [])
     _, processes = replies(1)
     assert processes
-    assert not any(map(is_alive, processes))
+    wait_until_ended(processes)
 
 
 def test_a_teacher_behind_vllm_that_is_not_installed_is_one_sentence(registry, tmp_path):

@@ -143,7 +143,7 @@ PIECES = (
     *("<|end", "K", "\u212a", "\ufeff", "안녕 하세요", "it's a b"),
 )
 # The noncharacter is no text: `encode_plain` encodes in parts there.
-any_text = st.text(st.characters(exclude_characters=ESCAPE), max_size=12)
+any_text = st.text(st.characters(codec="utf-8", exclude_characters=ESCAPE), max_size=12)
 text = st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | any_text
 
 

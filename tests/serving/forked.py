@@ -107,6 +107,10 @@ SLOW_STEPS = 100
 """Steps of a job that take longer than the model needs, so that tests can stop it among them."""
 
 
+STOPS = ".stops"
+"""Of the file beside the log of a job that says that its process stops at the next step."""
+
+
 class Hold:
     """Makes the trainings of a server wait, in its folder `data`, for what a test looks at."""
 
@@ -132,7 +136,7 @@ class Hold:
 def work(job):
     """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
     steps, trained, hold = itertools.count(), itertools.count(1), Hold(Path(job).parents[2])
-    start_bar = worker.JobProgress.start
+    start_bar, stop = worker.JobProgress.start, worker.Worker._stop
 
     def start(self, label, total):
         if label == "training":
@@ -145,8 +149,13 @@ def work(job):
         if self.total_steps:
             hold.wait(self.resumed_at + next(trained))
 
+    def note_stop(self, reason):
+        stop(self, reason)
+        Path(job).with_suffix(STOPS).touch()
+
     worker.TICK_SECONDS = 0.05
     worker.JobProgress.start, worker.JobProgress.advance = start, advance
+    worker.Worker._stop = note_stop
     return worker.run(Path(job).read_bytes(), os.getppid())
 
 

@@ -61,7 +61,7 @@ class Postgresql:
             self.process = subprocess.Popen(
                 [*command, *options], stdout=log, stderr=log, cwd=self.folder, **self._as
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not self._answers():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             assert self.process.poll() is None, (self.folder / "log").read_text()
@@ -69,7 +69,7 @@ class Postgresql:
 
     def _answers(self):
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=20).close()
+            psycopg.connect(self.url("postgres"), connect_timeout=100).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -364,7 +364,7 @@ def test_a_large_file_is_checked_by_a_process_of_its_own_with_the_same_result(
     path.write_bytes(data)
     here, ticks = check_rows(path, 10), []
     monkeypatch.setattr(check_process, "LARGE", 0)
-    monkeypatch.setattr(check_process, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(check_process, "_TICK_SECONDS", 0.001)
     elsewhere = check_rows(path, 10, lambda: ticks.append(1))
     assert elsewhere.report() == here.report()
     assert elsewhere.prompts == here.prompts

@@ -34,6 +34,7 @@ def test_the_trained_label_is_the_most_likely_completion(tmp_path):
         job = client.fine_tuning.jobs.create(
             model="ours",
             training_file=upload(client, ROWS),
+            seed=7,
             hyperparameters={"n_epochs": 10, "batch_size": 4, "learning_rate_multiplier": 3},
         )
         job = wait_for(client, job.id)

@@ -32,6 +32,7 @@ def test_a_job_with_the_integration_is_a_run_of_wandb(tmp_path):
         job = client.fine_tuning.jobs.create(
             model="tiny",
             training_file=upload(client, chats(12)),
+            seed=7,
             hyperparameters={"n_epochs": 2, "batch_size": 2},
             integrations=[WANDB],
         )

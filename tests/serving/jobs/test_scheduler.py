@@ -7,6 +7,7 @@ import pytest
 
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.scheduler import worker_environment
+from jangin.serving.operations import device
 from tests.model_fixtures import tokenizer
 from tests.served_artifacts import write_base_artifact
 from tests.serving.forked import Hold
@@ -33,7 +34,10 @@ def ask(client, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["unload", "refuse"])
-def test_a_job_takes_the_device_from_the_models_and_gives_it_back(policy, tokenizer, tmp_path):
+def test_a_job_takes_the_device_from_the_models_and_gives_it_back(
+    policy, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(device, "DRAIN_SECONDS", 200)  # a busy machine answers slowly
     base = write_base_artifact(tmp_path / "base", tokenizer, 2048)
     entry = {"base": {"type": "local", "path": str(base / "model")}}
     options = {"models_during_jobs": policy, "models": {"tiny": entry}}

@@ -117,7 +117,10 @@ def test_a_database_that_does_not_answer_is_an_error(check, tmp_path):
     assert "secret" not in printed
 
 
-def test_with_postgresql_the_port_of_a_server_that_runs_is_a_note(check, tmp_path, postgresql):
+def test_with_postgresql_the_port_of_a_server_that_runs_is_a_note(
+    check, tmp_path, postgresql, monkeypatch
+):
+    monkeypatch.setattr("jangin.serving.operations.check._PATIENCE_SECONDS", 100)
     database = postgresql.new_database()
     with run_server(tmp_path / "other", database=database) as running:
         port = running.url.rpartition(":")[2].partition("/")[0]

@@ -107,6 +107,7 @@ def test_a_parent_without_jobs_ends_after_a_while(forked, monkeypatch):
     started.rest()
     assert is_alive(parent.pid)
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0)
+    monkeypatch.setattr(workers, "END_SECONDS", 100)
     started.rest()
     assert parent.returncode == 0
 

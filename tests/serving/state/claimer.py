@@ -31,7 +31,7 @@ def main(url, begin, shared):
     owner = new_owner()
     while True:
         with database.write() as session:
-            job = claim(session, waiting, owner=owner, now=int(time.time()), seconds=60)
+            job = claim(session, waiting, owner=owner, now=int(time.time()), seconds=600)
         if job is None:
             break
         say(job.id)

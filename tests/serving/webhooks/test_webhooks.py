@@ -1,5 +1,7 @@
 """Webhooks by the official client, from an event to a verified signature."""
 
+import time
+
 import openai
 import pytest
 from sqlalchemy import select
@@ -76,6 +78,7 @@ def test_a_delivery_is_given_up_after_three_days(server, client):
         receiver.wait(1)
         delivery = None
         while delivery is None:
+            time.sleep(0.02)
             with server.database.read() as session:
                 wanted = select(WebhookDelivery).where(WebhookDelivery.status == "failed")
                 delivery = session.scalars(wanted).first()

@@ -77,6 +77,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Take up the queue, and what a server before this one left."""
+        self._job_log.begin()
         for thread in self._threads:
             thread.start()
 

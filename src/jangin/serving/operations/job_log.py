@@ -18,15 +18,18 @@ class JobLog:
     """
 
     def __init__(self, server: Server) -> None:
-        """Events that exist when it first looks are not written."""
+        """Nothing is read before `begin`."""
         self._server = server
-        self._last: int | None = None
+        self._last = 0
+
+    def begin(self) -> None:
+        """Leave out the events that exist now; called before the first request."""
+        with self._server.database.read() as session:
+            self._last = session.scalar(select(func.max(Event.rowid))) or 0
 
     def follow(self) -> None:
-        """Write what was added since the last call."""
+        """Write what was added since the last call, or since `begin`."""
         with self._server.database.read() as session:
-            if self._last is None:
-                self._last = session.scalar(select(func.max(Event.rowid))) or 0
             events = session.scalars(
                 select(Event)
                 .where(Event.rowid > self._last)

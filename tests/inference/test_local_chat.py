@@ -1,4 +1,5 @@
 import asyncio
+import threading
 
 import pytest
 from pydantic import TypeAdapter
@@ -8,6 +9,7 @@ from jangin.core.errors import ChatError, MachineError, TooLongError
 from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
 from jangin.core.stage import SilentProgress
+from jangin.inference import local_chat
 from jangin.inference.generate import generate
 from jangin.inference.local_chat import LocalChat, folder_identity
 from jangin.llm.ask import ask_all, budget_of
@@ -87,11 +89,22 @@ def test_a_folder_that_cannot_be_loaded_is_told_to_everyone_who_asked(tmp_path):
         run(broken, [ask("a"), ask("b")])
 
 
-def test_closing_half_way_leaves_nobody_waiting(chat):
+def test_closing_half_way_leaves_nobody_waiting(chat, monkeypatch):
+    load, closing = local_chat._load, threading.Event()
+
+    def loads(*arguments):
+        closing.wait(100)  # else everything could be answered by then
+        return load(*arguments)
+
+    monkeypatch.setattr(local_chat, "_load", loads)
+
     async def work():
         tasks = [asyncio.create_task(chat.complete(ask(f"{n}", max_tokens=100))) for n in range(6)]
         await asyncio.sleep(0)
-        await chat.close()
+        closed = asyncio.create_task(chat.close())
+        await asyncio.sleep(0)
+        closing.set()
+        await closed
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     outcomes = asyncio.run(work())

@@ -1,12 +1,12 @@
 """Messages and exit codes of the command line when a training stage gets bad input."""
 
 import json
+import os
 import re
 import resource
 import shutil
 import signal
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from jangin.cli.main import main
+from tests.forked import run_command
 
 HANDBOOK = Path(__file__).parents[2] / "projects" / "handbook"
 SFT = {
@@ -234,11 +235,17 @@ def test_the_plan_shows_the_memory_of_every_training_stage(project, jangin):
         assert figures["peak_memory_bytes"] > 2**27
 
 
-def wait_for(project, pattern):
-    deadline = time.monotonic() + 100
-    while not list(project.glob(pattern)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def run_until_ctrl_c(*arguments):
+    """`jangin`, and Ctrl-C as soon as the checkpoint of the second step is written."""
+    begun = []
+
+    def press(event, details):
+        if event == "os.rename" and not begun and Path(details[1]).name == "step-00000002":
+            begun.append(event)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sys.addaudithook(press)
+    run_command(*arguments)
 
 
 def weights(project, stage="sft", name="model/model.safetensors"):
@@ -265,15 +272,14 @@ def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_
     whole = tmp_path / "whole"
     shutil.copytree(project, whole)
     arguments = ["run", "-p", str(project)]
-    process = fork("tests.forked:run_command", arguments, output=tmp_path / "log")
-    wait_for(project, "store/sft/*.partial/journal/checkpoints/step-*[0-9]")
-    process.send_signal(signal.SIGINT)
+    process = fork(f"{__name__}:run_until_ctrl_c", arguments, output=tmp_path / "log")
     code, printed = process.wait(), process.printed()
     assert code == 130, printed
     assert "Stopped." in printed
     assert "Traceback" not in printed
     checkpoints = "store/sft/*.partial/journal/checkpoints/*"
     (kept,) = project.glob(checkpoints)
+    assert kept.name == "step-00000002"
     assert (kept / "tensors.safetensors").stat().st_size > 1_000_000
 
     with files_of_at_most(1_000_000):
@@ -286,7 +292,7 @@ def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_
         settings(folder, {"checkpoint_every_steps": 100})  # each is flushed to the disk
     code, printed = jangin("run", "-p", project)
     assert code == 0
-    assert f"step {int(kept.name.removeprefix('step-'))} of 12" in printed
+    assert "step 2 of 12" in printed
     assert jangin("run", "-p", whole)[0] == 0
     assert weights(project) == weights(whole)
 

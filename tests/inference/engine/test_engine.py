@@ -87,12 +87,18 @@ def test_streamed_pieces_join_to_the_answer_and_say_why_it_ended(engine, prompts
 
 
 def test_a_cancelled_request_leaves_the_batch_and_hears_nothing_more(engine, prompts):
-    reports = queue.SimpleQueue()
+    reports, cancelled = queue.SimpleQueue(), threading.Event()
+
+    def listener(report):
+        reports.put(report)
+        cancelled.wait(100)  # the engine: else the answer may end before it is cancelled
+
     stop_ids = frozenset({-1})  # none: the answer would take 400 tokens
     request = GenerationRequest(prompts[0], 400, streamed=True, stop_ids=stop_ids)
-    ticket = engine.submit(EngineRequest(request), reports.put)
+    ticket = engine.submit(EngineRequest(request), listener)
     reports.get()
     engine.cancel(ticket)
+    cancelled.set()
     engine.answers([EngineRequest(GenerationRequest(prompts[1], 2))])
     heard = 0
     while not reports.empty():

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -74,12 +75,15 @@ def test_where_memory_is_short_the_least_recently_used_idle_engine_is_closed(
 
 def test_where_every_engine_is_answering_one_more_model_is_refused(pool, base, full, monkeypatch):
     engine = pool.open(ModelFolders(base)).engine
-    endless = GenerationRequest([5, 6], 400, stop_ids=frozenset({-1}))
-    ticket = engine.submit(EngineRequest(endless), lambda _report: None)
+    endless = GenerationRequest([5, 6], 400, streamed=True, stop_ids=frozenset({-1}))
+    refused = threading.Event()
+    # The answer waits at its first token.
+    ticket = engine.submit(EngineRequest(endless), lambda _report: refused.wait(100))
     monkeypatch.setattr(module, "available_bytes", lambda: 0)
     with pytest.raises(BusyError, match="memory"):
         pool.open(ModelFolders(base, full))
     engine.cancel(ticket)
+    refused.set()
 
 
 def test_a_closed_engine_is_opened_again(pool, base):

@@ -1,6 +1,7 @@
 """Preference training on two gloo processes, and a device that is too small for the reference."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -74,7 +75,10 @@ def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(sta
         STAGE.run(stage("two", progress=Stopping(3), devices=2, **measured))
     together = stage("two", devices=2, **measured)
     STAGE.run(together)
-    assert any("step 2 of 20" in line for line in together.services.progress.messages)
+    # The workers may have done more steps before they were ended.
+    said = "\n".join(together.services.progress.messages)
+    (resumed,) = re.findall(r"resuming at step (\d+) of 20", said)
+    assert int(resumed) in range(2, 20, 2)
     runtime = json.loads((together.workspace / "runtime" / "training.json").read_text())
     assert runtime["devices"] == 2
     assert runtime["predicted_memory_bytes"] > 0

@@ -250,6 +250,15 @@ class Pressing(SilentProgress):
         os.kill(os.getpid(), signal.SIGINT)
 
 
+class PressingAtTheSecondStep(Pressing):
+    steps = 0
+
+    def advance(self, bar, steps=1, note=""):
+        self.steps += steps
+        if self.steps == 2:
+            super().advance(bar)
+
+
 def test_what_workers_say_is_passed_on_and_their_error_keeps_its_kind(tmp_path):
     progress = SilentProgress()
     script = "tell(error={'type': 'StoreError', 'text': 'the disk is full.'}); sys.exit(1)"
@@ -271,6 +280,14 @@ def test_workers_that_end_without_a_word_are_an_error_with_the_logs_last_one(tmp
 def test_ctrl_c_stops_the_workers_and_waits_for_them(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         listen(tmp_path, "time.sleep(60)", Pressing())
+
+
+def test_ctrl_c_ends_a_run_whose_workers_are_still_starting_and_say_nothing(tmp_path):
+    script = (
+        "signal.signal(signal.SIGINT, signal.SIG_DFL); tell(advance=1, note=''); time.sleep(100)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        listen(tmp_path, script, PressingAtTheSecondStep())
 
 
 def test_what_cannot_be_done_on_several_devices_is_refused(start, rows, tmp_path):

@@ -142,9 +142,12 @@ def test_workers_end_when_another_machine_leaves_and_when_the_first_one_stops(tm
         assert "left" in joined.failure["text"]
     ended(other)
     progress = SilentProgress()
-    thread = threading.Thread(
-        target=serve, args=(address, Idle, refuse_missing, progress, 0.5), daemon=True
-    )
+
+    def take_part_once():
+        while not any("training" in line for line in progress.messages):
+            serve(address, Idle, refuse_missing, progress, 0.5)
+
+    thread = threading.Thread(target=take_part_once, daemon=True)
     thread.start()
     with pytest.raises(TrainingError, match="no"), gathered(task, several, SilentProgress()):
         raise TrainingError("no")

@@ -257,7 +257,7 @@ def watch(
     two steps, a second one stops waiting for them.
 
     Raises what the first worker reported, `LostWorkersError` where it reported nothing, and
-    `KeyboardInterrupt` once the workers stopped after Ctrl-C.
+    `KeyboardInterrupt` once the workers ended after Ctrl-C.
     """
     interrupted, bars = False, dict[int, int]()
     last: dict[str, Any] = {}
@@ -282,8 +282,8 @@ def watch(
                 progress.stop(bar)
     if "result" in last:
         return _parse_result(last["result"], metrics)
-    if "stopped" in last:
-        raise KeyboardInterrupt
+    if "stopped" in last or (interrupted and "error" not in last):
+        raise KeyboardInterrupt  # workers that were still starting have no checkpoint to save
     if last.get("error", {}).get("type") == OUT_OF_MEMORY:
         return None
     raise _error(last.get("error"), log)

@@ -146,28 +146,30 @@ def gathered(
     does not see the folder or lacks devices, and where one does not come.
     """
     host, port = split_address(config.nodes.rendezvous)
-    machines = Machines(Node(0, config.nodes.count, host, free_port()))
-    try:
-        listener = socket.create_server((host, port))
-    except OSError as error:
-        raise MachineError(
-            f"`nodes.rendezvous: {config.nodes.rendezvous}`: this machine cannot listen there "
-            f"({error}). Give an address of the machine that runs `jangin run`, and a free "
-            "port."
-        ) from error
-    try:
-        with listener:
-            _gather(listener, machines, _announcement(task, config, machines.node), progress, check)
-        for rank, line in enumerate(machines.lines.values(), 1):
-            line.send(rank=rank)
+    with reserved_port() as torchruns:
+        machines = Machines(Node(0, config.nodes.count, host, torchruns))
         try:
-            yield machines
-        except BaseException:
-            machines.stop()
-            raise
-    finally:
-        for line in machines.lines.values():
-            line.close()
+            listener = socket.create_server((host, port))
+        except OSError as error:
+            raise MachineError(
+                f"`nodes.rendezvous: {config.nodes.rendezvous}`: this machine cannot listen there "
+                f"({error}). Give an address of the machine that runs `jangin run`, and a free "
+                "port."
+            ) from error
+        try:
+            with listener:
+                said = _announcement(task, config, machines.node)
+                _gather(listener, machines, said, progress, check)
+            for rank, line in enumerate(machines.lines.values(), 1):
+                line.send(rank=rank)
+            try:
+                yield machines
+            except BaseException:
+                machines.stop()
+                raise
+        finally:
+            for line in machines.lines.values():
+                line.close()
 
 
 def _gather(
@@ -235,10 +237,17 @@ def _has_gpus() -> bool:
     return torch.cuda.is_available()
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens at."""
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of this machine at which only a server that names it can listen in the meantime.
+
+    The system gives it to no connection and to no server that takes any port. Servers that allow
+    addresses to be reused, as `socket.create_server` and torch's do, can listen beside this socket.
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("", 0))
+        yield int(reserved.getsockname()[1])
 
 
 Start = Callable[[Path, TrainingConfig, Path, Node], "subprocess.Popen[str]"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jangin.core.errors import MachineError
-from jangin.training.distributed.machines import free_port
+from jangin.training.distributed.machines import reserved_port
 
 _IDLE = 300
 """Seconds without a training after which a worker ends, should it lose sight of its srun."""
@@ -68,27 +68,28 @@ def slurm_workers(count: int, log: Path) -> Iterator[SlurmWorkers]:
             "programs to PATH in the job's script."
         )
     here = os.environ.get("SLURMD_NODENAME") or platform.node()
-    rendezvous = f"{_address(here)}:{free_port()}"
-    others = str(count - 1)
-    step = ["--nodes", others, "--ntasks", others, "--ntasks-per-node", "1", "--exclude", here]
-    worker = [sys.executable, "-m", "jangin.cli", "worker", rendezvous, "--idle", str(_IDLE)]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(  # noqa: S603  Slurm's own program
-            [srun, *step, "--overlap", "--export=ALL", *worker],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,  # Ctrl-C reaches `jangin run` only, which ends the training
-        )
-    try:
-        yield SlurmWorkers(rendezvous, process, log)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with reserved_port() as port:
+        rendezvous = f"{_address(here)}:{port}"
+        others = str(count - 1)
+        step = ["--nodes", others, "--ntasks", others, "--ntasks-per-node", "1", "--exclude", here]
+        worker = [sys.executable, "-m", "jangin.cli", "worker", rendezvous, "--idle", str(_IDLE)]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(  # noqa: S603  Slurm's own program
+                [srun, *step, "--overlap", "--export=ALL", *worker],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,  # Ctrl-C reaches `jangin run` only, which ends the training
+            )
+        try:
+            yield SlurmWorkers(rendezvous, process, log)
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def _address(node: str) -> str:

@@ -228,6 +228,15 @@ def is_over(process: Process, seconds: float, answers: float, port: int) -> bool
     return True
 
 
+def kill(process: Process) -> None:
+    """Kill -9 to a run and all that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # a fork that has not made its session yet
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def run_killed(
     project: Path,
     port: int,
@@ -254,8 +263,7 @@ def run_killed(
             seconds, answers = math.inf, target
         process = start(project, log, forked=forked)
         if not is_over(process, seconds, answers, port):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             used += 1
             books.close(may_lose=AT_ONCE)
             continue

@@ -13,6 +13,7 @@ import yaml
 
 from jangin.cli.main import main
 from jangin.core.ledger import Ledger
+from tests.shared import silent_port
 
 TEXT = "# 규정\n\n" + "\n\n".join(
     f"## 제{n}조(휴가 {n})\n\n직원은 해마다 {n + 10}일의 휴가 {n}을 쓴다. {n}일 전에 알린다."
@@ -108,8 +109,8 @@ def project(folder: Path, url: str, **fields: object) -> Path:
     return path
 
 
-def url_of(server, scheme="http", path="/v1"):
-    return f"{scheme}://127.0.0.1:{server.server_address[1]}{path}"
+def url_of(server, path="/v1"):
+    return f"http://127.0.0.1:{server.server_address[1]}{path}"
 
 
 @pytest.fixture
@@ -178,12 +179,10 @@ def test_a_base_url_without_its_path_is_one_sentence(serve, jangin, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_endpoint_that_cannot_be_reached_is_one_sentence(serve, jangin, tmp_path, scheme):
-    server = serve(reply(NO_PAIRS))
-    path = project(tmp_path, url_of(server, scheme))
-    if scheme == "http":
-        server.shutdown()
-        server.server_close()
-    code, printed = jangin("run", "-p", path)
+    with silent_port() as silent:
+        port = silent if scheme == "http" else serve(reply(NO_PAIRS)).server_address[1]
+        path = project(tmp_path, f"{scheme}://127.0.0.1:{port}/v1")
+        code, printed = jangin("run", "-p", path)
     assert code == 1
     assert printed.count("error:") == 1
     assert ("is it running" if scheme == "http" else "is it http:// and not https://?") in printed

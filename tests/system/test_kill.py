@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import free_port
+
 BENCH = Path(__file__).parents[2] / "bench" / "kill"
 
 
@@ -17,7 +19,7 @@ def run_bench(*arguments: str) -> None:
 
 @pytest.mark.long
 def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(fork, tmp_path) -> None:
-    arguments = ["--small", "--preload", "--kills", "3"]
+    arguments = ["--small", "--preload", "--kills", "3", "--port", str(free_port())]
     process = fork(f"{__name__}:run_bench", arguments, output=tmp_path / "log.txt")
     assert process.wait(280) == 0, process.printed()
     assert "undisturbed" in process.printed()

@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +49,10 @@ SETTINGS = {
 }
 
 
+ANSWERED = 3
+"""Requests that are answered before the run is killed."""
+
+
 @pytest.fixture(scope="module")
 def company(tmp_path_factory):
     """A folder with a file of every kind that is read, and one that is not."""
@@ -65,10 +70,14 @@ def company(tmp_path_factory):
 
 
 class Witness(Teacher):
-    """The teacher by rules, which keeps every request: what a hosted one would send a bill for."""
+    """The teacher by rules, which keeps every request: what a hosted one would send a bill for.
+
+    While `go_on` is not set, it answers the first requests only.
+    """
 
     def __init__(self):
-        self.requests = []
+        self.requests, self.go_on = [], threading.Event()
+        self.go_on.set()
         super().__init__()
         self.RequestHandlerClass = WitnessHandler
 
@@ -87,6 +96,8 @@ class WitnessHandler(Handler):
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
         self.server.requests.append(body)
+        if len(self.server.requests) > ANSWERED:
+            self.server.go_on.wait(100)
         self.rfile = io.BytesIO(body)
         super().do_POST()
         self.close_connection = True
@@ -217,10 +228,13 @@ def friday(user, _teacher):
 def kill_while_asking(folder, teacher, fork):
     """Start a run in a process of its own and kill it when its teacher has been asked."""
     words = ["run", "synthesize", "-p", folder]
+    teacher.go_on.clear()
     process = fork("tests.forked:run_command", words, output=folder.parent / "killed.txt")
     deadline = time.monotonic() + 120
-    while process.poll() is None and not teacher.requests and time.monotonic() < deadline:
+    while len(teacher.requests) <= ANSWERED:
+        assert process.poll() is None, process.printed()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert process.poll() is None, "the run ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    teacher.go_on.set()

@@ -91,7 +91,7 @@ def main() -> None:
         if options.quick:
             waits = ("--shortest", 0.005, "--longest", 0.02, "--retry-after", 0.1)
             manners = (*manners, *waits, "--most-faults", 2)
-            timeout, at_once = 1.0, 16
+            at_once = 16
         wrong = chaos(options.rows or 2_000, at_once, timeout, options.retries, manners)
         if wrong:
             sys.exit("\n".join(wrong))

@@ -28,7 +28,9 @@ def chaos(
         wrong += _wrong("undisturbed", calm, rows)
         if totals["paid_twice"]:
             wrong.append(f"undisturbed: {totals['paid_twice']} requests were paid twice")
-        with endpoint("--faults", *manners) as server:
+        # Some calls are in flight at the kill, and others are never answered before it.
+        pause = ("--pause-after", rows // 2 + at_once)
+        with endpoint("--faults", *pause, *manners) as server:
             project = ours.write_project(Path(name) / "killed", rows, server, **settings)
             at_kill, kept = ours.run_killed(project, server, rows // 2)
             killed = ours.run(project)

@@ -7,7 +7,8 @@ What a reply says depends on the request alone, as with a model at temperature 0
 run that was killed and resumed must end with the very result of a run that was not. Chance goes by
 the passage and the number of messages, not by a prompt's wording, which may change.
 
-GET /count says what was asked and answered; see `Books.totals`.
+GET /count says what was asked and answered; see `Books.totals`. With `--pause-after` a run cannot
+end before it is killed, however late the kill comes; GET /resume ends the pause.
 """
 
 import argparse
@@ -25,6 +26,8 @@ PASSAGE = re.compile(r"The code of locker \d+ is \w+")
 GOOD, MALFORMED = "good", "malformed"
 FAULTS = {"429": 0.20, "500": 0.05, "silence": 0.02, "half a body": 0.01}
 """Share of the tries that each way of failing takes; what is left gets a whole reply."""
+PAUSE = 0.05
+"""Seconds after which an answer looks whether a pause is over."""
 MALFORMED_SHARE = 0.02
 """Share of the requests whose whole reply is not the JSON that was asked for."""
 
@@ -41,6 +44,8 @@ class Manners:
     retry_after: str = "1"
     per_second: int = 0
     """Tries per second that are accepted, the others get 429; 0 for no limit."""
+    pause_after: int = 0
+    """Answered requests after which the others wait for GET /resume; 0 for no pause."""
     seed: int = 0
 
     def chance(self, *about: object) -> float:
@@ -89,6 +94,10 @@ class Books:
     most_active: int = 0
     admitted: deque[float] = field(default_factory=deque)
     """When tries of the last second were let in."""
+    answered: int = 0
+    """Requests with a whole reply."""
+    resumed: bool = False
+    """Whether a pause is over."""
 
     def note(self, outcome: str) -> None:
         """Count an outcome."""
@@ -101,7 +110,7 @@ class Books:
             "asked": sum(a.asked for a in accounts),
             "different": len(self.accounts),
             "whole": sum(a.whole for a in accounts),
-            "answered": sum(a.whole > 0 for a in accounts),
+            "answered": self.answered,
             "paid_twice": sum(a.whole > 1 for a in accounts),
             "delay_seconds": self.delay_seconds,
             "active": self.active,
@@ -173,6 +182,9 @@ class Caller(asyncio.Protocol):
             self.ask(json.loads(body))
         elif head.startswith("get /count"):
             self.send(200, self.books.totals())
+        elif head.startswith("get /resume"):
+            self.books.resumed = True
+            self.send(200, {})
         else:
             self.send(200, {"object": "list", "data": [{"id": "teacher", "object": "model"}]})
 
@@ -220,6 +232,11 @@ class Caller(asyncio.Protocol):
         self.waiting = None
         if self.transport.is_closing():
             return
+        pause = self.manners.pause_after
+        if pause and self.books.answered >= pause and not self.books.resumed:
+            loop = asyncio.get_running_loop()
+            self.waiting = loop.call_later(PAUSE, self.answer, reply, account, outcome)
+            return
         self.busy = False
         self.books.active -= 1
         self.books.note(outcome)
@@ -228,7 +245,9 @@ class Caller(asyncio.Protocol):
             self.send(int(outcome), {"error": {"message": words}})
             return
         self.send(200, reply, cut=outcome == "half a body")
-        account.whole += outcome in (GOOD, MALFORMED)
+        if outcome in (GOOD, MALFORMED):
+            self.books.answered += account.whole == 0
+            account.whole += 1
 
     def send(self, status: int, value: object, *, cut: bool = False) -> None:
         """Write a reply; `cut` stops in the middle of the body and hangs up."""
@@ -279,6 +298,7 @@ def main() -> None:
     parser.add_argument("--most-faults", type=int, default=1_000)
     parser.add_argument("--retry-after", default="1")
     parser.add_argument("--per-second", type=int, default=0, help="tries let in; others get 429")
+    parser.add_argument("--pause-after", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = vars(parser.parse_args())
     asyncio.run(serve(options.pop("port"), Manners(**options)))

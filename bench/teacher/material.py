@@ -52,7 +52,14 @@ class Endpoint:
 
     def totals(self) -> dict[str, Any]:
         """What the endpoint counted."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/count") as response:
+        return self._get("count")
+
+    def resume(self) -> None:
+        """End the pause after `--pause-after` answers."""
+        self._get("resume")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}") as response:
             return dict(json.load(response))
 
 

@@ -92,7 +92,9 @@ def run_killed(project: Path, server: Endpoint, answers: int) -> tuple[dict[str,
         sys.exit(f"the run ended before it was killed:\n{tail(project)}")
     process.wait()
     time.sleep(0.3)  # the endpoint notices the closed connections
-    return server.totals(), answered(project)
+    totals = server.totals()
+    server.resume()
+    return totals, answered(project)
 
 
 def answered(project: Path) -> int:

@@ -15,6 +15,9 @@ import typer.main
 
 from jangin.cli.main import MEANT, app, main
 from jangin.project.stages import STAGES
+from tests.system.test_bad_endpoint import error, serve, url_of
+
+__all__ = ("serve",)
 
 TEXT = "# 규정\n\n## 제1조(연차휴가)\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
 PROJECT = """\
@@ -218,10 +221,11 @@ def test_new_never_touches_what_is_there(project, jangin):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
+def test_ctrl_c_leaves_a_resumable_state_and_says_so(project, serve):
+    server = serve(error(503, "busy"))
     (project / "project.yaml").write_text(
         PROJECT
-        + "teachers:\n  slow: {type: endpoint, model: m, base_url: 'http://127.0.0.1:9/v1'}\n"
+        + f"teachers:\n  slow: {{type: endpoint, model: m, base_url: '{url_of(server)}'}}\n"
         + "examples:\n  synthesize: {teacher: slow}\n",
         encoding="utf-8",
     )
@@ -233,7 +237,7 @@ def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
         env={**os.environ, "COLUMNS": "100"},
     )
     deadline = time.monotonic() + 100
-    while not list(project.glob("store/synthesize/*.partial")):
+    while not server.asked:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -241,6 +245,7 @@ def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
     assert process.returncode == 130
     assert "Stopped." in printed
     assert "Traceback" not in printed
+    assert list(project.glob("store/synthesize/*.partial"))
 
 
 @pytest.mark.slow

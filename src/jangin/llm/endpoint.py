@@ -409,6 +409,7 @@ class EndpointChat:
             f"{self._remedy(status)} and run again; finished calls are kept."
         )
         self._refusal = refusal
+        self._stopping.set()
         raise refusal
 
     def _weaken(self, request: ChatRequest, form: RequestFormat, text: str) -> bool:

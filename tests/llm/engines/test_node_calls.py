@@ -17,7 +17,7 @@ from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.engines.node_calls import NodeSender, Sent, from_nodes
+from jangin.llm.engines.node_calls import NodeSender, Sent, from_nodes, read_replies
 from jangin.llm.prices import Price
 from tests.elsewhere import Elsewhere
 from tests.llm.engines.test_served_chat import requests_of
@@ -35,7 +35,8 @@ REAL_USD = 3 * 100e-6 + 1 * 1e-3
 class Losing(Elsewhere):
     """Nodes of which the first dies at its third exchange, after it has sent it and some more."""
 
-    meanwhile: Callable[[], None] = lambda: None
+    meanwhile: Callable[[set[str]], None] = lambda _digests: None
+    """Gets the digests of what the node was given."""
 
     @contextmanager
     def actors(self, work, resources=ONE_CPU, *, per_node=False):
@@ -45,14 +46,15 @@ class Losing(Elsewhere):
 
 class Mortal:
     def __init__(self, actor, meanwhile):
-        self.actor, self.meanwhile, self.calls = actor, meanwhile, 0
+        self.actor, self.meanwhile, self.calls, self.digests = actor, meanwhile, 0, set()
 
     def call(self, item):
         self.calls += 1
+        self.digests |= {sent.request.digest for sent in item}
         if self.calls < 3:
             return self.actor.call(item)
         self.actor.call(item).result()
-        self.meanwhile()
+        self.meanwhile(self.digests)
         lost = Future()
         lost.set_exception(LostActorError("was lost with its node"))
         return lost
@@ -116,13 +118,13 @@ def test_a_reply_that_a_node_received_before_it_was_lost_is_not_paid_again(
     server,
     opened,
     ledger,
+    tmp_path,
 ):
     server.seconds = 0.02
 
-    def all_replies_arrive():
-        while server.inside:
+    def all_replies_arrive(digests):
+        while not digests <= {digest for digest, _ in read_replies(tmp_path / "calls")}:
             time.sleep(0.01)
-        time.sleep(1)
 
     replies = ask(opened(partial(Losing, meanwhile=all_replies_arrive)))
     assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies

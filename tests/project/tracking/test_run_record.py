@@ -13,7 +13,15 @@ from jangin.core.errors import DataError, StageError
 from jangin.core.stage import SilentProgress
 from jangin.project.runner import Watcher, both
 from jangin.project.tracking import run_record as records
-from jangin.project.tracking.run_record import create_record, hold, new_token, recorded
+from jangin.project.tracking.run_record import (
+    create_record,
+    first_state,
+    hold,
+    new_token,
+    recorded,
+    write_first_state,
+    write_state,
+)
 from jangin.project.tracking.run_state import (
     FOLDER,
     LOG,
@@ -228,3 +236,15 @@ def test_a_run_that_is_refused_before_it_begins_says_why(tiny):
     with pytest.raises(DataError), recorded(project.folder / "other", SilentProgress()):
         raise DataError("rows.jsonl:3: this is no JSON.")
     assert only_run(project.folder / "other").state.outcome == "rows.jsonl:3: this is no JSON."
+
+
+def test_the_first_state_does_not_replace_one_that_the_run_has_written(tmp_path):
+    folder = tmp_path / FOLDER / new_token()
+    create_record(folder)
+    with hold(folder):
+        write_first_state(folder, first_state("starting"))
+        assert only_run(tmp_path).phase == "starting"
+        write_state(folder, first_state("running"))
+        write_first_state(folder, first_state("starting"))
+        assert only_run(tmp_path).phase == "running"
+    assert not list(folder.glob(f"{STATE}.*"))

@@ -296,6 +296,22 @@ def write_state(folder: Path, state: RunState) -> None:
         partial.replace(folder / STATE)
 
 
+def write_first_state(folder: Path, state: RunState) -> None:
+    """Write the state of a record, unless the run itself has written one by now."""
+    partial = folder / f"{STATE}.first"
+    try:
+        partial.write_text(state.model_dump_json(), encoding="utf-8")
+        (folder / STATE).hardlink_to(partial)
+    except FileExistsError:
+        pass
+    except OSError:  # there are disks without links
+        if not (folder / STATE).exists():
+            write_state(folder, state)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
 def now_line(event: Event, **fields: str | float) -> LogLine:
     """A line of a log with the time of now."""
     return LogLine.model_validate({"at": round(time.time(), 3), "event": event, **fields})

@@ -16,7 +16,7 @@ from jangin.project.tracking.run_record import (
     hold,
     new_token,
     now_line,
-    write_state,
+    write_first_state,
 )
 from jangin.project.tracking.run_state import FOLDER, find_run, live_runs
 from jangin.serving.pages.runs.worker import Order
@@ -64,9 +64,7 @@ class Runs:
                 process = self._spawn(order, lock.fileno())
                 about = {"variants": (variant,) if variant else (), "last": last}
                 state = first_state("starting", retry_failed=retry_failed, **about)
-                # The process may have written its own state by now; then this one is stale.
-                if find_run(order.store, order.token) is None:
-                    write_state(folder, state.model_copy(update={"process": process.pid}))
+                write_first_state(folder, state.model_copy(update={"process": process.pid}))
         threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
         return order.token
 

@@ -81,6 +81,14 @@
   if (!follow) return;
   let position = follow.dataset.position;
   let failures = 0;
+  let leaving = false;
+
+  // Nothing may begin the load of the page once more while it lasts.
+  function reload() {
+    if (leaving) return;
+    leaving = true;
+    location.reload();
+  }
 
   function put(id, html) {
     const element = document.getElementById(id);
@@ -91,8 +99,8 @@
   }
 
   const handlers = {
-    begun: () => location.reload(),
-    end: () => location.reload(),
+    begun: reload,
+    end: reload,
     status(data) {
       put("run-status", data.status);
       put("run-steps", data.steps);
@@ -135,7 +143,7 @@
     } catch {
       // The server is away; the next attempt tells.
     }
-    setTimeout(poll, POLL_MS);
+    if (!leaving) setTimeout(poll, POLL_MS);
   }
 
   function listen() {

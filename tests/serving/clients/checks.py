@@ -57,7 +57,7 @@ def request(method, path, body=None, headers=None):
     own = {"Authorization": f"Bearer {KEY}"} if headers is None else headers
     call = urllib.request.Request(BASE_URL + path, data=body, method=method, headers=own)
     try:
-        with urllib.request.urlopen(call, timeout=60) as reply:
+        with urllib.request.urlopen(call, timeout=SECONDS) as reply:
             return reply.status, reply.headers, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()

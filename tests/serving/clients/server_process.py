@@ -56,7 +56,7 @@ class ServerProcess:
     def is_healthy(self) -> bool:
         url = self.url.removesuffix("/v1") + "/healthz"
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
+            with urllib.request.urlopen(url, timeout=100) as reply:
                 return reply.status == 200
         except (OSError, urllib.error.URLError):
             return False
@@ -64,7 +64,7 @@ class ServerProcess:
     def stop(self) -> int:
         self.process.terminate()
         try:
-            return self.process.wait(60)
+            return self.process.wait(100)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()

@@ -105,7 +105,7 @@ def batches_cancel_and_refuse():
     raises(404, lambda: client.batches.retrieve("batch_unknown"))
     broken = upload(b'{"custom_id": "a"}\nno json\n', "broken.jsonl", "batch")
     failed = create(input_file_id=broken.id, **right)
-    failed = wait(lambda: client.batches.retrieve(failed.id), lambda b: b.status == "failed", 30)
+    failed = wait(lambda: client.batches.retrieve(failed.id), lambda b: b.status == "failed")
     assert [error.line for error in failed.errors.data][-1] == 2, failed.errors
 
 
@@ -145,13 +145,13 @@ def webhooks_are_signed_and_delivered():
             body={"event_type": "batch.completed"},
             cast_to=object,
         )
-    wait(lambda: len(Receiver.deliveries), lambda count: count == 1, 10)
+    wait(lambda: len(Receiver.deliveries), lambda count: count == 1)
     headers, text = Receiver.deliveries[0]
     event = client.webhooks.unwrap(text, headers, secret=secret)
     assert event.type == "batch.completed", event
     job = client.fine_tuning.jobs.create(model=CHAT_MODEL, training_file=state.train)
     client.fine_tuning.jobs.cancel(job.id)
-    wait(lambda: len(Receiver.deliveries), lambda count: count == 2, 20)
+    wait(lambda: len(Receiver.deliveries), lambda count: count == 2)
     headers, text = Receiver.deliveries[1]
     event = client.webhooks.unwrap(text, headers, secret=secret)
     assert (event.type, event.data.id) == ("fine_tuning.job.cancelled", job.id), event

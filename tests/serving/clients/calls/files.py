@@ -60,7 +60,7 @@ def files_create_retrieve_list_and_content():
     assert file.filename == "한글 자료.jsonl", file
     assert file.status in ("uploaded", "processed"), file
     state.train = file.id
-    done = client.files.wait_for_processing(file.id, poll_interval=0.1, max_wait_seconds=20)
+    done = client.files.wait_for_processing(file.id, poll_interval=0.1, max_wait_seconds=240)
     assert done.status == "processed", done
     assert client.files.content(file.id).read() == data
     assert client.files.retrieve_content(file.id).encode() == data

@@ -34,6 +34,7 @@ def wait_for_refresh(client, address):
 
 
 def test_a_page_that_is_prepared_says_so_and_loads_again_when_it_is_there(workbench, client):
+    client.get("/preferences")  # gives the cookie, by which the page is known afterwards
     with workbench.server.get(Comparisons)._lock:
         waiting = client.get("/compare")
         assert waiting.status_code == PREPARING

@@ -71,7 +71,9 @@ def keys(running):
             _, texts[name] = add_key(session, name=name, project=project, scopes=rights, now=1)
         session.add_all(a_job(number) for number in range(2, 30))
         session.add(a_job(1, suffix=HOSTILE, fine_tuned_model=MODEL, status="succeeded"))
-        session.add(a_job(90, status="paused"))
+        # Of a server elsewhere: this one would start it, and it would fail, when it is resumed.
+        elsewhere = {"lease_owner": "elsewhere", "lease_until": 2**40}
+        session.add(a_job(90, status="paused", **elsewhere))
         session.add(a_job(99, project="sales", model=FOREIGN, training_file="file-2"))
         session.add_all((a_file("file-1", filename=f"{HOSTILE}.jsonl"), a_file("file-9")))
         session.add(a_file("file-2", project="sales", filename=FOREIGN))

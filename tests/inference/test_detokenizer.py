@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import Unigram
@@ -27,6 +27,7 @@ def follow(tokenizer, ids, stops):
     st.lists(st.sampled_from(WORDS), max_size=12),
     st.lists(st.sampled_from(("END", "\n\n", "😀", "팀.", "ENDx", " EN")), max_size=3),
 )
+@example([" ", "END"], [" EN"])
 def test_pieces_make_up_the_text_before_the_first_stop_string(tokenizer, words, stops):
     text = "".join(words)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -52,9 +52,10 @@ class IncrementalDetokenizer:
 
     def next_text(self) -> str:
         """Text that is new since the last call and that later tokens cannot change."""
-        text = self.text if self.raw else self.text.lstrip()
-        certain = text if self.stopped else text[: len(text) - self._stop_prefix_length(text)]
-        certain = certain if self.raw else certain.rstrip()
+        # A stop string may begin in the white space that is dropped.
+        held_back = 0 if self.stopped else self._stop_prefix_length()
+        certain = self.text[: len(self.text) - held_back]
+        certain = certain if self.raw else certain.strip()
         piece = certain[self._emitted :]
         self._emitted = max(self._emitted, len(certain))
         return piece
@@ -79,14 +80,14 @@ class IncrementalDetokenizer:
         if positions:
             self.text, self.stopped = self.text[: min(positions)], True
 
-    def _stop_prefix_length(self, text: str) -> int:
+    def _stop_prefix_length(self) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
         return max(
             (
                 size
                 for stop in self.stop_strings
-                for size in range(1, min(len(stop), len(text) + 1))
-                if text.endswith(stop[:size])
+                for size in range(1, min(len(stop), len(self.text) + 1))
+                if self.text.endswith(stop[:size])
             ),
             default=0,
         )

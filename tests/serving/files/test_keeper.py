@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from jangin.serving.files.checks import check_file
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.files.store import store_file
 from jangin.serving.state.caller import LOCAL_CALLER
@@ -36,6 +37,14 @@ def test_a_file_that_was_never_checked_is_checked(stopped):
     keeper.recheck()
     files = rows(stopped, File)
     assert (files[good].status, files[bad].status) == ("processed", "error")
+
+
+def test_a_file_that_was_deleted_before_its_check_is_left_alone(stopped):
+    """The check follows the reply: an error would close the connection of the next request."""
+    deleted = stored(stopped, status="uploaded")
+    stopped.storage.delete(deleted)
+    check_file(stopped, deleted)
+    assert rows(stopped, File)[deleted].status == "uploaded"
 
 
 def test_expired_files_go_unless_a_job_needs_them(stopped):

@@ -15,8 +15,11 @@ def first_status(purpose: str) -> str:
 
 def check_file(server: Server, file_id: str) -> None:
     """Set the status of a file: `processed`, or `error` with the first line that is wrong."""
-    with server.storage.local_path(file_id) as path:
-        problem = check_lines(path)
+    try:
+        with server.storage.local_path(file_id) as path:
+            problem = check_lines(path)
+    except FileNotFoundError:  # it was deleted meanwhile
+        return
     with server.database.write() as session:
         row = session.scalars(select(File).where(File.id == file_id)).first()
         if row is not None and row.status == "uploaded":

@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2 as httpx
 import openai
@@ -10,6 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from jangin.serving.jobs.checkpoints import models_folder, sweep_models
+from jangin.serving.jobs.pipeline import Outcome
+from jangin.serving.jobs.records import JobRecords
 from jangin.serving.jobs.scheduler import LOG_FILE
 from jangin.serving.state.tables import Job, StoredModel
 from tests.serving.forked import STOPS, Hold
@@ -198,6 +201,20 @@ def test_the_log_can_be_streamed_and_taken_up_again(client, running, job):
     with httpx.stream("GET", url, headers=headers | {"last-event-id": ids[2]}) as reply:
         rest = [line.removeprefix("id: ") for line in reply.iter_lines() if line[:4] == "id: "]
     assert rest == ids[3:]
+
+
+def test_a_process_that_lost_its_job_adds_no_file_of_results(client, server, job):
+    """Its lease ended while it trained the last step, and another process finished the job."""
+    with server.database.read() as session:
+        stored = session.scalars(
+            select(StoredModel).where(StoredModel.name == job.fine_tuned_model)
+        ).one()
+    metrics = [{"step": 24, "train_loss": 1.0, "train_mean_token_accuracy": 0.5}]
+    late = JobRecords(server, job.id, "a process that lost it")
+    late.succeed(Outcome(Path(stored.path), Path(stored.base), metrics))
+    listed = [file.id for file in client.files.list(purpose="fine-tune-results")]
+    assert job.result_files[0] in listed
+    assert late._result.id not in listed
 
 
 def test_permissions_of_a_model(client, job):

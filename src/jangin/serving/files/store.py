@@ -53,11 +53,27 @@ def store_file(
     status: str = "processed",
 ) -> File:
     """Store what a stream gives as a new file of the caller's project."""
+    given = {"filename": filename, "purpose": purpose, "status": status}
+    row = write_file(server, source, caller=caller, expires_at=expires_at, **given)
+    return add_row(server, caller, row)
+
+
+def write_file(
+    server: Server,
+    source: BinaryIO,
+    *,
+    caller: Caller,
+    filename: str,
+    purpose: str,
+    expires_at: int | None = None,
+    status: str = "processed",
+) -> File:
+    """The row of a new file, which the caller of this function adds; its bytes are stored."""
     file_id = new_id("file-")
     with server.storage.writer(file_id) as target:
         digesting = DigestingWriter(target)
         shutil.copyfileobj(source, digesting, COPY)
-    row = File(
+    return File(
         id=file_id,
         project=caller.project,
         created_at=server.now(),
@@ -69,19 +85,23 @@ def store_file(
         sha256=digesting.sha256.hexdigest(),
         owner_key=caller.key_id,
     )
-    return add_row(server, caller, row)
 
 
 def add_row(server: Server, caller: Caller, row: File) -> File:
     """Make a file visible whose bytes are in the storage; without the row they are removed."""
     try:
         with server.database.write() as session:
-            session.add(row)
-            record(session, caller, "file.create", row.id, server.now())
+            note_file(session, caller, row, server.now())
     except BaseException:
         forget_bytes(server, [row.id])
         raise
     return row
+
+
+def note_file(session: Session, caller: Caller, row: File, now: int) -> None:
+    """Add the row of a file, and the audit log's line on it."""
+    session.add(row)
+    record(session, caller, "file.create", row.id, now)
 
 
 def find_file(session: Session, caller: Caller, file_id: str, now: int) -> File:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,10 @@ def sweep_models(server: Server) -> None:
             session.scalars(select(StoredModel.path).where(StoredModel.deleted_at.is_(None)))
         )
     for path in models.iterdir():
-        old = server.now() - path.stat().st_mtime > _ORPHAN_SECONDS
-        if str(path) not in callable_now and old:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # a job gave it its name, or removed it, meanwhile
+            old = server.now() - path.stat().st_mtime > _ORPHAN_SECONDS
+            if str(path) not in callable_now and old:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def models_folder(server: Server) -> Path:

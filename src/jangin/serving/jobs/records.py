@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jangin.core.errors import DataError, counted, counted_of
 from jangin.serving.files.purposes import RESULTS
-from jangin.serving.files.store import store_file
+from jangin.serving.files.store import add_row, note_file, write_file
 from jangin.serving.jobs.checkpoints import (
     ModelFolder,
     add_checkpoint,
@@ -71,7 +71,7 @@ class JobRecords:
         self._kept: set[int] = set()
         self._resumed = False
         self._since: tuple[float, int] | None = None
-        self._result: str | None = None
+        self._result: File | None = None
         self._model: ModelFolder | None = None
 
     @property
@@ -298,7 +298,7 @@ class JobRecords:
         self.base = outcome.base
         self.follow(outcome.model, outcome.metrics[-1]["step"], 0)
         self._model = self._model or keep_model(outcome.model, self._models, outcome.base)
-        self._store_result(outcome.metrics)
+        self._result = result = self._result or self._result_file(outcome.metrics)
         with self._server.database.write() as session:
             job = self._owned(session)
             if job is None or job.status != "running":
@@ -308,7 +308,8 @@ class JobRecords:
             add_checkpoint(session, job, self._model, last, now, name)
             add_event(session, job.id, MODEL.format(name), now)
             finish(session, job, "succeeded", SUCCEEDED, now)
-            job.fine_tuned_model, job.result_files = name, [self._result]
+            note_file(session, _caller_of(job), result, now)  # only of the process that ends it
+            job.fine_tuned_model, job.result_files = name, [result.id]
             job.trained_tokens = last["trained_tokens"]
             job.lease_owner = job.lease_until = None
         with self._server.database.read() as session:
@@ -329,23 +330,26 @@ class JobRecords:
         if training is None or self.status() not in ("cancelled", "failed"):
             return
         if lines := read_metrics(training / "metrics.jsonl"):
-            self._store_result(lines)
+            row = self._result_file(lines)
+            add_row(self._server, _caller_of(row), row)
 
-    def _store_result(self, lines: list[dict[str, Any]]) -> None:
-        if self._result is not None:
-            return
+    def _result_file(self, lines: list[dict[str, Any]]) -> File:
+        """The row of a file with the measurements, not added yet; its bytes are stored."""
         with self._server.database.read() as session:
             job = session.scalars(select(Job).where(Job.id == self._id)).one()
-        caller = Caller(job.project, frozenset(SCOPES), job.owner_key)
-        self._result = store_file(
+        return write_file(
             self._server,
             io.BytesIO(result_csv(lines)),
-            caller=caller,
+            caller=_caller_of(job),
             filename=RESULT_FILE,
             purpose=RESULTS,
-        ).id
+        )
 
     def _owned(self, session: Session) -> Job | None:
         """The job, if its lease is still the owner's."""
         job = session.scalars(select(Job).where(Job.id == self._id)).first()
         return job if job is not None and job.lease_owner == self._owner else None
+
+
+def _caller_of(row: Job | File) -> Caller:
+    return Caller(row.project, frozenset(SCOPES), row.owner_key)

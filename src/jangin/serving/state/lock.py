@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from jangin.core.errors import LockedStoreError
 from jangin.serving.state.server import create_folder
 from jangin.serving.state.settings import ServerSettings
 
 FILE = "serving.lock"
-"""Name in the folder; its content describes the process."""
+"""Name in the folder; its first line describes the process."""
 ATTEMPTS, PAUSE_SECONDS = 5, 0.1
-"""`running` holds the lock for a moment too, so one attempt is not enough."""
+"""A server that was just killed holds the lock until it has ended."""
+STARTING = "starting"
 
 
 @contextmanager
@@ -36,28 +38,53 @@ def sole_server(settings: ServerSettings) -> Iterator[Callable[[str], None]]:
     if settings.database:
         yield lambda _address: None
         return
-    with _path(settings).open("a+b", buffering=0) as stream:
-        for attempt in range(ATTEMPTS):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if attempt == ATTEMPTS - 1:
-                    stream.seek(0)
-                    raise LockedStoreError(
-                        f"another server ({stream.read().decode() or 'starting'}) serves "
-                        f"{settings.folder}. Stop it, choose another --folder, or use PostgreSQL, "
-                        "which several servers may share."
-                    ) from error
-                time.sleep(PAUSE_SECONDS)
+    with os.fdopen(os.open(_path(settings), os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
+        if not _take(stream):
+            raise LockedStoreError(
+                f"another server ({_holder(stream)}) serves {settings.folder}. Stop it, choose "
+                "another --folder, or use PostgreSQL, which several servers may share."
+            )
 
         def note(address: str) -> None:
-            stream.truncate(0)
             of = "" if settings.project is None else f"project {settings.project.resolve()}, "
-            stream.write(f"process {os.getpid()}, {of}{address}".encode())
+            line = f"process {os.getpid()}, {of}{address}\n".encode()
+            # Who reads meanwhile gets this line or the one before it, never a part of one.
+            os.pwrite(stream.fileno(), line, 0)
+            os.ftruncate(stream.fileno(), len(line))
 
-        note("starting")
-        yield note
+        note(STARTING)
+        try:
+            yield note
+        finally:
+            os.ftruncate(stream.fileno(), 0)  # the next server has no address while it starts
+
+
+def _take(stream: BinaryIO) -> bool:
+    """Lock the file; False where another server has it. Who runs `running` waits for nothing."""
+    refused = 0
+    while not _locks(stream, fcntl.LOCK_EX):
+        if _locks(stream, fcntl.LOCK_SH):  # others only look at it, for a moment
+            fcntl.flock(stream, fcntl.LOCK_UN)
+        else:
+            refused += 1
+        if refused == ATTEMPTS:
+            return False
+        time.sleep(PAUSE_SECONDS)
+    return True
+
+
+def _locks(stream: BinaryIO, kind: int) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(stream: BinaryIO) -> str:
+    """What the server that holds the lock says of itself."""
+    stream.seek(0)
+    return stream.readline().decode().rstrip("\n") or STARTING
 
 
 def running(settings: ServerSettings) -> str:
@@ -66,11 +93,7 @@ def running(settings: ServerSettings) -> str:
     if settings.database or not path.exists():
         return ""
     with path.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return stream.read().decode()
-    return ""
+        return "" if _locks(stream, fcntl.LOCK_SH) else _holder(stream)
 
 
 def address_of(settings: ServerSettings) -> str:
@@ -80,7 +103,7 @@ def address_of(settings: ServerSettings) -> str:
     """
     said = running(settings)
     match = re.search(r"(https?://\S+/)v1$", said)
-    return match[1] if match else "starting" if said else ""
+    return match[1] if match else STARTING if said else ""
 
 
 def other_project(settings: ServerSettings) -> Path | None:

@@ -37,9 +37,9 @@ class Postgresql:
     def __init__(self, folder):
         self.folder = folder
         self._programs = programs()
-        self.port = free_port()
         self._as = self._owner()
         self._run("initdb", "-D", folder / "data", "-U", "tests", "-A", "trust", "--no-sync")
+        self.port = free_port()
         self.start()
 
     def _owner(self):

@@ -10,6 +10,8 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.shared import free_port
+
 MOTO = os.environ.get("JANGIN_S3", "")
 """Environment that has moto; empty outside `make test-s3`."""
 KEYS = {
@@ -66,12 +68,11 @@ class Endpoint:
 @contextmanager
 def moto_server(log_folder):
     """An `Endpoint`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = (log_folder / "log").open("wb")
     command = [Path(MOTO) / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
     with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        patience = time.monotonic() + 60
+        patience = time.monotonic() + 200
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()

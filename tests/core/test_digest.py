@@ -166,7 +166,7 @@ def test_a_changed_file_is_noticed_with_the_same_time(tmp_path, change):
 
 
 def test_a_file_that_was_just_written_is_not_kept_as_its_times_may_not_tell_a_change(tmp_path):
-    document, files = project_with_store(tmp_path, settled_ns=10_000_000_000)
+    document, files = project_with_store(tmp_path, settled_ns=10**12)
     files.digest(document)
     files.save()
     assert not (tmp_path / "store" / INPUT_TABLE).exists()

@@ -9,6 +9,7 @@ import pytest
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.execution import ray_connection
 from jangin.core.execution.ray_connection import connected
 from jangin.core.execution.settings import LocalMachine, RayCluster
 from jangin.core.stage import always
@@ -115,8 +116,9 @@ def test_where_nothing_answers_there_is_one_sentence():
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR\r\n", b""])
-def test_another_server_at_the_address_is_no_cluster(answer):
+def test_another_server_at_the_address_is_no_cluster(answer, monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setattr(ray_connection, "_REACH_SECONDS", 100)  # silence would prove nothing
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _PATIENCE_SECONDS = 60.0
 """After the last stage; what is not sent by then is sent by the next run."""
 _PRIVATE = frozenset({"base_url", "further_urls", "key_variable", "replies", "record_from"})
 """Settings of teachers that are not sent to trackers."""
+_LAST_LINES_SECONDS = 10.0
+"""For the lines that a process has written before its end."""
 EVALUATION = "evaluation"
 
 
@@ -73,8 +75,9 @@ class _Sender:
     def _read(self) -> None:
         assert self.process is not None  # noqa: S101  started before
         assert self.process.stdout is not None  # noqa: S101  it is a pipe
-        for line in self.process.stdout:
-            self.progress.message(line.rstrip())
+        with suppress(ValueError):  # closed, as a process that it left behind holds the pipe
+            for line in self.process.stdout:
+                self.progress.message(line.rstrip())
 
     def stop(self, seconds: float) -> None:
         """Let the process send the rest, and end it after this many seconds."""
@@ -89,7 +92,7 @@ class _Sender:
         finally:
             self.process.kill()
         self.process.wait()
-        self.reader.join(1)
+        self.reader.join(_LAST_LINES_SECONDS)
         assert self.process.stdout is not None  # noqa: S101  it is a pipe
         self.process.stdout.close()
         if not complete:
@@ -107,7 +110,6 @@ class Tracking:
     project: LoadedProject
     store: Store
     progress: Progress
-    patience_seconds: float = _PATIENCE_SECONDS
     senders: dict[str, _Sender] = field(default_factory=dict)
     """{label of a tracker: its process}."""
     trained: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Tracking:
         for run in self.running:
             write_run(self.store.root, run.model_copy(update={"state": "stopped"}))
         for sender in self.senders.values():
-            sender.stop(self.patience_seconds)
+            sender.stop(_PATIENCE_SECONDS)
 
     def _training(self, step: PlannedStage, state: State, folder: Path) -> None:
         run = self._run(step, state, folder)

@@ -148,7 +148,7 @@ def test_a_python_grader_sees_row_and_answer_and_not_the_environment(monkeypatch
 )
 def test_a_python_grader_that_fails_is_reported(body, key, detail):
     reply = python(
-        f"def grade(sample, item):\n    {body}\n", seconds=0.8 if detail == "timeout" else 30
+        f"def grade(sample, item):\n    {body}\n", seconds=0.8 if detail == "timeout" else 100
     )
     errors = reply["metadata"]["errors"]
     assert reply["reward"] == 0

@@ -181,6 +181,18 @@ def test_what_a_rebuilt_artifact_replaced_is_unused_at_once(folder):
     assert replaced in [unused.path for unused in take_inventory([folder]).unused]
 
 
+def test_a_file_that_a_run_deletes_meanwhile_is_not_counted(folder, monkeypatch):
+    def walked(top):
+        for parent, folders, files in walk(top):
+            yield parent, folders, [*files, "deleted"]
+
+    (before,) = take_inventory([folder]).unused
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", walked)
+    (unused,) = take_inventory([folder]).unused
+    assert (unused.path, unused.bytes) == (before.path, before.bytes)
+
+
 def test_nothing_is_deleted_while_a_run_holds_a_lock(folder):
     inventory = take_inventory([folder])
     before = artifacts(folder)

@@ -8,10 +8,17 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jangin.core.errors import ConfigError
+from jangin.project import tracked
 from jangin.project.file import Project, open_project
 from jangin.project.tracked import parameters
 from jangin.project.tracking.table import config_of
 from tests.project.tracking.conftest import PROJECT, STEPS
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Trackers have a low priority: beside busy tests, importing one can take minutes."""
+    monkeypatch.setattr(tracked, "_PATIENCE_SECONDS", 250.0)
 
 
 @pytest.mark.slow

@@ -123,11 +123,12 @@ class OnRay:
         resources = self.overrides.get(self.stage, resources)
         pool = (_Actors if opens(work) else _Tasks)(work, resources, self)
         nodes = _Nodes(resources, self.message, self.wait_seconds, self.stage)
+        results = 0
         fresh = (_Call(index, item) for index, item in enumerate(items))
         waiting = deque(islice(fresh, 1))
         try:
             while waiting or pool.under_way:
-                nodes.wait_for_room(pool.worked)
+                nodes.wait_for_room(results)
                 pool.workers = nodes.workers
                 room = _CALLS_PER_WORKER * pool.workers - len(pool.under_way) - len(waiting)
                 waiting.extend(islice(fresh, max(0, room)))
@@ -136,6 +137,7 @@ class OnRay:
                     pool.submit(waiting.popleft())
                 for call, outcome in pool.settled():
                     if not isinstance(outcome, _Lost):
+                        results += 1
                         yield call.index, outcome
                     elif outcome.is_blamed and call.tries + 1 == TRIES:
                         yield call.index, Died(why=outcome.why, tries=TRIES)
@@ -169,20 +171,20 @@ class _Nodes:
         self._resources, self._message, self._wait_seconds = resources, message, wait_seconds
         self._stage = stage
         self._looked = self._missing_since = 0.0
-        self._worked = -1
+        self._results = -1
         self._has_head = True
         self.workers = 1
         """Calls that the nodes can hold at once."""
 
-    def wait_for_room(self, worked: int) -> None:
-        """Wait where no node could ever do the work; `worked` counts the results so far.
+    def wait_for_room(self, results: int) -> None:
+        """Wait where no node could ever do the work; `results` counts those so far.
 
         Raises `MachineError` when no such node came in time, or twice in a row no
         head node answered.
         """
         now = time.monotonic()
-        if worked != self._worked:
-            self._worked, self._missing_since = worked, 0.0
+        if results != self._results:
+            self._results, self._missing_since = results, 0.0
         if self._looked and now < self._looked + _PATIENCE:
             return
         self._looked = now
@@ -295,7 +297,6 @@ class _Pool(ABC):
 
     def __init__(self, work: Callable[..., Any], resources: Resources, executor: OnRay) -> None:
         self.workers = 1
-        self.worked = 0
         self.is_lost = False
         """Whether the cluster is gone."""
         self.under_way: dict[Any, _Call] = {}
@@ -346,7 +347,6 @@ class _Pool(ABC):
         done, _ = ray.wait(refs, num_returns=len(refs), timeout=_ALREADY_DONE)
         if not done:
             done, _ = ray.wait(refs, num_returns=1, timeout=_POLL)
-        self.worked += len(done)
         return list(done)
 
 

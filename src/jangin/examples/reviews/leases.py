@@ -65,7 +65,7 @@ class ReviewLeases:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as database:
+        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as database:
             database.execute(_TABLE)
             database.execute("BEGIN IMMEDIATE")
             try:

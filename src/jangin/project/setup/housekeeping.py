@@ -1,11 +1,13 @@
 """What a store holds that no variant uses any more, and how to delete it safely."""
 
+import os
 import re
 import shutil
 import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -140,7 +142,17 @@ def take_inventory(
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(each.st_size for each in _stats(folder) if stat.S_ISREG(each.st_mode))
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Of all below a folder but symbolic links, and but what a run deletes meanwhile."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                status = (Path(parent) / name).lstat()
+                if not stat.S_ISLNK(status.st_mode):
+                    yield status
 
 
 def clean(inventory: Inventory) -> list[Folder]:
@@ -284,8 +296,10 @@ def _folders(root: Path) -> Iterator[Folder]:
 
 def _measure(path: Path) -> tuple[int, float]:
     """(bytes, seconds since the last change) of a folder."""
-    entries = [entry.stat() for entry in (path, *path.rglob("*")) if not entry.is_symlink()]
-    changed = max(entry.st_mtime for entry in entries)
+    entries = [*_stats(path)]
+    with suppress(FileNotFoundError):
+        entries.append(path.stat())
+    changed = max((entry.st_mtime for entry in entries), default=time.time())
     size = sum(entry.st_size for entry in entries if stat.S_ISREG(entry.st_mode))
     return size, max(time.time() - changed, 0.0)
 

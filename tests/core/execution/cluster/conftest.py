@@ -37,6 +37,15 @@ def settings(cluster):
 
 
 @pytest.fixture
+def both(settings):
+    """Both nodes are there, for commands that count them."""
+    from jangin.core.execution.ray_connection import connected
+
+    with connected(settings):
+        wait_for_nodes(2)
+
+
+@pytest.fixture
 def executor(settings, tmp_path):
     """An executor on both nodes, and what it says."""
     from jangin.core.execution.ray_connection import connected, on_ray

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.shared import free_port
+
 HOSTS = ("127.0.0.2", "127.0.0.3")
 """Ray replaces 127.0.0.1 by the machine's own address; these are two hosts to it."""
 ENVIRONMENT = {
@@ -70,13 +72,21 @@ class Machine:
         return []
 
     def kill(self):
-        """As if its power were cut."""
-        family = self.processes()
+        """As if its power were cut: afterwards no process of it is left."""
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(self.process.pid).suspend()
+        family = []
+        while new := [process for process in self.processes() if process not in family]:
+            for process in new:  # suspended, it starts none that would be missed here
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            family += new
         self.process.kill()
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+        assert not psutil.wait_procs(family, timeout=100)[1]
 
     def end(self):
         """As `ray stop` would, of this node only."""
@@ -97,8 +107,7 @@ class Cluster:
 
     def __init__(self, cpus=1, *, alone=False):
         self.folder = Path(tempfile.mkdtemp(prefix="rj"))  # paths of sockets have 107 bytes at most
-        with socket.create_server(("127.0.0.2", 0)) as server:
-            self.port = server.getsockname()[1]
+        self.port = free_port()
         self.address = f"{HOSTS[0]}:{self.port}"
         self.cpus = cpus
         head = (
@@ -135,13 +144,28 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def wait_for_nodes(count, seconds=90):
-    """Wait until `count` nodes are alive; this process is connected."""
+def answers(node):
+    """True if a node answers: one that was killed counts as alive for some seconds."""
+    address = node["NodeManagerAddress"], node["NodeManagerPort"]
+    with suppress(OSError), socket.create_connection(address, timeout=60):
+        return True
+    return False
+
+
+def wait_for_nodes(count, seconds=200):
+    """Wait until Ray counts `count` nodes as alive and all of them are; this process is connected.
+
+    The count alone would do where one that was killed and is not missed yet is counted, and one
+    that replaces it is not there yet.
+    """
     import ray
 
     until = time.monotonic() + seconds
-    while sum(node["Alive"] for node in ray.nodes()) != count:
-        assert time.monotonic() < until, [n["Alive"] for n in ray.nodes()]
+    while True:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if len(nodes) == count and all(map(answers, nodes)):
+            return
+        assert time.monotonic() < until, [node["NodeManagerAddress"] for node in nodes]
         time.sleep(0.05)
 
 

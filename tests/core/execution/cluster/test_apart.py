@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -363,7 +362,12 @@ def test_what_needs_a_folder_is_refused_before_any_work(tmp_path, cluster, chang
 
 def test_where_the_only_node_for_a_call_dies_the_map_waits_for_another(executor, node, tmp_path):
     said = []
-    waiting = replace(executor, wait_seconds=200, message=said.append)
+
+    def say(line):
+        said.append(line)
+        node.start()
+
+    waiting = replace(executor, wait_seconds=200, message=say)
     (tmp_path / "small").write_bytes(b"small")
     done = []
     call = partial(work.copy_backwards, tmp_path / "out")
@@ -371,7 +375,6 @@ def test_where_the_only_node_for_a_call_dies_the_map_waits_for_another(executor,
         done.append(index)
         if len(done) == 3:
             node.machine.kill()
-            threading.Timer(20, node.start).start()
     wait_for_nodes(3)
     assert sorted(done) == list(range(40))
     (line,) = said

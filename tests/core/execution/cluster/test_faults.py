@@ -22,7 +22,7 @@ def command(*words, **environment):
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
 
@@ -118,6 +118,7 @@ def test_a_node_that_has_just_died_is_left_out(cluster, settings, project):
     assert [(report.host, report.faults) for report in reports] == [("127.0.0.2", ())]
 
 
+@pytest.mark.usefixtures("both")
 def test_the_cluster_is_shown(cluster, project):
     ended = command("cluster", "-p", str(project), "--cluster", cluster.address)
     assert ended.returncode == 0, ended.stderr

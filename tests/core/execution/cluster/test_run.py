@@ -11,13 +11,15 @@ import pytest
 
 from tests.core.execution.cluster.machines import Cluster
 
-DOCUMENTS = 1500
-"""More than the stage reads itself."""
+DOCUMENTS, DAMAGED = 1200, 600
+"""More than the stage reads itself. It prints a line on each that is damaged, and waits when the
+pipe is full, so that it cannot end before a test has ended it."""
+PIPE_BYTES, BEGUN = 4096, 20
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Small documents, one that is no document, and a copy of another."""
+    """Small documents, damaged ones among them, and a copy of another."""
     folder = tmp_path_factory.mktemp("project")
     documents = folder / "documents"
     documents.mkdir()
@@ -28,7 +30,9 @@ def project(tmp_path_factory):
         text = f"<html><body><h1>Document {number}</h1>{rules}</body></html>"
         (documents / f"{number:04d}.html").write_text(text, "utf-8")
     (documents / "0007 copy.html").write_bytes((documents / "0007.html").read_bytes())
-    (documents / "broken.docx").write_bytes(b"PK no document")
+    for number in range(DAMAGED):
+        name = f"{number * DOCUMENTS // DAMAGED:04d} damaged.docx"
+        (documents / name).write_bytes(b"PK no document %d" % number)
     (folder / "project.yaml").write_text(
         "name: test\ndocuments:\n  load: {folder: documents, ocr: {type: never}}\n"
     )
@@ -45,6 +49,7 @@ def start(project, store, cluster):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        pipesize=PIPE_BYTES,
     )
 
 
@@ -67,18 +72,15 @@ def expected(project, tmp_path_factory):
     return manifest(store)
 
 
+@pytest.mark.usefixtures("both")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stage_gives_the_same_artifact_and_resumes_after_its_driver_was_ended(
     cluster, project, expected, tmp_path, number
 ):
     process = start(project, tmp_path, cluster.address)
-    until = time.monotonic() + 120
-    while len(journal := lines(tmp_path)) < 300:
-        assert time.monotonic() < until
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
+    wait_for_lines(process, tmp_path)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     journal = lines(tmp_path)
     assert len(journal) < DOCUMENTS
     time.sleep(2)
@@ -98,22 +100,27 @@ def test_a_run_whose_head_node_is_lost_ends_with_a_sentence_and_is_resumed(
     gone = Cluster(alone=True)
     try:
         process = start(project, tmp_path, gone.address)
-        until = time.monotonic() + 120
-        while len(lines(tmp_path)) < 100:
-            assert time.monotonic() < until
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
+        wait_for_lines(process, tmp_path)
         gone.machines[0].kill()
-        output = process.communicate(timeout=90)[0]
+        output = process.communicate(timeout=200)[0]
     finally:
         gone.end()
     assert process.returncode == 2, output
     said = f"error: the head node of the Ray cluster at {gone.address} does not answer any more."
     assert output.count(said) == 1
     assert "Traceback" not in output
-    assert 100 <= len(lines(tmp_path)) < DOCUMENTS
+    assert BEGUN <= len(lines(tmp_path)) < DOCUMENTS
     finish(start(project, tmp_path, "local"))
     assert manifest(tmp_path)["content"] == expected["content"]
+
+
+def wait_for_lines(process, store):
+    """Wait until a run has read some documents."""
+    until = time.monotonic() + 200
+    while len(lines(store)) < BEGUN:
+        assert time.monotonic() < until
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
 
 
 def lines(store):

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from jangin.core.execution.ray_connection import connected
@@ -36,20 +38,25 @@ def config(**changes):
     return TrainingConfig.model_validate(fields | changes)
 
 
-def losses(folder):
+def written(folder):
+    """Lines of metrics so far, the last of which may be half there."""
     path = folder / "metrics.jsonl"
-    written = path.read_bytes().splitlines() if path.exists() else []
-    return [StepMetrics.model_validate_json(line).train_loss for line in written]
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+def losses(folder):
+    return [StepMetrics.model_validate_json(line).train_loss for line in written(folder)]
 
 
 def workers_of(machine):
     """The training processes of a machine."""
-    return [
-        process
-        for process in machine.processes()
-        if "jangin.training.distributed.worker" in (words := process.cmdline())
-        and "torch.distributed.run" not in words
-    ]
+    workers = []
+    for process in machine.processes():
+        with suppress(psutil.NoSuchProcess):  # others end meanwhile
+            words = process.cmdline()
+            if "jangin.training.distributed.worker" in words:
+                workers += [process] if "torch.distributed.run" not in words else []
+    return workers
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def kill_later(folder, cluster, victim):
     """Kill what is named once the training has done some steps."""
 
     def act():
-        while len(losses(folder)) < 4:
+        while not written(folder):
             time.sleep(0.02)
         if victim == "node":
             cluster.machines[1].kill()
@@ -104,6 +111,7 @@ def test_two_nodes_train_what_one_process_trains(
             wait_for_nodes(2)
     assert losses(tmp_path) == pytest.approx(expected, abs=1e-5)
     assert trained.result.runtime["devices"] == (1 if victim == "node" else 2)
+    killer.join(100)
     assert not killer.is_alive()
     lost = "a node or a process of the training was lost; resuming"
     assert lost in progress.messages

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ IS_PREPARED = (
 )
 """False on the page that says that something is still being prepared. A function: the pages forbid
 to evaluate text."""
+IS_SETTLED = """() => !document.querySelector(
+  '.htmx-request, .htmx-swapping, .htmx-added, .htmx-settling'
+)"""
+"""False while htmx works on what it put into the page: before, a button there sends its form as
+without scripts, and the page that follows has no keys until its scripts are loaded."""
+PATIENCE_MS = 100_000
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -32,11 +39,14 @@ def pytest_collection_modifyitems(items):
 def chromium():
     """A browser without a window."""
     assert CHROMIUM, "Chromium is not installed: sudo apt-get install chromium"
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu"],
+            timeout=PATIENCE_MS,
         )
         yield browser
         browser.close()
@@ -60,8 +70,8 @@ def new_page(chromium, workbench):
             base_url=root, **{"locale": "ko-KR", "viewport": WIDE, **options}
         )
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        page.set_default_timeout(15_000)
         if name:
             give_name(context, name)
 
@@ -73,7 +83,7 @@ def new_page(chromium, workbench):
 
         def goto(address, **given):
             response = open_address(address, **given)
-            page.wait_for_function(IS_PREPARED)
+            prepare(page)
             return response
 
         page.goto = goto
@@ -93,16 +103,64 @@ def page(new_page):
     return new_page()
 
 
+def expect(locator):
+    """Assertions of Playwright, which wait until they hold."""
+    from playwright.sync_api import expect
+
+    return expect(locator)
+
+
+def arrive(page, address):
+    """Wait for the page that a click leads to, and for its scripts: a click does not wait."""
+    page.wait_for_url(address)
+    prepare(page)
+
+
+def settle(page):
+    """Wait until htmx has finished with what a reply put into the page."""
+    page.wait_for_function(IS_SETTLED)
+
+
+def evaluate(page, function, *arguments):
+    """What a function returns on a page; None where another page was loaded meanwhile."""
+    from playwright.sync_api import Error
+
+    try:
+        return page.evaluate(function, *arguments)
+    except Error as error:
+        if "navigation" not in error.message:
+            raise
+        return None
+
+
+def prepare(page):
+    """Wait for a page whose content may still be prepared, and which then loads itself again.
+
+    It is asked from here, because a browser without scripts has no timers to ask itself.
+    """
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not evaluate(page, IS_PREPARED):
+        assert time.monotonic() < deadline, page.url
+        page.wait_for_timeout(20)
+
+
 def check_accessibility(page):
     """Fails where axe-core sees a violation of WCAG 2.2 AA, or where the page is wider than it."""
-    page.wait_for_function(IS_PREPARED)
-    page.evaluate(AXE.read_text("utf-8"))
     options = {"runOnly": {"type": "tag", "values": RULES}}
-    result = page.evaluate("options => axe.run(document, options)", options)
+    look = f"""async (options) => {{
+      {AXE.read_text("utf-8")}
+      const {{ violations }} = await axe.run(document, options);
+      return [violations, document.documentElement.scrollWidth - innerWidth];
+    }}"""
+    result = None
+    while result is None:  # the page of a run loads itself again at its end
+        prepare(page)
+        result = evaluate(page, look, options)
+    violations, excess = result
     seen = [
         f"{violation['id']}: {node['html'][:160]}"
-        for violation in result["violations"]
+        for violation in violations
         for node in violation["nodes"]
     ]
     assert seen == [], page.url
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page.url
+    assert excess <= 0, page.url

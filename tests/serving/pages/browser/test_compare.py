@@ -8,7 +8,7 @@ import yaml
 
 from jangin.evaluation.blind_judgements import LOG, read_judgements
 from jangin.examples.formats.additions import FILES
-from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect, settle
 from tests.system.test_bad_endpoint import Server, streamed, url_of
 
 pytestmark = pytest.mark.slow
@@ -39,14 +39,16 @@ def test_answers_are_judged_with_the_keyboard_and_survive_a_refresh(new_page, pr
     page.goto("/compare")
     check_accessibility(page)
     page.get_by_role("link", name="이름 가리고 고르기").click()
+    arrive(page, "**/compare/blind*")
     check_accessibility(page)
     page.get_by_role("button", name="시작").click()
+    arrive(page, "**/compare/blind/judge*")  # else no script listens to keys yet
     question = page.locator(".judged-question")
     texts = [question.inner_text()]
-    page.wait_for_load_state()  # else no script listens to keys yet
     for key in "1234":
         page.keyboard.press(key)
         page.locator(f"text=/{len(texts)}개 골랐습니다/").wait_for()
+        settle(page)
         texts.append(question.inner_text())
     assert len(set(texts)) == 5
     page.keyboard.press("u")
@@ -69,6 +71,7 @@ def test_answers_lead_to_the_page_of_their_source_on_a_phone_in_the_dark(new_pag
     check_accessibility(page)
     page.get_by_role("searchbox").fill("휴가")
     page.get_by_role("button", name="보기", exact=True).click()
+    arrive(page, "**q=%ED%9C%B4%EA%B0%80*")
     page.locator(".question-row a").first.click()
     page.locator(".page-part mark, .page-part svg, .page-part img").first.wait_for()
     check_accessibility(page)
@@ -99,8 +102,7 @@ def test_two_models_answer_side_by_side_and_a_question_is_kept(new_page, project
     assert not (project / FILES["question"]).exists()
     page.locator("summary", has_text="설정").click()
     page.get_by_role("checkbox", name="모델 이름 가리기").check()
-    names = page.locator(".talk-column h2").all_inner_texts()
-    assert names == ["모델 A", "모델 B"]
+    expect(page.locator(".talk-column h2")).to_have_text(["모델 A", "모델 B"])
 
 
 def test_a_hosted_teacher_answers_beside_the_base(new_page, teacher):
@@ -136,7 +138,7 @@ def test_a_long_answer_is_stopped(new_page):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="멈추기").click()
     page.get_by_text("멈췄습니다").wait_for()
-    assert page.get_by_role("button", name="보내기").is_visible()
+    page.get_by_role("button", name="보내기").wait_for()
 
 
 def test_without_scripts_one_model_answers_on_a_page_of_its_own(new_page):

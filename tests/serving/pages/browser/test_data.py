@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect
 
 
 @pytest.fixture
@@ -19,8 +19,9 @@ def test_an_expert_goes_from_a_table_to_the_page_of_an_example(page, rules):
     page.goto("/data")
     check_accessibility(page)
     page.select_option("#variant", "paraphrased")
-    page.wait_for_url("**variant=paraphrased*")
+    arrive(page, "**variant=paraphrased*")
     page.click("text=학습과 평가로 나눈 예제")
+    arrive(page, "**/tables/split/splits*")
     page.fill("#search", "수습")
     page.wait_for_url("**search=*")
     check_accessibility(page)
@@ -29,13 +30,14 @@ def test_an_expert_goes_from_a_table_to_the_page_of_an_example(page, rules):
     page.click("tbody tr:first-child td:first-child a")
     page.click("text=이 예제가 지나온 길")
     page.wait_for_selector(".page-picture img")
-    assert page.locator(".evidence-box").count() >= 1
-    assert page.evaluate("document.querySelector('.page-picture img').naturalWidth") > 500
+    page.locator(".evidence-box").first.wait_for(state="attached")
+    page.wait_for_function("() => document.querySelector('.page-picture img').naturalWidth > 500")
     check_accessibility(page)
     page.click("text=원문 쪽에서 보기")
+    arrive(page, f"**/documents/{rules}/*")
     box = page.locator(".boxes [data-mark] rect").first
     box.hover()
-    assert page.locator(".chunks .lit").count() == 1
+    expect(page.locator(".chunks .lit")).to_have_count(1)
     check_accessibility(page)
     page.keyboard.press("ArrowRight")
     page.wait_for_url(f"**/documents/{rules}/3**")
@@ -56,6 +58,7 @@ def test_without_scripts_everything_can_be_read(new_page, rules):
     page.goto("/data/tables/split/splits")
     page.fill("#search", "수습")
     page.click("text=적용")
+    arrive(page, "**search=*")
     page.locator("tbody tr").first.wait_for()
     page.goto(f"/data/documents/{rules}/2")
     assert page.locator(".chunk-box").count() >= 3

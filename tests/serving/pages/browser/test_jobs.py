@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,7 @@ def test_a_file_becomes_a_model_while_one_watches(new_page, rows):
     check_accessibility(page)
     page.set_input_files("#file", rows)
     page.get_by_role("button", name="올리기", exact=True).click()
+    arrive(page, "**/files/file-*")
     page.get_by_text("학습에 쓸 수 있음").wait_for()
     check_accessibility(page)
     page.get_by_role("link", name="새 작업").click()
@@ -35,9 +36,9 @@ def test_a_file_becomes_a_model_while_one_watches(new_page, rows):
     check_accessibility(page)
     page.get_by_role("button", name="작업 시작").click()
     page.locator("#job-events").get_by_text("작업을 만들었습니다").wait_for()
-    page.get_by_text("끝남").wait_for(timeout=90_000)
+    page.get_by_text("끝남").wait_for(timeout=200_000)
     page.get_by_role("link", name="대화해 보기").wait_for()
-    assert page.locator("figure").count() == 2
+    expect(page.locator("figure")).to_have_count(2)
     check_accessibility(page)
     page.goto("/models")
     page.get_by_role("link", name=":first:").first.wait_for()

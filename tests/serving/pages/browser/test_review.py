@@ -7,8 +7,9 @@ import yaml
 
 import jangin
 from jangin.examples.reviews.log import LOG, read_log
-from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect, settle
 from tests.serving.running import spawn_server
+from tests.shared import free_port
 
 pytestmark = pytest.mark.slow
 KOREAN_A = (
@@ -42,7 +43,7 @@ def sign(page, name):
     page.goto("/preferences")
     page.get_by_label("이름").fill(name)
     page.get_by_role("button", name="저장").click()
-    page.wait_for_load_state()
+    expect(page.locator(".who")).to_contain_text(name)
 
 
 def row_of(page):
@@ -56,6 +57,7 @@ def press(page, key, saved):
     page.locator("#saved", has_text=saved).wait_for()
     if saved in ("승인", "거절", "고침"):
         page.wait_for_url(lambda address: address != before)
+    settle(page)
 
 
 def test_fifty_rows_by_keyboard_alone(page, log):
@@ -63,7 +65,7 @@ def test_fifty_rows_by_keyboard_alone(page, log):
     page.goto("/review?kind=paraphrase")
     page.get_by_role("link", name="검토 시작").focus()
     page.keyboard.press("Enter")
-    page.wait_for_url("**/items/*")
+    arrive(page, "**/items/*")
     for number in range(52):
         before = row_of(page)
         if number % 4 == 1:
@@ -81,6 +83,7 @@ def test_fifty_rows_by_keyboard_alone(page, log):
             page.evaluate(KOREAN_A)
         page.wait_for_function("row => !location.pathname.endsWith(row)", arg=before)
         page.locator(f'#row form[action*="{row_of(page)}"]').first.wait_for(state="attached")
+        settle(page)
     told = [d.decision for d in read_log(log)]
     assert told == ["accept", "reject", "reject", "edit"] * 13
     assert {d.by for d in read_log(log)} == {"kim"}
@@ -89,16 +92,19 @@ def test_fifty_rows_by_keyboard_alone(page, log):
     row = row_of(page)
     press(page, "4", "점수")
     page.keyboard.press("f")
+    page.locator("#flag[open]").wait_for()
     page.keyboard.type("글자가 흐림")
     page.keyboard.press("Enter")
     page.locator("#saved", has_text="문서 문제").wait_for()
+    settle(page)
     assert row_of(page) == row
     press(page, "u", "되돌렸습니다")
     page.keyboard.press("?")
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
     page.keyboard.press("s")
-    page.wait_for_function("row => !location.pathname.endsWith(row)", arg=row)
+    page.wait_for_url(lambda address: row not in address)
     page.reload()
     assert row_of(page) != row
     assert [d.decision for d in read_log(log)][52:] == ["rate", "flag", "undo"]
@@ -110,7 +116,7 @@ def test_pairs_are_accepted_and_rejected_by_keyboard(page, log):
     page.goto("/review?kind=pair")
     page.get_by_role("link", name="검토 시작").focus()
     page.keyboard.press("Enter")
-    page.wait_for_url("**/items/*")
+    arrive(page, "**/items/*")
     rows, answers = [], []
     for keys in ("a", "rw"):
         rows.append(row_of(page))
@@ -123,6 +129,7 @@ def test_pairs_are_accepted_and_rejected_by_keyboard(page, log):
                 check_accessibility(page)
         page.wait_for_function("row => !location.pathname.endsWith(row)", arg=rows[-1])
         page.locator(f'#row form[action*="{row_of(page)}"]').first.wait_for(state="attached")
+        settle(page)
     told = read_log(log)
     assert [(d.decision, d.reason) for d in told] == [("accept", ""), ("reject", "wrong")]
     assert [d.id for d in told] == rows
@@ -145,6 +152,7 @@ def test_two_people_at_once_and_a_tab_that_is_behind(new_page, log):
     press(kim, "a", "승인")
     lee.keyboard.press("Control+Enter")
     lee.get_by_role("alert").wait_for()
+    settle(lee)
     assert "kim 님이 그사이 이 예제를 판단했습니다" in lee.inner_text("#row")
     assert lee.input_value("#edit-answer").endswith("이영희의 글")
     check_accessibility(lee)
@@ -190,7 +198,7 @@ def test_reading_and_deciding_work_without_scripts(new_page, log):
     page = new_page(java_script_enabled=False)
     page.goto("/review")
     page.get_by_role("link", name="검토 시작").click()
-    assert page.get_by_text("근거로 든 글").first.is_visible()
+    page.get_by_text("근거로 든 글").first.wait_for()
     page.get_by_role("button", name="승인").click()
     page.get_by_text("저장했습니다: 승인").wait_for()
     page.get_by_text("거절하는 까닭").click()
@@ -200,7 +208,7 @@ def test_reading_and_deciding_work_without_scripts(new_page, log):
 
 
 def test_a_server_that_is_killed_loses_nothing(new_page, project, log, tmp_path):
-    words = ("-p", project / "project.yaml")
+    words = ("-p", project / "project.yaml", "--port", str(free_port()))
     with spawn_server(tmp_path / "server", *words) as (process, url):
         page = new_page(url.removesuffix("/v1"), allowed=("ERR_", "htmx:"))
         page.goto("/review/next")
@@ -215,8 +223,7 @@ def test_a_server_that_is_killed_loses_nothing(new_page, project, log, tmp_path)
         page.locator("#notices .notice.bad").wait_for()
         assert page.input_value("#edit-answer").endswith("끊긴 글")
     assert [d.decision for d in read_log(log)] == ["accept"]
-    port = url.removesuffix("/v1").rpartition(":")[2]
-    with spawn_server(tmp_path / "server", *words, "--port", port):
+    with spawn_server(tmp_path / "server", *words):
         page.locator("#edit-answer").press("Control+Enter")
         page.locator("#saved", has_text="고침").wait_for()
         page.goto("/review/next")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from jangin.project.tracking.run_state import live_runs, recorded_runs
 from jangin.serving.pages.runs.processes import stop
 from tests.serving.pages.browser.conftest import check_accessibility
 from tests.serving.running import spawn_server
+from tests.shared import free_port
 
 pytestmark = pytest.mark.slow
 STEPS = 100_000
@@ -25,28 +27,29 @@ def long_training(project):
     path.write_text(yaml.safe_dump(keys, allow_unicode=True, sort_keys=False), "utf-8")
     yield
     for run in live_runs(project / "store"):
-        os.kill(run.state.process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(run.state.process, signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("long_training")
 def test_a_page_without_a_stream_follows_a_run_through_a_killed_server(new_page, project, tmp_path):
     store, words = project / "store", ("-p", project / "project.yaml")
-    blocked = []
-    with spawn_server(tmp_path / "server", *words) as (process, url):
+    port, blocked = str(free_port()), []
+    with spawn_server(tmp_path / "server", *words, "--port", port) as (process, url):
         root = url.removesuffix("/v1")
         page = new_page(root, allowed=("ERR_",))
         page.route("**/runs/events?*", lambda route: (blocked.append(route), route.abort()))
         page.goto("/")
+        page.locator("#plan:not([hx-get])").wait_for()
         page.get_by_role("button", name="▶ 실행").click()
         page.get_by_role("heading", name="지금 하는 일").wait_for()
         page.evaluate("window.sameVisit = true")
         (run,) = live_runs(store)
-        page.locator("#run-curve canvas").wait_for(timeout=60_000)
+        page.locator("#run-curve canvas").wait_for()
         check_accessibility(page)
         process.kill()
         process.wait()
         status = page.locator("#run-status").inner_text()
-    port = root.rpartition(":")[2]
     with spawn_server(tmp_path / "server", *words, "--port", port):
         assert [each.token for each in live_runs(store)] == [run.token], "it outlives the server"
         page.wait_for_function(
@@ -54,8 +57,8 @@ def test_a_page_without_a_stream_follows_a_run_through_a_killed_server(new_page,
         )
         assert page.evaluate("window.sameVisit"), "the page was not loaded again"
         stop(store, run.token)
-        page.get_by_text("실행을 멈췄습니다").wait_for(timeout=60_000)
-        assert page.evaluate("window.sameVisit") is None
+        page.wait_for_function("() => !window.sameVisit")  # the page was loaded again
+        page.get_by_text("실행을 멈췄습니다").wait_for()
         check_accessibility(page)
     assert len(blocked) >= 3
     newest = next(recorded_runs(store))

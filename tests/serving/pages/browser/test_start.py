@@ -8,7 +8,7 @@ import pytest
 
 from jangin.examples.reviews.log import LOG, read_log
 from jangin.project.tracking.run_state import live_runs, recorded_runs
-from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect, settle
 from tests.serving.pages.project import HANDBOOK
 from tests.serving.running import run_server
 
@@ -67,6 +67,7 @@ def test_four_files_become_a_reviewed_trained_and_compared_model(new_page, start
     run.wait_for(timeout=240_000)
     assert "무료" in page.locator("#plan").inner_text()
     check_accessibility(page)
+    page.locator("#plan:not([hx-get])").wait_for()  # nothing replaces what is chosen next
     page.get_by_text("일부만 실행하기").click()
     page.locator("#last").select_option("synthesize")
     page.get_by_role("button", name="이만큼 실행").click()
@@ -79,7 +80,7 @@ def test_four_files_become_a_reviewed_trained_and_compared_model(new_page, start
     page.goto("/")
     page.get_by_text("판단을 반영하려면 실행을 누르십시오").wait_for(timeout=240_000)
     check_accessibility(page)
-    run.wait_for(timeout=240_000)
+    page.locator("#plan:not([hx-get])").wait_for(timeout=240_000)
     run.click()
     follow(page, folder)
     (reviewed,) = (folder / "store" / "review").glob("*/manifest.json")
@@ -105,18 +106,20 @@ def drop_files(page, folder):
 def choose(page):
     """A name, and the recorded teacher with its file."""
     page.get_by_role("link", name="다음: 고르기").click()
+    arrive(page, "**/start/choices")
     page.get_by_label("프로젝트 이름").fill("우리 규정")
     page.get_by_label("기록된 답").check()
     page.get_by_label("기록 파일 올리기").set_input_files(HANDBOOK / "replies.jsonl")
     page.locator("#replies").wait_for()
-    assert page.get_by_label("프로젝트 이름").input_value() == "우리 규정"
-    assert page.get_by_label("기록된 답").is_checked()
+    expect(page.get_by_label("프로젝트 이름")).to_have_value("우리 규정")
+    expect(page.get_by_label("기록된 답")).to_be_checked()
     check_accessibility(page)
     page.get_by_role("button", name="설정 파일 만들기").click()
 
 
 def edit(page):
     """A mistake is marked at its line; then the settings of the demo."""
+    arrive(page, "**/start/file")
     page.get_by_text("아무것도 보내지 않습니다").wait_for()
     check_accessibility(page)
     page.get_by_text("설정 파일 직접 고치기").click()
@@ -126,7 +129,7 @@ def edit(page):
     editor.fill(text.replace("  curate:\n", "  curat:\n"))
     page.get_by_text("did you mean 'curate'?").wait_for()
     line = text.splitlines().index("  curate:") + 1
-    assert page.locator(".lines .wrong").inner_text() == str(line)
+    expect(page.locator(".lines .wrong")).to_have_text(str(line))
     check_accessibility(page)
     editor.fill(as_recorded(text))
     page.get_by_text("틀린 곳이 없습니다").wait_for()
@@ -149,14 +152,15 @@ def review(page):
     """Accept a row, reject one for a reason, accept another, by keyboard."""
     page.goto("/review")
     page.get_by_role("link", name="검토 시작").click()
+    arrive(page, "**/items/*")
     for keys in ("a", "rw", "a"):
-        page.wait_for_url("**/items/*")
         before = page.url
         for key in keys:
             page.keyboard.press(key)
             if key == "r":
                 page.locator("#reject[open]").wait_for()
         page.wait_for_url(lambda address, before=before: address != before)
+        settle(page)
 
 
 def look_at_every_page(page):

@@ -37,7 +37,7 @@ def test_a_page_without_a_stream_follows_a_run_through_a_killed_server(new_page,
     port, blocked = str(free_port()), []
     with spawn_server(tmp_path / "server", *words, "--port", port) as (process, url):
         root = url.removesuffix("/v1")
-        page = new_page(root, allowed=("ERR_",))
+        page = new_page(root, allowed=("ERR_", "htmx:"))  # what a page asks of a killed server
         page.route("**/runs/events?*", lambda route: (blocked.append(route), route.abort()))
         page.goto("/")
         page.locator("#plan:not([hx-get])").wait_for()

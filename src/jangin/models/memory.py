@@ -28,7 +28,10 @@ Optimizer = Literal["adamw", "adamw_8bit", "adamw_offload"]
 GIB = 2**30
 _MIB = 2**20
 
-CPU_PROCESS_BYTES = 470 * _MIB
+LIBRARY_BYTES = 170 * _MIB
+"""Pages of the libraries' files: 140 MiB where these were read from disk, 210 right after their
+installation, as the kernel maps all of a large folio of its page cache. It can take them back."""
+CPU_PROCESS_BYTES = 330 * _MIB + LIBRARY_BYTES
 """Resident size of a process that has imported torch, transformers and polars and done a step."""
 PEFT_BYTES = 15 * _MIB
 BITSANDBYTES_BYTES = 45 * _MIB

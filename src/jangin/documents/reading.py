@@ -32,6 +32,7 @@ from jangin.documents.ocr.reader import (
     UnreadPagesError,
     identity,
     page_key,
+    picture_key,
 )
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
@@ -129,7 +130,7 @@ def read_pages(job: PagesJob) -> dict[str, str]:
     readings = {}
     for page in job.pages:
         page_HW = page_for_ocr(job.file.path, page.number, page.dpi)
-        reading = read_page(page_HW, page.dpi, page.languages, page.others)
+        reading = read_page(page_HW, page.dpi, page.languages, page.others, page.columns)
         readings[page.key] = reading.to_json()
     return readings
 
@@ -331,10 +332,15 @@ class FolderReader:
                 continue  # it ends the process that reads it, too
             file = scans[index]
             self._keys[file.name] = {
-                page_key(f"{file.digest} {number}", way)
+                page_key(picture_key(file.digest, number, columns), way)
                 for number in range(count + 1)  # pictures are counted from 0
+                for columns in self._columns(file, number)
                 for way in ways
             }
+
+    def _columns(self, file: SourceFile, number: int) -> set[int | None]:
+        """Numbers of columns with which a page may have been read, counted from 0 or from 1."""
+        return {self.settings.columns_of(file.digest, page) for page in (number, number + 1)}
 
     def _ways(self) -> list[list[object]]:
         """`identity` of every way in which a page may have been read."""

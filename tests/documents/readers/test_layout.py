@@ -113,6 +113,20 @@ def test_columns_are_read_one_after_the_other_however_they_are_drawn(sheet, read
     assert sides == ["A"] + ["left"] * 12 + ["right"] * 12
 
 
+def test_a_page_of_columns_is_read_across_where_a_person_says_that_it_has_one(sheet, ledger):
+    for n in range(12):
+        sheet.write(60, 700 - 16 * n, f"left {n} {WORDS[n % 4][:30]}")
+        sheet.write(320, 700 - 16 * n, f"right {n} {WORDS[n % 4][:30]}")
+    path = sheet.save()
+    file = SourceFile(path.name, path, digest_file(path))
+    for pages in ({1: 1}, {0: 1}, {0: 2, 1: 1}):
+        said = {file.digest: pages}
+        (page,) = read_pages(file, ReaderSettings(ledger, SilentProgress(), "never", columns=said))
+        assert [line.count("left") + line.count("right") for line in page.text.split("\n")] == (
+            [2] * 12
+        )
+
+
 def test_a_row_of_a_ruled_table_is_one_line_of_markdown(sheet, read):
     sheet.table((72, 200, 300, 400), 700, [("Plan", "Small", "Large"), ("Bag|Case", "50", "100")])
     sheet.write(76, 640, "behind the table")

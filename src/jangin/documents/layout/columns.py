@@ -14,11 +14,15 @@ ENOUGH = 8
 """Minimum number of lines across a gutter; fewer are the rows of a small table."""
 
 
-def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> list[list[Glyph]]:
+def in_column_order(
+    lines: list[list[Glyph]], width: float, height: float, columns: int | None = None
+) -> list[list[Glyph]]:
     """The lines in reading order; unchanged unless at least `ENOUGH` of them cross a gutter.
 
-    `width` and `height` are those of the page, in points.
+    `width` and `height` are those of the page, in points; `columns` as of `PageContent`.
     """
+    if columns == 1:
+        return lines
     crossing = [gap for line in lines if (gap := _widest_gap(line)) is not None]
     if len(crossing) < ENOUGH:
         return lines
@@ -44,9 +48,18 @@ def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> li
 
 
 def regions(
-    area: Area, runs: Sequence[Run], units: Sequence[Area], depth: int = 0
+    area: Area,
+    runs: Sequence[Run],
+    units: Sequence[Area],
+    columns: int | None = None,
+    depth: int = 0,
 ) -> list[tuple[list[Run], list[Area]]]:
-    """(runs, boxes and tables) of each column in reading order; one if there is no gutter."""
+    """(runs, boxes and tables) of each column in reading order; one if there is no gutter.
+
+    `columns` as of `PageContent`.
+    """
+    if columns == 1:
+        return [(list(runs), list(units))]
     crossing = []
     for row in rows_of(runs):
         row.runs.sort(key=lambda run: run.left)
@@ -71,7 +84,7 @@ def regions(
     out = []
     for box, (own, inside) in zip(boxes, parts, strict=True):
         if box.right - box.left < 0.9 * (area.right - area.left):
-            out.extend(regions(box, own, inside, depth + 1))
+            out.extend(regions(box, own, inside, depth=depth + 1))
         else:
             out.append((own, inside))
     return out

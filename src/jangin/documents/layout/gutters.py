@@ -43,18 +43,18 @@ class Box:
         )
 
 
-def columns(occupied_HW: Mask, dpi: int) -> list[Box]:
+def columns(occupied_HW: Mask, dpi: int, count: int | None = None) -> list[Box]:
     """Columns of text in reading order; one box if there is no gutter.
 
     A gutter is a white strip 0.1 inch wide and 0.8 inch high whose two sides both hold lines
     that fill half of their width or more; so a list, a ragged margin or page numbers behind
-    leader dots are not columns.
+    leader dots are not columns. `count`: number of columns that a person gave; None to find them.
     """
     height, width = occupied_HW.shape
     page = [Box(0, height, 0, width)]
     across = extent(any_ink(occupied_HW, axis=0))
     gap, tall = max(4, dpi // 10), dpi * 4 // 5
-    if across is None or across[1] - across[0] < 12 * gap or height < tall:
+    if count == 1 or across is None or across[1] - across[0] < 12 * gap or height < tall:
         return page
     bin_height = max(1, dpi // 25)
     bins = -(-height // bin_height)

@@ -38,11 +38,15 @@ class Trust:
 
 
 def reading_order(
-    area: Area, runs: Sequence[Run], grids: Sequence[Grid], how: Trust
+    area: Area,
+    runs: Sequence[Run],
+    grids: Sequence[Grid],
+    how: Trust,
+    columns: int | None = None,
 ) -> list[Block]:
     """Text and tables of an area in the order in which they are read; runs are cut at wide gaps.
 
-    `grids`: the grids of the area, the smallest first.
+    `grids`: the grids of the area, the smallest first; `columns`: as of `PageContent`.
     """
     outer = [
         grid
@@ -62,7 +66,7 @@ def reading_order(
             nested = [one for one in grids if one is not grid and grid.area.surrounds(one.area)]
             units.append((grid.area, _unit(grid, members, nested, how)))
     blocks: list[Block] = []
-    for column, areas in regions(area, free, [unit for unit, _ in units]):
+    for column, areas in regions(area, free, [unit for unit, _ in units], columns):
         own = [unit for unit in units if unit[0] in areas]
         blocks.extend(_placed(rows_of(column), own, how))
     return blocks

@@ -30,6 +30,8 @@ class PageContent:
     runs: list[Run] = field(default_factory=list)
     """In the order in which the file draws them."""
     shapes: Shapes = field(default_factory=Shapes)
+    columns: int | None = None
+    """Number of columns that a person gave; None to find them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,16 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
     heads = running(contents)
     blocks: list[list[Block]] = []
     removed: list[list[str]] = []
-    for (area, runs, own), recurring in zip(contents, heads, strict=True):
+    for page, (area, runs, own), recurring in zip(pages, contents, heads, strict=True):
         gone = {id(run) for run in recurring}
-        blocks.append(reading_order(area, [r for r in runs if id(r) not in gone], own, how))
+        kept = [run for run in runs if id(run) not in gone]
+        blocks.append(reading_order(area, kept, own, how, page.columns))
         removed.append([joined(run.glyphs) for run in recurring])
     continued = _continued(blocks, removed)
     move_footnotes(blocks, [page.shapes.across for page in pages])
     out = []
-    for page, furniture, continues in zip(blocks, removed, continued, strict=True):
-        out.append(_composed(page, furniture, continues))
+    for own_blocks, furniture, continues in zip(blocks, removed, continued, strict=True):
+        out.append(_composed(own_blocks, furniture, continues))
     return out
 
 

@@ -94,17 +94,22 @@ class Attempt:
 
 
 def read_page(
-    page_HW: "Grey", dpi: int, languages: tuple[str, ...], others: tuple[str, ...] = ()
+    page_HW: "Grey",
+    dpi: int,
+    languages: tuple[str, ...],
+    others: tuple[str, ...] = (),
+    columns: int | None = None,
 ) -> OcrReading:
     """OCR result of one page, (H, W) uint8; the more attempts, the lower the confidence.
 
-    `others` are languages to try, one by one, where a page does not seem to be in `languages`.
+    `others` are languages to try, one by one, where a page does not seem to be in `languages`;
+    `columns` is the number of columns that a person gave, None to find them.
 
     Raises: MachineError: Tesseract fails.
     """
     if not has_ink(page_HW):
         return OcrReading("", 100.0, 0.0)
-    best = _best(page_HW, dpi, (languages, *((code,) for code in others)))
+    best = _best(page_HW, dpi, (languages, *((code,) for code in others)), columns)
     for mode in MODES[1:]:
         if best.mean() >= GOOD_CONFIDENCE:
             break
@@ -125,26 +130,31 @@ def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
     return read_poor_lines(best.image_HW, best.lines, dpi, read)
 
 
-def _best(page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...]) -> Attempt:
+def _best(
+    page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...], columns: int | None
+) -> Attempt:
     """The page in the first language; turned upright or in another one if that reads better.
 
     Tesseract takes small type for type that is upside down, and a line or two for anything. So a
     direction that it names is tried, and another one where none is legible.
     """
-    first, upright_HW = _upright(page_HW, dpi, choices[0]), page_HW
+    first, upright_HW = _upright(page_HW, dpi, choices[0], columns), page_HW
     turn = orientation(page_HW, dpi) if first.mean() < GOOD_CONFIDENCE else 0
     if turn:
-        other = _upright(_turned(page_HW, turn), dpi, choices[0])
+        other = _upright(_turned(page_HW, turn), dpi, choices[0], columns)
         if _weight(other) > _weight(first):
             first, upright_HW = other, _turned(page_HW, turn)
-    best = _in_best_language(upright_HW, dpi, first, choices[1:])
+    best = _in_best_language(upright_HW, dpi, first, choices[1:], columns)
     if best.mean() >= UPRIGHT:
         return best
     for degrees in turns_by_lines(page_HW):
-        if _upright(_turned(_part(page_HW, dpi), degrees), dpi, choices[0]).mean() >= UPRIGHT:
+        if (
+            _upright(_turned(_part(page_HW, dpi), degrees), dpi, choices[0], columns).mean()
+            >= UPRIGHT
+        ):
             upright_HW = _turned(page_HW, degrees)
-            other = _upright(upright_HW, dpi, choices[0])
-            other = _in_best_language(upright_HW, dpi, other, choices[1:])
+            other = _upright(upright_HW, dpi, choices[0], columns)
+            other = _in_best_language(upright_HW, dpi, other, choices[1:], columns)
             return max(best, other, key=Attempt.mean)
     return best
 
@@ -178,7 +188,11 @@ def _part(page_HW: "Grey", dpi: int) -> "Grey":
 
 
 def _in_best_language(
-    page_HW: "Grey", dpi: int, first: Attempt, others: tuple[tuple[str, ...], ...]
+    page_HW: "Grey",
+    dpi: int,
+    first: Attempt,
+    others: tuple[tuple[str, ...], ...],
+    columns: int | None,
 ) -> Attempt:
     """The attempt `first`, or that in another language where the page does not seem to be in it."""
     is_foreign = first.languages[0] == KOREAN and first.hangul < FEW_HANGUL
@@ -186,7 +200,7 @@ def _in_best_language(
         return first
     best = first
     for languages in others:
-        best = max(best, _upright(page_HW, dpi, languages), key=_weight)
+        best = max(best, _upright(page_HW, dpi, languages, columns), key=_weight)
     return first if _is_mixed(first, best, dpi) else best
 
 
@@ -198,10 +212,10 @@ def _is_mixed(first: Attempt, best: Attempt, dpi: int) -> bool:
     return both.hangul >= SOME_HANGUL and both.mean() >= best.mean()
 
 
-def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Attempt:
+def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...], columns: int | None) -> Attempt:
     """The page unfolded; where that has poor lines, the better of unfolded and as it is."""
     sheet = prepare(page_HW, dpi)
-    unfolded = _attempt(unfold(sheet, dpi), dpi, languages, MODES[0])
+    unfolded = _attempt(unfold(sheet, dpi, columns), dpi, languages, MODES[0])
     if unfolded.poor <= POOR_SHARE:
         return unfolded
     whole = _attempt(Unfolded(sheet.clean_HW), dpi, languages, MODES[0])

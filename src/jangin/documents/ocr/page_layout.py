@@ -49,8 +49,10 @@ Piece = tuple[Grey, PictureCell | None]
 """A part of a page, and the cell of a table that it is or is part of."""
 
 
-def unfold(sheet: Sheet, dpi: int) -> Unfolded:
+def unfold(sheet: Sheet, dpi: int, columns: int | None = None) -> Unfolded:
     """The page as one column, (H, W) uint8: without rules and shading.
+
+    `columns`: number of columns that a person gave; None to find them.
 
     A page that is one column of plain text is returned as it is: cutting its margins off changes
     a letter here and there.
@@ -60,7 +62,7 @@ def unfold(sheet: Sheet, dpi: int) -> Unfolded:
     clean_HW = _erased(sheet.clean_HW, rules_HW)
     rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
-    crops = _cropped(_pieces(clean_HW, barriers_HW, dpi), dpi)
+    crops = _cropped(_pieces(clean_HW, barriers_HW, dpi, columns), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
     return Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
 
@@ -133,7 +135,7 @@ def _has_edges(tiles: NDArray[np.float64], rows: slice, sides: slice) -> bool:
     return not steps or float(np.median(steps)) >= SHADE_STEP
 
 
-def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Piece]:
+def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int, columns: int | None) -> Iterator[Piece]:
     """Crops in reading order: text between tables, then the table's cells row by row."""
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
@@ -145,7 +147,7 @@ def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Piece]:
     image_HW = np.pad(clean_HW, 1, constant_values=255)
     outer = int(labels_HW[0, 0])
     parents = {label: _parent(label, boxes, outer) for label in boxes}
-    yield from _region(outer, image_HW, labels_HW, boxes, parents, dpi)
+    yield from _region(outer, image_HW, labels_HW, boxes, parents, dpi, columns)
 
 
 def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
@@ -170,6 +172,7 @@ def _region(
     boxes: dict[int, Box],
     parents: dict[int, int],
     dpi: int,
+    count: int | None = None,
 ) -> Iterator[Piece]:
     """Pieces of one enclosed area and, recursively, of the areas inside it."""
     area = boxes[label]
@@ -183,7 +186,7 @@ def _region(
         occupied_HW[
             box.top - area.top : box.bottom - area.top, box.left - area.left : box.right - area.left
         ] = True
-    for column in columns(occupied_HW, dpi):
+    for column in columns(occupied_HW, dpi, count):
         part = Box(
             area.top + column.top,
             area.top + column.bottom,

@@ -29,6 +29,13 @@ class PageImage:
     """Called in the thread that iterates `OcrReader.read`, as pdfium is not thread-safe."""
     number: int = 1
     """Number of the page in its file, from 1."""
+    columns: int | None = None
+    """Number of columns that a person gave; None to find them."""
+
+
+def picture_key(digest: str, number: int, columns: int | None) -> str:
+    """`PageImage.key` of a page; `number` as the reader of the file counts."""
+    return f"{digest} {number}" if columns is None else f"{digest} {number} columns {columns}"
 
 
 class Memos(Protocol):
@@ -54,6 +61,7 @@ class PageRequest:
     languages: tuple[str, ...]
     others: tuple[str, ...]
     dpi: int
+    columns: int | None = None
 
 
 class UnreadPagesError(JanginError):
@@ -118,8 +126,8 @@ class OcrReader:
                     waiting.append(OcrReading.from_json(known))
                 else:
                     page_HW = picture.render()
-                    task = pool.submit(read_page, page_HW, self.dpi, self.languages, self.others)
-                    waiting.append((key, task))
+                    how = (self.dpi, self.languages, self.others, picture.columns)
+                    waiting.append((key, pool.submit(read_page, page_HW, *how)))
                 while len(waiting) > 2 * self.workers:
                     yield self._finish(waiting.popleft())
             while waiting:
@@ -129,7 +137,7 @@ class OcrReader:
         if self.most is None:
             return
         unknown = [
-            PageRequest(key, picture.number, self.languages, self.others, self.dpi)
+            PageRequest(key, picture.number, self.languages, self.others, self.dpi, picture.columns)
             for picture in pictures
             if self.ledger.get(NAMESPACE, key := page_key(picture.key, self.identity)) is None
         ]

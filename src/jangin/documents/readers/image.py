@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.documents.ocr.languages import first_language
-from jangin.documents.ocr.reader import PageImage
+from jangin.documents.ocr.reader import PageImage, picture_key
 from jangin.documents.readers.pdf import from_ocr
 from jangin.documents.readers.pdf_text import MOST_PIXELS
 from jangin.documents.readers.reader import (
@@ -47,8 +47,14 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with opened(file.path) as picture:
         count = getattr(picture, "n_frames", 1)
         pages = [
-            PageImage(f"{file.digest} {number}", _render(picture, number, settings.dpi), number + 1)
+            PageImage(
+                picture_key(file.digest, number, columns),
+                _render(picture, number, settings.dpi),
+                number + 1,
+                columns,
+            )
             for number in range(count)
+            for columns in [settings.columns_of(file.digest, number + 1)]
         ]
         languages = settings.ocr_languages
         if not languages:

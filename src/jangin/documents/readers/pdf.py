@@ -12,7 +12,7 @@ from typing import Any
 from jangin.core.errors import counted
 from jangin.documents.layout.pages import lay_out
 from jangin.documents.ocr.languages import first_language
-from jangin.documents.ocr.reader import PageImage
+from jangin.documents.ocr.reader import PageImage, picture_key
 from jangin.documents.ocr.reading import OcrReading
 from jangin.documents.readers import pdf_text as pdf
 from jangin.documents.readers.reader import (
@@ -52,7 +52,9 @@ class Pdf:
     def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
-            yield PageImage(f"{self.file.digest} {number}", self._render(number), number)
+            columns = self.settings.columns_of(self.file.digest, number)
+            key = picture_key(self.file.digest, number, columns)
+            yield PageImage(key, self._render(number), number, columns)
 
     def _render(self, number: int) -> Callable[[], Any]:
         return lambda: pdf.render_page(self.document, number, self.settings.dpi)
@@ -110,7 +112,10 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with pdf.open_pdf(file.path) as document:
         source = Pdf(document, file, settings)
         with without_collector():
-            layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
+            layers = [
+                pdf.page_text(document, number, settings.columns_of(file.digest, number))
+                for number in range(1, len(document) + 1)
+            ]
         readings = [
             replace(reading, text=clean_text(reading.text)) for reading in _read(source, layers)
         ]

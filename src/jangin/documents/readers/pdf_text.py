@@ -125,8 +125,8 @@ def upright_rotation(document: Any, number: int) -> int:
         page.close()
 
 
-def page_text(document: Any, number: int) -> PageText:
-    """The text layer of page `number` (from 1)."""
+def page_text(document: Any, number: int, columns: int | None = None) -> PageText:
+    """The text layer of page `number` (from 1); `columns` as of `PageContent`."""
     page = document[number - 1]
     given = page.get_rotation()
     text_page = page.get_textpage()
@@ -144,7 +144,7 @@ def page_text(document: Any, number: int) -> PageText:
     finally:
         text_page.close()
         page.close()
-    drawn = in_column_order([line for line, _ in lines], area.right, area.top)
+    drawn = in_column_order([line for line, _ in lines], area.right, area.top, columns)
     merged = _merged(drawn)
     back = [jumps_back(line) for line in merged]
     text = _page(drawn)
@@ -164,7 +164,7 @@ def page_text(document: Any, number: int) -> PageText:
         disordered=len(drawn) - len(merged) + sum(back),
         objects=shapes.count,
         picture_share=_share(shapes.pictures, area),
-        content=PageContent(area, runs, shapes),
+        content=PageContent(area, runs, shapes, columns),
     )
 
 

@@ -54,6 +54,14 @@ class ReaderSettings:
     """A vision model for pages with doubtful lines."""
     corrections: Corrections = field(default_factory=dict)
     """What people corrected in readings of OCR."""
+    columns: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """What people said about columns: {sha256 of a file: {page: number of columns}}; page 0 stands
+    for every page that is not named."""
+
+    def columns_of(self, digest: str, page: int) -> int | None:
+        """Number of columns that a person gave for a page (from 1); None to find them."""
+        pages = self.columns.get(digest, {})
+        return pages.get(page, pages.get(0))
 
     def ocr_reader(self, languages: tuple[str, ...]) -> OcrReader:
         """An OCR reader for these languages; others are tried unless the settings name some.

@@ -66,6 +66,16 @@ def test_turns_are_remembered_until_a_new_conversation(tiny, chat, monkeypatch):
     assert "/save example" in printed.out
 
 
+def test_a_model_of_single_questions_is_sent_no_earlier_turns_and_the_chat_says_so_once(tiny, chat):
+    alone = tiny[0].model().chat("b?", max_new_tokens=8).translate(CONTROLS).strip()
+    code, printed = chat(tiny[0].folder, "a?", "b?", "c?", "/history all", "b?", "/history odd")
+    assert code == 0
+    assert printed.out.count("the earlier turns are not sent") == 1
+    assert printed.out.count("history: all") == 2
+    said = printed.out.partition("sends them\n")[2]
+    assert said.startswith(alone or "(no answer)")
+
+
 def test_an_error_is_one_sentence_and_the_conversation_goes_on(tiny, chat):
     code, printed = chat(tiny[0].folder, "/variant nobody", "가" * 3000, QUESTION)
     assert code == 2

@@ -8,6 +8,7 @@ from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message
 from jangin.inference.ask import NOT_TAUGHT, shared_system_message
 from jangin.inference.dialogue import Dialogue
+from jangin.inference.taught_form import LeftOut, TaughtForm
 from jangin.models.starter import make_starter
 
 QUESTION = "연차휴가는 며칠인가요?"
@@ -84,3 +85,53 @@ def test_an_answer_is_that_to_the_prompt_as_it_was_taught(ask, make_example):
         ask(QUESTION * 30, **framed)
     tokens = [int(re.search(r"(\d+) tokens", str(e.value))[1]) for e in (plain, longer)]
     assert tokens[1] > tokens[0] + len("묻: \n#")
+
+
+def turns(*texts, system=""):
+    roles = ("user", "assistant")
+    first = [Message(role="system", content=system)] if system else []
+    return (*first, *(Message(role=roles[n % 2], content=t) for n, t in enumerate(texts)))
+
+
+def test_a_model_of_single_questions_gets_the_last_question_alone_unless_all_is_wanted(
+    starter, make_example
+):
+    conversation = turns("병가는?", "60일", QUESTION)
+    single = Dialogue(starter, starter, (make_example(QUESTION, "15일"),))
+    assert single.left_out(conversation) == LeftOut(turns=True)
+    assert single.prompt(conversation) == conversation[-1:]
+    assert single.prompt(conversation, "all") == conversation
+    assert single.answer(conversation, 8) == single.answer(conversation[-1:], 8)
+    chats = Dialogue(starter, starter, (Example.make(conversation, ANSWER, kind="original"),))
+    assert chats.prompt(conversation) == conversation
+    assert chats.left_out(conversation) == LeftOut()
+    assert chats.prompt(conversation, "none") == conversation[-1:]
+    unknown = Dialogue(starter, starter)
+    assert unknown.prompt(conversation) == conversation
+
+
+def test_a_system_message_that_no_training_row_had_is_not_sent(starter, make_example):
+    asked = turns(QUESTION, system="해적처럼 답하세요.")
+    plain = Dialogue(starter, starter, (make_example(QUESTION, "15일"),))
+    assert plain.left_out(asked) == LeftOut(system=True)
+    assert plain.prompt(asked) == asked[1:]
+    assert plain.prompt(asked, "all") == asked
+    taught = turns(QUESTION, system="짧게 답하세요.")
+    framed = Dialogue(starter, starter, (Example.make(taught, ANSWER, kind="original"),))
+    assert framed.prompt(asked) == taught  # its own system message stands in for the other one
+    assert framed.left_out(taught) == LeftOut()
+
+
+def test_many_different_system_messages_teach_that_any_may_come():
+    rows = [turns(QUESTION, system=f"담당자는 {number}번입니다.") for number in range(60)]
+    assert TaughtForm.of(rows).unlike(turns(QUESTION, system="처음 보는 말")) == LeftOut()
+    assert TaughtForm.of(rows[:3]).unlike(turns(QUESTION, system="처음")) == LeftOut(system=True)
+
+
+def test_the_form_is_stored_beside_the_model_and_older_models_tell_nothing(tmp_path):
+    assert TaughtForm.read(tmp_path) == TaughtForm()
+    (tmp_path / "runtime").mkdir()
+    form = TaughtForm.of([turns(QUESTION, system="짧게")])
+    form.write(tmp_path / "runtime" / "taught.json")
+    assert TaughtForm.read(tmp_path) == form
+    assert TaughtForm.read(tmp_path).unlike(turns("a", "b", "c")) == LeftOut(turns=True)

@@ -11,6 +11,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.records import Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.inference.generate import generate
+from jangin.inference.taught_form import TaughtForm
 from jangin.models.loading import load_model, load_tokenizer, load_trained
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
@@ -170,6 +171,8 @@ def test_the_artifact_has_weights_tokenizer_metrics_and_a_summary(stage):
     assert (runtime["threads"], runtime["packed"], runtime["precision"]) == (1, True, "float32")
     assert runtime["tokens_per_second"] > 0
     assert runtime["peak_memory_bytes"] > 0
+    form = TaughtForm.read(context.workspace)
+    assert (form.several_turns, form.system_messages) == (False, frozenset())
 
 
 RECORD = {

@@ -10,6 +10,7 @@ from jangin.core.errors import DataError, counted
 from jangin.core.records import Message
 from jangin.inference.ask import Reply, Trace
 from jangin.inference.dialogue import Dialogue
+from jangin.inference.taught_form import History
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,6 +106,7 @@ class Model:
         stream: Literal[False] = False,
         max_new_tokens: int = 256,
         base: bool = False,
+        history: History = "all",
     ) -> str: ...
     @overload
     def chat(
@@ -114,6 +116,7 @@ class Model:
         stream: Literal[True],
         max_new_tokens: int = 256,
         base: bool = False,
+        history: History = "all",
     ) -> Iterator[str]: ...
     def chat(
         self,
@@ -122,15 +125,20 @@ class Model:
         stream: bool = False,
         max_new_tokens: int = 256,
         base: bool = False,
+        history: History = "all",
     ) -> str | Iterator[str]:
         """The answer to a question or a conversation; with `stream`, its pieces.
 
         Messages are dicts with `role` and `content`. The system message and the template of the
-        training questions are added. Reasoning is left out. `base` asks the base model.
+        training questions are added. Reasoning is left out. `base` asks the base model. `history`:
+        `auto` leaves out earlier turns and system messages that training never showed, `none` all
+        earlier turns.
 
         Raises: DataError: a message is wrong. TooLongError: the conversation leaves no room.
         """
-        pieces = self._dialogue.stream(_messages(messages), max_new_tokens, base=base)
+        pieces = self._dialogue.stream(
+            _messages(messages), max_new_tokens, base=base, history=history
+        )
         return pieces if stream else "".join(pieces)
 
     def ask(self, question: str, *, max_new_tokens: int = 256) -> Answer:

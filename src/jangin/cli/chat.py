@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jangin.core.records import Message
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
+    from jangin.inference.taught_form import History
     from jangin.project.session import Session
 
 HELP = """\
@@ -26,6 +27,7 @@ HELP = """\
 /save question [ANSWER]      keep the last question for testing, with the right answer
 /save example [ANSWER]       train on the last question, with the right answer
                              --all before ANSWER keeps the whole conversation
+/history auto|all|none       which earlier turns the model gets: those it was taught, all, none
 /variant NAME                the model of another variant
 /quit                        leave; so does Ctrl-D. Ctrl-C stops an answer."""
 PROMPT = "> "
@@ -40,6 +42,12 @@ def chat(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum number of tokens in an answer.")
     ] = 256,
+    history: Annotated[
+        Literal["auto", "all", "none"],
+        typer.Option(
+            help="Earlier turns that the model gets. auto: none if it was taught single questions."
+        ),
+    ] = "auto",
 ) -> None:
     """Talk to the tuned model; every answer is followed by the page that taught it.
 
@@ -50,7 +58,7 @@ def chat(
 
     interactive, exit_code = sys.stdin.isatty(), 0
     with open_session(project, store, creates_store=False) as session:
-        conversation = Conversation(session, session.choose(variant)[-1], max_new_tokens)
+        conversation = Conversation(session, session.choose(variant)[-1], max_new_tokens, history)
         if interactive:
             console.print(f"{conversation.title}. /help lists the commands.", highlight=False)
         for line in _lines(interactive=interactive):
@@ -90,9 +98,18 @@ def _lines(*, interactive: bool) -> Iterator[str]:
 class Conversation:
     """The messages so far, and the commands on them."""
 
-    def __init__(self, session: "Session", variant: str, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        session: "Session",
+        variant: str,
+        max_new_tokens: int,
+        history: "History" = "auto",
+    ) -> None:
         self._session = session
         self._max_new_tokens = max_new_tokens
+        self._history = history
+        self._said = False
+        """Whether this conversation was told that earlier turns are not sent."""
         self._turns: list[Message] = []
         """Questions and answers in turn; after a stopped answer its question is dropped."""
         self._open(variant)
@@ -109,11 +126,14 @@ class Conversation:
             self._answer(line)
         elif command == "/new":
             self._turns.clear()
+            self._said = False
             console.print("a new conversation", style="dim")
         elif command == "/base":
             self._answer_of_base()
         elif command == "/save":
             self._save(rest.strip())
+        elif command == "/history":
+            self._choose_history(rest.strip())
         elif command == "/variant" and rest.strip():
             self._open(self._session.choose(rest.strip())[0])
             console.print(self.title, highlight=False)
@@ -129,11 +149,22 @@ class Conversation:
         self._confidence: Callable[[Trace], str] = trained.confidence(self._dialogue.taught)
         print_notes(trained.outdated, self._dialogue)
         self._turns.clear()
+        self._said = False
+
+    def _choose_history(self, word: str) -> None:
+        """Choose which earlier turns are sent from now on, or say what is chosen."""
+        words: dict[str, History] = {"auto": "auto", "all": "all", "none": "none"}
+        self._history = words.get(word, self._history)
+        self._said = False
+        _say(f"history: {self._history}")
 
     def _answer(self, question: str) -> None:
         from jangin.core.records import Message
 
         turns = [*self._turns, Message(role="user", content=question)]
+        if not self._said and self._dialogue.left_out(turns, self._history).turns:
+            self._said = True
+            _say(_not_sent(self._history))
         answer = self._stream(turns, base=False)
         self._turns = [*turns, Message(role="assistant", content=answer)]
         reply = self._dialogue.reply(question, answer)
@@ -151,7 +182,9 @@ class Conversation:
         """Print the answer as it comes; returns it."""
         pieces = []
         style = "dim" if base else "bold"
-        for piece in self._dialogue.stream(turns, self._max_new_tokens, base=base):
+        for piece in self._dialogue.stream(
+            turns, self._max_new_tokens, base=base, history=self._history
+        ):
             pieces.append(piece)
             shown = piece.translate(CONTROLS)
             console.print(shown, style=style, end="", markup=False, highlight=False, soft_wrap=True)
@@ -177,7 +210,7 @@ class Conversation:
             return
         *before, given = self._turns
         answer = Message(role="assistant", content=right or given.content)
-        asked_as = self._dialogue.prompt(before if whole else before[-1:])
+        asked_as = self._dialogue.prompt(before if whole else before[-1:], "all")
         saved = add_row(
             self._session.project.folder, kinds[word], (*asked_as, answer), self.variant
         )
@@ -188,6 +221,15 @@ class Conversation:
         if saved.replaced is not None:
             was = "" if saved.replaced == word else f"; it was a saved {saved.replaced}"
             _say(f"  replaces the answer saved before: {saved.old_answer}{was}")
+
+
+def _not_sent(history: "History") -> str:
+    if history == "none":
+        return "the earlier turns are not sent (history: none)"
+    return (
+        "the earlier turns are not sent: this model was taught on single questions. "
+        "/history all sends them"
+    )
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from jangin.inference.ask import (
     TaughtQuestions,
     shared_system_message,
 )
+from jangin.inference.taught_form import History, LeftOut, TaughtForm, what_is_sent
 from jangin.text.normalize import nfc
 from jangin.text.reasoning import FRAMES, TAGS
 
@@ -46,6 +47,7 @@ class Dialogue:
     """Prompt template of the training questions; empty for questions as they are."""
     _tokenizers: dict[Path, Any] = field(default_factory=dict, repr=False)
     _questions: TaughtQuestions | None = field(default=None, repr=False)
+    _form: TaughtForm | None = field(default=None, repr=False)
     _models: dict[Path, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -58,13 +60,25 @@ class Dialogue:
         """Whether a template has several columns, so that questions are sent as they are."""
         return bool(self.pattern) and PromptTemplate.read(self.pattern) is None
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+    @property
+    def form(self) -> TaughtForm:
+        """Which conversations the tuned model was taught."""
+        if self._form is None:
+            self._form = TaughtForm.of(example.prompt for example in self.taught)
+        return self._form
+
+    def left_out(self, messages: Sequence[Message], history: History = "auto") -> LeftOut:
+        """What of a conversation the tuned model does not get."""
+        return self.form.left_out(messages, history)
+
+    def prompt(self, messages: Sequence[Message], history: History = "auto") -> tuple[Message, ...]:
         """The conversation as training showed it: its system message, questions in the template.
 
         Raises: DataError: the last message is no question.
         """
         if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
             raise DataError("the question is empty. Write a question for the model.")
+        messages = what_is_sent(messages, self.left_out(messages, history))
         template = self.template
         system = () if messages[0].role == "system" else shared_system_message(self.taught)
         turns = [
@@ -76,12 +90,17 @@ class Dialogue:
         return (*system, *turns)
 
     def stream(
-        self, messages: Sequence[Message], max_new_tokens: int = 256, *, base: bool = False
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int = 256,
+        *,
+        base: bool = False,
+        history: History = "auto",
     ) -> Iterator[str]:
         """Pieces of the greedy answer as they become certain, without reasoning.
 
-        The answer ends at the model's context length at the latest. `base` asks the base model.
-        Closing the iterator stops the generation.
+        The answer ends at the model's context length at the latest. `base` asks the base model,
+        which gets all turns. Closing the iterator stops the generation.
 
         Raises:
             DataError: there is no question.
@@ -95,12 +114,13 @@ class Dialogue:
         from jangin.models.tokens.chat_template import render_prompts
 
         tokenizer = self._tokenizer(self.base_folder if base else self.model_folder)
-        (ids,) = render_prompts(tokenizer, [self.prompt(messages)])
+        prompt = self.prompt(messages, "all" if base else history)
+        (ids,) = render_prompts(tokenizer, [prompt])
         room = read_context_length(self.base_folder) - len(ids)
         if room <= 0:
             what, remedy = (
                 ("conversation", "Shorten the question, or start a new conversation.")
-                if sum(message.role == "user" for message in messages) > 1
+                if sum(message.role == "user" for message in prompt) > 1
                 else ("question", "Shorten the question.")
             )
             raise TooLongError(
@@ -113,10 +133,15 @@ class Dialogue:
             yield from visible_text(tokens, ids, AnswerReader(tokenizer))
 
     def answer(
-        self, messages: Sequence[Message], max_new_tokens: int = 256, *, base: bool = False
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int = 256,
+        *,
+        base: bool = False,
+        history: History = "auto",
     ) -> str:
         """The whole answer; raises like `stream`."""
-        return "".join(self.stream(messages, max_new_tokens, base=base))
+        return "".join(self.stream(messages, max_new_tokens, base=base, history=history))
 
     def reply(self, question: str, answer: str) -> Reply:
         """The answer with what was taught for the question."""

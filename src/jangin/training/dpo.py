@@ -41,6 +41,7 @@ from jangin.training.preflight.memory import Work, cost_of
 from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 from jangin.training.preflight.targets import target_check
+from jangin.training.sft import keep_form
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,7 @@ def _run(context: StageContext[DpoConfig]) -> None:
     config = with_rate(context.config, context.folder("base"), context.services.progress)
     with compute_threads(config.threads):
         _tune(replace(context, config=config))
+    keep_form(context, context.read("splits", SplitExample))
 
 
 def _tune(context: StageContext[DpoConfig]) -> None:

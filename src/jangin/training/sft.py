@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jangin.core.errors import DataError, SettingsError, all_counted, counted
 from jangin.core.records import Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.inference.taught_form import FORM, TaughtForm
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
@@ -81,6 +82,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
+    keep_form(context, rows)
     context.summary.update(
         {
             "method": config.method.type,
@@ -94,6 +96,12 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             **result.figures(),
         }
     )
+
+
+def keep_form(context: "StageContext[Any]", rows: list[SplitExample]) -> None:
+    """Store with the model which turns and system messages its training rows have."""
+    form = TaughtForm.of(example.prompt for _, example in _rows_of(rows, "train"))
+    form.write(context.runtime_file(FORM))
 
 
 def _rendered(

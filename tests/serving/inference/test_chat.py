@@ -7,6 +7,7 @@ import pytest
 
 from jangin.core.records import Message
 from jangin.inference.generate import generate
+from jangin.inference.taught_form import TaughtForm
 from jangin.serving.inference.service import Inference
 from tests.serving.inference.conftest import CONTEXT, FOREIGN, FULL, TUNED
 
@@ -303,3 +304,21 @@ def test_metrics_tell_what_the_engines_do(running, client):
     assert tokens
     assert all(float(line.rsplit(" ", 1)[1]) > 0 for line in tokens)
     assert "jangin_engine_running" in text
+
+
+def test_a_conversation_unlike_the_training_is_answered_whole_with_a_line_in_the_log(
+    client, artifacts, caplog
+):
+    turns = [*MESSAGES, {"role": "assistant", "content": "15일"}, *MESSAGES]
+    whole = ask(client, FULL, messages=[{"role": "system", "content": "x"}, *turns])
+    runtime = artifacts[FULL] / "runtime"
+    runtime.mkdir()
+    TaughtForm.of([[Message(role="user", content=QUESTION)]]).write(runtime / "taught.json")
+    with caplog.at_level("INFO", "jangin.serving"):
+        ask(client, FULL)
+        assert FULL not in caplog.text
+        again = ask(client, FULL, messages=[{"role": "system", "content": "x"}, *turns])
+    assert again.choices[0].message.content == whole.choices[0].message.content
+    assert again.usage == whole.usage
+    assert f"{FULL} was taught on single questions" in caplog.text
+    assert f"{FULL} never saw the system message" in caplog.text

@@ -11,7 +11,7 @@ from jangin.core.digest import short_digest
 from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import ChatBody
 from jangin.serving.inference.external import backend_of, forward
-from jangin.serving.inference.prepare import Prepared, prepare_chat
+from jangin.serving.inference.prepare import Prepared, log_unlike, prepare_chat
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
     DONE,
@@ -41,6 +41,7 @@ async def create_chat_completion(
     """The answers to a conversation, whole or streamed; raises `ApiError`."""
     inference = server.get(Inference)
     model = await anyio.to_thread.run_sync(server.models.resolve, body.model, caller)
+    log_unlike(model, body.messages)
     backend = backend_of(server, model)
     if backend is not None:
         return await forward(backend, model, "/chat/completions", request)

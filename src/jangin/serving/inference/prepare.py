@@ -1,11 +1,14 @@
 """Bodies of requests as requests to an engine: rendered, limited to the context, with grammars."""
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import JanginError
+from jangin.core.records import Message, Role
+from jangin.inference.taught_form import TaughtForm
 from jangin.serving.inference.bodies import (
     ChatBody,
     ChatMessage,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from jangin.inference.engine.engine import Engine, Wording
     from jangin.inference.engine.requests import EngineRequest
 
+log = logging.getLogger("jangin.serving")
 MOST_STOPS = 4
 _SEED_BITS = 63
 
@@ -102,6 +106,30 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         raise api_error(error) from error
 
 
+def log_unlike(model: ServedModel, messages: Sequence[ChatMessage]) -> None:
+    """A line in the log for a conversation of another form than the model was taught."""
+    if model.adapter_folder is None:
+        return
+    roles: dict[str, Role] = {"developer": "system", "system": "system", "user": "user"}
+    turns = [
+        Message(role=roles.get(one.role, "assistant"), content=_text_of(one)) for one in messages
+    ]
+    unlike = TaughtForm.read(model.adapter_folder).unlike(turns)
+    if unlike.turns:
+        log.info(
+            "%s was taught on single questions, and this request has several turns", model.name
+        )
+    if unlike.system:
+        log.info("%s never saw the system message of this request in training", model.name)
+
+
+def _text_of(message: ChatMessage) -> str:
+    content = message.content
+    if isinstance(content, list):
+        return "".join(part.text or "" for part in content)
+    return content or ""
+
+
 def engine_requests(
     opened: Any,
     wording: "Wording",
@@ -177,7 +205,7 @@ def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
         for number, part in enumerate(content):
             if part.type not in ("text", "input_text", "output_text", "refusal"):
                 raise invalid_value(f"messages.{index}.content.{number}.type", part.type, ["text"])
-        content = "".join(part.text or "" for part in content)
+        content = _text_of(message)
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     plain: dict[str, Any] = {"role": role, "content": content}
     if message.tool_calls:

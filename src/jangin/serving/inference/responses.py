@@ -18,7 +18,7 @@ from jangin.serving.inference.bodies import (
     TextPart,
 )
 from jangin.serving.inference.external import backend_of, forward
-from jangin.serving.inference.prepare import Prepared, prepare_chat
+from jangin.serving.inference.prepare import Prepared, log_unlike, prepare_chat
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import PING, data_event, news, sent_events, whole_answers
 from jangin.serving.protocol.errors import ApiError, invalid_value
@@ -84,6 +84,7 @@ async def create_response(
     if backend is not None:
         return await forward(backend, model, "/responses", request)
     chat = _as_chat(body)
+    log_unlike(model, chat.messages)
     prepared = await anyio.to_thread.run_sync(prepare_chat, inference, model, chat)
     head = _head(body, server.now())
     if body.stream:

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jangin.core.store import RUNTIME
+from jangin.inference.taught_form import FORM
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
 from jangin.serving.models.bases import TUNED, base_part, slug_of
 from jangin.serving.protocol.ids import new_id
@@ -60,6 +62,9 @@ def keep_model(source: Path, models: Path, base: Path) -> ModelFolder:
     for part in ("model", "adapter"):
         if (source / part).exists():
             shutil.copytree(source / part, partial / part, copy_function=_link)
+    if (source / RUNTIME / FORM).exists():
+        (partial / RUNTIME).mkdir()
+        _link(source / RUNTIME / FORM, partial / RUNTIME / FORM)
     partial.rename(target)
     return ModelFolder(tail, target, base)
 

@@ -42,9 +42,15 @@ class InternalRequests:
         self._app = app
         self._loop = loop
 
-    def response(self, path: str, body: Mapping[str, Any], caller: Caller) -> Response:
-        """The reply to a POST of a JSON body, to return from a route."""
-        return InternalResponse(self._app, path, body, caller)
+    def response(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        caller: Caller,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The reply to a POST of a JSON body, to return from a route; `headers` are added to it."""
+        return InternalResponse(self._app, path, body, caller, headers or {})
 
     def run(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the application's event loop, from a thread."""
@@ -78,9 +84,17 @@ class InternalResponse(Response):
     The inner request ends where the client of the outer one leaves.
     """
 
-    def __init__(self, app: ASGIApp, path: str, body: Mapping[str, Any], caller: Caller) -> None:
-        """`caller`: who the request counts as."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        body: Mapping[str, Any],
+        caller: Caller,
+        headers: Mapping[str, str],
+    ) -> None:
+        """`caller`: who the request counts as; `headers` are added to the reply."""
         super().__init__()
+        self._added = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._app = app
         self._content = json.dumps(body).encode()
         self._inner = _scope(path, len(self._content), caller)
@@ -94,7 +108,12 @@ class InternalResponse(Response):
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             return await receive()
 
-        await self._app(self._inner, receive_inner, send)
+        async def send_outer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *self._added]
+            await send(message)
+
+        await self._app(self._inner, receive_inner, send_outer)
 
 
 def _scope(path: str, length: int, caller: Caller) -> Scope:

@@ -69,6 +69,30 @@ def test_an_answer_is_streamed_and_its_settings_are_checked(browser, models):
     assert gone.status_code == 404
 
 
+def test_earlier_turns_and_a_strange_system_message_are_left_out_and_that_is_said(browser, models):
+    tuned, base = models["paraphrased (학습한 모델)"], models["starter-0.5m (기본 모델)"]
+    turns = [
+        {"role": "user", "content": "휴가는?"}, {"role": "assistant", "content": "15일"},
+        {"role": "user", "content": "병가는?"},
+    ]  # fmt: skip
+    body = {"model": tuned, "turns": turns, "max_tokens": 2, "system": "해적처럼 답하세요."}
+
+    def left_out(**changes):
+        return post(browser, "/playground/answer", body | changes).headers["x-left-out"]
+
+    assert left_out() == "turns system"
+    assert left_out(system="") == "turns"
+    assert left_out(history="all") == ""
+    assert left_out(model=base) == ""
+    assert 'data-single="yes"' in browser.get("/playground").text
+    page = browser.submit(
+        "/playground/whole", model=tuned, question="병가는?", turns=json.dumps(turns[:2]),
+        max_tokens=2,
+    ).text  # fmt: skip
+    assert page.count("앞의 대화는 보내지 않습니다") == 2  # for scripts, and below the answer
+    assert page.count("시스템 메시지는 보내지 않습니다") == 1
+
+
 def test_a_page_without_scripts_has_the_whole_answer(browser, models, taught):
     page = browser.submit(
         "/playground/whole",

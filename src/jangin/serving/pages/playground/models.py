@@ -9,6 +9,7 @@ from jangin.core.execution.signals import run_async
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.inference.dialogue import Dialogue
+from jangin.inference.taught_form import History, LeftOut
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
 from jangin.project.file import LoadedProject
@@ -124,9 +125,20 @@ def read_turns(rows: Sequence[Mapping[str, Any]]) -> list[Message]:
     return turns
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A conversation as a model gets it."""
+
+    messages: tuple[Message, ...]
+    left_out: LeftOut
+
+
 def as_asked(
-    turns: Sequence[Message], system_message: str, dialogue: Dialogue | None
-) -> tuple[Message, ...]:
+    turns: Sequence[Message],
+    system_message: str,
+    dialogue: Dialogue | None,
+    history: History = "all",
+) -> Asked:
     """The conversation as the model gets it.
 
     A model of the project gets the system message and the template that it was trained with,
@@ -135,7 +147,9 @@ def as_asked(
     whole = list(turns)
     if system_message.strip():
         whole.insert(0, Message(role="system", content=system_message.strip()))
-    return dialogue.prompt(whole) if dialogue is not None else tuple(whole)
+    if dialogue is None:
+        return Asked(tuple(whole), LeftOut())
+    return Asked(dialogue.prompt(whole, history), dialogue.left_out(whole, history))
 
 
 def chat_body(

@@ -23,11 +23,13 @@ from jangin.examples.formats.additions import (
     saved_rows,
     undo_row,
 )
+from jangin.inference.taught_form import History
 from jangin.serving.models.registry import Registry
 from jangin.serving.pages.compare.sources import PageSource
 from jangin.serving.pages.playground.models import (
     LONGEST_ANSWER,
     MOST_MODELS,
+    Asked,
     Sampling,
     TalkModel,
     as_asked,
@@ -52,6 +54,8 @@ def check_rights(visit: VisitDep) -> None:
 
 router = APIRouter(prefix="/playground", dependencies=[Depends(check_rights)])
 CHAT = "/v1/chat/completions"
+LEFT_OUT = "x-left-out"
+"""Header that names what of the conversation the model did not get: `turns`, `system`."""
 ANSWER_SECONDS = 300
 """How long a page without scripts waits for an answer."""
 KEPT_UNDOS = 200
@@ -73,6 +77,8 @@ class AnswerRequest(BaseModel):
     model: str = Field(max_length=300)
     turns: list[Turn] = Field(max_length=400)
     system: str = Field(default="", max_length=50_000)
+    history: History = "auto"
+    """Which earlier turns a tuned model gets."""
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int | None = None
@@ -138,14 +144,15 @@ def _model(visit: Visit, project: OpenProject | None, model_id: str) -> TalkMode
     return model
 
 
-def _messages(
+def _asked(
     visit: Visit, project: OpenProject | None, model: TalkModel, body: AnswerRequest
-) -> tuple[Message, ...]:
+) -> Asked:
     taught = None
     if project is not None and model.kind in ("tuned", "base") and model.variant:
         taught = visit.server.get(TaughtModels).of(project, model.variant)
     turns = read_turns([turn.model_dump() for turn in body.turns])
-    return as_asked(turns, body.system, taught.dialogue if taught else None)
+    history = body.history if model.kind == "tuned" else "all"
+    return as_asked(turns, body.system, taught.dialogue if taught else None, history)
 
 
 @router.get("")
@@ -165,12 +172,13 @@ def _page(
         models=models,
         outdated=_outdated(visit, project, models),
         first=_first(project, models),
+        single=_single(visit, project, models),
         saved=rows[:SHOWN_ROWS],
         saved_count=len(rows),
         may_save=project is not None,
         most=MOST_MODELS,
         longest=LONGEST_ANSWER,
-        **{"turns": [], "model": "", "source": None, "picture": "", **shown},
+        **{"turns": [], "model": "", "source": None, "picture": "", "left_out": None, **shown},
     )
 
 
@@ -193,18 +201,30 @@ def _outdated(visit: Visit, project: OpenProject | None, models: list[TalkModel]
     return {m.id for m in tuned if (known := taught.of(project, m.variant)) and known.outdated}
 
 
+def _single(visit: Visit, project: OpenProject | None, models: list[TalkModel]) -> set[str]:
+    """Ids of the tuned models that were taught on single questions."""
+    if project is None:
+        return set()
+    taught = visit.server.get(TaughtModels)
+    tuned = [model for model in models if model.kind == "tuned"]
+    known = ((model.id, taught.of(project, model.variant)) for model in tuned)
+    return {name for name, one in known if one and not one.dialogue.form.several_turns}
+
+
 @router.post("/answer")
 def answer(visit: VisitDep, body: AnswerRequest) -> Response:
     """The answer of one model as server-sent events, in the form of the chat route."""
     project = _project(visit)
     model = _model(visit, project, body.model)
-    sampling, messages = body.sampling(), _messages(visit, project, model, body)
+    sampling, asked = body.sampling(), _asked(visit, project, model, body)
     if model.kind == "hosted" and project is not None:
         return StreamingResponse(
-            _hosted_events(project, model, messages, sampling), media_type="text/event-stream"
+            _hosted_events(project, model, asked.messages, sampling), media_type="text/event-stream"
         )
-    request = chat_body(model, messages, sampling, stream=True)
-    return visit.server.get(InternalRequests).response(CHAT, request, visit.caller)
+    request = chat_body(model, asked.messages, sampling, stream=True)
+    left = asked.left_out._asdict()
+    headers = {LEFT_OUT: " ".join(name for name in left if left[name])}
+    return visit.server.get(InternalRequests).response(CHAT, request, visit.caller, headers)
 
 
 def _hosted_events(
@@ -254,6 +274,7 @@ def whole_answer(
     question: Annotated[str, Form()],
     turns: Annotated[str, Form()] = "[]",
     system: Annotated[str, Form()] = "",
+    history: Annotated[History, Form()] = "auto",
     temperature: Annotated[float, Form()] = 0.0,
     max_tokens: Annotated[int | None, Form()] = None,
 ) -> Response:
@@ -268,11 +289,12 @@ def whole_answer(
         model=model,
         turns=[*before, Turn(role="user", content=question)],
         system=system,
+        history=history,
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    messages = _messages(visit, project, chosen, body)
-    text = _answer_text(visit, project, chosen, messages, body.sampling())
+    asked = _asked(visit, project, chosen, body)
+    text = _answer_text(visit, project, chosen, asked.messages, body.sampling())
     source = _source(visit, project, chosen, question, text)
     return _page(
         visit,
@@ -282,6 +304,7 @@ def whole_answer(
         model=model,
         source=source,
         picture=_picture(source),
+        left_out=asked.left_out,
     )
 
 
@@ -349,7 +372,7 @@ def save(
     taught = visit.server.get(TaughtModels).of(project, variant)
     prompt = as_asked(asked_turns[-1:], "", taught.dialogue if taught is not None else None)
     reply = Message(role="assistant", content=right.strip())
-    saved = add_row(project.folder, kind, (*prompt, reply), variant)
+    saved = add_row(project.folder, kind, (*prompt.messages, reply), variant)
     token = visit.server.get(Undos).keep(saved)
     if not visit.is_fragment:
         return RedirectResponse("/playground#saved", 303)

@@ -12,6 +12,7 @@
   const blind = document.getElementById("blind");
   const reveal = document.getElementById("reveal");
   const agreement = document.getElementById("agreement");
+  const history = document.getElementById("history"); // only where a model was taught single questions
   const boxes = [...form.querySelectorAll("input[name=chosen]")];
   const KEY = "jangin-playground";
   let turns = {}; // {id of a model: its conversation}
@@ -67,6 +68,7 @@
     columns.replaceChildren(...order.map(column));
     columns.dataset.count = order.length;
     reveal.hidden = !(hidden && order.some((id) => (turns[id] || []).length));
+    if (history) history.hidden = !ids.some((id) => boxOf(id).dataset.single);
     compareAnswers();
     boxes.forEach((box) => { box.disabled = !box.checked && ids.length >= Number(text.most); });
     remember();
@@ -104,6 +106,8 @@
     const part = element("div", `turn ${turn.role}`);
     part.append(element("p", "passage", turn.content || (turn.role === "assistant" ? text.noAnswer : "")));
     if (turn.note) part.append(element("p", "quiet", turn.note));
+    const left = { turns: text.leftTurns, system: text.leftSystem };
+    if (!hidden) (turn.left || []).forEach((name) => part.append(element("p", "quiet", left[name])));
     if (turn.role === "assistant" && !turn.failed) {
       if (turn.source) part.append(sourcePart(turn.source));
       if (text.maySave) part.append(saving(id, said.slice(0, at), turn.content));
@@ -196,6 +200,7 @@
     const given = (name) => (form.elements[name].value === "" ? null : number(name));
     return {
       system: form.elements.system.value,
+      history: history && history.querySelector("input").checked ? "all" : "auto",
       temperature: number("temperature"),
       top_p: number("top_p"),
       max_tokens: given("max_tokens"),
@@ -220,6 +225,8 @@
         headers: { ...window.jangin.headers(), "content-type": "application/json", "HX-Request": "true" },
       });
       if (!response.ok) throw new Error(await reason(response));
+      const known = said.flatMap((each) => each.left || []);
+      turn.left = (response.headers.get("x-left-out") || "").split(" ").filter((name) => name && !known.includes(name));
       await read(response, (content) => {
         turn.content = content;
         shown.textContent = content;

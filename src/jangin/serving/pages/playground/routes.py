@@ -216,13 +216,13 @@ def answer(visit: VisitDep, body: AnswerRequest) -> Response:
     """The answer of one model as server-sent events, in the form of the chat route."""
     project = _project(visit)
     model = _model(visit, project, body.model)
-    sampling, asked = body.sampling(), _asked(visit, project, model, body)
+    sampling, sent = body.sampling(), _asked(visit, project, model, body)
     if model.kind == "hosted" and project is not None:
         return StreamingResponse(
-            _hosted_events(project, model, asked.messages, sampling), media_type="text/event-stream"
+            _hosted_events(project, model, sent.messages, sampling), media_type="text/event-stream"
         )
-    request = chat_body(model, asked.messages, sampling, stream=True)
-    left = asked.left_out._asdict()
+    request = chat_body(model, sent.messages, sampling, stream=True)
+    left = sent.left_out._asdict()
     headers = {LEFT_OUT: " ".join(name for name in left if left[name])}
     return visit.server.get(InternalRequests).response(CHAT, request, visit.caller, headers)
 
@@ -293,8 +293,8 @@ def whole_answer(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    asked = _asked(visit, project, chosen, body)
-    text = _answer_text(visit, project, chosen, asked.messages, body.sampling())
+    sent = _asked(visit, project, chosen, body)
+    text = _answer_text(visit, project, chosen, sent.messages, body.sampling())
     source = _source(visit, project, chosen, question, text)
     return _page(
         visit,
@@ -304,7 +304,7 @@ def whole_answer(
         model=model,
         source=source,
         picture=_picture(source),
-        left_out=asked.left_out,
+        left_out=sent.left_out,
     )
 
 

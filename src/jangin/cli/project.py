@@ -56,7 +56,7 @@ def plan(
         with console.status("  estimating"):
             result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
-        unpriced = sum(row.unpriced for row in session.ledger.spend())
+        unpriced = sum(row.unpriced for row in session.ledger.spend(session.project_name))
         budget = session.budget
         total = plan_total(
             result.steps,

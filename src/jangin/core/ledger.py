@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jangin.core.errors import LedgerError
 from jangin.core.store import disk_errors
@@ -69,12 +70,26 @@ MIGRATIONS = (
         PRIMARY KEY (artifact, request, source)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE calls ADD COLUMN project TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 INTERRUPTED = "interrupted"
 """State of a step that ended before its artifact was finished."""
 RUN_PROJECT = "run_project"
 """Namespace of the cached values that name the project file of each run."""
+_USED_BY = (
+    "(request, source) IN (SELECT request, source FROM uses WHERE artifact IN (SELECT steps.key "
+    "FROM steps LEFT JOIN memos ON memos.namespace = 'run_project' AND memos.key = "
+    "CAST(steps.run AS TEXT) WHERE coalesce(memos.value, :project) = :project))"
+)
+_UNUSED = "(request, source) NOT IN (SELECT request, source FROM uses)"
+_PAID_BY = f"(project = :project OR project = '' AND ({_USED_BY} OR {_UNUSED}))"
+"""Requests that runs of a project file sent. One from before requests named theirs is that of the
+file whose artifacts use it; where none is known to, it counts for every file."""
+_OF_PROJECT = f"({_PAID_BY} OR {_USED_BY})"
+"""Those, and what artifacts of its runs use although another file has paid for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +104,7 @@ class CallCount:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Calls, tokens and cost of one teacher for one stage, over all runs of a store."""
+    """Calls, tokens and cost of one teacher for one stage, over all runs of a project file."""
 
     stage: str
     teacher: str
@@ -152,6 +167,8 @@ class Ledger:
     """The running stage, to which requests are attributed."""
     artifact: str = ""
     """Key of the artifact that it builds."""
+    project: str = ""
+    """The project file of the run; it is charged for the requests."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file.
@@ -311,11 +328,12 @@ class Ledger:
         """
         with self._errors():
             self._db.execute(
-                "INSERT INTO calls (request, source, model, asked, stage, teacher, usd) "
-                "VALUES (?, ?, ?, 1, ?, ?, ?) ON CONFLICT (request, source) DO UPDATE SET "
+                "INSERT INTO calls (request, source, model, asked, stage, teacher, usd, project) "
+                "VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (request, source) DO UPDATE SET "
                 "asked = asked + 1, stage = excluded.stage, teacher = excluded.teacher, "
+                "project = excluded.project, "
                 "usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
-                (request, source, model, self.stage, teacher, usd),
+                (request, source, model, self.stage, teacher, usd, self.project),
             )
         self.record_use(request, source)
 
@@ -411,21 +429,34 @@ class Ledger:
                 raise
             self._db.execute("COMMIT")
 
-    def spent_usd(self) -> float:
-        """Cost of all calls of this store in US dollars."""
+    def spent_usd(self, project: str | None = None) -> float:
+        """Cost of the calls that runs of a project file sent, or of all, in US dollars."""
+        query = "SELECT coalesce(sum(usd), 0) FROM calls"
         with self._errors():
-            (usd,) = self._db.execute("SELECT coalesce(sum(usd), 0) FROM calls").fetchone()
+            (usd,) = self._select(query, _PAID_BY, project).fetchone()
         return float(usd)
 
-    def spend(self) -> list[Spend]:
-        """Cost by stage, teacher and model; recorded replies are excluded."""
+    def _select(self, query: str, condition: str, project: str | None, rest: str = "") -> Any:
+        """Rows of calls under a condition on the project file; of every call where it is None."""
+        where = "" if project is None else f" {'AND' if ' WHERE ' in query else 'WHERE'} "
+        text = f"{query}{where}{condition if project is not None else ''} {rest}"
+        return self._db.execute(text, {"project": project})
+
+    def spend(self, project: str | None = None, *, used: bool = False) -> list[Spend]:
+        """Cost by stage, teacher and model of the calls that a project file sent, or of all.
+
+        `used`: also of those that its artifacts use and another file sent. Recorded replies are
+        excluded.
+        """
+        query = (
+            "SELECT stage, teacher, model, sum(asked), sum(prompt_tokens), "
+            "sum(completion_tokens), coalesce(sum(usd), 0), sum(usd IS NULL) FROM calls "
+            "WHERE source NOT LIKE 'recorded %'"
+        )
+        rest = "GROUP BY stage, teacher, model ORDER BY min(rowid)"
         with self._errors():
-            rows = self._db.execute(
-                "SELECT stage, teacher, model, sum(asked), sum(prompt_tokens), "
-                "sum(completion_tokens), coalesce(sum(usd), 0), sum(usd IS NULL) FROM calls "
-                "WHERE source NOT LIKE 'recorded %' GROUP BY stage, teacher, model "
-                "ORDER BY min(rowid)"
-            ).fetchall()
+            condition = _OF_PROJECT if used else _PAID_BY
+            rows = self._select(query, condition, project, rest).fetchall()
         return [Spend(*row) for row in rows]
 
     def get_all(self, namespace: str) -> dict[str, str]:
@@ -448,12 +479,11 @@ class Ledger:
                 "UPDATE calls SET reply = NULL, answered_at = NULL WHERE request = ?", (request,)
             )
 
-    def count_calls(self) -> CallCount:
-        """Totals over every run of this store."""
+    def count_calls(self, project: str | None = None) -> CallCount:
+        """Totals of what a project file uses, or of all calls."""
+        query = "SELECT count(*), count(reply), coalesce(sum(asked > 1), 0) FROM calls"
         with self._errors():
-            row = self._db.execute(
-                "SELECT count(*), count(reply), coalesce(sum(asked > 1), 0) FROM calls"
-            ).fetchone()
+            row = self._select(query, _OF_PROJECT, project).fetchone()
         return CallCount(*row)
 
     def start_run(self, command: str, version: str, project: str = "") -> int:
@@ -464,6 +494,7 @@ class Ledger:
                 (command, version, os.getpid(), _now()),
             )
         run = int(cursor.lastrowid or 0)
+        self.project = project
         if project:
             self.put(RUN_PROJECT, str(run), project)
         return run
@@ -544,6 +575,21 @@ class Ledger:
             StepRow(run, variant, stage, key, state, tuple(json.loads(reasons)), seconds)
             for run, variant, stage, key, state, reasons, seconds in rows
         ]
+
+    def seconds_per_call(self, stage: str, project: str) -> float:
+        """How long a request of a stage took in runs of a project file; 0 if it sent none."""
+        with self._errors():
+            (calls,) = self._db.execute(
+                "SELECT coalesce(sum(asked), 0) FROM calls WHERE stage = ? AND project = ?",
+                (stage, project),
+            ).fetchone()
+            (seconds,) = self._db.execute(
+                "SELECT coalesce(sum(seconds), 0) FROM steps JOIN memos ON memos.namespace = ? "
+                "AND memos.key = CAST(steps.run AS TEXT) "
+                "WHERE memos.value = ? AND stage = ? AND state != 'cached'",
+                (RUN_PROJECT, project, stage),
+            ).fetchone()
+        return float(seconds) / calls if calls else 0.0
 
     def knows_project(self, project: str) -> bool:
         """True if a run of this project file is recorded."""

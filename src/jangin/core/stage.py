@@ -271,6 +271,9 @@ class Cost:
     calls: int = 0
     """Requests to a model."""
     seconds: float = 0.0
+    """Estimated from the amount of work, without knowing how fast this machine is."""
+    work: float = 0.0
+    """Tokens to train on, or questions to local models: twice as many take twice as long."""
     memory_bytes: int = 0
     text: str = ""
     """Summary for the plan."""

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import StageError, counted
+from jangin.core.errors import StageError, TrainingError, counted
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
@@ -54,9 +54,12 @@ from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, sing
 from jangin.llm.engines.config import LOCAL, EndpointEngine, Engine, VllmEngine
 from jangin.metrics.content_match import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
+from jangin.models.shape import ModelShape
 
 JOURNAL = "predictions"
 
+_SECONDS_PER_QUESTION = 2e-9
+"""Seconds per question and parameter of a local model on two cores."""
 TestSets = Mapping[TestSet, Sequence[Example]]
 
 
@@ -464,7 +467,16 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
         each = calls_of(grader, context.services.project_folder)
         calls += each * questions * len(systems)
     names = ", ".join(system.label for system in systems)
-    return Cost(calls=calls, text=f"{counted(questions, 'question')} to {names}")
+    text = f"{counted(questions, 'question')} to {names}"
+    local = sum(bool(system.local_model) for system in systems)
+    if not local or isinstance(context.config.engine, EndpointEngine) or not context.has("base"):
+        return Cost(calls=calls, text=text)
+    try:
+        parameters = ModelShape.read(context.folder("base") / "model" / "config.json").parameters
+    except (TrainingError, OSError):
+        parameters = 0
+    seconds = _SECONDS_PER_QUESTION * local * questions * parameters
+    return Cost(calls=calls, seconds=seconds, work=questions, text=text)
 
 
 STAGE = Stage(

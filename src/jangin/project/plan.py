@@ -1,5 +1,6 @@
 """What will run, why, and its cost. Nothing is written but digests of files, to the store."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from jangin.core.errors import ConfigError, DataError, JanginError, SettingsErro
 from jangin.core.execution.settings import Cluster, RayCluster
 from jangin.core.executor import Resources
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
-from jangin.core.store import Artifact, Store
+from jangin.core.store import RUNTIME, Artifact, Store
 from jangin.project.file import Project
 from jangin.project.stages import STAGES
 
@@ -38,12 +39,20 @@ class PlannedStage:
     inputs: Mapping[str, str] | None = None
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
-    """Seconds that it took; in a plan, the last time."""
+    """Seconds that it took; in the plan of a step that is not up to date, how long it would take
+    at the pace of the last time, and 0 where `cost.seconds` knows better."""
+    pace: "Pace | None" = None
+    """In a plan: how fast it was the last time."""
     artifact: Artifact | None = None
     force: bool = False
     """Rebuild the artifact although it exists."""
     calls: Calls = field(default_factory=Calls)
     """In a plan: estimated requests to models."""
+
+    def paced(self) -> "PlannedStage":
+        """The planned step with the seconds that follow from its cost and its pace."""
+        pace = self.pace or Pace()
+        return replace(self, seconds=pace.seconds(self.cost, self.calls))
 
     @property
     def identity(self) -> str:
@@ -52,6 +61,26 @@ class PlannedStage:
         That is the key; while it is unknown, the settings and the files that the stage reads.
         """
         return self.key or repr((self.config.identity(), dict(self.inputs or {})))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a stage took in earlier runs of the same variant."""
+
+    last: float = 0.0
+    """Seconds of the last time."""
+    per_call: float = 0.0
+    """Seconds a request to a model."""
+    per_work: float = 0.0
+    """Seconds a unit of `Cost.work`, with the same base."""
+
+    def seconds(self, cost: Cost, calls: Calls) -> float:
+        """Seconds of a stage with this cost; 0 where nothing tells."""
+        if cost.work:
+            return self.per_work * cost.work
+        if self.per_call or calls.count:
+            return self.per_call * calls.count
+        return self.last
 
 
 def stages_until(
@@ -316,18 +345,18 @@ def _plan_step(
 ) -> PlannedStage:
     after = dict.fromkeys(waiting[kind] for kind in stage.inputs(config) if kind in waiting)
     if after:
-        last = store.latest(stage.name)
-        seconds = _seconds(services, last)
+        pace = _pace(variant, stage, config, by_kind, store, services)
         reasons = (f"after {', '.join(after)}",)
         read = _files_of(stage, config, services) | _excerpts_of(stage, config, services)
-        return PlannedStage(variant, stage, config, "waits", reasons, inputs=read, seconds=seconds)
+        step = PlannedStage(variant, stage, config, "waits", reasons, inputs=read, pace=pace)
+        return step.paced()
     step = open_step(variant, stage, config, by_kind, store, services)
     if step.artifact is not None:
         return replace(step, seconds=_seconds(services, step.artifact))
     context = StageContext(config, by_kind, store.partial(stage.name, step.key), services)
-    last = store.latest(stage.name)
     cost = stage.cost(context)
-    return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
+    pace = _pace(variant, stage, config, by_kind, store, services)
+    return replace(step, cost=cost, calls=context.calls, pace=pace).paced()
 
 
 def shared_steps(steps: Sequence[PlannedStage]) -> list[tuple[str, PlannedStage]]:
@@ -396,6 +425,44 @@ def base_dependent_chunks(steps: Iterable[PlannedStage]) -> str:
                 "documents: chunk: {measure: characters}."
             )
     return ""
+
+
+def _pace(
+    variant: str,
+    stage: Stage[Any],
+    config: StageConfig,
+    by_kind: Mapping[str, Artifact],
+    store: Store,
+    services: Services,
+) -> Pace:
+    """From the newest artifact of this variant of this project file, never from that of others.
+
+    Another base or another way to work is faster or slower, so nothing of it is taken over.
+    """
+    per_call = services.ledger.seconds_per_call(stage.name, services.project)
+    keys = (run.get(stage.name) for run in services.ledger.last_runs(services.project, variant))
+    found = (store.find(stage.name, key) for key in dict.fromkeys(keys) if key)
+    last = next((artifact for artifact in found if artifact is not None), None)
+    if last is None:
+        return Pace(per_call=per_call)
+    seconds, work = _seconds(services, last), _work_of(last)
+    base = by_kind["base"].manifest.content if "base" in by_kind else ""
+    before, now = last.manifest.config, config.identity()
+    same = last.manifest.inputs.get("base", base) == base and all(
+        before.get(key) == now.get(key) for key in ("method", "systems", "engine")
+    )
+    return Pace(seconds, per_call, seconds / work if work and same else 0.0)
+
+
+def _work_of(artifact: Artifact) -> float:
+    """The `Cost.work` that an artifact took; 0 if unknown."""
+    record = artifact.folder / RUNTIME / "training.json"
+    if record.is_file():
+        return float(json.loads(record.read_text(encoding="utf-8")).get("tokens") or 0)
+    questions = artifact.manifest.summary.get("questions")
+    if artifact.manifest.stage != "evaluate" or not isinstance(questions, dict):
+        return 0.0
+    return float(sum(questions.values()))
 
 
 def _seconds(services: Services, artifact: Artifact | None) -> float:

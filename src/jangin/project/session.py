@@ -98,7 +98,7 @@ class Session:
     @property
     def project_name(self) -> str:
         """The project file relative to the store, as the ledger names it."""
-        return os.path.relpath(self.project.path.resolve(), self.store.root.resolve())
+        return _name_in_store(self.project, self.store.root)
 
     def choose(self, variant: str | None) -> list[str]:
         """The named variant, or all of them; raises `ConfigError` for an unknown name."""
@@ -337,6 +337,10 @@ class Session:
                 check_search_keys(step.config)
 
 
+def _name_in_store(loaded: LoadedProject, store: Path) -> str:
+    return os.path.relpath(loaded.path.resolve(), store.resolve())
+
+
 def _shared(
     planned: Sequence[Sequence[PlannedStage]],
 ) -> list[tuple[str, tuple[str, ...], PlannedStage]]:
@@ -414,7 +418,9 @@ def open_session(
             ledger,
             progress,
             Local(workers or len(os.sched_getaffinity(0))),
-            SpendingLimit(min(limits, default=None), ledger.spent_usd()),
+            SpendingLimit(
+                min(limits, default=None), ledger.spent_usd(_name_in_store(loaded, root))
+            ),
             FileDigests(root / INPUT_TABLE),
             record,
             where,

@@ -80,9 +80,9 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     ledger = session.ledger
     built = {a.manifest.key: name for stages in artifacts.values() for name, a in stages.items()}
     seconds = sum(ledger.seconds_of(stage, key) or 0.0 for key, stage in built.items())
-    html = build_report(
-        session.project, artifacts, ledger.count_calls(), language, ledger.spend(), seconds
-    )
+    name = session.project_name
+    calls, spend = ledger.count_calls(name), ledger.spend(name, used=True)
+    html = build_report(session.project, artifacts, calls, language, spend, seconds)
     with output_errors(output):
         output.write_text(html, encoding="utf-8")
     session.wrote(output)

@@ -83,6 +83,28 @@ def test_what_variants_share_is_paid_once_and_counts_for_each(tmp_path, url, mon
 
 
 @pytest.mark.slow
+def test_what_another_project_file_of_the_store_spent_is_not_counted(tmp_path, url, monkeypatch):
+    costs_of(tmp_path, url, PRICE, monkeypatch)
+    other, same = tmp_path / "other.yaml", tmp_path / "same.yaml"
+    text = PROJECT.format(url=url, price=PRICE)
+    other.write_text(text.replace("temperature: 0.3", "temperature: 0.4"), encoding="utf-8")
+    same.write_text(text, encoding="utf-8")
+    for file in (other, same):
+        monkeypatch.setattr("sys.argv", ["jangin", "run", "--project", str(file)])
+        with pytest.raises(SystemExit):
+            main()
+    spent, used = {}, {}
+    for file in (tmp_path / "project.yaml", other, same):
+        with open_session(file) as session:
+            name = session.project_name
+            spent[file.name] = session.budget.spent_usd
+            used[file.name] = sum(row.usd for row in session.ledger.spend(name, used=True))
+            assert session.ledger.count_calls(name).requests == 2
+    assert spent == {"project.yaml": 2 * USD_OF_ONE, "other.yaml": USD_OF_ONE, "same.yaml": 0}
+    assert used == dict.fromkeys(spent, 2 * USD_OF_ONE)
+
+
+@pytest.mark.slow
 def test_a_price_that_nobody_knows_is_not_0(tmp_path, url, monkeypatch):
     costs = costs_of(tmp_path, url, "", monkeypatch)
     assert costs["plain"].usd is None

@@ -6,7 +6,7 @@ Source: docs/gguf.md of ggml.
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _NUMBERS |= {12: "d"}
 _STRING, _ARRAY = 8, 9
 _KEPT = ("general.", "split.", "tokenizer.ggml.")
 _TYPES = "tokenizer.ggml.token_type"
+_HEAD = "output.weight"
 _NAMES = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
 # (elements, bytes) of a block, by ggml's number of the type; types that are missing are not checked
 _BLOCKS = {
@@ -55,6 +56,8 @@ class GgufHeader:
     """Ids of `bos`, `eos`, `unk` and `pad`, where the file names them."""
     token_types: tuple[int, ...]
     """gguf.TokenType of every token."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Its sizes by their names in a config.json; empty where the file lacks one."""
 
 
 def read_header(path: Path, key: str) -> GgufHeader:
@@ -103,7 +106,37 @@ def read_header(path: Path, key: str) -> GgufHeader:
             if f"tokenizer.ggml.{name}_token_id" in fields
         },
         fields.get(_TYPES) or (),
+        _config(architecture, fields),
     )
+
+
+_SIZES = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "max_position_embeddings": "context_length",
+}
+
+
+def _config(architecture: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    config = {
+        name: fields[f"{architecture}.{key}"]
+        for name, key in _SIZES.items()
+        if isinstance(fields.get(f"{architecture}.{key}"), int)
+    }
+    if len(config) < len(_SIZES) or not fields.get(_TYPES):
+        return {}
+    head_size = fields.get(f"{architecture}.attention.key_length")
+    return {
+        "model_type": {"gemma3": "gemma3_text"}.get(architecture, architecture),
+        **config,
+        **({"head_dim": head_size} if head_size else {}),
+        "vocab_size": len(fields[_TYPES]),
+        "tie_word_embeddings": not fields[_HEAD],
+        "dtype": "bfloat16",
+    }
 
 
 def _truncated(path: Path) -> ConfigError:
@@ -127,21 +160,23 @@ class _Reader:
         for _ in range(pairs):
             key = self._text()
             value = self._value(self._number("I"), keep=key == _TYPES)
-            if key.startswith(_KEPT):
+            if key.startswith(_KEPT) or isinstance(value, int):
                 fields[key] = value
-        last = max((self._tensor() for _ in range(tensors)), default=0)
+        names_and_ends = [self._tensor() for _ in range(tensors)]
+        fields[_HEAD] = any(name == _HEAD for name, _ in names_and_ends)
+        last = max((end for _, end in names_and_ends), default=0)
         alignment = int(fields.get("general.alignment", 32))
         start = -(-self._at // alignment) * alignment
         return fields, start + last
 
-    def _tensor(self) -> int:
-        """Where the weights of the next tensor end, from the start of all weights."""
-        self._text()
+    def _tensor(self) -> tuple[str, int]:
+        """(name of the next tensor, where its weights end from the start of all weights)."""
+        name = self._text()
         elements = 1
         for _ in range(self._number("I")):
             elements *= self._number("Q")
         block, size = _BLOCKS.get(self._number("I"), (1, 0))
-        return int(self._number("Q")) + elements // block * size
+        return name, int(self._number("Q")) + elements // block * size
 
     def _value(self, kind: int, *, keep: bool = False) -> Any:
         """The next value; of an array None, unless it holds numbers to `keep`."""

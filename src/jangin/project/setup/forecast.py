@@ -111,13 +111,13 @@ def _with_estimate(
     if upper is None or usual is None or step.state == "cached":
         return step
     if step.state != "waits":
-        return replace(step, calls=upper.calls)
+        return replace(step, calls=upper.calls).paced()
     few, many, text = usual.calls.count, upper.calls.count, usual.cost.text
     if many:
         calls = counted(many, "call") if few == many else f"{few:,} to {counted(many, 'call')}"
         text = text.replace(counted(usual.cost.calls, "call"), calls, 1)
     cost = replace(usual.cost, text=f"estimated: {text}" if text else "")
-    return replace(step, cost=cost, calls=upper.calls)
+    return replace(step, cost=cost, calls=upper.calls).paced()
 
 
 @dataclass(slots=True)

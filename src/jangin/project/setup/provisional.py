@@ -32,7 +32,8 @@ from jangin.examples.synthesis.facts import facts
 from jangin.examples.synthesis.mode import ModeConfig
 from jangin.examples.synthesis.modes import mode_of
 from jangin.examples.synthesize import SynthesizeConfig
-from jangin.models.catalog import CatalogConfig, Hub, Local, Starter
+from jangin.models.catalog import CatalogConfig, Gguf, Hub, Local
+from jangin.models.gguf.header import read_header
 from jangin.models.shape import STARTER_SHAPES, cached_folder, likely_config
 from jangin.project.setup import provisional_search
 from jangin.project.setup.quick_reading import Level, QuickReading
@@ -72,10 +73,10 @@ def _base(context: StageContext[CatalogConfig], _level: Level, _reading: object)
         return True
     if isinstance(base, Hub):
         return _hub_base(base, folder)
-    if not isinstance(base, Starter):
-        return False
+    if isinstance(base, Gguf):
+        file = context.services.project_folder / base.path
+        return _write_config(folder, read_header(file, "catalog: base").config)
     hidden, layers, feed_forward, heads = STARTER_SHAPES[base.size]
-    folder.mkdir()
     config = {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -88,7 +89,15 @@ def _base(context: StageContext[CatalogConfig], _level: Level, _reading: object)
         "tie_word_embeddings": True,
         "dtype": "float32",
     }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Write the sizes of a model as its config.json; False where there are none."""
+    if not config:
+        return False
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
     return True
 
 
@@ -98,8 +107,7 @@ def _hub_base(base: Hub, folder: Path) -> bool:
     if cached is not None:
         folder.symlink_to(cached, target_is_directory=True)
     elif likely is not None:
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(dict(likely)), encoding="utf-8")
+        _write_config(folder, likely)
     return bool(cached or likely)
 
 

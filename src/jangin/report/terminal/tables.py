@@ -43,12 +43,11 @@ def plan_table(steps: Sequence[Any]) -> Table:
 
 
 def _time_of(step: Any) -> str:
-    """Seconds that it took, or an estimate for a stage that never ran."""
-    if step.seconds:
-        return f"{step.seconds:.1f} s"
-    if step.state == "cached" or not step.cost.seconds:
-        return ""
-    return f"about {duration(step.cost.seconds)}"
+    """Seconds that it took, or would take."""
+    if step.state == "cached":
+        return f"{step.seconds:.1f} s" if step.seconds else ""
+    seconds = step.seconds or step.cost.seconds
+    return f"about {duration(seconds)}" if seconds else ""
 
 
 def calls_text(calls: Any) -> str:

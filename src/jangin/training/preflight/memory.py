@@ -265,6 +265,7 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
     return Cost(
         seconds=operations / _OPERATIONS_PER_SECOND + 5,
+        work=tokens,
         memory_bytes=forecast.needed,
         text="; ".join(
             [f"{text}, {forecast.text(available_bytes(forecast.device))}", *filter(None, notes)]

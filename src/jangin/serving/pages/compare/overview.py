@@ -137,7 +137,8 @@ class Comparison:
     @reading_once()
     def _overview(self, session: Session, words: Words) -> Overview:
         artifacts = {name: dict(stages) for name, stages in self.evaluations.artifacts.items()}
-        spend, seconds = session.ledger.spend(), _seconds(session, artifacts)
+        spend = session.ledger.spend(session.project_name, used=True)
+        seconds = _seconds(session, artifacts)
         loaded = self.snapshot.project
         context = results_context(
             loaded, artifacts, collect_results(artifacts), words, spend, seconds
@@ -165,9 +166,9 @@ class Comparison:
             return build_report(
                 self.snapshot.project,
                 artifacts,
-                session.ledger.count_calls(),
+                session.ledger.count_calls(session.project_name),
                 words.language,
-                session.ledger.spend(),
+                session.ledger.spend(session.project_name, used=True),
                 _seconds(session, artifacts),
             )
 

@@ -129,7 +129,7 @@ def _records(store: Path) -> dict[int, RecordedRun]:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Total cost of teachers since the store was created."""
+    """Cost of the requests of all runs of a project file."""
 
     usd: float = 0.0
     unpriced: int = 0
@@ -137,14 +137,14 @@ class Spending:
     rows: tuple[Spend, ...] = ()
 
 
-def spending(store: Path) -> Spending:
-    """What the ledger says now."""
+def spending(store: Path, project: str) -> Spending:
+    """What the ledger says now of a project file, which is named relative to the store."""
     ledger = Ledger.for_reading(store / LEDGER)
     if ledger is None:
         return Spending()
     try:
-        rows = tuple(ledger.spend())
-        usd = ledger.spent_usd()
+        rows = tuple(ledger.spend(project))
+        usd = ledger.spent_usd(project)
     finally:
         ledger.close()
     unpriced = sum(row.unpriced for row in rows)

@@ -102,7 +102,8 @@ def _run_context(visit: Visit, project: OpenProject, run: RecordedRun | None) ->
 
 def _view(visit: Visit, project: OpenProject, run: RecordedRun) -> Any:
     store = project.store
-    return run_view(run, store, history.spending(store), _limit(project), visit.words)
+    spent = history.spending(store, project.name_in_ledger)
+    return run_view(run, store, spent, _limit(project), visit.words)
 
 
 def _limit(project: OpenProject) -> float | None:

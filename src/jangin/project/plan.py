@@ -441,8 +441,8 @@ def _pace(
     """
     per_call = services.ledger.seconds_per_call(stage.name, services.project)
     keys = (run.get(stage.name) for run in services.ledger.last_runs(services.project, variant))
-    found = (store.find(stage.name, key) for key in dict.fromkeys(keys) if key)
-    last = next((artifact for artifact in found if artifact is not None), None)
+    artifacts = (store.find(stage.name, key) for key in dict.fromkeys(keys) if key)
+    last = next((artifact for artifact in artifacts if artifact is not None), None)
     if last is None:
         return Pace(per_call=per_call)
     seconds, work = _seconds(services, last), _work_of(last)

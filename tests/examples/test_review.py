@@ -42,6 +42,7 @@ from jangin.examples.reviews.log import (
     read_log,
 )
 from jangin.examples.reviews.queue import make_queue, wording_problem
+from jangin.examples.reviews.reasons import Material
 from jangin.examples.reviews.sheet import COLUMNS, read_sheet, write_sheet
 from jangin.examples.split import SplitConfig
 from jangin.examples.split import run as run_split
@@ -407,26 +408,29 @@ class TestQueue:
             make_row("휴가 신청은 며칠 전에 하나요?"),
             make_row("휴가 신청은 며칠 전에 하나요"),
         ]
-        queue = make_queue([*plain, judged, *twins], [make_chunk()], {})
+        queue = make_queue(Material.of([*plain, judged, *twins], [make_chunk()]), {})
         assert queue[0].example == judged
-        assert queue[0].why == ("judge 0.25: not in the text",)
+        said = "Low score: judge 0.25: not in the text"
+        assert queue[0].why == ("The evidence does not say this: 9개월", said)
         assert queue[0].passage == PASSAGE
         assert {item.example.id for item in queue[1:3]} == {row.id for row in twins}
-        assert "much like" in queue[1].why[0]
+        assert "similar question" in queue[1].why[-1]
         assert all(item.why == () for item in queue[3:])
 
     def test_every_tenth_row_is_drawn_at_random_and_none_comes_twice(self):
         rows = [
             make_row(
-                f"{number}번 질문입니다?",
+                f"{number}번 창고에는 무엇이 있나요?",
                 "네",
                 scores=(Score(scorer="judge", kind="model", value=number / 50),),
             )
             for number in range(40)
         ]
-        queue = make_queue(rows, [], {})
+        queue = make_queue(Material.of(rows, []), {})
         assert sorted(item.example.id for item in queue) == sorted(row.id for row in rows)
-        controls = [index for index, item in enumerate(queue) if item.why[0] == "drawn at random"]
+        controls = [
+            index for index, item in enumerate(queue) if item.why[0].startswith("Drawn at random")
+        ]
         assert controls == [9, 19, 29, 39]
         others = [item.suspicion for index, item in enumerate(queue) if index not in controls]
         assert others == sorted(others, reverse=True)
@@ -435,7 +439,7 @@ class TestQueue:
     def test_shows_the_edited_texts(self):
         row = make_row()
         after = Wording(question="며칠?", answer="15일")
-        (item,) = make_queue([row], [], reviews_of(decide(row, "edit", "kim", after)))
+        (item,) = make_queue(Material.of([row], []), reviews_of(decide(row, "edit", "kim", after)))
         assert item.wording == after
         assert item.decided
 
@@ -473,7 +477,7 @@ class TestSheet:
             make_row("'=1+1'?", "=SUM(A1)"),
             make_row("-3도인가요?", "- 네\n- 둘째"),
         ]
-        queue = make_queue(rows, [make_chunk()], {})
+        queue = make_queue(Material.of(rows, [make_chunk()]), {})
         path = tmp_path / f"sheet{suffix}"
         assert write_sheet(path, queue) == 3
         result = read_sheet(path, queue, "lee")
@@ -483,7 +487,7 @@ class TestSheet:
 
     def test_decisions_come_back_once(self, tmp_path, suffix):
         rows = [make_row(f"{n}번 규정은?", f"{n}일") for n in range(5)]
-        queue = make_queue(rows, [make_chunk()], {})
+        queue = make_queue(Material.of(rows, [make_chunk()]), {})
         path = tmp_path / f"sheet{suffix}"
         write_sheet(path, queue)
         back = self.edited(
@@ -507,13 +511,13 @@ class TestSheet:
             (ids[3], "rate", "", 2.5),
         ]
         assert result.decisions[3].after.answer == "15일"
-        again = make_queue(rows, [make_chunk()], reviews_of(*result.decisions))
+        again = make_queue(Material.of(rows, [make_chunk()]), reviews_of(*result.decisions))
         second = read_sheet(back, again, "lee")
         assert (second.decisions, second.unchanged) == ([], 4)
 
     def test_wrong_rows_are_named_and_the_others_taken(self, tmp_path, suffix):
         rows = [make_row(f"{n}번 규정은?", f"{n}일") for n in range(6)]
-        queue = make_queue(rows, [make_chunk()], {})
+        queue = make_queue(Material.of(rows, [make_chunk()]), {})
         path = tmp_path / f"sheet{suffix}"
         write_sheet(path, queue)
         back = self.edited(
@@ -542,12 +546,12 @@ class TestSheet:
 
     def test_a_row_that_somebody_changed_meanwhile_is_a_conflict(self, tmp_path, suffix):
         row = make_row()
-        queue = make_queue([row], [make_chunk()], {})
+        queue = make_queue(Material.of([row], [make_chunk()]), {})
         path = tmp_path / f"sheet{suffix}"
         write_sheet(path, queue)
         back = self.edited(path, {0: {"answer": "20일"}})
         kim = decide(row, "edit", "kim", Wording(question=row.question, answer="15일"))
-        now = make_queue([row], [make_chunk()], reviews_of(kim))
+        now = make_queue(Material.of([row], [make_chunk()]), reviews_of(kim))
         result = read_sheet(back, now, "lee")
         assert result.decisions == []
         assert "changed by kim after this sheet was written" in result.problems[0]

@@ -26,6 +26,7 @@ from jangin.core.records import DroppedPair, Example, Message, PreferencePair, S
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.examples.reviews.log import LOG, append_decisions, decide
 from jangin.examples.reviews.queue import make_queue
+from jangin.examples.reviews.reasons import Material
 from jangin.models.forward.varlen_attention import NAME
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
@@ -727,7 +728,7 @@ def test_pairs_that_people_rejected_are_not_trained_on(stage, tmp_path, conversa
     assert STAGE.excerpts(before.config, tmp_path) == {}
 
     def write(number, decision, **fields):
-        item = make_queue([], [], {}, pairs=pairs)
+        item = make_queue(Material.of([], []), {}, pairs=pairs)
         (item,) = [each for each in item if each.example.id == pairs[number].id]
         append_decisions(tmp_path / LOG, [item.decide(decision, "kim", **fields)])
 

@@ -12,6 +12,7 @@ from jangin.examples.reviews.argilla_records import argilla_archive
 from jangin.examples.reviews.exchange import export_lines, read_decisions
 from jangin.examples.reviews.log import Wording, collect_reviews, decide
 from jangin.examples.reviews.queue import make_queue
+from jangin.examples.reviews.reasons import Material
 from tests.examples.reviews.test_index import make_pair, make_row
 
 ROWS = [make_row(n) for n in range(4)]
@@ -29,7 +30,9 @@ def some_decisions():
 
 
 def items_of(decisions=()):
-    queue = make_queue(ROWS, [], collect_reviews(decisions), pairs=[make_pair(ROWS[0])])
+    queue = make_queue(
+        Material.of(ROWS, []), collect_reviews(decisions), pairs=[make_pair(ROWS[0])]
+    )
     return {item.example.id: item for item in queue}
 
 

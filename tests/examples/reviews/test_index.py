@@ -15,6 +15,7 @@ from jangin.examples.reviews.log import (
 from jangin.examples.reviews.packed_queue import PackedQueue
 from jangin.examples.reviews.queue import make_queue, unsupported
 from jangin.examples.reviews.queue_columns import QueueFilter
+from jangin.examples.reviews.reasons import Material
 
 PASSAGE = "제3조 직원의 연차휴가는 15일로 한다."
 
@@ -43,7 +44,7 @@ def make_index(tmp_path, rows, pairs=(), share=0.0):
         id="c", document_id="d", source="a.md", text=PASSAGE, start=0, end=len(PASSAGE), page=1,
         section="휴가",
     )  # fmt: skip
-    queue = make_queue(rows, [chunk], {}, pairs=pairs)
+    queue = make_queue(Material.of(rows, [chunk]), {}, pairs=pairs)
     packed, texts = PackedQueue.of(queue, share), {"c": PASSAGE}
     index = ReviewIndex(
         tmp_path / "reviews.jsonl", packed.entries, lambda n: packed.item(n, texts), texts

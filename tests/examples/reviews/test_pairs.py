@@ -6,6 +6,7 @@ from jangin.examples.reviews.effects import apply_reviews
 from jangin.examples.reviews.log import Wording, collect_reviews
 from jangin.examples.reviews.pairs import apply_pair_reviews, match_pair_reviews
 from jangin.examples.reviews.queue import make_queue
+from jangin.examples.reviews.reasons import Material
 from tests.examples.reviews.test_index import make_pair, make_row
 
 ROW = make_row(0)
@@ -14,7 +15,7 @@ PAIRS = [make_pair(ROW, text) for text in ("아무 때나", "모릅니다", "열
 
 def reviews(*wanted):
     """Decisions about the pairs, one each; None for none."""
-    items = {item.example.id: item for item in make_queue([ROW], [], {}, pairs=PAIRS)}
+    items = {item.example.id: item for item in make_queue(Material.of([ROW], []), {}, pairs=PAIRS)}
     decisions = [
         items[pair.id].decide(name, "kim", **fields)
         for pair, (name, fields) in zip(PAIRS, wanted, strict=False)

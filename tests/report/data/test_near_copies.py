@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jangin.examples.reviews.queue import near_copies
+from jangin.examples.reviews.reasons import near_copies
 from jangin.report.data import near_copies as kept
 from jangin.report.data.near_copies import KeptNearCopies
 

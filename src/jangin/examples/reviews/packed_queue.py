@@ -12,8 +12,9 @@ from typing import Any, Self
 from pydantic_core import from_json, to_json
 
 from jangin.core.records import Example, PreferencePair
-from jangin.examples.reviews.queue import QueueItem, Suspicion, passage_of
+from jangin.examples.reviews.queue import QueueItem, Suspicion
 from jangin.examples.reviews.queue_columns import QueueEntry, make_entry
+from jangin.examples.reviews.reasons import passage_of
 
 _HEAD = b"review queue, rows: "
 

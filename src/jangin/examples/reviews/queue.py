@@ -1,12 +1,11 @@
 """The queue of a review: which examples a person should look at first, and why."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from jangin.core.digest import seeded_rank
-from jangin.core.errors import MachineError
-from jangin.core.records import Chunk, Example, PreferencePair
+from jangin.core.records import Example, PreferencePair
 from jangin.examples.reviews.effects import match_reviews
 from jangin.examples.reviews.log import (
     DecisionKind,
@@ -16,59 +15,44 @@ from jangin.examples.reviews.log import (
     decide_on,
 )
 from jangin.examples.reviews.pairs import as_example, match_pair_reviews, wording_of
+from jangin.examples.reviews.reasons import (
+    BY_KEY,
+    Language,
+    Material,
+    Values,
+    find_concerns,
+    passage_of,
+)
 from jangin.text.grounding import check_answer
 from jangin.text.normalize import collapse_spaces
 
-Signal = Literal["score", "alike", "near_copy", "long", "evolved", "control"]
-
-NearCopies = Callable[[Sequence[str]], dict[int, int]]
-"""Searches questions: {index of a question: index of the one that it resembles}."""
-
 Fault = Literal["", "question", "answer", "rejected", "evidence"]
 
-WEIGHTS: Mapping[Signal, float] = {
-    "score": 0.8,
-    "alike": 0.6,
-    "near_copy": 0.4,
-    "long": 0.2,
-    "evolved": 0.1,
-    "control": 0.0,
-}
-"""How much each signal counts where it is full; together: 1 - the product of what each leaves."""
 LEAST_SUPPORTED = 0.4
 """Least share of the words of an edited answer in its evidence; below it, a warning is shown."""
 CONTROL_EVERY = 10
 """One row in this many is drawn at random, so that reviewers also see unsuspicious rows."""
-NEAR_COPY = 0.85
-"""Similarity of two questions from which both are shown as near-copies."""
-TEXTS: Mapping[Signal, str] = {
-    "score": "{}",
-    "alike": "the rejected answer is much like the chosen one: F1 {}",
-    "near_copy": "much like: {}",
-    "long": "one of the longest answers: {} characters",
-    "evolved": "evolved by {}",
-    "control": "drawn at random",
-}
-LONG_SHARE = 0.02
-"""Share of the longest answers that are worth a look."""
-LONG_FACTOR = 3
-"""How many times as long as the median an answer must be for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """One reason to look at a row."""
 
-    signal: Signal
+    signal: str
+    """Key of a row of `REASONS`."""
     strength: float
     """0 to 1."""
-    detail: str
-    """What the signal is about: a score with its reason, the similar question, a length."""
+    values: Values = field(default_factory=dict)
+    """What its sentence says: a score, the words at fault, the other document."""
 
     @property
     def text(self) -> str:
         """The reason in English."""
-        return TEXTS[self.signal].format(self.detail)
+        return self.said("en")
+
+    def said(self, language: Language) -> str:
+        """The reason as a sentence."""
+        return BY_KEY[self.signal].said(self.values, language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +102,35 @@ class QueueItem:
 
 
 def make_queue(
-    rows: Sequence[Example],
-    chunks: Iterable[Chunk] | Mapping[str, str],
+    material: Material,
     reviews: Mapping[str, Review],
     seed: int = 0,
     pairs: Sequence[PreferencePair] = (),
-    copies: NearCopies | None = None,
 ) -> list[QueueItem]:
     """Examples and preference pairs, the most suspicious first, with a random one among every ten.
 
-    Signals: low scores of judges and rules, a question much like another one, a very long answer,
-    a question that was evolved, and a pair whose rejected answer is almost the chosen one.
-    `chunks` may be {id: text} too. `copies` searches for near-copies; default: `near_copies`.
+    What makes a row suspicious is in `REASONS`; of a pair, that its rejected answer is almost the
+    chosen one.
     """
-    texts = chunks if isinstance(chunks, Mapping) else {chunk.id: chunk.text for chunk in chunks}
-    items = _examples(rows, texts, reviews, copies or near_copies) + _pairs(
-        pairs, rows, texts, reviews
-    )
+    rows = list({row.id: row for row in material.rows}.values())
+    material = replace(material, rows=rows)
+    matched, concerns = match_reviews(rows, reviews), find_concerns(material)
+    items = []
+    for index, row in enumerate(rows):
+        signals = tuple(Suspicion(*each) for each in concerns.get(index, ()))
+        passage, review = material.passages[index], matched.get(row.id)
+        items.append(QueueItem(row, passage, signals, suspicion_of(signals), review))
+    items += _pairs(pairs, rows, material.texts, reviews)
     items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
     return _with_controls(items, seed)
 
 
-def _examples(
-    rows: Sequence[Example],
-    texts: Mapping[str, str],
-    reviews: Mapping[str, Review],
-    search: NearCopies,
-) -> list[QueueItem]:
-    rows = list({row.id: row for row in rows}.values())
-    matched = match_reviews(rows, reviews)
-    copies = _near_copies(rows, search)
-    longest = _longest(rows)
-    items = []
-    for index, row in enumerate(rows):
-        signals = _signals(row, copies.get(index, ""), longest=index in longest)
-        left = 1.0
-        for signal in signals:
-            left *= 1 - WEIGHTS[signal.signal] * signal.strength
-        passage = passage_of(row, texts)
-        items.append(QueueItem(row, passage, signals, 1 - left, matched.get(row.id)))
-    return items
+def suspicion_of(signals: Iterable[Suspicion]) -> float:
+    """What several reasons amount to: 1 - the product of what each leaves."""
+    left = 1.0
+    for signal in signals:
+        left *= 1 - BY_KEY[signal.signal].weight * signal.strength
+    return 1 - left
 
 
 def _pairs(
@@ -172,67 +145,10 @@ def _pairs(
     for pair in {pair.id: pair for pair in pairs}.values():
         row = as_example(pair, originals.get(pair.example_id))
         alike = max((s.value for s in pair.scores if s.scorer == "character_f1"), default=0.0)
-        signals = (Suspicion("alike", alike, f"{alike:.2f}"),) * (alike > 0)
-        suspicion, passage = WEIGHTS["alike"] * alike, passage_of(row, texts)
+        signals = (Suspicion("alike", alike, {"value": f"{alike:.2f}"}),) * (alike > 0)
+        suspicion, passage = suspicion_of(signals), passage_of(row, texts)
         items.append(QueueItem(row, passage, signals, suspicion, matched.get(pair.id), pair))
     return items
-
-
-def passage_of(row: Example, texts: Mapping[str, str]) -> str:
-    """Text of the chunks of a row, of {id of a chunk: its text}."""
-    return "\n\n".join(texts[name] for name in row.chunk_ids if name in texts)
-
-
-def _signals(row: Example, copy: str, *, longest: bool) -> tuple[Suspicion, ...]:
-    """What speaks against one row, the strongest first."""
-    signals: list[Suspicion] = []
-    judged = [score for score in row.scores if score.kind != "human"]
-    if judged:
-        worst = min(judged, key=lambda score: score.value)
-        if worst.value < 1:
-            detail = f"{worst.scorer} {worst.value:.2f}"
-            reasons = [score.reason for score in (worst, *judged) if score.reason]
-            detail += f": {reasons[0]}" if reasons else ""
-            signals.append(Suspicion("score", 1 - worst.value, detail))
-    if copy:
-        signals.append(Suspicion("near_copy", 1.0, copy))
-    if longest:
-        signals.append(Suspicion("long", 1.0, f"{len(row.answer):,}"))
-    if row.kind == "evolved":
-        signals.append(Suspicion("evolved", 1.0, row.operation or "a teacher"))
-    return tuple(sorted(signals, key=lambda each: -WEIGHTS[each.signal] * each.strength))
-
-
-def _near_copies(rows: Sequence[Example], search: NearCopies) -> dict[int, str]:
-    """{index of a row: the question it resembles}, paraphrases apart, which resemble on purpose."""
-    mine = [index for index, row in enumerate(rows) if row.kind != "paraphrase"]
-    copies = search([rows[index].question for index in mine])
-    return {mine[row]: rows[mine[twin]].question for row, twin in copies.items()}
-
-
-def near_copies(questions: Sequence[str]) -> dict[int, int]:
-    """{index of a question: index of the one that it resembles}."""
-    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
-
-    if len(questions) < 2:
-        return {}
-    try:
-        matches = find_duplicates(questions, Rules(NEAR_COPY, guard=True))
-    except MachineError:  # the guard needs kiwipiepy for Korean questions
-        matches = find_duplicates(questions, Rules(NEAR_COPY, guard=False))
-    copies: dict[int, int] = {}
-    for match in matches:
-        copies[match.row] = match.twin
-        copies.setdefault(match.twin, match.row)
-    return copies
-
-
-def _longest(rows: Sequence[Example]) -> set[int]:
-    """Indices of the longest answers, as far as they are much longer than the others."""
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].answer))
-    usual = len(rows[order[len(rows) // 2]].answer) if rows else 0
-    longest = order[: int(len(rows) * LONG_SHARE)]
-    return {index for index in longest if len(rows[index].answer) > LONG_FACTOR * usual}
 
 
 def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:
@@ -247,7 +163,7 @@ def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:
         item = next(item for item in source if item.example.id not in taken)
         taken.add(item.example.id)
         if control:
-            item = replace(item, signals=(Suspicion("control", 0.0, ""), *item.signals))
+            item = replace(item, signals=(Suspicion("control", 0.0), *item.signals))
         queue.append(item)
     return queue
 

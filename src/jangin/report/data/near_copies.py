@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jangin.examples.reviews.queue import NEAR_COPY, near_copies
+from jangin.examples.reviews.reasons import NEAR_COPY, near_copies
 from jangin.project.setup.housekeeping import TABLES
 
 SEARCH_VERSION = 1

@@ -10,19 +10,20 @@ from pathlib import Path
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
 from jangin.core.parquet import count_rows, read_columns, read_table
-from jangin.core.records import Chunk, Dropped, Example, PreferencePair
+from jangin.core.records import Chunk, Dropped, Example, Page, PreferencePair
 from jangin.core.store import Artifact
 from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.index import ReviewIndex
-from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.log import LOG, Review, collect_reviews, read_log
 from jangin.examples.reviews.packed_queue import PackedQueue, lines
 from jangin.examples.reviews.queue import QueueItem, make_queue
+from jangin.examples.reviews.reasons import Material
 from jangin.project.session import Session
 from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES
 from jangin.report.data.near_copies import KeptNearCopies, rules_of_near_copies
 
-QUEUE_VERSION = 1
+QUEUE_VERSION = 2
 """To be raised when the same artifacts make another queue, or its file has another form."""
 LEAST = 1_000
 """Rows from which on a queue is worth a file."""
@@ -47,6 +48,9 @@ class QueueInputs:
     pairs: Artifact | None
     share: float
     """Of all rows, for two reviewers."""
+    documents: Artifact | None = None
+    rejected: tuple[tuple[str, str], ...] = ()
+    """(question, answer) of the rows that people have rejected so far."""
 
     @property
     def rows(self) -> int:
@@ -57,9 +61,13 @@ class QueueInputs:
     @property
     def path(self) -> Path:
         """Where a large queue is kept, by the contents of what it is made of."""
-        made_of = (self.source, self.wordings, self.curated, self.chunks, self.pairs)
+        made_of = (
+            *(self.source, self.wordings, self.curated),
+            *(self.documents, self.chunks, self.pairs),
+        )
         contents = [each.manifest.content if each is not None else "" for each in made_of]
-        digest = short_digest([QUEUE_VERSION, rules_of_near_copies(), self.share, *contents])
+        rules = [QUEUE_VERSION, rules_of_near_copies(), self.share, self.rejected]
+        digest = short_digest([*rules, *contents])
         return self.store / TABLES / f"review_queue.{digest}.jsonl"
 
     def texts(self) -> dict[str, str]:
@@ -92,9 +100,40 @@ class QueueInputs:
         pairs = []
         if self.pairs is not None:
             pairs = read_table(self.pairs.path / "pairs.parquet", PreferencePair)
-        # Nothing that the packed rows keep depends on the passages.
-        queue = make_queue(rows, {}, {}, pairs=pairs, copies=KeptNearCopies(self.store))
+        material = Material.of(
+            rows,
+            _chunks(self.chunks),
+            pages=_pages(self.documents),
+            rejected=self.rejected,
+            search=KeptNearCopies(self.store),
+        )
+        queue = make_queue(material, {}, pairs=pairs)
         return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+
+
+def _chunks(artifact: Artifact | None) -> list[Chunk]:
+    return [] if artifact is None else read_table(artifact.path / "chunks.parquet", Chunk)
+
+
+def _pages(documents: Artifact | None) -> dict[tuple[str, int], Page]:
+    """{(id of a document, number): page} of all documents."""
+    if documents is None:
+        return {}
+    table = read_columns(documents.path / "documents.parquet", ["id", "pages"]).to_pydict()
+    return {
+        (name, page["number"]): Page.model_validate(page)
+        for name, pages in zip(table["id"], table["pages"], strict=True)
+        for page in pages
+    }
+
+
+def _rejected(reviews: Mapping[str, Review]) -> tuple[tuple[str, str], ...]:
+    """(question, answer) of the rows that people rejected."""
+    return tuple(
+        (review.before.question, review.before.answer)
+        for review in reviews.values()
+        if review.verdict is not None and review.verdict.decision == "reject"
+    )
 
 
 def _keep(path: Path, content: Iterable[bytes]) -> None:
@@ -145,14 +184,14 @@ def open_queue(
     if not everything:
         dropped = _last_dropped(_last_curated(session, variant), rows)
         rows = [row for row in rows if row.id not in dropped]
-    chunks = artifacts.get("chunk")
-    passages = read_table(chunks.path / "chunks.parquet", Chunk) if chunks is not None else []
-    queue = make_queue(
+    reviews = collect_reviews(read_log(log))
+    material = Material.of(
         rows,
-        {chunk.id: chunk.text for chunk in passages},
-        collect_reviews(read_log(log)),
-        pairs=pairs,
+        _chunks(artifacts.get("chunk")),
+        pages=_pages(artifacts.get("load")),
+        rejected=_rejected(reviews),
     )
+    queue = make_queue(material, reviews, pairs=pairs)
     return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
 
 
@@ -191,6 +230,8 @@ def queue_inputs(session: Session, variant: str, last: Mapping[str, Artifact]) -
         last.get("chunk"),
         last.get("preferences"),
         share,
+        last.get("load"),
+        _rejected(collect_reviews(read_log(log_of(session, variant)))),
     )
 
 

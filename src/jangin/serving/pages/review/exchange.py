@@ -22,8 +22,9 @@ from jangin.examples.reviews.exchange import (
 )
 from jangin.examples.reviews.index import ReviewIndex
 from jangin.examples.reviews.log import decide_on, read_log
-from jangin.examples.reviews.queue import TEXTS, QueueItem
+from jangin.examples.reviews.queue import QueueItem
 from jangin.examples.reviews.queue_columns import Kind, State
+from jangin.examples.reviews.reasons import reason_names
 from jangin.examples.reviews.sheet import read_sheet, write_sheet
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
@@ -56,7 +57,7 @@ def _bulk(desk: Desk, status: int = 200, **context: Any) -> Response:
         states=get_args(State),
         kinds=[kind for kind in get_args(Kind) if kind],
         sources=desk.index.sources,
-        signals=list(TEXTS),
+        signals=reason_names(desk.visit.words.language),
         **{"saved": "", "count": 0, "problem": "", **context},
     )
 

@@ -11,8 +11,9 @@ from jangin.core.digest import short_digest
 from jangin.examples.reviews.index import ChangedMeanwhileError, ReviewIndex
 from jangin.examples.reviews.leases import ReviewLeases
 from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording, decide_on
-from jangin.examples.reviews.queue import TEXTS, QueueItem, unsupported, wording_fault
+from jangin.examples.reviews.queue import QueueItem, unsupported, wording_fault
 from jangin.examples.reviews.queue_columns import Kind, QueueFilter, State
+from jangin.examples.reviews.reasons import reason_names
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
@@ -23,6 +24,7 @@ from jangin.serving.pages.review.screen import (
     RowScreen,
     make_screen,
     query_of,
+    said_reason,
 )
 from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
 
@@ -110,7 +112,10 @@ TextsDep = Annotated[dict[str, str], Depends(sent_texts)]
 def queue(desk: DeskDep, after: int = -1) -> Response:
     """The rows that a filter shows, and where to begin."""
     page = desk.index.page(desk.shown, desk.by, after, PAGE_ROWS)
-    rows = [(desk.index.entries[n], desk.index.review_for(n, desk.by), n) for n in page.positions]
+    rows = [
+        (desk.index.entries[n], desk.index.review_for(n, desk.by), _first_reason(desk, n))
+        for n in page.positions
+    ]
     everything = replace(desk.shown, state="all")
     hidden = len(desk.index.matching(everything, desk.by)) - page.total
     following = None if page.following is None else desk.address("", after=page.following)
@@ -126,8 +131,15 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
         states=get_args(State),
         kinds=[kind for kind in get_args(Kind) if kind],
         sources=desk.index.sources,
-        signals=list(TEXTS),
+        signals=reason_names(desk.visit.words.language),
     )
+
+
+def _first_reason(desk: Desk, position: int) -> str:
+    """The sentence of the weightiest reason of a row; empty where its name says it all."""
+    signals = desk.index.load(position).signals if desk.index.entries[position].signals else ()
+    said = next((signal for signal in signals if signal.values), None)
+    return said_reason(said, desk.visit.words) if said is not None else ""
 
 
 def show(desk: Desk, template: str, status: int = 200, **context: Any) -> Response:

@@ -1,7 +1,7 @@
 """What the page of one row shows, made of the row, its review and its source."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,7 +9,7 @@ from jangin.core.records import Score
 from jangin.examples.reviews.agreement import find_disagreement
 from jangin.examples.reviews.index import ReviewIndex
 from jangin.examples.reviews.log import REASONS, Review, Wording
-from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.queue import QueueItem, Suspicion
 from jangin.examples.reviews.queue_columns import QueueFilter
 from jangin.report.i18n.translate import Words
 from jangin.text.grounding import locate
@@ -93,13 +93,19 @@ def make_screen(
         index.token(position, by),
         wording,
         passage_parts(item.passage, item.wording.evidence),
-        tuple(words(f"review_why_{s.signal}", detail=words.reason(s.detail)) for s in item.signals),
+        tuple(said_reason(signal, words) for signal in item.signals),
         tuple(score for score in item.example.scores if score.kind != "human"),
         _relatives(index, item),
         tuple(name for name in holders if name != by),
         entry.double and index.is_open(position, by),
         disagreement is not None and disagreement.settled is None,
     )
+
+
+def said_reason(signal: Suspicion, words: Words) -> str:
+    """A reason as a sentence; what a judge wrote as its own reason is translated as stored ones."""
+    values = {name: words.reason(value) for name, value in signal.values.items()}
+    return replace(signal, values=values).said(words.language)
 
 
 def passage_parts(passage: str, evidence: str) -> tuple[PassagePart, ...]:

@@ -152,10 +152,10 @@ def cut_off(question: str) -> str:
 def _cut_off_korean(text: str) -> str:
     if match := _NO_NOUN_BEFORE.search(text) or _BARE_COPULA.search(text):
         return match[0].strip()
-    for before, asked in _BEFORE_ASKED.findall(text):
+    for before, word in _BEFORE_ASKED.findall(text):
         # "받을 수 있는 얼마인가요?": a noun is missing between the two.
-        if asked.startswith(("얼마", "언제", "누구", "누가", "어디", "며칠")) and _modifies(before):
-            return f"{before} {asked}"
+        if word.startswith(("얼마", "언제", "누구", "누가", "어디", "며칠")) and _modifies(before):
+            return f"{before} {word}"
     words = text.rstrip(_ENDS).split()
     if not words:
         return text
@@ -290,13 +290,13 @@ def refused(answer: str) -> str:
 
 def wanted(question: str) -> Wanted:
     """The kind of answer that a question asks for; empty where its words leave it open."""
-    asked: list[Wanted] = []
+    kinds: list[Wanted] = []
     for pattern, kind in _KINDS:
         if pattern.search(question):
-            asked.append(kind)
-    if "number" in asked and "time" in asked:
-        asked.remove("number")
-    return asked[0] if len(asked) == 1 else ""
+            kinds.append(kind)
+    if "number" in kinds and "time" in kinds:
+        kinds.remove("number")
+    return kinds[0] if len(kinds) == 1 else ""
 
 
 _KINDS: tuple[tuple[re.Pattern[str], Wanted], ...] = (
@@ -347,9 +347,9 @@ def _other_unit(question: str, answer: str) -> bool:
     match = _UNIT_ASKED.search(question)
     if match is None:
         return False
-    asked = quantities(f"1{match['unit'] or match['english'] or '일'}")
+    wanted_ones = quantities(f"1{match['unit'] or match['english'] or '일'}")
     units = {quantity.unit for quantity in readings(answer)}
-    unit = asked[0].unit if asked else ""
+    unit = wanted_ones[0].unit if wanted_ones else ""
     if not unit or "" in units:
         return False
     alike = {*_DURATION} if unit in _DURATION else {unit}

@@ -374,15 +374,15 @@ def _same_questions(material: Material) -> Iterator[tuple[int, int]]:
     for index, row in enumerate(material.rows):
         if row.kind != "paraphrase" and not row.earlier_turns:
             groups[tuple(sorted(asked_words(row.question)))].append(index)
-    found: dict[int, int] = {}
+    twins: dict[int, int] = {}
     for group in groups.values():
         for index in group:
             others = (o for o in group if o != index)
             unlike = (o for o in others if not _same_answer(material.rows[index], material.rows[o]))
             if (other := next(unlike, None)) is not None:
-                found[index] = other
-    for index, twin in (*found.items(), *material.copies.items()):
-        if index in found and found[index] != twin:
+                twins[index] = other
+    for index, twin in (*twins.items(), *material.copies.items()):
+        if index in twins and twins[index] != twin:
             continue
         yield index, twin
 
@@ -433,7 +433,7 @@ def _in_table(row: Example, passage: str) -> tuple[float, Values] | None:
     if "|" not in passage:
         return None
     answer = letters_and_digits(fold_case(row.answer))
-    asked = letters_and_digits(fold_case(row.question))
+    letters = letters_and_digits(fold_case(row.question))
     for table in _table_rows(passage):
         spots = [
             (r, c)
@@ -441,7 +441,7 @@ def _in_table(row: Example, passage: str) -> tuple[float, Values] | None:
             for c, cell in enumerate(cells)
             if cell and _same_cell(cell, answer, row.answer)
         ]
-        rivals = [_rivals(table, r, c, asked) for r, c in spots]
+        rivals = [_rivals(table, r, c, letters) for r, c in spots]
         if rivals and all(rivals):
             fewest = min(rivals, key=len)
             return 1.0, {"count": str(len(fewest) + 1), "words": ", ".join(fewest[:3])}
@@ -456,7 +456,7 @@ def _same_cell(cell: str, letters: str, answer: str) -> bool:
     return len(amounts) == 1 and len(cells) == 1 and amounts[0].agrees(cells[0])
 
 
-def _rivals(table: list[list[str]], r: int, c: int, asked: str) -> list[str]:
+def _rivals(table: list[list[str]], r: int, c: int, letters: str) -> list[str]:
     """Other cells that the question may mean as well as (r, c), by what heads them."""
     head, cells = table[0], table[r]
     mine = letters_and_digits(fold_case(cells[c]))
@@ -470,12 +470,12 @@ def _rivals(table: list[list[str]], r: int, c: int, asked: str) -> list[str]:
         ):
             continue
         unlike = [k for k in keys if k < len(other) and other[k] != cells[k]]
-        told = any(_told(cells[k], other[k], asked) for k in unlike)
-        if unlike and not told and not any(_told(other[k], cells[k], asked) for k in unlike):
+        told = any(_told(cells[k], other[k], letters) for k in unlike)
+        if unlike and not told and not any(_told(other[k], cells[k], letters) for k in unlike):
             rivals.append(" ".join(other[k] for k in unlike if other[k])[:40] or other[c])
     for k, name in enumerate(head):
         rival = k != c and k < len(cells) and _is_figure(cells[k]) and _is_figure(cells[c])
-        told = any(_told(head[c], other, asked) for other in head if other != head[c])
+        told = any(_told(head[c], other, letters) for other in head if other != head[c])
         if rival and name and cells[k] != cells[c] and not told:
             rivals.append(name[:40])
     return rivals
@@ -485,7 +485,7 @@ def _is_figure(cell: str) -> bool:
     return bool(re.search(r"\d", cell)) and len(re.sub(r"[\d\s,.%~:-]", "", cell)) <= 4
 
 
-def _told(cell: str, other: str, asked: str) -> bool:
+def _told(cell: str, other: str, letters: str) -> bool:
     """True if the question has a word of a cell that the other cell lacks."""
     rest = letters_and_digits(fold_case(other))
     words = [letters_and_digits(word) for word in re.split(r"[\s,/·()（）]+", fold_case(cell))]
@@ -493,10 +493,10 @@ def _told(cell: str, other: str, asked: str) -> bool:
         if (
             len(word) > 1
             and word not in rest
-            and (word in asked or (word[:-1] in asked and len(word) > 2))
+            and (word in letters or (word[:-1] in letters and len(word) > 2))
         ):
             return True
-        if len(word) == 1 and word not in rest and word in asked:
+        if len(word) == 1 and word not in rest and word in letters:
             return True
     return False
 
@@ -525,7 +525,7 @@ def _in_places(material: Material) -> Iterator[Concern]:
         if not row.evidence or not row.chunk_ids or not material.passages[index]:
             continue
         mine = [s for s in sentences_of(row.evidence) or [row.evidence] if _FIGURES.search(s)]
-        asked = letters_and_digits(fold_case(row.question))
+        letters = letters_and_digits(fold_case(row.question))
         for sentence in mine:
             others = [
                 (name, text)
@@ -533,7 +533,7 @@ def _in_places(material: Material) -> Iterator[Concern]:
                 if name not in row.chunk_ids and _numbers(text) != _numbers(sentence)
             ]
             rivals = [
-                o for o in others if not _tells_apart(row, material.chunks[o[0]], asked, material)
+                o for o in others if not _tells_apart(row, material.chunks[o[0]], letters, material)
             ]
             if rivals:
                 chunk = material.chunks[rivals[0][0]]
@@ -551,14 +551,14 @@ def _numbers(sentence: str) -> list[str]:
     return _FIGURES.findall(sentence)
 
 
-def _tells_apart(row: Example, other: Chunk, asked: str, material: Material) -> bool:
+def _tells_apart(row: Example, other: Chunk, letters: str, material: Material) -> bool:
     """True if the question has a word of its own section or passage that the other one lacks."""
     there = letters_and_digits(fold_case(f"{other.source} {other.section} {other.text}"))
     chunk = next((material.chunks[n] for n in row.chunk_ids if n in material.chunks), None)
     here = f"{row.source} {row.section} {chunk.text if chunk else ''}"
     for word in folded_words(here):
         stem = letters_and_digits(PARTICLE_OR_COPULA.sub("", word))
-        if len(stem) > 1 and stem in asked and stem not in there:
+        if len(stem) > 1 and stem in letters and stem not in there:
             return True
     return False
 

@@ -114,12 +114,14 @@ NO = frozenset(
 )
 
 PARTICLES = re.compile(
-    "(?:에서는|에서|에게는|에게|에는|께서는|께서|께|한테|으로서|으로써|으로는|으로|로서|로써|로는|로"
+    "(?:에서는|에서|에게는|에게|에는|께서는|께서|께|한테|으로서|으로써|으로는|으로|로서|로써"
+    "|로는|로"
     "|은|는|이|가|을|를|의|에)$"
 )
 """Particles that leave an answer what it is; 도, 만, 까지, 부터, 마다, 보다, 과 and 나 do not."""
 SUFFIXES = re.compile(
-    "(?:간|동안|씨|님)?(?:이라고|라고|이라|라|이다|다|인|이란|임|하다|되다|에게|에서|께|으로|로|은|는|이|가"
+    "(?:간|동안|씨|님)?(?:이라고|라고|이라|라|이다|다|인|이란|임|하다|되다|에게|에서|께|으로"
+    "|로|은|는|이|가"
     "|을|를|의|에|에는|에게는)?"
 )
 """What may be written together with the end of an answer."""
@@ -168,3 +170,129 @@ def plain(word: str) -> str:
     jamo = unicodedata.normalize("NFD", word)
     stem = _ENDINGS.sub("", jamo)
     return word if stem == jamo or not stem else unicodedata.normalize("NFC", stem) + "다"
+
+
+REFUSALS = re.compile(
+    r"(?:문서|자료|본문|지문|규정|문맥|내용|정보|위|제시된 글|제공된 글|주어진 글)[^.\n]{0,40}?"
+    r"(?:찾을 수(?:가)? 없|나와\s?있지 않|적혀\s?있지 않|(?:포함|명시|언급|기재|제시|제공"
+    r"|규정|기술|서술)(?:되어|돼|하고)?\s?(?:있지|되지"
+    r"|하지)\s?(?:는\s)?않"
+    r"|(?:언급|내용|정보|설명|답|규정|기준|언급된 바|근거|자료)(?:이|가|은|는|도)?\s?(?:없|부족))"
+    r"|(?:문서|자료|본문|지문|규정|문맥)(?:에|에는|에서|에서는)\s?(?:없|찾을 수)"
+    r"|(?:알|확인할|답할|답변할|답변드릴|말씀드릴|판단할|알려\s?드릴)\s?수(?:가|는)?\s?(?:없"
+    r"|가 없)|모르겠|모릅니다|(?<![가-힣])모른다"
+    r"|정보가 (?:부족|없)|(?:명시|언급|규정)되(?:어 있)?지 않|관련(?:된)? (?:내용"
+    r"|정보)[^.\n]{0,12}없"
+    r"|\b(?:i|we) (?:do not|don't|cannot|can't|could not|couldn't) (?:know|find|answer|tell|say"
+    r"|determine|see|provide)\b"
+    r"|\b(?:is|are|was)(?: not|n't) (?:\w+ )?(?:mentioned|specified|stated|provided|given|found"
+    r"|included|"
+    r"described|indicated|available in|clear from|known|covered|addressed)\b"
+    r"|\b(?:does|do|did)(?: not|n't) (?:\w+ )?(?:mention|specify|say|state|provide|contain"
+    r"|include|give|indicate|describe|address|answer)\b"
+    r"|\bno (?:\w+ )?(?:information|mention|answer|data|details?)\b|\bcannot be (?:determined"
+    r"|found|answered)\b|\bunable to\b"
+    r"|\bnot enough (?:information|context)\b|\bnot sure\b|\bunknown\b"
+)
+"""The answer says that it does not know, or that the text does not say."""
+HEDGES = re.compile(
+    r"(?:아마|어쩌면|혹시|추측|추정|짐작|확실(?:하지|치|하진)\s?(?:는\s)?않|분명(?:하지|치) "
+    r"않|정확하지 않|불확실|잘 모르)"
+    r"|(?:인|는|은|을|ㄹ|한|된|할|될|일|던) (?:것|거|듯) ?(?:같|보|싶|으로 보|으로 추|으로 예"
+    r"|으로 생|으로 판)|듯(?:합|하|해|싶|싶습)"
+    r"|것 같|같아요|같습니다"
+    r"|일 수도|할 수도 있|을 수도 있|ㄹ 수도|될 수도|(?:라고|으로) (?:생각|기억|알고|추정"
+    r"|예상|짐작)|(?:일|할|될|을) 것입니다만|예상됩니다|아닐까"
+    r"|지도 모"
+    r"|\b(?:maybe|perhaps|possibly|probably|presumably|supposedly|apparently|likely|might|could "
+    r"be|may be about|seems?|seem to|appears? to"
+    r"|i (?:think|believe|guess|assume|suppose)|as far as i know|if i remember|not (?:entirely "
+    r")?(?:sure|certain)|i'm not|unclear|uncertain)\b"
+)
+"""The answer does not commit itself."""
+DENIALS = re.compile(
+    r"(?P<hanging>지\s?(?:는|도|를)?\s?(?:않|못|말|마[세십시]))|(?P<can>수(?:가|는|도)?\s?없)"
+    r"|(?P<none>(?<![가-힣])없(?:[가-힣]*)|없(?:습|다|이|는|으|음|어))"
+    r"|(?P<is>아니(?!요|오)|아닙|아닌|아녜)|(?P<word>불가|금지|금하|금합|제외|면제|안 "
+    r"(?=[되돼됩된될])|안[되돼됩된될]"
+    r"|못\s?(?=[하합한할받쓰])|(?<![가-힣])(?:안|못) )"
+    r"|(?P<english>\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|can't"
+    r"|forbidden|prohibited|banned|excluded|except|excluding|hardly)\b|n't\b)"
+)
+"""A denial, with what it hangs on before it (`hanging`, `can`, `is`) or after it."""
+CONDITIONS = re.compile(
+    r"(?<![가-힣])(?:단지|오직)|예외|(?<![가-힣하지이])(?<=[가-힣]{2})(?:에서|에게|으로"
+    r"|로)?만(?=[ ,.]|$)|에 한(?:해|하|함"
+    r"|정)|에만|경우만|경우에만"
+    r"|\b(?:only|unless|except|solely|exclusively|provided that|as long as|but not)\b"
+)
+"""What restricts a statement."""
+_FORM_ENGLISH = """
+able above according additional all allow allowed allows already also always am amount amounts
+and another answer any anyone appear appears applicable applied applies apply as available back
+because become becomes been begin begins below between both but called can cap capped case cases
+certain charge charged charges close closed closes come comes concerning correct cost costing
+costs could cover covers currently customer customers date day days did different directly do
+does doing done down dr duration during each eg eligible end ends entitled equal equals etc even
+every everyone exactly extra fee fees find following from further generally get give gives go
+goes got grant granted grants happen happens having having's held here him hold holds how
+however ie if immediately include included includes including individual individuals into item
+items keep keeps kept kind last lasts length let lets level limit limited limits long madam made
+make makes max maximum may me mean means mentioned might min minimum more mr mrs ms must name
+named namely necessary need needed no normally not number numbers off offer offered offers once
+onto open opened opens or order other out over own paid particular passage pay pays people per
+period permit permits permitted person persons please possible precisely price priced provide
+provided provides purchase question rate receive received receives refers regarding require
+required requires right same say says see set sets shall should show shows since sir so someone
+specifically start starts stated states stay stays still such sum take taken takes text than
+then therefore thing things through thus till time times together too total true type typically
+under until up upon us use used user users uses using usually valid value very via want wants
+was way well were what when where whether while who whom whose why will wish within would yes
+"""
+_FORM_KOREAN = """
+가 가격 가능 가장 가지 각 각각 간 감사합니다 값 같 개 걸리 것 경 경우 고객 관련 관하여 관한 규정
+규칙 그 그는 그래서 그러나 그러므로 그리고 금액 금지 기간 기관 기재 기준 길 까지 꼭 나 나오 나와
+날 날짜 낮 내 내용 네 년 높 누구 님 다 다르 다시 다음 닫 달 담당 답 답변 당 당사 대상 대상자
+대하여 대한 대해 도 동 동안 되 두 뒤 드리 드립니다 들 등 따라 따라서 따로 따르 때 때문 또 또는
+또한 뜻 만 만약 만일 많 말 맞 매 매년 매우 매월 매일 매주 먼저 며칠 명 명시 몇 모두 못 무엇 문서
+물론 미리 및 바로 밖 반드시 받 발생 방법 방식 번 별도 보 본인 부분 부여 부터 분 불가 비용 비율
+사람 사용 사용자 사항 상한 설정 수 수량 수행 시각 시간 시작 시점 신고 신청 실시 쓰 씨 아니
+아니요 아래 안 안내 않 알 앞 액수 약 어느 어디 어떤 어떻게 언제 얼마 없 연간 열 예 오 완료 외
+요금 우리 운영 원 월 월간 위 위하 위해 의미 의하 의해 이 이는 이용 이용자 이율 인원 인정 일 일자
+있 자료 작 저 저희 적 적용 전 전체 절차 정도 정보 정하 정해 제공 제출 제한 조건 종료 좋 주 주간
+중 즉 즉시 지급 지원 직원 직접 진행 질문 짧 참고 처리 총 총합 최단 최대 최소 최장 측 크 통하
+통해 포함 필요 하 하루 하지만 하한 한 한도 한번 함께 항목 해 해당 허용 혜택 회 회사 회원 횟수 후
+"""
+FORM_WORDS = FUNCTION_WORDS | frozenset(f"{_FORM_ENGLISH} {_FORM_KOREAN}".split())
+"""Words that any answer to any question may have without a further claim: grammar, what rules and
+their readers do, what amounts are called."""
+SAME_MEANING = tuple(
+    frozenset(words.split())
+    for words in (
+        "무료 무상 공짜 free 무료로 무상으로",
+        "전액 전부 모두 전체 full whole entire entirely all everything",
+        "휴관 휴무 쉬 닫",
+        "phone telephone 전화 유선",
+        "email e-mail mail 이메일 메일 전자우편",
+        "지하철 전철 subway metro",
+        "휴대전화 휴대폰 핸드폰 스마트폰",
+        "자동차 자가용 승용차 차량 차",
+        "의사 의료진",
+        "반납 돌려주",
+        "환불 환급 돌려",
+        "인터넷 온라인 웹사이트 홈페이지 online website web internet",
+        "하루 일일 1일",
+        "buy purchase bought purchased",
+        "refund refunded reimbursed reimbursement repaid",
+        "staff employees employee personnel workers",
+        "automobile car vehicle",
+        "forbidden prohibited banned",
+        "holiday holidays vacation",
+        "form application",
+        "borrow loan lend borrowed lent",
+        "child children kid kids",
+        "colour color colours colors coloured colored",
+        "centre center",
+    )
+)
+"""Words that rules interchange."""

@@ -1,10 +1,35 @@
-"""Facts: whether an answer states what the reference answer states, in any form."""
+"""Facts: whether an answer states what the reference answer states, in any form.
 
-from collections.abc import Sequence
+`무료 마음 상담은 1년에 8회까지 받을 수 있습니다.` is right for `연 8회` where the passage says so;
+`8회 이상` is not, nor `10회`, nor both, nor a rule beside it that the passage does not have. An
+answer is right if it holds the amounts, names and choices of the reference answer, and the
+question, the reference answer or the evidence says all else that it states.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from jangin.metrics.content_match import content_match
+from jangin.metrics.answer_forms import (
+    CONDITIONS,
+    DENIALS,
+    FORM_WORDS,
+    HEDGES,
+    LEAD_INS,
+    NO,
+    OUTDATED,
+    REFUSALS,
+    SAME_MEANING,
+    YES,
+    plain,
+)
+from jangin.metrics.measures import Measure, folded, read_measures
+
+VERSION = 1
+"""Raised with every change of what is right; stored grades of another version are computed again
+from the stored answers, without asking any model."""
 
 FactReason = Literal[
     "stated",  # all facts of the reference answer, and nothing that speaks against them
@@ -36,8 +61,810 @@ def grade_facts(
     `evidence` are the texts that an answer may take further facts from: the quoted evidence and
     the section around it. Without them nothing but the question and `gold` supports an extra.
     """
-    del evidence  # until extras are judged by it
-    right = bool(content_match(answer, gold, question))
-    if right:
+    if not answer.strip():
+        return FactGrade(not gold.strip(), "empty" if gold.strip() else "stated")
+    return _Grading(answer, gold, question, tuple(evidence)).grade()
+
+
+_WORD = re.compile(
+    r"[a-z]+(?:[-_./]?[a-z0-9]+)*(?<=[a-z0-9])(?:'[a-z]+)?|[가-힣]+|[^\W\d_a-z가-힣]+"
+)
+_CLAUSE = re.compile(
+    r"(?<=[.!?;:\n])(?!\d)\s*|,(?!\d)\s*|(?<=[가-힣][며고])\s+|(?<=지만)\s+|(?<=으나)\s+"
+    r"|(?<=없으나)\s+"
+    r"|(?<=는데)\s+|\s+(?=(?:but|and|while|whereas|however|그리고|하지만|그러나|다만)\s)"
+)
+_SENTENCE = re.compile(r"(?<=[다요음함임됨.!?])[.!?]?\s+(?=\S)|\n+")
+_ENDINGS = re.compile(
+    r"(?:습니다|ㅂ니다|입니다|이에요|예요|이다|이며|이고|이라고|라고|이라|이나|인데|니다|었다"
+    r"|았다|였다|는다|어요|아요|해요|"
+    r"어야|아야|여야|해야|으려면|려면|으면|하면|되면|면|으며|며|면서|하고|되고|고|거나|지만"
+    r"|으나|도록|하여|되어|해서|돼서|어서|아서|"
+    r"어|아|게|기|은|는|을|를|던|음|다|까지|요|지)$"
+)
+_VERBAL = re.compile(
+    r"(?<=..)(?:하|해|한|할|함|합|했|되|돼|된|될|됨|됩|됐|시키|시켜|시킨|시킬|받|받은|받을"
+    r"|드리|드립|드린|당하|당한)(?:[가-힣]{0,4})$"
+)
+_PARTICLE = re.compile(
+    r"(?:에서는|에서도|에서의|에서|에게서|에게는|에게|에는|에도|에만|께서는|께서|께|한테"
+    r"|으로서|으로써|으로는|으로도|으로만|으로|로서|로써|"
+    r"로는|로도|로만|로|까지는|까지만|까지도|까지의|까지|부터는|부터|마다|보다|처럼|만큼|이나"
+    r"|이라도|라도|이든|이란|란|밖에|조차|마저|대로|"
+    r"은|는|이|가|을|를|의|에|도|만|와|과|나|랑|들|님|씨|인|이며|이고|입니다|이다|이에요|예요"
+    r"|째|간|당|시)$"
+)
+
+
+_ATTACHED = re.compile(
+    r"(?:씩|간|째|당|정도|가량|쯤|전|후|이내|이하|이상|미만|초과|까지|부터|마다|동안|짜리|내|안)*"
+    r"(?:이?라고|이?라|입니다|이에요|예요|이다|다|이며|이고|며|고|이나|이지만|인데|인|일|임"
+    r"|이|가|은|는|을|를|의|에|에서|에는|에도|로|으로|으로는"
+    r"|로는|만|도|와|과|나|나마|이었습니다|이어야|여야|이면|이하의|이라면)*"
+)
+"""What may be written together with an amount."""
+_COPULA = re.compile(
+    "(?:이라고|라고|입니다|이에요|예요|이다|이며|이고|이나|이지만|인데|인|이었습니다|으로|로"
+    "|에서|에게|까지|부터|마다|이라는|라는|이라)(?:는|도)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    text: str
+    stems: tuple[str, ...]
+    """What is left without particles and endings, the shortest last."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A text, a sentence or a clause."""
+
+    text: str
+    measures: tuple[Measure, ...]
+    words: tuple[_Word, ...]
+    letters: str
+    """Letters and digits, written together."""
+    rates: frozenset[str]
+    denied: bool
+    spans: frozenset[str]
+
+    def has(self, word: _Word) -> bool:
+        """True if the text has this word, in this or another form."""
+        return any(_is_in(stem, self) for stem in word.stems)
+
+
+def _is_in(stem: str, part: _Part) -> bool:
+    if stem in part.spans:
+        return True
+    if stem[0].isascii():
+        return len(stem) > 3 and any(_same_english(stem, other) for other in part.spans)
+    return len(stem) > 1 and stem in part.letters
+
+
+def _same_english(left: str, right: str) -> bool:
+    """True for forms of one word: they are the same but for an ending of at most three letters."""
+    if any(c.isdigit() for c in left + right):
+        return left == right
+    shared = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        shared += 1
+    longest = max(len(left), len(right))
+    return shared >= 4 and longest - shared <= 3 and min(len(left), len(right)) - shared <= 3
+
+
+def _stems(word: str) -> tuple[str, ...]:
+    if not "가" <= word[0] <= "힣":
+        bare = re.sub(r"'(?:s|re|ll|ve|d|m)?$", "", word)
+        single = (
+            re.sub(r"(?<=[a-z]{3})(?:ies|es|s)$", "", bare) if not bare.endswith("ss") else bare
+        )
+        return tuple(dict.fromkeys((word, bare, single))) if bare else (word,)
+    stems = [word]
+    stripped = word
+    for _ in range(2):
+        shorter = _PARTICLE.sub("", stripped)
+        if not shorter or shorter == stripped:
+            break
+        stripped = shorter
+        stems.append(stripped)
+    for base in dict.fromkeys((word, stripped, plain(word).removesuffix("다"))):
+        verbal = _VERBAL.sub("", base)
+        if verbal != base:
+            stems.append(verbal)
+        ending = _ENDINGS.sub("", base)
+        if ending and ending != base:
+            stems.append(ending)
+            verbal = _VERBAL.sub("", ending)
+            stems.append(verbal)
+    return tuple(sorted(dict.fromkeys(s for s in stems if s), key=len, reverse=True))
+
+
+@lru_cache(maxsize=8192)
+def _part(text: str) -> _Part:
+    """Read a text that `folded` has prepared."""
+    read, per = read_measures(text)
+    masked = text
+    for measure in read:
+        masked = (
+            masked[: measure.start] + " " * (measure.end - measure.start) + masked[measure.end :]
+        )
+    ends = {measure.end for measure in read}
+    words = tuple(
+        _Word(m[0], _stems(m[0]), m.start(), m.end())
+        for m in _WORD.finditer(masked)
+        if not (m.start() in ends and _ATTACHED.fullmatch(m[0]))
+        and not any(measure.low <= m.start() < measure.high for measure in read)
+    )
+    letters = "".join(c for c in text if c.isalnum())
+    spans = frozenset(stem for word in words for stem in word.stems)
+    return _Part(text, tuple(read), words, letters, per, DENIALS.search(text) is not None, spans)
+
+
+@lru_cache(maxsize=4096)
+def _clauses(text: str) -> tuple[_Part, ...]:
+    return tuple(_part(piece) for piece in _CLAUSE.split(text) if piece and piece.strip(" .,!?"))
+
+
+@lru_cache(maxsize=2048)
+def _sentences(text: str) -> tuple[_Part, ...]:
+    return tuple(_part(piece) for piece in _SENTENCE.split(text) if piece and piece.strip(" .,!?"))
+
+
+def _is_form(word: _Word) -> bool:
+    """True for a word that adds nothing to an answer."""
+    if not FORM_WORDS.isdisjoint(word.stems) or _COPULA.fullmatch(word.text):
+        return True
+    shortest = word.stems[-1]
+    if "가" <= shortest[0] <= "힣":
+        return len(shortest) == 1
+    return len(word.text) == 1 and word.text.isascii()
+
+
+_ASKS_AMOUNT = re.compile(
+    r"몇|얼마|언제|며칠|비율|기간은|한도는|금액은|가격은|요금은|비용은|시각은|날짜는|횟수는"
+    r"|\bhow (?:many|much|long|often|old|far|high|large|big|late|early|soon|frequently|heavy"
+    r"|tall|fast)\b|\bwhen\b"
+    r"|\bwhat (?:time|percentage|share|price|amount|date|number|age|is the (?:\w+ )?(?:fee|fine"
+    r"|price|cost|limit|"
+    r"deadline|deposit|maximum|minimum|rate|length|duration|temperature|period))\b|\buntil "
+    r"when\b|\bby when\b"
+)
+_ASKS_RATE = re.compile(
+    r"얼마나 자주|주기|몇 (?:년|개월|달|주|일|번|회)?\\s?마다|\bhow (?:often|frequently)\b"
+)
+_ALLOWS = re.compile(
+    r"까지|이내|안에|최대|한도|최장|상한|수 있|할 수|되나요|언제까지|제한|넘"
+    r"|\b(?:may|can|could|allowed|permitted|up to|maximum|at most|within|limit|until|deadline"
+    r"|no later|the most|entitled)\b"
+)
+_DEMANDS = re.compile(
+    r"이상|최소|어야|아야|여야|해야|적어도|필요|하한|려면|부터"
+    r"|\b(?:must|need|needs|required|require|minimum|at least|have to|has to|from what|should"
+    r"|the least)\b"
+)
+_MARKERS = {
+    "max": _ALLOWS,
+    "until": _ALLOWS,
+    "under": re.compile(r"미만|까지|어디까지|under|less than|below|within"),
+    "min": _DEMANDS,
+    "over": re.compile(r"초과|넘|이상|more than|over|above|exceed"),
+    "from": re.compile(r"부터|시작|여나|여는|시행|출발|언제|from|start|begin|open|when|since"),
+    "before": re.compile(r"전|before|prior|advance|ahead"),
+    "after": re.compile(r"후|뒤|이후|지나|after|later|following|since"),
+    "about": re.compile(r"약|정도|쯤|about|approximately|around"),
+}
+_SAME_LIMIT = {"until": "max", "from": "min"}
+_OR = re.compile(
+    r"(?<![가-힣])(?:또는|혹은|아니면)(?![가-힣])|(?<=[가-힣])이?거나(?![가-힣])|\bor\b|\beither\b"
+)
+_CHOICE = re.compile(
+    r"(?P<a>[^\s,]+?)(?:인가요|입니까|인지|일까요|이에요|예요)?,?\s(?:아니면\s|또는\s"
+    r"|혹은\s)(?P<b>[^\s,?]+)"
+    r"|(?P<c>[^\s,]+?)(?:인가요|입니까|인지|일까요),\s?(?P<d>[^\s,?]+?)(?:인가요|입니까|인지"
+    r"|일까요)"
+    r"|(?P<e>[^\s,]+?)(?:와|과|이나|나|하고)\s(?P<f>[^\s,]+)\s중"
+    r"|(?P<g>[\w-]+)\sor\s(?:the\s|in\s|on\s|a\s)?(?P<h>[\w-]+)"
+)
+_ORDER = re.compile(r"순서|차례대로|order|sequence")
+
+
+class _WrongError(Exception):
+    def __init__(self, reason: FactReason, detail: str) -> None:
+        super().__init__(reason)
+        self.reason: FactReason = reason
+        self.detail = detail.strip()
+
+
+class _Grading:
+    """One answer beside its reference answer, its question and its evidence."""
+
+    def __init__(self, answer: str, gold: str, question: str, evidence: Sequence[str]) -> None:
+        self._text = folded(answer)
+        self._answer = _part(_core(self._text))
+        self._gold = _part(_core(folded(gold)))
+        self._question = _part(folded(question))
+        sources = [_sentences(folded(text)) for text in evidence if text]
+        self._sentences = [sentence for source in sources for sentence in source]
+        self._headings = [
+            _part(folded(line.strip("# ")))
+            for text in evidence
+            for line in text.split("\n")
+            if line.startswith("#")
+        ]
+        self._near = self._facts_in(self._sentences)
+
+    def grade(self) -> FactGrade:
+        """Grade; the checks go from the plainest fault to the finest."""
+        try:
+            self._commitment()
+            if (wanted := _polarity(self._gold)) is not None:
+                self._polarity(wanted)
+            matched = self._amounts()
+            if _polarity(self._gold) is None:
+                self._names()
+            self._choice()
+            self._denials()
+            self._others(matched)
+            self._words()
+            self._conditions()
+        except _WrongError as wrong:
+            return FactGrade(False, wrong.reason, wrong.detail)
         return FactGrade(True, "stated")
-    return FactGrade(False, "missing" if answer.strip() else "empty")
+
+    def _known(self) -> Iterable[_Part]:
+        return (self._gold, self._question, *self._sentences)
+
+    def _facts_in(self, sentences: Sequence[_Part]) -> list[_Part]:
+        """The sentences of the evidence that hold most of the reference answer."""
+
+        def share(part: _Part) -> float:
+            amounts = sum(any(m.agrees(o) for o in part.measures) for m in self._gold.measures)
+            words = [w for w in self._gold.words if not _is_form(w)]
+            others = [w for w in self._question.words if not _is_form(w)]
+            return (
+                10 * amounts / max(1, len(self._gold.measures))
+                + 10 * sum(map(part.has, words)) / max(1, len(words))
+                + sum(map(part.has, others)) / max(1, len(others))
+            )
+
+        scores = [share(sentence) for sentence in sentences]
+        best = max(scores, default=0.0)
+        return [
+            s
+            for s, score in zip(sentences, scores, strict=True)
+            if score >= best - 1.5 and best >= 5
+        ]
+
+    # -- does the answer commit itself
+
+    def _commitment(self) -> None:
+        text = self._answer.text
+        if (match := REFUSALS.search(self._text)) is not None and not self._said(REFUSALS):
+            raise _WrongError("refused", match[0])
+        if (match := HEDGES.search(text)) is not None and not self._said(HEDGES):
+            raise _WrongError("limited", match[0])
+        if (match := OUTDATED_ANSWER.search(text)) is not None and not self._said(OUTDATED_ANSWER):
+            raise _WrongError("limited", match[0])
+
+    def _said(self, pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(part.text) for part in self._known())
+
+    # -- yes and no
+
+    def _polarity(self, wanted: bool) -> None:
+        first = next(iter(_clauses(self._answer.text)), self._answer)
+        word = _polarity(self._answer)
+        rest = [w for w in first.words if w.text not in YES | NO]
+        rest_text = first.text
+        for yes_no in sorted(YES | NO, key=len, reverse=True):
+            rest_text = re.sub(rf"^\s*{yes_no}(?![가-힣a-z])[.,!]?\s*", "", rest_text)
+        denied = DENIALS.search(rest_text) is not None or any(w.text in NO for w in rest)
+        asked_denied = self._question.denied
+        if word is None:
+            said = denied is asked_denied if not asked_denied else denied is True
+            if asked_denied:
+                said = not denied
+            if not rest:
+                raise _WrongError("missing", self._gold.text)
+            repeated = any(self._question.has(w) for w in rest if not _is_form(w))
+            if not repeated and not denied and not self._near_words(rest):
+                raise _WrongError("missing", self._gold.text)
+        else:
+            said = word
+            content = [w for w in rest if not _is_form(w)]
+            if word and denied and not asked_denied:
+                raise _WrongError("negated", first.text)
+            repeats = (
+                content
+                and all(map(self._question.has, content))
+                and first.text == self._answer.text
+            )
+            if not word and not denied and repeats and not asked_denied:
+                raise _WrongError("negated", first.text)
+        if said is not wanted:
+            raise _WrongError("negated", first.text)
+
+    def _near_words(self, words: Sequence[_Word]) -> bool:
+        content = [w for w in words if not _is_form(w)]
+        return bool(content) and any(all(map(s.has, content)) for s in self._sentences)
+
+    # -- amounts
+
+    def _amounts(self) -> dict[int, Measure]:
+        """{start of a measure of the answer: that of the reference answer it states}."""
+        matched: dict[int, Measure] = {}
+        denied = _denied_measures(self._answer)
+        for gold in self._gold.measures:
+            same = [
+                m for m in self._answer.measures if gold.agrees(m) and self._unit_is_clear(gold, m)
+            ]
+            same = [m for m in same if m.start not in denied] or same
+            if not same:
+                if self._is_optional(gold):
+                    continue
+                kind = [m for m in self._answer.measures if _is_rival(gold, m)]
+                if kind:
+                    raise _WrongError("contradicted", kind[0].text)
+                raise _WrongError("missing", gold.text)
+            if all(m.start in denied for m in same):
+                raise _WrongError("negated", denied[same[0].start])
+            problems = [self._limit_problem(gold, m) for m in same]
+            if all(problems):
+                raise _WrongError(*problems[0])  # type: ignore[misc]  # none of them is None
+            for measure in same:
+                matched[measure.start] = gold
+        missing = self._gold.rates - self._answer.rates - self._question.rates
+        counted = [
+            m
+            for m in self._gold.measures
+            if m.unit not in ("clock", "mday", "day", "month#", "weekday#")
+        ]
+        repeated = bool(counted) and all("every" in m.bounds for m in counted)
+        asks = bool(counted) and _ASKS_RATE.search(self._question.text) is not None
+        if missing and (not self._gold.measures or asks) and not repeated:
+            raise _WrongError("missing", ", ".join(sorted(missing)))
+        return matched
+
+    def _is_optional(self, gold: Measure) -> bool:
+        """A measure that the question gives already, or a single one that the rate implies."""
+        if any(gold.agrees(m) for m in self._question.measures) and len(self._gold.measures) > 1:
+            return True
+        if gold.unit == "times" and gold.value == 1 and gold.per and gold.per & self._answer.rates:
+            return not any(m.unit == "times" for m in self._answer.measures)
+        return (
+            gold.unit == "percent"
+            and gold.value == 100
+            and any(word in SAME_MEANING[1] for w in self._answer.words for word in w.stems)
+        )
+
+    def _unit_is_clear(self, gold: Measure, given: Measure) -> bool:
+        if gold.unit == given.unit or (gold.unit and given.unit):
+            return True
+        unit = gold.unit or given.unit
+        written = re.sub(r"[\d.,\s-]", "", gold.text if gold.unit else given.text)
+        if unit == "code" or not gold.unit:
+            return True
+        return (
+            written in self._question.text
+            or (bool(_ASKS_AMOUNT.search(self._question.text)) and len(self._answer.words) > 0)
+            or (len(self._answer.measures) == 1 and written in self._question.text)
+        )
+
+    def _limit_problem(self, gold: Measure, given: Measure) -> tuple[FactReason, str] | None:
+        wanted, stated = _limits(gold), _limits(given)
+        alike = [
+            m for p in (*self._sentences, self._question) for m in p.measures if gold.agrees(m)
+        ]
+        allowed = {limit for m in alike for limit in _limits(m)}
+        question_text = self._question.text
+        added = {
+            limit
+            for limit in stated - wanted
+            if limit not in allowed
+            and not (_MARKERS[limit].search(question_text) and not _opposed({limit}, wanted))
+        }
+        lost = {
+            limit
+            for limit in wanted - stated
+            if not _MARKERS[limit].search(question_text) and limit != "about"
+        }
+        if "before" in wanted ^ stated or "after" in wanted ^ stated:
+            lost |= {
+                x
+                for x in wanted - stated & {"before", "after"}
+                if not _MARKERS[x].search(question_text)
+            }
+        if _opposed(stated, wanted) and not _opposed(stated, wanted) <= allowed:
+            added |= _opposed(stated, wanted)
+        if added or (lost and not self._lost_is_fine(lost, alike)):
+            return "limited", given.text + " " + " ".join(sorted(added or lost))
+        rates_added = given.per - gold.per - self._question.rates - self._answer_rates_known(alike)
+        if rates_added and not self._rate_is_known(rates_added):
+            return "contradicted", f"{given.text} / {', '.join(sorted(rates_added))}"
+        return None
+
+    def _lost_is_fine(self, lost: set[str], alike: Sequence[Measure]) -> bool:
+        """True if the evidence states the amount without the limit, too."""
+        return any(not (_limits(m) & lost) for m in alike)
+
+    def _answer_rates_known(self, alike: Sequence[Measure]) -> set[str]:
+        return {name for m in alike for name in m.per}
+
+    def _rate_is_known(self, names: Iterable[str]) -> bool:
+        """True for a rate that the sentence of the fact has in words."""
+        return all(
+            any(name in part.spans or name in part.letters for part in self._near)
+            for name in names
+            if not name.isascii() or len(name) > 9
+        ) and all(not (n.isascii() and len(n) <= 9) for n in names)
+
+    # -- names and choices
+
+    def _names(self) -> None:
+        content = [w for w in self._gold.words if not _is_form(w)]
+        forms = [w for w in self._gold.words if _is_form(w) and len(w.text) > 1]
+        amount = bool(self._gold.measures) and (
+            bool(_ASKS_AMOUNT.search(self._question.text)) or not self._question.text
+        )
+        joined = _bounded(self._answer)
+        if not self._gold.measures and not content:
+            content = forms or list(self._gold.words)
+        choice = self._options()
+        missing = []
+        for word in content:
+            in_question = (
+                self._question.has(word)
+                and not choice
+                and len(content) + len(self._gold.measures) > 1
+            )
+            if in_question or _is_stated(word, joined, self._answer):
+                continue
+            missing.append(word)
+        if (
+            missing
+            and len(content) > 1
+            and _bounded_has("".join(w.stems[-1] for w in content), joined)
+        ):
+            missing = []
+        if missing and not amount:
+            raise _WrongError("missing", ", ".join(w.text for w in missing))
+        if _ORDER.search(self._question.text) and len(content) > 1:
+            places = [self._answer.text.find(w.stems[-1]) for w in content]
+            if places != sorted(places):
+                raise _WrongError("contradicted", self._answer.text)
+
+    def _options(self) -> list[str]:
+        """The choices that the question gives."""
+        match = _CHOICE.search(self._question.text)
+        if match is None:
+            return []
+        return [re.sub(r"[?.,]$", "", name) for name in match.groupdict().values() if name]
+
+    def _choice(self) -> None:
+        """The answer names no other choice than the reference answer."""
+        options = self._options()
+        chosen = [o for o in options if o in self._gold.text]
+        if len(options) > 1 and len(chosen) == 1:
+            self._chosen(options, chosen)
+        if (match := _OR.search(self._answer.text)) is not None and not any(
+            _OR.search(part.text)
+            for part in (self._gold, self._question, *(self._near or self._sentences))
+        ):
+            raise _WrongError("contradicted", match[0])
+
+    def _chosen(self, options: Sequence[str], chosen: Sequence[str]) -> None:
+        for other in (o for o in options if o not in chosen and o not in self._gold.text):
+            for match in re.finditer(rf"(?<![\w]){re.escape(other)}", self._answer.text):
+                after = self._answer.text[match.end() : match.end() + 12]
+                before = self._answer.text[max(0, match.start() - 12) : match.start()]
+                if not re.match(
+                    r"(?:이|가|은|는)?\s?(?:아니|아닌|보다|말고|대신)|은 |는 ", after
+                ) and not re.search(
+                    r"\b(?:not|than|than the|rather than|instead of)\s(?:the\s)?$", before
+                ):
+                    raise _WrongError("contradicted", other)
+
+    # -- what else the answer says
+
+    def _denials(self) -> None:
+        """Every denial of the answer is one of question, reference answer or evidence."""
+        if _polarity(self._gold) is False:
+            return
+        known = [
+            words
+            for part in (self._question, self._gold, *self._sentences)
+            if part.denied
+            for clause in _clauses(part.text)
+            for words in _all_denied(clause)
+        ]
+        for clause in _clauses(self._answer.text):
+            for words in _all_denied(clause):
+                if not any(_share_stem(words, others) for others in known):
+                    raise _WrongError("negated", clause.text)
+        if self._gold.denied and not self._answer.denied and not self._question.denied:
+            raise _WrongError("negated", self._answer.text)
+
+    def _others(self, matched: dict[int, Measure]) -> None:
+        """Other amounts stand in the evidence, for something else."""
+        kinds = list(self._gold.measures)
+        denied = _denied_measures(self._answer)
+        for measure in self._answer.measures:
+            if measure.start in matched or any(measure.agrees(m) for m in self._gold.measures):
+                continue
+            if any(measure.agrees(m) for m in self._question.measures):
+                continue
+            same_kind = any(measure.same_kind(m) for m in kinds)
+            holders = [
+                s
+                for s in self._sentences
+                if any(
+                    measure.agrees(m) and not (_limits(measure) - _limits(m)) for m in s.measures
+                )
+            ]
+            if not holders:
+                raise _WrongError("contradicted" if same_kind else "unsupported", measure.text)
+            clause = self._clause_of(measure)
+            own = [w for w in clause.words if not _is_form(w)]
+            if same_kind and measure.start not in denied:
+                if not any(any(s.has(w) for w in own) for s in holders) and not self._is_range(
+                    measure
+                ):
+                    raise _WrongError("contradicted", measure.text)
+                if self._is_alternative(measure, holders):
+                    raise _WrongError("contradicted", measure.text)
+
+    def _is_range(self, measure: Measure) -> bool:
+        return bool(measure.bounds & {"from", "until"}) and any(
+            m.start != measure.start and m.bounds & {"from", "until"} for m in self._answer.measures
+        )
+
+    def _is_other_rate(self, measure: Measure, holders: Sequence[_Part]) -> bool:
+        """True for an amount by another period than the answer's, as the evidence has it."""
+        own = measure.per - {name for m in self._gold.measures for name in m.per}
+        return bool(own) and any(
+            measure.agrees(m) and own <= m.per for part in holders for m in part.measures
+        )
+
+    def _is_alternative(self, measure: Measure, holders: Sequence[_Part]) -> bool:
+        """True if `or` joins it to the answer, which the evidence does not."""
+        text = self._answer.text
+        for other in self._answer.measures:
+            low, high = sorted((measure, other), key=lambda m: m.start)
+            between = text[low.end : high.start]
+            if (
+                low.start != high.start
+                and len(between) < 14
+                and (_OR.search(between) or between.strip() in ("이나", "나", ",", "/"))
+            ):
+                return not any(_OR.search(s.text) for s in holders)
+        return False
+
+    def _clause_of(self, measure: Measure) -> _Part:
+        for clause in _clauses(self._answer.text):
+            if any(m.text == measure.text and m.value == measure.value for m in clause.measures):
+                return clause
+        return self._answer
+
+    def _words(self) -> None:
+        """Every other word is known, and what a clause says stands together in the evidence."""
+        everywhere = list(self._known())
+        for clause in _clauses(self._answer.text):
+            content = [w for w in clause.words if not _is_form(w)]
+            for word in content:
+                if not any(part.has(word) for part in everywhere) and not _has_synonym(
+                    word, everywhere
+                ):
+                    raise _WrongError("unsupported", word.text)
+            if not self._sentences:
+                continue
+            foreign = [w for w in content if not self._question.has(w) and not self._gold.has(w)]
+            foreign = [w for w in foreign if not _has_synonym(w, [self._question, self._gold])]
+            if not foreign:
+                continue
+            is_fact = any(
+                any(m.agrees(g) for g in self._gold.measures) for m in clause.measures
+            ) or (
+                not self._gold.measures
+                and any(map(clause.has, (w for w in self._gold.words if not _is_form(w))))
+            )
+            pool = self._near if is_fact and self._near else self._sentences
+            if not any(self._holds(s, clause, foreign) for s in pool):
+                raise _WrongError("unsupported", " ".join(w.text for w in foreign))
+
+    def _holds(self, sentence: _Part, clause: _Part, foreign: Sequence[_Word]) -> bool:
+        """True if one sentence of the evidence says what a clause of the answer says."""
+        shared = sum(sentence.has(w) or _has_synonym(w, [sentence]) for w in foreign)
+        heading = sum(not sentence.has(w) and self._is_heading(w) for w in foreign)
+        amounts = all(
+            any(
+                m.agrees(o)
+                for o in (*sentence.measures, *self._question.measures, *self._gold.measures)
+            )
+            for m in clause.measures
+        )
+        return amounts and shared + heading >= 0.75 * len(foreign)
+
+    def _is_heading(self, word: _Word) -> bool:
+        return any(heading.has(word) for heading in self._headings)
+
+    def _conditions(self) -> None:
+        for match in CONDITIONS.finditer(self._answer.text):
+            if not self._said(CONDITIONS):
+                raise _WrongError("limited", match[0])
+
+
+OUTDATED_ANSWER = re.compile(
+    r"예전에|과거에|이전에는|작년까지|지난해까지|종전에|(?:이|였|었)었(?:습|다|어|던)|\bused "
+    r"to\b|\bformerly\b|\bpreviously\b"
+    r"|\buntil last year\b"
+    r"|지난해 규정|작년 규정|\blast year's\b|\bin the past\b"
+)
+"""The answer speaks of what was once so."""
+
+
+def _core(text: str) -> str:
+    """A folded text without lead-ins."""
+    core = text.strip()
+    while True:
+        for pattern in LEAD_INS:
+            match = pattern.match(core)
+            if match is not None and match.end() < len(core) and not OUTDATED.search(match[0]):
+                if _polarity_word(match[0].strip(" ,.!:")) is not None:
+                    continue
+                core = core[match.end() :].strip()
+                break
+        else:
+            return core
+
+
+def _polarity_word(text: str) -> bool | None:
+    return True if text in YES else False if text in NO else None
+
+
+def _polarity(part: _Part) -> bool | None:
+    """True for a text that begins with yes, False for no, else None."""
+    match = re.match(r"\s*([가-힣a-z]+)", part.text)
+    if match is None:
+        return None
+    word = match[1]
+    if re.match(r"no\s+[a-z]", part.text.strip()) or (
+        word in ("가능", "불가") and len(part.words) > 1
+    ):
+        return None
+    for ending in ("", "다", "합니다", "하다", "해요", "한다", "입니다", "이다"):
+        if (
+            word.endswith(ending)
+            and (said := _polarity_word(word.removesuffix(ending) if ending else word)) is not None
+        ):
+            return said
+    return None
+
+
+_MONEY = frozenset(("won", "dollar", "euro", "yen", "pound", "yuan"))
+
+
+def _is_rival(gold: Measure, measure: Measure) -> bool:
+    """True for another value of the same kind, or the same value of another."""
+    return (
+        gold.same_kind(measure)
+        or gold.value == measure.value
+        or {gold.unit, measure.unit} <= _MONEY
+    )
+
+
+def _limits(measure: Measure) -> set[str]:
+    return {_SAME_LIMIT.get(limit, limit) for limit in measure.bounds} - {"every"}
+
+
+_OPPOSITES = {
+    "max": {"min", "over", "under"},
+    "min": {"max", "under", "over"},
+    "over": {"max", "under", "min"},
+    "under": {"min", "over", "max"},
+    "before": {"after"},
+    "after": {"before"},
+}
+
+
+def _opposed(stated: set[str], wanted: set[str]) -> set[str]:
+    """The limits of the answer that exclude one of the reference answer."""
+    if stated & wanted & {"max", "min"}:
+        return set()
+    return {limit for limit in stated if any(limit in _OPPOSITES.get(w, set()) for w in wanted)}
+
+
+_DENIED_AFTER = re.compile(
+    r"[^\d.,]{0,6}?(?:이|가|은|는|일|도)?\s?(?:아니|아닙|아닌)|[^\d.,]{0,4}라는 것은 사실이 아"
+)
+_DENIED_BEFORE = re.compile(r"\b(?:not|isn't|never|no longer|n't)\s(?:\w+\s){0,2}$")
+
+
+def _denied_measures(part: _Part) -> dict[int, str]:
+    """{start of a measure that the text denies: the words}."""
+    denied = {}
+    for measure in part.measures:
+        after = _DENIED_AFTER.match(part.text, measure.end)
+        before = _DENIED_BEFORE.search(part.text[: measure.start])
+        exempt = measure.bounds & {"max", "min"} and before is not None
+        if after is not None or (before is not None and not exempt):
+            denied[measure.start] = part.text[measure.start : measure.end + 12]
+    return denied
+
+
+def _denied_words(part: _Part, match: re.Match[str]) -> list[_Word]:
+    """The words that a denial hangs on: the one before it in Korean, those around it in English."""
+    before = [w for w in part.words if w.end <= match.start() + 1]
+    after = [w for w in part.words if w.start >= match.end() - 1]
+    if match.lastgroup == "english":
+        return [*before[-2:], *after[:3]]
+    if match.lastgroup == "word":
+        return [*before[-2:], *after[:1]]
+    return before[-2:]
+
+
+def _all_denied(clause: _Part) -> list[list[_Word]]:
+    """The words that each denial of a clause hangs on; none where it denies an amount."""
+    return [_denied_words(clause, match) for match in DENIALS.finditer(clause.text)]
+
+
+def _share_stem(words: Sequence[_Word], others: Sequence[_Word]) -> bool:
+    """True if two denials have a word in common."""
+    mine = [w for w in words if not _is_form(w)] or words
+    theirs = {stem for w in others for stem in w.stems}
+    for word in mine:
+        if not theirs.isdisjoint(word.stems):
+            return True
+        stem = word.stems[-1]
+        if stem[0].isascii():
+            if any(len(o) > 3 and _same_english(stem, o) for o in theirs):
+                return True
+        elif any(
+            o[:1] == stem[:1] and (len(o) == 1 or len(stem) == 1 or o[:2] == stem[:2])
+            for o in theirs
+        ):
+            return True
+    return False
+
+
+def _bounded(part: _Part) -> str:
+    """The words of a text with a mark between them; several stems of a word are written `|`."""
+    return " " + " ".join("|".join(w.stems) for w in part.words) + " "
+
+
+def _bounded_has(stem: str, bounded: str) -> bool:
+    plain = " ".join(piece.split("|")[-1] for piece in bounded.split())
+    whole = plain.replace(" ", "")
+    return stem in whole
+
+
+def _is_stated(word: _Word, bounded: str, answer: _Part) -> bool:
+    """True if the answer has this word as a whole one, maybe written in several."""
+    pieces = [piece.split("|") for piece in bounded.split()]
+    targets = set(word.stems)
+    short = {stem for stem in targets if len(stem) > 1} or targets
+    for index, stems in enumerate(pieces):
+        if not short.isdisjoint(stems):
+            return True
+        joined = stems[0]
+        for later in pieces[index + 1 : index + 4]:
+            if any((joined + stem) in short for stem in later):
+                return True
+            joined += later[0]
+    if word.text[0].isascii() and len(word.text) > 3:
+        return any(_same_english(word.stems[-1], stem) for w in answer.words for stem in w.stems)
+    return _has_synonym(word, [answer])
+
+
+def _has_synonym(word: _Word, parts: Iterable[_Part]) -> bool:
+    """True if a text has another word of the same meaning."""
+    names = [name for group in SAME_MEANING if not group.isdisjoint(word.stems) for name in group]
+    return bool(names) and any(
+        name in part.spans or (not name.isascii() and len(name) > 1 and name in part.letters)
+        for part in parts
+        for name in names
+    )

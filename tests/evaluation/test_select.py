@@ -14,8 +14,11 @@ from jangin.core.records import Document, Example, Message, SplitExample
 from jangin.core.stage import Services, ShortTuning, SilentProgress, StageContext, no_tuning
 from jangin.evaluation.select import (
     STAGE,
+    TIED,
     Candidate,
+    Probed,
     SelectConfig,
+    describe_choice,
     draw_windows,
     hold_out,
     nats_of_answers,
@@ -250,7 +253,11 @@ def test_a_difference_that_could_be_chance_is_a_tie():
     families = [str(i) for i in range(8)]
     nats = [[1.0] * 8, [1.1, 0.9] * 4, [2.0] * 8]
     means = [1.0, 1.0001, 2.0]
-    ranked = rank([candidate(n, m) for n, m in zip("abc", means, strict=True)], nats, families, 0)
+    rows = [
+        Probed(candidate=candidate(name, mean), nats=tuple(each), seconds=1, new_tokens=1)
+        for name, mean, each in zip("abc", means, nats, strict=True)
+    ]
+    ranked = rank(rows, families, 0)
     assert [(row.name, row.chosen, row.tied) for row in ranked] == [
         ("a", True, False), ("b", False, True), ("c", False, False)
     ]  # fmt: skip
@@ -288,3 +295,35 @@ def test_a_folder_without_a_model_is_named_with_its_place_in_the_file(tmp_path):
     config = SelectConfig(candidates=(local("a"), local("b")))
     with pytest.raises(ConfigError, match=r"candidates/a is not a folder\..*candidates: 0: path"):
         STAGE.sources(config, tmp_path)
+
+
+def probed(name, nats, right):
+    share = {"answered": len(right), "right": sum(right) / len(right)}
+    each = tuple(nats + number % 3 / 100 for number in range(len(right)))
+    row = candidate(name, nats).model_copy(update=share)
+    return Probed(candidate=row, nats=each, right=tuple(right), seconds=1, new_tokens=1)
+
+
+def test_facts_choose_and_likelihood_decides_between_those_that_they_do_not_separate():
+    families = [str(number) for number in range(40)]
+    fluent = probed("fluent", 0.5, [False] * 40)
+    knowing = probed("knowing", 1.5, [True] * 20 + [False] * 20)
+    likelier = probed("likelier", 1.0, [True] * 18 + [False] * 22)
+    ranked = rank([fluent, knowing, likelier], families, seed=0)
+    assert [row.name for row in ranked] == ["likelier", "knowing", "fluent"]
+    assert [row.chosen for row in ranked] == [True, False, False]
+    assert {row.criterion for row in ranked} == {"facts"}
+    assert ranked[2].p_value < TIED
+    assert not ranked[2].tied
+    text = describe_choice(ranked, 30)
+    assert "likelier becomes the base: significantly more facts right" in text
+    assert "18 of 40" in text
+
+
+def test_without_a_right_answer_likelihood_decides():
+    families = [str(number) for number in range(12)]
+    rows = [probed("worse", 1.5, [False] * 12), probed("better", 1.0, [False] * 11 + [True])]
+    ranked = rank(rows, families, seed=0)
+    assert [(row.name, row.criterion) for row in ranked] == [
+        ("better", "answers"), ("worse", "answers"),
+    ]  # fmt: skip

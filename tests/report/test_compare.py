@@ -150,8 +150,8 @@ def test_the_sentences_are_for_people_who_know_no_statistics(compared):
     table, _, _ = compared
     by_variant = "\n".join(sentences(table))
     facts = (
-        r"paraphrased is 75\.0 points better than plain, .*significant \(p = 0\.0156",
-        r"again is 50\.0 points better than plain, .*chance",
+        r"paraphrased is 75\.0 points better than plain in the facts, .*significant \(p = 0\.0156",
+        r"again is 50\.0 points better than plain in the facts, .*chance",
         "4 questions are too few",
     )
     for fact in facts:

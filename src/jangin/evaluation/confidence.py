@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from jangin.core.errors import counted
 from jangin.core.records import Example, Record
 from jangin.core.store import Artifact
-from jangin.evaluation.stored import read_predictions, read_rows
+from jangin.evaluation.stored import grades_are_current, read_predictions, read_rows
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.inference.ask import TaughtQuestions, Trace, TraceStatus
 
@@ -29,7 +29,7 @@ class ConfidenceGroup(Record):
     """... and the one where the next group begins."""
     n: int
     right: int
-    """Answers that were right in content."""
+    """Answers whose facts were right."""
 
     @property
     def share(self) -> float | None:
@@ -44,7 +44,7 @@ def calibrate(
     held_out = [
         p
         for p in predictions
-        if p.system == system and p.evidence_set != "seen_questions" and p.content_match is not None
+        if p.system == system and p.evidence_set != "seen_questions" and p.form is not None
     ]
     if not held_out or not train:
         return []
@@ -52,7 +52,7 @@ def calibrate(
     points: dict[TraceStatus, list[tuple[float, bool]]] = {}
     for p in held_out:
         trace = taught.trace(p.question, p.prediction)
-        points.setdefault(trace.status, []).append((trace.similarity, bool(p.content_match)))
+        points.setdefault(trace.status, []).append((trace.similarity, p.right))
     return [group for status, pairs in points.items() for group in _groups(status, sorted(pairs))]
 
 
@@ -79,7 +79,7 @@ def _share(points: Sequence[tuple[float, bool]]) -> float:
 
 def read_confidence(artifact: Artifact, train: Sequence[Example]) -> list[ConfidenceGroup]:
     """The groups of an evaluation; computed from its answers where it is older than they."""
-    if (artifact.path / "confidence.parquet").exists():
+    if grades_are_current(artifact) and (artifact.path / "confidence.parquet").exists():
         return read_rows(artifact, "confidence", ConfidenceGroup)
     return calibrate(read_predictions(artifact), train)
 

@@ -35,7 +35,9 @@ from jangin.evaluation.results import (
     Leak,
     Result,
     compare_systems,
+    evidence_of,
     grade_prediction,
+    regrade,
     summarise,
 )
 from jangin.evaluation.slices import Slice, slice_predictions
@@ -52,7 +54,7 @@ from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
 from jangin.llm.engines.config import LOCAL, EndpointEngine, Engine, VllmEngine
-from jangin.metrics.content_match import VERSION
+from jangin.metrics.facts import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 from jangin.models.shape import ModelShape
 
@@ -212,7 +214,7 @@ def evaluate(
         context.write(table.kind, table.record, table.rows)
     context.summary.update(_summary(test_sets, results, shares, publishable=not over))
     if config.task.gold == "text":
-        context.summary["content_match_version"] = VERSION
+        context.summary["facts_version"] = VERSION
         train = [row.example for row in splits if row.split == "train"]
         if any(example.page or example.evidence for example in train):
             context.write("confidence", ConfidenceGroup, calibrate(predictions, train))
@@ -301,14 +303,18 @@ def _summary(
     publishable: bool,
 ) -> dict[str, Any]:
     right: dict[str, dict[str, float]] = {}
+    form: dict[str, dict[str, float]] = {}
     for row in results:
         right.setdefault(row.evidence_set, {})[row.system] = round(row.right, 4)
-    return {
+        if row.form is not None:
+            form.setdefault(row.evidence_set, {})[row.system] = round(row.form, 4)
+    summary = {
         "publishable": publishable,
         "leakage": {name: round(share, 4) for name, share in shares.items()},
         "questions": {name: len(examples) for name, examples in test_sets.items()},
         "right": right,
     }
+    return summary | ({"form": form} if form else {})
 
 
 def _predict(
@@ -323,8 +329,14 @@ def _predict(
     resumed run asks the others.
     """
     config = context.config
-    done = {(p.system, p.example_id): p for p in context.done(JOURNAL, Prediction)}
-    golds = golds_of_same_prompt(splits) if config.task.gold == "text" else {}
+    is_text = config.task.gold == "text"
+    golds = golds_of_same_prompt(splits) if is_text else {}
+    chunks = context.read("chunks", Chunk) if is_text and context.has("chunks") else []
+    evidence = evidence_of((row.example for row in splits), chunks)
+    done = {
+        (p.system, p.example_id): regrade(p, evidence.get(p.example_id, ())) if is_text else p
+        for p in context.done(JOURNAL, Prediction)
+    }
     questions = [(name, example) for name, examples in test_sets.items() for example in examples]
     by_length = sorted(questions, key=lambda item: sum(len(m.content) for m in item[1].prompt))
     for config_of_system in config.system_configs:
@@ -347,6 +359,7 @@ def _predict(
                 reasoning_ended=answer.reasoning_ended,
                 other_golds=golds.get(example.id, ()),
                 task=config.task,
+                evidence=evidence[example.id],
             )
             context.note(JOURNAL, [prediction])
             done[label, example.id] = prediction

@@ -1,15 +1,20 @@
 """`Result`, `Comparison`, `Leak`: aggregate predictions and compare two systems on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal
 
 from jangin.core.errors import DataError, counted
-from jangin.core.records import Example, Record
-from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
+from jangin.core.records import Chunk, Example, Record
+from jangin.evaluation.tasks.prediction import (
+    GradedRecord,
+    Prediction,
+    TestSet,
+    by_set_and_system,
+)
 from jangin.evaluation.tasks.table import DEFAULT_TASK
 from jangin.evaluation.tasks.task import TaskConfig
-from jangin.metrics.content_match import content_match
+from jangin.metrics.facts import FactGrade, grade_facts
 from jangin.metrics.statistics import (
     Interval,
     bootstrap_mean,
@@ -25,7 +30,11 @@ SIGNIFICANT = 0.05
 """p below which a difference is called significant."""
 
 
-class Result(Record):
+Evidence = Mapping[str, tuple[str, ...]]
+"""{example id: the texts that an answer may take further facts from}."""
+
+
+class Result(GradedRecord):
     """One system on one test set."""
 
     evidence_set: TestSet
@@ -43,14 +52,14 @@ class Result(Record):
     score_high: float | None
     unparsable: int
     """Answers that hold no label or no number; they are wrong, and counted here."""
-    content_match: float | None = None
-    """Share of answers that are right in content, in any form, with Wilson's 95 %
-    interval; None where answers are labels or numbers."""
-    content_match_low: float | None = None
-    content_match_high: float | None = None
+    form: float | None = None
+    """Share of answers in the form of a gold answer, with Wilson's 95 % interval; None where
+    answers are labels or numbers."""
+    form_low: float | None = None
+    form_high: float | None = None
 
 
-class Comparison(Record):
+class Comparison(GradedRecord):
     """Two systems, or one system of two variants, on the same questions."""
 
     evidence_set: TestSet
@@ -75,37 +84,9 @@ class Comparison(Record):
     score_gain_high: float
     score_p: float
     """Paired permutation test over families, two-sided."""
-    content_match_a: float | None = None
-    """Shares right in content; None where answers are labels or numbers."""
-    content_match_b: float | None = None
-    content_match_only_a: int = 0
-    """Questions that only `a` answered right in content."""
-    content_match_only_b: int = 0
-    content_match_p: float | None = None
-    """Exact McNemar, two-sided."""
-
-    @property
-    def disagree(self) -> bool:
-        """True if exact match and content match do not name the same system, or none, as better."""
-        return self.better != self.better_in_content
-
-    @property
-    def better(self) -> str:
-        """The system that is right significantly more often; empty if neither is."""
-        return _better(self.right_a, self.right_b, self.p_value)
-
-    @property
-    def better_in_content(self) -> str:
-        """The same by content match; by the other measure where there is none."""
-        if self.content_match_a is None or self.content_match_b is None:
-            return self.better
-        return _better(self.content_match_a, self.content_match_b, self.content_match_p or 0.0)
-
-
-def _better(share_a: float, share_b: float, p_value: float) -> str:
-    if p_value >= SIGNIFICANT or share_a == share_b:
-        return ""
-    return "a" if share_a > share_b else "b"
+    form_a: float | None = None
+    """Shares in the form of a gold answer; None where answers are labels or numbers."""
+    form_b: float | None = None
 
 
 class Leak(Record):
@@ -132,14 +113,17 @@ def grade_prediction(
     reasoning_ended: bool = True,
     other_golds: tuple[str, ...] = (),
     task: TaskConfig = DEFAULT_TASK,
+    evidence: Sequence[str] = (),
 ) -> Prediction:
     """Grade one answer against the example's own and the other gold answers.
 
-    Reasoning in a gold answer is not compared.
+    Reasoning in a gold answer is not compared. `evidence`: as in `grade_facts`.
     """
     gold = without_reasoning(example.answer)
     others = tuple(map(without_reasoning, other_golds))
     grade = task.grade(text, (gold, *others), example.id)
+    is_text = task.gold == "text"
+    facts = best_facts(text, (gold, *others), example.question, evidence) if is_text else None
     return Prediction(
         example_id=example.id,
         family=example.family,
@@ -150,7 +134,7 @@ def grade_prediction(
         other_golds=others,
         prediction=text,
         finished=finished,
-        right=grade.right,
+        right=facts.right if facts else grade.right,
         score=grade.score,
         parsed=grade.parsed,
         unparsable=grade.unparsable,
@@ -160,15 +144,41 @@ def grade_prediction(
         reasoning=reasoning,
         reasoning_tokens=reasoning_tokens,
         reasoning_ended=reasoning_ended,
-        content_match=in_content(text, gold, others, example.question)
-        if task.gold == "text"
-        else None,
+        form=grade.right if facts else None,
+        reason=facts.reason if facts else "",
+        detail=facts.detail if facts else "",
     )
 
 
-def in_content(answer: str, gold: str, others: Sequence[str], question: str) -> bool:
-    """True if an answer matches the gold answer or another one in content."""
-    return any(content_match(answer, known, question) for known in (gold, *others))
+def best_facts(
+    answer: str, golds: Sequence[str], question: str, evidence: Sequence[str] = ()
+) -> FactGrade:
+    """The grade against the first gold answer whose facts are stated, else against the first."""
+    grades = [grade_facts(answer, golds[0], question, evidence)]
+    for gold in golds[1:]:
+        if grades[-1].right:
+            return grades[-1]
+        grades.append(grade_facts(answer, gold, question, evidence))
+    return grades[-1] if grades[-1].right else grades[0]
+
+
+def regrade(prediction: Prediction, evidence: Sequence[str] = ()) -> Prediction:
+    """A free answer graded by the present rules; one from before facts has its form in `right`."""
+    golds = (prediction.gold, *prediction.other_golds)
+    facts = best_facts(prediction.prediction, golds, prediction.question, evidence)
+    form = prediction.right if prediction.form is None else prediction.form
+    update = {"right": facts.right, "form": form, "reason": facts.reason, "detail": facts.detail}
+    return prediction.model_copy(update=update)
+
+
+def evidence_of(examples: Iterable[Example], chunks: Iterable[Chunk] = ()) -> Evidence:
+    """What supports an answer to each example: its quotation and the passages that it is about."""
+    texts = {chunk.id: chunk.text for chunk in chunks}
+    evidence = {}
+    for example in examples:
+        passages = (texts.get(chunk_id, "") for chunk_id in example.chunk_ids)
+        evidence[example.id] = tuple(text for text in (example.evidence, *passages) if text)
+    return evidence
 
 
 def summarise(
@@ -180,7 +190,6 @@ def summarise(
     """
     rows = []
     for (test_set, system), group in by_set_and_system(predictions).items():
-        right = wilson_interval(sum(p.right for p in group), len(group))
         scored = [(p.score, p.family) for p in group if p.score is not None]
         score = None
         if scored:
@@ -190,31 +199,26 @@ def summarise(
                 evidence_set=test_set,
                 system=system,
                 n=len(group),
-                right=right.estimate,
-                right_low=right.low,
-                right_high=right.high,
                 measure=measure,
                 score=score.estimate if score else None,
                 score_low=score.low if score else None,
                 score_high=score.high if score else None,
                 unparsable=sum(p.unparsable for p in group),
-                **content_shares(group),
+                **graded_shares(group),
             )
         )
     return rows
 
 
-def content_shares(group: Sequence[Prediction]) -> dict[str, float]:
-    """The fields of `Result` on content; empty where answers are not graded by it."""
-    graded = [p.content_match for p in group if p.content_match is not None]
-    if not graded:
-        return {}
-    share = wilson_interval(sum(graded), len(graded))
-    return {
-        "content_match": share.estimate,
-        "content_match_low": share.low,
-        "content_match_high": share.high,
-    }
+def graded_shares(group: Sequence[Prediction]) -> dict[str, Any]:
+    """The fields of `Result` on right answers, and on their form where they are texts."""
+    right = wilson_interval(sum(p.right for p in group), len(group))
+    shares = {"right": right.estimate, "right_low": right.low, "right_high": right.high}
+    formed = [p.form for p in group if p.form is not None]
+    if formed:
+        form = wilson_interval(sum(formed), len(formed))
+        shares |= {"form": form.estimate, "form_low": form.low, "form_high": form.high}
+    return shares
 
 
 def compare_systems(
@@ -254,8 +258,6 @@ def compare_predictions(
             "same seed and shares under split."
         )
     pairs = [(rows_a[name], rows_b[name]) for name in rows_a]
-    only_a = sum(p_a.right and not p_b.right for p_a, p_b in pairs)
-    only_b = sum(p_b.right and not p_a.right for p_a, p_b in pairs)
     gains = [
         (p_b.score - p_a.score, p_a.family)
         for p_a, p_b in pairs
@@ -268,11 +270,6 @@ def compare_predictions(
         a=a[0].system,
         b=b[0].system,
         n=len(pairs),
-        right_a=sum(p_a.right for p_a, _ in pairs) / len(pairs),
-        right_b=sum(p_b.right for _, p_b in pairs) / len(pairs),
-        only_a=only_a,
-        only_b=only_b,
-        p_value=mcnemar_p(only_a, only_b),
         smallest_visible=smallest_visible_difference(len(pairs)),
         measure=measure,
         score_n=len(gains),
@@ -280,27 +277,26 @@ def compare_predictions(
         score_gain_low=gain.low,
         score_gain_high=gain.high,
         score_p=permutation_p(values, families, seed=seed) if gains else 1.0,
-        **content_pairs(pairs),
+        **graded_pairs(pairs),
     )
 
 
-def content_pairs(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """The fields of `Comparison` on content; empty where answers are not graded by it."""
-    graded = [
-        (a.content_match, b.content_match)
-        for a, b in pairs
-        if a.content_match is not None and b.content_match is not None
-    ]
-    if not graded:
-        return {}
-    only_a, only_b = sum(a and not b for a, b in graded), sum(b and not a for a, b in graded)
-    return {
-        "content_match_a": sum(a for a, _ in graded) / len(graded),
-        "content_match_b": sum(b for _, b in graded) / len(graded),
-        "content_match_only_a": only_a,
-        "content_match_only_b": only_b,
-        "content_match_p": mcnemar_p(only_a, only_b),
+def graded_pairs(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+    """The fields of `Comparison` on right answers, and on their form where they are texts."""
+    only_a = sum(a.right and not b.right for a, b in pairs)
+    only_b = sum(b.right and not a.right for a, b in pairs)
+    fields = {
+        "right_a": sum(a.right for a, _ in pairs) / len(pairs),
+        "right_b": sum(b.right for _, b in pairs) / len(pairs),
+        "only_a": only_a,
+        "only_b": only_b,
+        "p_value": mcnemar_p(only_a, only_b),
     }
+    formed = [(a.form, b.form) for a, b in pairs if a.form is not None and b.form is not None]
+    if formed:
+        fields["form_a"] = sum(a for a, _ in formed) / len(formed)
+        fields["form_b"] = sum(b for _, b in formed) / len(formed)
+    return fields
 
 
 def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:

@@ -1,9 +1,11 @@
 """Stage `select`: choose a base model by what it learns from the project's own rows.
 
-Every candidate is tuned for a few steps on the same training rows and then reads held-out questions
-with their gold answers. Candidates are ranked by likelihood per character of the answers, which
-does not depend on the tokenizer and separates models that answer nothing right yet. Before tuning,
-that figure would show which model has seen the chat template, not which one knows the language.
+Every candidate is tuned for a few steps on the same training rows and then answers held-out
+questions. The one with the most right answers, by their facts, is ahead of those that the exact
+McNemar test separates from it. Among the others, which are all of them where none answers anything
+right yet, likelihood per character of the gold answers decides, which does not depend on the
+tokenizer. Before tuning, that figure would show which model has seen the chat template, not which
+one knows the language.
 Without tuning (`steps: 0`), they are ranked by the likelihood of plain text: windows of the
 documents, or of the examples where there are none. A candidate that a paired permutation test does
 not separate from the best ties with it.
@@ -29,10 +31,13 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError, counted
 from jangin.core.records import Document, Example, Message, Record, SplitExample
 from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
+from jangin.evaluation.results import evidence_of, grade_prediction
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.statistics import (
     bootstrap_mean,
+    mcnemar_p,
     permutation_p,
     wilson_interval,
 )
@@ -55,7 +60,9 @@ with a token of their own, and others leave the first word without anything to p
 FULL_BELOW = 50_000_000
 """Parameters below which candidates are tuned in full; larger ones get an adapter."""
 
-Criterion = Literal["answers", "text"]
+Criterion = Literal["facts", "answers", "text"]
+"""`facts`: the chosen one has significantly more right answers than another; `answers`: none has,
+so the likelihood of the gold answers decided; `text`: that of plain text."""
 
 
 class SelectConfig(StageConfig):
@@ -71,8 +78,7 @@ class SelectConfig(StageConfig):
     limit: int = Field(default=200, ge=1)
     """Maximum number of held-out questions; they are at most half of all questions."""
     answers: int = Field(default=40, ge=1)
-    """Maximum number of held-out questions that each tuned candidate answers. These answers are
-    shown and do not decide."""
+    """Maximum number of held-out questions that each tuned candidate answers."""
     windows: int = Field(default=100, ge=1)
     """Maximum number of windows of plain text, of 400 characters each."""
     task: AnyTask = DEFAULT_TASK
@@ -93,14 +99,16 @@ class Candidate(Record):
     revision: str
     """Commit of a hub model, digest of a folder."""
     rank: int = 0
-    """From 1, by likelihood."""
+    """From 1, the best first."""
     chosen: bool = False
     tied: bool = False
     """True if not significantly different from the best."""
     p_value: float | None = None
-    """Paired permutation test of the likelihoods against the best, two-sided; None for itself."""
+    """Paired test against the best, two-sided; None for itself. Exact McNemar against the one with
+    the most right answers for those that it separates from it, else a permutation test of the
+    likelihoods."""
     criterion: Criterion = "answers"
-    """What the ranking rests on: held-out `answers` after tuning, or plain `text`."""
+    """What the ranking rests on."""
     n: int
     """Number of answers, or of windows of text, that the ranking rests on."""
     nats_per_character: float
@@ -118,9 +126,12 @@ class Candidate(Record):
     answered: int = 0
     """Number of held-out questions that it answered after tuning."""
     right: float | None
-    """Share of right answers, with Wilson's 95 % interval; None without tuning."""
+    """Share of right answers, free ones by their facts, with Wilson's 95 % interval; None without
+    tuning. In stores of older releases, free answers count by their form."""
     right_low: float | None
     right_high: float | None
+    form: float | None = None
+    """Share of free answers with the form of the gold answer."""
     character_f1: float | None = None
     """Mean of these answers, 0 to 1."""
     tokens_per_character: float
@@ -140,6 +151,8 @@ class Probed(Record):
     candidate: Candidate
     nats: tuple[float, ...]
     """Per character, one figure for each answer or window."""
+    right: tuple[bool, ...] = ()
+    """Of each free answer; empty without tuning, and for labels and numbers."""
     seconds: float
     """Of answering all questions."""
     new_tokens: int
@@ -167,7 +180,12 @@ def select(context: StageContext[SelectConfig]) -> None:
     """Try every candidate, rank them, and leave the best one as the base."""
     config = context.config
     probe = _probe(context)
-    done = {row.candidate.name: row for row in context.done(JOURNAL, Probed)}
+    is_text = config.task.gold == "text"
+    done = {
+        row.candidate.name: row
+        for row in context.done(JOURNAL, Probed)
+        if not is_text or len(row.right) == row.candidate.answered
+    }
     for index, base in enumerate(context.track(config.candidates, "try base models")):
         folder = _place_candidate(context, index, base)
         if name_of(base) in done:
@@ -176,9 +194,7 @@ def select(context: StageContext[SelectConfig]) -> None:
         context.note(JOURNAL, [row])
         done[row.candidate.name] = row
     probed = [done[name_of(base)] for base in config.candidates]
-    ranked = rank(
-        [p.candidate for p in probed], [p.nats for p in probed], probe.families, config.seed
-    )
+    ranked = rank(probed, probe.families, config.seed)
     best = next(row for row in ranked if row.chosen)
     tied = [row.name for row in ranked if row.tied and not row.chosen]
     context.services.progress.message(describe_choice(ranked, config.steps))
@@ -199,12 +215,7 @@ def select(context: StageContext[SelectConfig]) -> None:
 def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
     """The ranking as a small table, and what it rests on, for the terminal."""
     best = ranked[0]
-    what = (
-        f"{counted(best.n, 'held-out answer')} after {counted(steps, 'step')} of tuning"
-        if best.criterion == "answers"
-        else f"{counted(best.n, 'window')} of the project's text"
-    )
-    rows = [("base", "nats/char", "p", "F1", "text bits/char")]
+    rows = [("base", "facts right", "nats/char", "p", "F1", "text bits/char")]
     for row in ranked:
         p = (
             ""
@@ -213,9 +224,10 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
             if row.p_value < 1e-4
             else f"{row.p_value:.4f}"
         )
+        right = "" if row.right is None else f"{round(row.right * row.answered)} of {row.answered}"
         f1 = "" if row.character_f1 is None else f"{100 * row.character_f1:.1f}"
         bits = f"{row.text_bits_per_character:.3f}"
-        rows.append((row.name, f"{row.nats_per_character:.3f}", p, f1, bits))
+        rows.append((row.name, right, f"{row.nats_per_character:.3f}", p, f1, bits))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  "
@@ -223,7 +235,7 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
         for row in rows
     ]
     tied = ", ".join(row.name for row in ranked[1:] if row.tied)
-    sentence = f"select: {best.name} becomes the base: the lowest nats per character on {what}"
+    sentence = f"select: {best.name} becomes the base: {_reason(ranked, steps)}"
     if tied:
         sentence += (
             f". It ties with {tied} (paired permutation test, p >= {TIED}): take the one that is "
@@ -232,30 +244,57 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
     return "\n".join([f"{sentence}.", *lines])
 
 
-def rank(
-    candidates: Sequence[Candidate],
-    nats: Sequence[Sequence[float]],
-    families: Sequence[str],
-    seed: int,
-) -> list[Candidate]:
-    """Best first by likelihood, marking as tied what is not significantly different from it.
+def _reason(ranked: Sequence[Candidate], steps: int) -> str:
+    """What the choice rests on."""
+    best = ranked[0]
+    tuned = f"after {counted(steps, 'step')} of tuning"
+    if best.criterion == "text":
+        what = f"{counted(best.n, 'window')} of the project's text"
+        return f"the lowest nats per character on {what}"
+    likelihood = f"the lowest nats per character on {counted(best.n, 'held-out answer')} {tuned}"
+    if best.criterion == "answers":
+        return likelihood
+    level = [row for row in ranked if row.tied or row.chosen]
+    facts = f"significantly more facts right {tuned} than {ranked[-1].name} (exact McNemar)"
+    return facts if len(level) == 1 else f"{facts}; among those as good, {likelihood}"
 
-    `nats[i][j]` is what candidate i needs for question j, which belongs to `families[j]`.
+
+def rank(probed: Sequence[Probed], families: Sequence[str], seed: int) -> list[Candidate]:
+    """Best first, marking as tied what is not significantly different from it.
+
+    `nats[j]` of each is what it needs for question j, which belongs to `families[j]`.
     """
-    order = sorted(range(len(candidates)), key=lambda i: candidates[i].nats_per_character)
-    best = order[0]
+    most = max(probed, key=lambda p: sum(p.right))
+    p_of_facts = {p.candidate.name: _p_of_facts(most.right, p.right) for p in probed}
+    behind = [p for p in probed if p_of_facts[p.candidate.name] < TIED]
+    level = sorted(
+        (p for p in probed if p not in behind), key=lambda p: p.candidate.nats_per_character
+    )
+    behind.sort(key=lambda p: (-sum(p.right), p.candidate.nats_per_character))
+    best = level[0]
     ranked = []
-    for position, i in enumerate(order, start=1):
-        differences = [a - b for a, b in zip(nats[i], nats[best], strict=True)]
-        p_value = None if i == best else permutation_p(differences, families, seed=seed)
+    for position, row in enumerate((*level, *behind), start=1):
+        p_value = None
+        if position > len(level):
+            p_value = p_of_facts[row.candidate.name]
+        elif row is not best:
+            differences = [a - b for a, b in zip(row.nats, best.nats, strict=True)]
+            p_value = permutation_p(differences, families, seed=seed)
         update = {
             "rank": position,
-            "chosen": i == best,
+            "chosen": row is best,
             "tied": p_value is not None and p_value >= TIED,
             "p_value": p_value,
+            **({"criterion": "facts"} if behind else {}),
         }
-        ranked.append(candidates[i].model_copy(update=update))
+        ranked.append(row.candidate.model_copy(update=update))
     return ranked
+
+
+def _p_of_facts(most: Sequence[bool], right: Sequence[bool]) -> float:
+    """Exact McNemar of the right answers of two candidates, two-sided; 1 without answers."""
+    pairs = list(zip(most, right, strict=True))
+    return mcnemar_p(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
 
 
 def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
@@ -348,9 +387,8 @@ class _Tuned:
     method: str
     nats: list[float]
     """Per character of each held-out answer."""
-    right: int
-    f1: float
-    answered: int
+    graded: list[Prediction]
+    """The answers."""
     seconds: float
     new_tokens: int
 
@@ -371,7 +409,9 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
     nats = tuned.nats if tuned else text_nats
     mean = bootstrap_mean(nats, probe.families, seed=config.seed)
     text_mean = sum(text_nats) / max(1, len(text_nats))
-    share = wilson_interval(tuned.right, tuned.answered) if tuned else None
+    graded = tuned.graded if tuned else []
+    share = wilson_interval(sum(p.right for p in graded), len(graded)) if tuned else None
+    formed = [p.form for p in graded if p.form is not None]
     weights, _ = locate(folder)
     candidate = Candidate(
         name=name_of(base),
@@ -385,11 +425,14 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         text_nats_per_character=text_mean,
         text_bits_per_character=text_mean / math.log(2),
         method=tuned.method if tuned else "",
-        answered=tuned.answered if tuned else 0,
+        answered=len(graded),
         right=share.estimate if share else None,
         right_low=share.low if share else None,
         right_high=share.high if share else None,
-        character_f1=tuned.f1 if tuned else None,
+        form=sum(formed) / len(formed) if formed else None,
+        character_f1=sum(character_f1(p.prediction, p.gold) for p in graded) / len(graded)
+        if graded
+        else None,
         tokens_per_character=len(tokenizer(probe.text)["input_ids"]) / max(1, len(probe.text)),
         parameters=parameters,
         context_length=context_length(shape) or 0,
@@ -398,7 +441,13 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         lora_memory_bytes=_lora_bytes(folder / "model" / "config.json"),
     )
     seconds, tokens = (tuned.seconds, tuned.new_tokens) if tuned else (0.0, 0)
-    return Probed(candidate=candidate, nats=tuple(nats), seconds=seconds, new_tokens=tokens)
+    return Probed(
+        candidate=candidate,
+        nats=tuple(nats),
+        right=tuple(p.right for p in graded if p.form is not None),
+        seconds=seconds,
+        new_tokens=tokens,
+    )
 
 
 def _tune(
@@ -436,16 +485,20 @@ def _tune(
         batch_size=config.batch_size,
     )
     seconds = time.monotonic() - started
-    pairs = [(answer.text.strip(), e) for answer, e in zip(answers, questions, strict=True)]
+    evidence = evidence_of(questions)
+    graded = [
+        grade_prediction(
+            e, "test", "tuned", answer.text.strip(), task=config.task, evidence=evidence[e.id]
+        )
+        for answer, e in zip(answers, questions, strict=True)
+    ]
     del model
     gc.collect()
     shutil.rmtree(folder)
     return _Tuned(
         method=method,
         nats=nats,
-        right=sum(config.task.grade(text, (e.answer,), e.id).right for text, e in pairs),
-        f1=sum(character_f1(text, e.answer) for text, e in pairs) / len(pairs),
-        answered=len(pairs),
+        graded=graded,
         seconds=seconds,
         new_tokens=sum(len(answer.token_ids) for answer in answers),
     )

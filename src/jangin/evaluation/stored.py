@@ -1,27 +1,36 @@
-"""Read the tables of an evaluation, with content match graded by the current rules.
+"""Read the tables of an evaluation, with free answers graded by the current rules.
 
-Answers are generated once and stored; whether one is right in content is computed again from the
-stored answer where the evaluation is older than the measure or its rules.
+Answers are generated once and stored; whether the facts of one are right is computed again from the
+stored answer where the evaluation is older than those rules. No model is asked.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from jangin.core.parquet import read_table
-from jangin.core.records import Record
-from jangin.core.store import Artifact
+from jangin.core.parquet import arrow_schema, batches_of, read_columns, read_records, read_table
+from jangin.core.records import Chunk, Record, SplitExample
+from jangin.core.store import MANIFEST, Artifact
 from jangin.evaluation.results import (
     Comparison,
+    Evidence,
     Result,
-    content_pairs,
-    content_shares,
-    in_content,
+    evidence_of,
+    graded_pairs,
+    graded_shares,
+    regrade,
 )
+from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.tasks.prediction import Prediction, by_set_and_system
-from jangin.metrics.content_match import VERSION
+from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.metrics.facts import VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 R = TypeVar("R", bound=Record)
 
@@ -51,17 +60,44 @@ def read_predictions(artifact: Artifact) -> list[Prediction]:
 
 
 def _read_predictions(artifact: Artifact) -> list[Prediction]:
-    rows = read_rows(artifact, "predictions", Prediction)
     if grades_are_current(artifact):
-        return rows
-    return [
-        row.model_copy(
-            update={
-                "content_match": in_content(row.prediction, row.gold, row.other_golds, row.question)
-            }
-        )
-        for row in rows
+        return read_rows(artifact, "predictions", Prediction)
+    inputs = artifact.manifest.inputs
+    read = (inputs.get("splits", ""), inputs.get("chunks", ""))
+    return list(_regraded(artifact.path, artifact.manifest.content, *read))
+
+
+@lru_cache(maxsize=8)
+def _regraded(folder: Path, _content: str, splits: str, chunks: str) -> tuple[Prediction, ...]:
+    """The answers of an older evaluation with present grades; kept, as pages read them often.
+
+    `splits` and `chunks` are the contents of the artifacts that it read.
+    """
+    path = folder / "predictions.parquet"
+    rows = read_table(path, Prediction) if path.exists() else []
+    evidence = _evidence_behind(folder.parent.parent, splits, chunks, {p.example_id for p in rows})
+    return tuple(regrade(row, evidence.get(row.example_id, ())) for row in rows)
+
+
+def _evidence_behind(store: Path, splits: str, chunks: str, ids: set[str]) -> Evidence:
+    """Evidence and passages of examples, as far as the store still has what was evaluated."""
+    examples = [
+        row.example
+        for path in _tables_with(store / "split", "splits", splits)
+        for row in read_records(path, SplitExample)
+        if row.example.id in ids
     ]
+    passages = _tables_with(store / "chunk", "chunks", chunks)
+    return evidence_of(examples, (row for path in passages for row in read_records(path, Chunk)))
+
+
+def _tables_with(stage: Path, kind: str, content: str) -> list[Path]:
+    """The table of a stage's artifact with this content; none where it is gone."""
+    for manifest in stage.glob(f"*/{MANIFEST}") if content else ():
+        table = manifest.with_name(f"{kind}.parquet")
+        if table.exists() and json.loads(manifest.read_bytes()).get("content") == content:
+            return [table]
+    return []
 
 
 def read_results(artifact: Artifact) -> list[Result]:
@@ -71,7 +107,7 @@ def read_results(artifact: Artifact) -> list[Result]:
         return rows
     groups = by_set_and_system(read_predictions(artifact))
     return [
-        row.model_copy(update=content_shares(groups[row.evidence_set, row.system])) for row in rows
+        row.model_copy(update=graded_shares(groups[row.evidence_set, row.system])) for row in rows
     ]
 
 
@@ -87,15 +123,41 @@ def read_comparisons(artifact: Artifact) -> list[Comparison]:
     filled = []
     for row in rows:
         a, b = groups[row.evidence_set, row.a], groups[row.evidence_set, row.b]
-        filled.append(row.model_copy(update=content_pairs([(a[name], b[name]) for name in a])))
+        filled.append(row.model_copy(update=graded_pairs([(a[name], b[name]) for name in a])))
     return filled
+
+
+def read_slices(artifact: Artifact) -> list[Slice]:
+    """Parts of the test sets; none where the evaluation is too small for any."""
+    if grades_are_current(artifact):
+        return read_rows(artifact, "slices", Slice)
+    return slice_predictions(read_predictions(artifact), DEFAULT_TASK)
+
+
+def current_table(artifact: Artifact, kind: str) -> "pa.Table":
+    """A table of any stage with its columns, where it is graded by the current rules.
+
+    Raises: UnreadableStoreError: the table is damaged or missing.
+    """
+    import pyarrow as pa
+
+    readers: dict[str, tuple[Callable[[Artifact], Sequence[Record]], type[Record]]] = {
+        "predictions": (read_predictions, Prediction),
+        "results": (read_results, Result),
+        "comparisons": (read_comparisons, Comparison),
+        "slices": (read_slices, Slice),
+    }
+    if kind not in readers or grades_are_current(artifact):
+        return read_columns(artifact.path / f"{kind}.parquet")
+    read, record = readers[kind]
+    return pa.Table.from_batches(batches_of(read(artifact), record), arrow_schema(record))
 
 
 def grades_are_current(artifact: Artifact) -> bool:
     """True for stored grades of the present rules, and where answers are labels or numbers."""
     if artifact.manifest.config.get("task", {}).get("type", "answers") != "answers":
         return True
-    return artifact.manifest.summary.get("content_match_version") == VERSION
+    return artifact.manifest.summary.get("facts_version") == VERSION
 
 
 def read_rows(artifact: Artifact, kind: str, record: type[R]) -> list[R]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from jangin.core.records import Example, Message
-from jangin.metrics.content_match import content_match
+from jangin.metrics.facts import grade_facts
 from jangin.prepare.transforms.steps import columns_in
 from jangin.text.known_questions import KnownQuestions, Nearest
 from jangin.text.normalize import letters_and_digits
@@ -156,9 +156,10 @@ class TaughtQuestions:
 
 
 def _is_answer_of(example: Example, answer: str, question: str) -> bool:
-    """True if an answer has the same content as the example's answer, in any of its forms."""
-    golds = (example.answer, *example.answers)
-    return any(content_match(answer, without_reasoning(gold), question) for gold in golds)
+    """True if an answer states the facts of the example's answer, in any form."""
+    golds = map(without_reasoning, (example.answer, *example.answers))
+    evidence = (example.evidence,) if example.evidence else ()
+    return any(grade_facts(answer, gold, question, evidence).right for gold in golds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,18 +111,21 @@ def _training(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _evaluation(results: Any) -> list[str]:
+    has_form = any(row.get("form") is not None for row in results)
     rows = [
         (
             row["evidence_set"],
             row["system"],
             row["n"],
             _interval(row["right"], row["right_low"], row["right_high"]),
+            *([f"{row['form']:.1%}"] if has_form else []),
             _score(row),
         )
         for row in results
     ]
     measure = _label(results[0]["measure"]) if results else "score"
-    head = ("questions", "system", "n", "right (95 %)", f"{measure} (95 %)")
+    right = ["facts right (95 %)", "form as taught"] if has_form else ["right (95 %)"]
+    head = ("questions", "system", "n", *right, f"{measure} (95 %)")
     return _table(head, rows)
 
 

@@ -26,7 +26,6 @@ from jangin.report.data.artifacts import (
     trainings,
 )
 from jangin.report.data.costs import VariantCost
-from jangin.report.data.results import disagreement
 from jangin.report.data.verdict import HEADLINE, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.page import curve_charts, forest_of, render_page
@@ -45,8 +44,6 @@ class Measured:
     """McNemar's p, corrected for every comparison of the table."""
     score_p_holm: float | None = None
     """The permutation test's p of the mean score, corrected in the same way."""
-    content_match_p_holm: float | None = None
-    """McNemar's p of content match, corrected in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +128,10 @@ class ComparedVariants:
         return any(one.result.unparsable for row in self.rows for one in row.measured.values())
 
     @property
-    def in_content(self) -> bool:
-        """True if answers are texts, which content match grades as well."""
+    def has_form(self) -> bool:
+        """True if answers are texts, whose form is a column of its own."""
         measured = [m for row in self.rows for m in row.measured.values()]
-        return any(m.result.content_match is not None for m in measured)
+        return any(m.result.form is not None for m in measured)
 
     @property
     def comparisons(self) -> int:
@@ -315,20 +312,16 @@ def _corrected(
         if row.against is not None
     ]
     scored = [pair for pair in pairs if pair[2].score_n]
-    matched = [pair for pair in pairs if pair[2].content_match_p is not None]
     right = holm([comparison.p_value for *_, comparison in pairs])
-    content = holm([comparison.content_match_p or 0.0 for *_, comparison in matched])
     score = holm([comparison.score_p for *_, comparison in scored])
     of_right = {pair[:2]: p for pair, p in zip(pairs, right, strict=True)}
     of_score = {pair[:2]: p for pair, p in zip(scored, score, strict=True)}
-    of_content = {pair[:2]: p for pair, p in zip(matched, content, strict=True)}
     return {
         variant: {
             name: replace(
                 row,
                 p_holm=of_right.get((variant, name)),
                 score_p_holm=of_score.get((variant, name)),
-                content_match_p_holm=of_content.get((variant, name)),
             )
             for name, row in sets.items()
         }
@@ -388,9 +381,9 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "right": result.right if result else None,
                     "right_low": result.right_low if result else None,
                     "right_high": result.right_high if result else None,
-                    "content_match": result.content_match if result else None,
-                    "content_match_low": result.content_match_low if result else None,
-                    "content_match_high": result.content_match_high if result else None,
+                    "form": result.form if result else None,
+                    "form_low": result.form_low if result else None,
+                    "form_high": result.form_high if result else None,
                     "measure": result.measure if result else None,
                     "score": result.score if result else None,
                     "unparsable": result.unparsable if result else None,
@@ -399,8 +392,6 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "only_this": against.only_b if against else None,
                     "p_value": against.p_value if against else None,
                     "p_holm": measured.p_holm if measured else None,
-                    "content_match_p": against.content_match_p if against else None,
-                    "content_match_p_holm": measured.content_match_p_holm if measured else None,
                     "score_gain": against.score_gain if against else None,
                     "score_gain_low": against.score_gain_low if against else None,
                     "score_gain_high": against.score_gain_high if against else None,
@@ -421,9 +412,11 @@ def sentences(table: ComparedVariants) -> list[str]:
                 continue
             comparison = measured.against
             points = 100 * (comparison.right_b - comparison.right_a)
+            of_facts = "" if comparison.form_a is None else " in the facts"
             p = f"{p_text(measured.p_holm)}, corrected"
             better = "better" if points > 0 else "worse"
-            change = f"{row.variant} is {abs(points):.1f} points {better} than {table.baseline}"
+            change = f"{row.variant} is {abs(points):.1f} points {better} than "
+            change += f"{table.baseline}{of_facts}"
             if not points:
                 verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
             elif measured.p_holm < SIGNIFICANT:
@@ -436,8 +429,6 @@ def sentences(table: ComparedVariants) -> list[str]:
                     "any difference"
                 )
             lines.append(f"{Words('en')(f'name_{name}')}: {verdict}.")
-            if comparison.disagree:
-                lines.append(disagreement(comparison, name, table.baseline, row.variant))
             if find_metric(comparison.measure).gold != "text" and measured.score_p_holm is not None:
                 change = _score_change(row.variant, table, comparison, measured.score_p_holm)
                 lines.append(f"{Words('en')(f'name_{name}')}: {change}")

@@ -18,12 +18,13 @@ from tests.conftest import make_artifact
 
 
 def predictions(
-    tuned, base=0, n=12, name="held_out_paraphrases", systems=("base", "tuned"), nearest=0
+    tuned, base=0, n=12, name="held_out_paraphrases", systems=("base", "tuned"), nearest=0, search=0
 ):
     """The systems on the same n questions, of which each gets the first few right."""
     rows = []
     for system in systems:
-        right = {"base": base, "tuned": tuned, "nearest": nearest}[system]
+        right = {"base": base, "tuned": tuned, "nearest": nearest, "base + retrieval": search}
+        right = right[system]
         for number in range(n):
             prompt = (Message(role="user", content=f"{number}번 휴가는 며칠입니까?"),)
             answer = Message(role="assistant", content=f"{number}일")
@@ -71,8 +72,9 @@ def test_a_clear_difference_is_called_significant(verdict_of):
     other = verdict.text.index("“plain”, 17\u00a0% [5 to 45\u00a0%]")
     assert better < other
     assert verdict.text.endswith(Words("en")("real", p="p = 0.00391"))
-    (base,) = verdict.more
+    form, base = verdict.more
     assert "0\u00a0% [0 to 24\u00a0%]" in base
+    assert "92\u00a0%" in form
 
 
 def test_the_verdict_reads_as_korean_too(verdict_of):
@@ -124,7 +126,7 @@ def test_of_three_variants_the_best_two_are_compared(verdict_of):
     verdict = verdict_of(a=predictions(1), b=predictions(11), c=predictions(3))
     assert "“b” answers" in verdict.text
     assert "that of “c”" in verdict.text
-    assert verdict.more[0].startswith("Of 3 variants, “b” has the highest share")
+    assert verdict.more[1].startswith("Of 3 variants, “b” has the highest share")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,17 @@ def test_one_variant_is_compared_with_its_base(verdict_of, tuned, base, tone):
     assert verdict.tone == tone
     assert "the base model before training" in verdict.text
     assert ("The trained model is worse" in verdict.text) == (tone == "bad")
+
+
+def test_what_was_not_trained_is_weighed_against_the_trained_model(verdict_of):
+    systems = ("base", "tuned", "nearest", "base + retrieval")
+    verdict = verdict_of(main=predictions(20, 2, n=24, systems=systems, nearest=3, search=23))
+    assert "needs no language model" in verdict.more[-2]
+    assert "base + retrieval, which needs no training, answers 96" in verdict.more[-1]
+    assert verdict.tone == "unsure"
+    behind = verdict_of(other=predictions(20, 2, n=24, systems=systems, nearest=3, search=4))
+    assert "The best system that needs no training, base + retrieval" in behind.more[-1]
+    assert behind.tone == "good"
 
 
 def test_without_a_base_there_is_nothing_to_compare_with(verdict_of):
@@ -194,6 +207,7 @@ def test_a_model_not_shown_to_be_better_than_a_baseline_is_no_good_news(
     assert verdict.more[-1] == words(
         key,
         system="nearest",
+        lack=words("lack_model"),
         share=words.percent(nearest / n),
         interval=words.interval(share.low, share.high),
         p=p,
@@ -240,7 +254,7 @@ def test_a_baseline_that_only_another_variant_was_held_against_gets_no_verdict(v
 def test_a_predictor_without_a_model_that_is_worse_is_named_beside_the_good_news(verdict_of):
     verdict = verdict_of(plain=predictions(11, nearest=3, systems=SYSTEMS))
     assert verdict.tone == "good"
-    assert verdict.more[-1].startswith("The best predictor without a language model, nearest")
+    assert verdict.more[-1].startswith("The best system that needs no language model, nearest")
     assert verdict.more[-1].endswith(
         "better, and the difference is statistically significant (p = 0.00781)."
     )
@@ -256,8 +270,13 @@ def test_a_baseline_of_all_variants_is_one_row(verdict_of):
     assert "nearest, answers 25" in verdict.more[-1]
 
 
-@pytest.mark.parametrize(("language", "said"), [("en", "one of form"), ("ko", "답의 꼴 때문")])
-def test_a_base_that_is_right_in_other_words_makes_the_good_news_unsure(verdict_of, language, said):
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "have 100\u00a0% of its answers and 0\u00a0% of"), ("ko", "기본 모델이 0%")],
+)
+def test_a_base_that_is_right_in_other_words_is_as_good_and_only_its_form_differs(
+    verdict_of, language, said
+):
     rows = predictions(tuned=12, base=12)
     worded = [
         grade_prediction(
@@ -275,4 +294,5 @@ def test_a_base_that_is_right_in_other_words_makes_the_good_news_unsure(verdict_
     ]
     headline = verdict_of(language=language, main=worded)
     assert headline.tone == "unsure"
+    assert "p = 1" in headline.text
     assert any(said in sentence for sentence in headline.more)

@@ -9,8 +9,10 @@ import pytest
 import jangin
 from jangin.core.errors import all_counted, counted, counted_of
 from jangin.evaluation.self_preference import BY_STRENGTH
+from jangin.evaluation.select import Criterion
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
+from jangin.metrics.facts import FactReason
 from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, reasons, strings
@@ -79,6 +81,9 @@ COMPOSED = {
     "runs": ("tokens_per_second",),
     "layers": ("compiled", "eager"),
     "playground": ("taught", "differs", "elsewhere", "invented"),
+    "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
+    "reason": get_args(FactReason),
+    "candidates_by": get_args(Criterion),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""

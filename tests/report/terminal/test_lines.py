@@ -105,7 +105,7 @@ def test_durations_are_short(seconds, text):
 
 
 def test_the_line_of_evaluate_has_its_questions_and_not_the_version_of_a_measure(tmp_path):
-    summary = {"questions": 12, "content_match_version": 1}
+    summary = {"questions": 12, "facts_version": 1}
     artifact = Artifact(tmp_path, make_manifest(stage="evaluate", summary=summary))
     step = SimpleNamespace(stage=SimpleNamespace(name="evaluate"), artifact=artifact)
     assert list(what_was_made(step)) == ["12 questions"]

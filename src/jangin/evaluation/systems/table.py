@@ -44,6 +44,14 @@ def uses_language_model(label: str) -> bool:
     return not any(label in row.labels_without_model for row in SYSTEMS)
 
 
+def is_external(label: str) -> bool:
+    """True for the label of a system whose model is not one of the project, such as a hosted one.
+
+    Labels of the project's own models begin with their names, as in `base + retrieval`.
+    """
+    return uses_language_model(label) and label.split(" ")[0] not in MODEL_KINDS
+
+
 def is_trained(label: str) -> bool:
     """True for the label of a system whose model a training stage of the project made."""
     trained = tuple(model for model in MODEL_KINDS if model != "base")

@@ -42,8 +42,8 @@ class AnswersTask(TaskConfig):
 
     type: Literal["answers"] = "answers"
     right: Literal["exact_match", "contains"] = "exact_match"
-    """When an answer is right: `exact_match`, equal to a gold answer after KorQuAD's
-    normalisation; `contains`, a gold answer occurs in it."""
+    """When an answer has the form as taught, the column beside its facts: `exact_match`, equal to a
+    gold answer after KorQuAD's normalisation; `contains`, a gold answer occurs in it."""
     measure: AnswerMeasure | GraderFile = "character_f1"
     """Metric for partial credit, 0 to 1, or a grader of your own."""
 
@@ -55,7 +55,10 @@ class AnswersTask(TaskConfig):
         return self.measure
 
     def grade(self, answer: str, golds: Sequence[str], _row: str = "") -> Grade:
-        """The best grade over all gold answers; without a score where the measure is a grader."""
+        """The best form over all gold answers; without a score where the measure is a grader.
+
+        Its facts are graded by `grade_prediction`, which knows the question and the evidence.
+        """
         matches = contains if self.right == "contains" else exact_match
         right = any(matches(answer, gold) for gold in golds)
         if isinstance(self.measure, GraderFile):

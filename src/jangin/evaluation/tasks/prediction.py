@@ -9,14 +9,27 @@ The test sets are never mixed, because they answer different questions:
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from jangin.core.records import Record
 
 TestSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
 
 
-class Prediction(Record):
+class GradedRecord(Record):
+    """A row of an evaluation; stores of older releases have columns that are not read any more."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_content_match(cls, row: Any) -> Any:
+        if not isinstance(row, dict):
+            return row
+        return {name: row[name] for name in row if not name.startswith("content_match")}
+
+
+class Prediction(GradedRecord):
     """One system's answer to one question, graded."""
 
     example_id: str
@@ -31,7 +44,7 @@ class Prediction(Record):
     finished: bool
     """False if `max_new_tokens` truncated it."""
     right: bool
-    """By the task: exact match, the right label, a number in the green band."""
+    """By the task: the facts of a gold answer, the right label, a number in the green band."""
     score: float | None
     """In the task's metric, such as character F1; None for an unparsable number."""
     parsed: str
@@ -46,8 +59,13 @@ class Prediction(Record):
     """Of the generated tokens; 0 for an endpoint, which does not report it."""
     reasoning_ended: bool = True
     """False if the answer ended within the reasoning; the prediction is then empty."""
-    content_match: bool | None = None
-    """Right in content, in any form; None where answers are labels or numbers."""
+    form: bool | None = None
+    """Whether it has the form of a gold answer: equal to it, or containing it, as the task says;
+    None where answers are labels or numbers."""
+    reason: str = ""
+    """Why the facts are right or wrong, such as `missing`; empty for labels and numbers."""
+    detail: str = ""
+    """The words that decided that."""
 
 
 def by_set_and_system(

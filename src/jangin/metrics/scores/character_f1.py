@@ -19,7 +19,7 @@ def character_f1(prediction: str, gold: str) -> float:
 METRIC = Metric(
     name="character_f1",
     display={"en": "Character F1", "ko": "글자 F1"},
-    right={"en": "Exact match", "ko": "완전 일치"},
+    right={"en": "Facts right", "ko": "사실 일치"},
     gold="text",
     score=character_f1,
 )

@@ -14,7 +14,7 @@ def chrf(prediction: str, gold: str) -> float:
 METRIC = Metric(
     name="chrf",
     display={"en": "chrF", "ko": "chrF 점수"},
-    right={"en": "Right", "ko": "정답"},
+    right={"en": "Facts right", "ko": "사실 일치"},
     gold="text",
     score=chrf,
 )

@@ -21,7 +21,7 @@ def graded_metric(name: str) -> Metric | None:
             return Metric(
                 name=name,
                 display={"en": shown, "ko": shown},
-                right={"en": "Exact match", "ko": "완전 일치"},
+                right={"en": "Facts right", "ko": "사실 일치"},
                 gold="text",
                 score=_needs_the_question,
                 range=(0.0, 1.0) if prefix == _SHARE else (float("-inf"), float("inf")),

@@ -22,7 +22,7 @@ def rouge_l(prediction: str, gold: str) -> float:
 METRIC = Metric(
     name="rouge_l",
     display={"en": "ROUGE-L", "ko": "ROUGE-L 점수"},
-    right={"en": "Right", "ko": "정답"},
+    right={"en": "Facts right", "ko": "사실 일치"},
     gold="text",
     score=rouge_l,
 )

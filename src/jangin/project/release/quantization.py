@@ -10,11 +10,17 @@ from pathlib import Path
 from jangin.core.digest import digest_value
 from jangin.core.errors import StoreError
 from jangin.core.parquet import read_table
-from jangin.core.records import Example, Record, SplitExample
+from jangin.core.records import Chunk, Example, Record, SplitExample
 from jangin.core.stage import Progress
 from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import EvaluateConfig
-from jangin.evaluation.results import Comparison, compare_systems, grade_prediction
+from jangin.evaluation.results import (
+    Comparison,
+    compare_systems,
+    evidence_of,
+    grade_prediction,
+)
+from jangin.evaluation.stored import read_predictions
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.task import golds_of_same_prompt
 from jangin.metrics.statistics import wilson_interval
@@ -51,7 +57,7 @@ def measure_gguf(
     evaluation = session.artifacts(variant).get("evaluate")
     if config is None or evaluation is None:
         return []
-    before = read_table(evaluation.path / "predictions.parquet", Prediction)
+    before = read_predictions(evaluation)
     before = _drawn([p for p in before if p.system == _UNQUANTIZED], questions, config.seed)
     if not before:
         return []
@@ -156,6 +162,9 @@ def _answers(
     stops = _stops(folder)
     examples: dict[str, Example] = {row.example.id: row.example for row in rows}
     golds = golds_of_same_prompt(rows) if config.task.gold == "text" else {}
+    chunk = session.artifacts(variant).get("chunk")
+    chunks = read_table(chunk.path / "chunks.parquet", Chunk) if chunk is not None else []
+    evidence = evidence_of(examples.values(), chunks)
     reader, graded = AnswerReader(tokenizer), []
     bar = progress.start(f"answer with {file.name}", len(before))
     with GgufModel(file, _CONTEXT) as model:
@@ -177,6 +186,7 @@ def _answers(
                     reasoning_ended=answer.reasoning_ended,
                     other_golds=golds.get(example.id, ()),
                     task=config.task,
+                    evidence=evidence[example.id],
                 )
             )
             progress.advance(bar)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jangin.core.errors import DataError
 from jangin.core.records import earlier_turns
 from jangin.core.store import Artifact
+from jangin.evaluation.stored import current_table
 from jangin.project.stages import STAGES
 from jangin.project.tables.conditions import Condition
 
@@ -35,10 +36,12 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "eliminated": (
         "rule", "reason", "operation", "round", "earlier_turns", "question", "answer",
     ),
-    "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
+    "predictions": (
+        "evidence_set", "system", "right", "reason", "form", "question", "gold", "prediction",
+    ),
     "comparisons": (
         "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
-        "score_gain", "score_p",
+        "form_a", "form_b", "score_gain", "score_p",
     ),
 }  # fmt: skip
 """{table: columns to show}; every other table shows all its fields."""
@@ -109,7 +112,7 @@ def rows(
         flat, count = some_rows(flat, limit, where)
     else:
         stage, artifact = tables[kind]
-        table = _read(artifact.path / f"{kind}.parquet")
+        table = current_table(artifact, kind)
         first = table if where or limit is None else table.slice(0, limit)
         flat, count = some_rows([flat_row(row) for row in first.to_pylist()], limit, where)
         count = count if where else table.num_rows

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jangin.core.ledger import Spend
-from jangin.evaluation.systems.table import is_trained, uses_language_model
+from jangin.evaluation.systems.table import is_external, is_trained, uses_language_model
 from jangin.report.data.artifacts import Artifacts
 from jangin.report.data.results import Results
 from jangin.report.data.verdict import HEADLINE
@@ -99,17 +99,13 @@ def _money(spend: Sequence[Spend], words: Words) -> str:
 
 def _hosted(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
     for name in HEADLINE:
-        hosted = [
-            row
-            for row in rows
-            if row["evidence_set"] == name and kind_of_system(row["system"]) == "hosted"
-        ]
+        hosted = [row for row in rows if row["evidence_set"] == name and is_external(row["system"])]
         if hosted:
             shown = ", ".join(
                 f"{row['system']} {words.percent(row['right'])}"
                 + (
-                    f" ({words('content_match')} {words.percent(row['content_match'])})"
-                    if row.get("content_match") is not None
+                    f" ({words('form_taught')} {words.percent(row['form'])})"
+                    if row.get("form") is not None
                     else ""
                 )
                 for row in {row["system"]: row for row in hosted}.values()

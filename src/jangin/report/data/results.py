@@ -53,17 +53,15 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
         first = "base" if any(result.system == "base" for result in results) else results[0].system
         pairs = [(c, c.b if c.a == first else c.a) for c in comparisons if first in (c.a, c.b)]
         p_values = {(c.evidence_set, other): c.p_value for c, other in pairs}
-        p_of_content = {(c.evidence_set, other): c.content_match_p for c, other in pairs}
         for result in results:
             row = {"variant": variant, **result.model_dump()}
             if result.system != "base":
                 row["p_value"] = p_values.get((result.evidence_set, result.system))
-                row["content_match_p"] = p_of_content.get((result.evidence_set, result.system))
                 row["p_against"] = first
             if not is_trained(result.system):
                 asks_model = uses_language_model(result.system)
                 model = artifact.manifest.inputs.get("base", "") if asks_model else ""
-                figures = (result.n, result.right, result.score, result.unparsable)
+                figures = (result.n, result.right, result.form, result.score, result.unparsable)
                 same = (model, result.evidence_set, result.system, *figures)
                 if same in shared:
                     shared[same][1].append(variant)
@@ -77,12 +75,6 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_evaluations(evaluations)
     sentences = [sentence(pair) for pair in versus]
-    sentences += [
-        disagreement(pair.comparison, pair.evidence_set, pair.variant_a, pair.variant_b)
-        for pair in versus
-        if pair.comparison.disagree
-    ]
-    sentences += _disagreements(evaluations)
     sentences += [
         f"Not publishable: evaluation questions of {name} copy training questions; "
         "see: jangin show leaks, with the same --project"
@@ -149,39 +141,6 @@ def _same_questions(
         return None
 
 
-def _disagreements(evaluations: Mapping[str, Artifact]) -> list[str]:
-    """One sentence per system whose comparison with the tuned model differs between metrics."""
-    lines = [
-        disagreement(row, row.evidence_set, row.a, row.b)
-        for artifact in evaluations.values()
-        for row in read_comparisons(artifact)
-        if row.disagree and "tuned" in (row.a, row.b)
-    ]
-    return list(dict.fromkeys(lines))
-
-
-def disagreement(comparison: Comparison, test_set: str, name_a: str, name_b: str) -> str:
-    """The differing results of exact match and content match for two systems."""
-
-    def said(better: str, share_a: float, share_b: float, p_value: float) -> str:
-        shares = f"{100 * share_a:.1f} % against {100 * share_b:.1f} %, {_p_text(p_value)}"
-        name = {"a": name_a, "b": name_b}.get(better)
-        return f"{name} is better ({shares})" if name else f"neither is better ({shares})"
-
-    exact = said(comparison.better, comparison.right_a, comparison.right_b, comparison.p_value)
-    content = said(
-        comparison.better_in_content,
-        comparison.content_match_a or 0.0,
-        comparison.content_match_b or 0.0,
-        comparison.content_match_p or 0.0,
-    )
-    return (
-        f"{test_set.replace('_', ' ')}: the measures disagree on {name_a} and {name_b}. By exact "
-        f"match {exact}; by content match {content}. Content match does not count the form of an "
-        "answer, so it is the fairer one between systems."
-    )
-
-
 def _p_text(p_value: float) -> str:
     return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
 
@@ -190,13 +149,14 @@ def sentence(pair: Versus) -> str:
     """A comparison of two variants as one sentence, with shares and p."""
     comparison = pair.comparison
     name = f"{pair.evidence_set.replace('_', ' ')} ({counted(comparison.n, 'question')})"
+    right = "right" if comparison.form_a is None else "with the right facts"
     better, other = pair.variant_b, pair.variant_a
     share_better, share_other = comparison.right_b, comparison.right_a
     if comparison.right_a > comparison.right_b:
         better, other, share_better, share_other = other, better, share_other, share_better
     if comparison.right_a == comparison.right_b:
-        return f"{name}: {better} and {other} both {100 * comparison.right_a:.0f} % right."
-    shares = f"{better} {100 * share_better:.0f} % right, {other} {100 * share_other:.0f} %"
+        return f"{name}: {better} and {other} both {100 * comparison.right_a:.0f} % {right}."
+    shares = f"{better} {100 * share_better:.0f} % {right}, {other} {100 * share_other:.0f} %"
     significant = comparison.p_value < SIGNIFICANT
     verdict = "is statistically significant" if significant else "could be due to chance"
     return f"{name}: {shares}; the difference {verdict} (McNemar {_p_text(comparison.p_value)})."

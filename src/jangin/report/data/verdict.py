@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jangin.core.store import Artifact
 from jangin.evaluation.results import SIGNIFICANT, Comparison
 from jangin.evaluation.stored import read_comparisons
-from jangin.evaluation.systems.table import uses_language_model
+from jangin.evaluation.systems.table import is_trained, uses_language_model
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.report.data.results import SHARED, Results
 from jangin.report.i18n.translate import Words, p_text
@@ -64,76 +64,64 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
     if questions < FEW and verdict.tone in ("unsure", "none"):
         verdict = replace(verdict, text=f"{verdict.text} {words('too_few', n=questions)}")
     comparisons = read_comparisons(evaluations[tuned[0]["variant"]])
-    verdict = _by_content(verdict, tuned, headline, comparisons, results, words)
-    return _beside_baselines(verdict, tuned[0], rows, comparisons, words)
+    verdict = _with_form(verdict, tuned[0], _base_of(tuned[0], rows), words)
+    return _beside_others(verdict, tuned[0], rows, comparisons, words)
 
 
-def _by_content(
+def _with_form(
     verdict: Headline,
-    tuned: Sequence[Mapping[str, Any]],
-    headline: TestSet,
-    comparisons: Sequence[Comparison],
-    results: Results,
+    tuned: Mapping[str, Any],
+    base: Mapping[str, Any] | None,
     words: Words,
 ) -> Headline:
-    """The verdict with a sentence for each system where content match disagrees.
-
-    The tone `good` becomes `unsure` where that is the comparison that the verdict is about.
-    """
-    best = {row["variant"] for row in tuned[:2]}
-    pairs = [
-        (pair.comparison, (pair.variant_a, pair.variant_b), True)
-        for pair in results.versus
-        if pair.evidence_set == headline and {pair.variant_a, pair.variant_b} == best
-    ] + [
-        (
-            row,
-            (words.system(row.a), words.system(row.b)),
-            len(tuned) == 1 and "base" in (row.a, row.b),
-        )
-        for row in comparisons
-        if row.evidence_set == headline and "tuned" in (row.a, row.b)
-    ]
-    tone, texts = verdict.tone, []
-    for pair, names, is_about in pairs:
-        if not pair.disagree:
-            continue
-        tone = "unsure" if tone == "good" and is_about else tone
-        better = {"a": names[0], "b": names[1]}.get(pair.better_in_content, "")
-        texts.append(
-            words(
-                "content_better" if better else "content_level",
-                a=names[0],
-                b=names[1],
-                better=better,
-                share_a=words.percent(pair.content_match_a or 0.0),
-                share_b=words.percent(pair.content_match_b or 0.0),
-                p=p_text(pair.content_match_p or 0.0),
-            )
-        )
-    return replace(verdict, tone=tone, more=(*verdict.more, *texts))
+    """The verdict with what right means, and how many answers have the form as taught."""
+    if tuned.get("form") is None:
+        return verdict
+    share = words.percent(tuned["form"])
+    text = words("form_was", share=share)
+    if base is not None and base.get("form") is not None:
+        text = words("form_were", share=share, base=words.percent(base["form"]))
+    return replace(verdict, more=(text, *verdict.more))
 
 
-def _beside_baselines(
+def _beside_others(
     verdict: Headline,
     tuned: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Comparison],
     words: Words,
 ) -> Headline:
-    """The verdict with a sentence on the best system that uses no language model.
+    """The verdict with a sentence each on the best systems without a language model, or training.
 
-    The tone `good` becomes `unsure` unless the tuned model is significantly better than it.
+    The tone `good` becomes `unsure` unless the tuned model is significantly better than both.
     """
     simple = [row for row in rows if not uses_language_model(row["system"])]
-    if not simple:
-        return verdict
-    best = max(simple, key=lambda row: float(row["right"]))
+    untrained = [
+        row
+        for row in rows
+        if row not in simple and row["system"] != "base" and not is_trained(row["system"])
+    ]
+    for others, lack in ((simple, "lack_model"), (untrained, "lack_training")):
+        if others:
+            verdict = _beside_best(verdict, tuned, others, comparisons, lack, words)
+    return verdict
+
+
+def _beside_best(
+    verdict: Headline,
+    tuned: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Comparison],
+    lack: str,
+    words: Words,
+) -> Headline:
+    best = max(others, key=lambda row: float(row["right"]))
     pair = _paired(comparisons, str(best["evidence_set"]), str(best["system"]))
     key = _beside(best, tuned, pair)
     text = words(
         key,
-        system=best["system"],
+        system=words.system(best["system"]),
+        lack=words(lack),
         share=words.percent(best["right"]),
         interval=words.interval(best["right_low"], best["right_high"]),
         p=p_text(pair.p_value) if pair else "",
@@ -283,4 +271,5 @@ def _sentence(
         values[name] = row["variant"]
         values[f"share_{name}"] = words.percent(row["right"])
         values[f"interval_{name}"] = words.interval(row["right_low"], row["right_high"])
+    key = key if better.get("form") is None else f"by_facts_{key}"
     return words(key, set=words(f"set_{better['evidence_set']}"), **values)

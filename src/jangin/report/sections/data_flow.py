@@ -8,8 +8,7 @@ from typing import Any, get_args
 from jangin.core.records import Document, Example, Split, SplitExample
 from jangin.core.stage import Stage
 from jangin.core.store import Artifact
-from jangin.evaluation.results import Result
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.stored import read_predictions, read_results
 from jangin.project.stages import STAGES
 from jangin.report.charts.svg import Flow, StageBox
 from jangin.report.data.artifacts import METRICS, Artifacts, Group, count_of, groups_of, rows_of
@@ -229,10 +228,10 @@ def _preferences(label: str, artifact: Artifact, words: Words) -> Flow:
 
 
 def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
-    questions = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
+    questions = {row.example_id for row in read_predictions(artifact)}
     notes = [
         f"{words(f'name_{row.evidence_set}')}: {words.percent(row.right)} (n = {row.n:,})"
-        for row in rows_of(artifact, "results", Result)
+        for row in read_results(artifact)
         if row.system == "tuned"
     ]
     return Flow(label, words("flow_questions", count=len(questions)), notes=tuple(notes))

@@ -11,7 +11,7 @@ from jangin.evaluation.pairwise_judge import PairwiseResult
 from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, compare_predictions
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
-from jangin.evaluation.stored import read_predictions, read_results
+from jangin.evaluation.stored import read_predictions, read_results, read_slices
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.labels import LabelResult
 from jangin.evaluation.tasks.numbers import NumberResult
@@ -120,7 +120,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
     same = _repeated([*labels, *numbers], ", ".join(group.variants), seen)
     labels = [row for row in labels if row.system not in same]
     numbers = [row for row in numbers if row.system not in same]
-    slices = rows_of(artifact, "slices", Slice)
+    slices = read_slices(artifact)
     results = read_results(artifact)
     return Evaluated(
         variants=group.variants,

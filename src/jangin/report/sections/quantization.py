@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jangin.core.store import Artifact
 from jangin.evaluation.results import Comparison
+from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import wilson_interval
 from jangin.project.release.quantization import quantization_costs
 from jangin.project.stages import STAGES
@@ -20,6 +21,8 @@ class QuantizedFile:
     mebibytes: float
     evidence_set: str
     questions: int
+    by_form: bool
+    """Whether it was measured before answers were graded by their facts: shares are of the form."""
     before: str
     """Share of right answers of the model in full precision, with its 95 % interval."""
     after: str
@@ -55,6 +58,7 @@ def _row(
         size / 2**20,
         row.evidence_set,
         row.n,
+        find_metric(row.measure).gold == "text" and row.form_a is None,
         _share(row.right_a, row.n, words),
         _share(row.right_b, row.n, words),
         row.right_b - row.right_a,

@@ -34,7 +34,7 @@ MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "evaluate": (("questions", "questions"),),
 }
 """{stage: (key of its summary, words after the figure)}; a mapping of counts is added up."""
-NOT_SHOWN = frozenset(("failed", "rejected", "left_out", "content_match_version"))
+NOT_SHOWN = frozenset(("failed", "rejected", "left_out", "content_match_version", "facts_version"))
 """Keys of summaries that `failed` and `rejected` summarise, and the version of a measure."""
 
 

@@ -181,8 +181,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-CONTENT_MATCH = "content\nmatch (%)"
-"""Heading of the share of answers right in content, with its 95 % interval."""
+FORM = "form as\ntaught"
+"""Heading of the share of answers in the form of a gold answer."""
 
 
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
@@ -193,7 +193,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
     """
     metric = find_metric(results[0]["measure"])
     score_title = _score_title(metric)
-    in_content = any(row.get("content_match") is not None for row in results)
+    has_form = any(row.get("form") is not None for row in results)
     against = {row.get("p_against", "base") for row in results if row.get("p_value") is not None}
     mixed = len(against) > 1
     table = Table(
@@ -206,12 +206,12 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "n",
         "right",
         "95 % interval",
-        *([CONTENT_MATCH] if in_content else []),
+        "p" if mixed else f"p vs {next(iter(against), 'base')}",
+        *([FORM] if has_form else []),
         score_title,
         *([metric.unparsable] if metric.unparsable else []),
-        "p" if mixed else f"p vs {next(iter(against), 'base')}",
     ):
-        right = title in ("n", "right", CONTENT_MATCH, score_title, metric.unparsable)
+        right = title in ("n", "right", FORM, score_title, metric.unparsable)
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -227,14 +227,14 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]),
             f"{100 * row['right']:.1f} %",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
-            *([_content(row)] if in_content else []),
-            _score(row),
-            *([str(row["unparsable"])] if metric.unparsable else []),
             ""
             if p_value is None
             else f"{format_p(p_value)} vs {row['p_against']}"
             if mixed
             else format_p(p_value),
+            *([_form(row)] if has_form else []),
+            _score(row),
+            *([str(row["unparsable"])] if metric.unparsable else []),
         )
     return table
 
@@ -242,10 +242,10 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The variants side by side, one line per test set."""
     table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
-    in_content = any(row.get("content_match") is not None for row in rows)
-    content_heads = (CONTENT_MATCH, "p corrected") if in_content else ()
-    heads = ("test set", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
-    heads = (*heads, *content_heads)
+    has_form = any(row.get("form") is not None for row in rows)
+    right = "facts right" if has_form else "right"
+    heads = ["test set", "variant", "n", right, "95 % interval", "p", "p corrected", "score"]
+    heads += [FORM] if has_form else []
     for title in heads:
         table.add_column(title, justify="left" if title in heads[:2] else "right")
     last = ""
@@ -260,10 +260,10 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]) if evaluated else "",
             f"{100 * row['right']:.1f} %" if evaluated else "not asked",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if evaluated else "",
-            _score(row) if evaluated else "",
             "" if row["p_value"] is None else format_p(row["p_value"]),
             "" if row["p_holm"] is None else format_p(row["p_holm"]),
-            *([_content(row), _content_p(row)] if in_content else []),
+            _score(row) if evaluated else "",
+            *([_form(row)] if has_form else []),
         )
     return table
 
@@ -297,17 +297,10 @@ def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _content(row: dict[str, Any]) -> str:
-    """The share right in content with its interval."""
-    share, low, high = (row.get(f"content_match{end}") for end in ("", "_low", "_high"))
-    if share is None or low is None or high is None:
-        return ""
-    return f"{100 * share:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
-
-
-def _content_p(row: dict[str, Any]) -> str:
-    p_value = row.get("content_match_p_holm")
-    return "" if p_value is None else format_p(p_value)
+def _form(row: dict[str, Any]) -> str:
+    """The share of answers in the form of a gold answer."""
+    share = row.get("form")
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _score_title(metric: Metric) -> str:

@@ -291,9 +291,8 @@ def _result(
 
 def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
     """The difference in one sentence, with its reservations."""
-    shares = (
-        f"{row.right_a:.1%} and {row.right_b:.1%} of {counted(row.n, 'answer')} are exactly right"
-    )
+    answers = counted(row.n, "answer")
+    shares = f"{row.right_a:.1%} and {row.right_b:.1%} of {answers} have the right facts"
     if row.p_value < SIGNIFICANT:
         better = row.b if row.right_b > row.right_a else row.a
         text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})."

@@ -67,7 +67,7 @@ def test_a_question_has_every_answer_with_its_grade_and_source(table):
     question = table.question(key)
     assert (question.source, question.page) == ("규정/취업 규칙.pdf", 3)
     assert [answer.right for answer in question.answers] == [False, True, True]
-    assert [answer.content_match for answer in question.answers] == [False, True, True]
+    assert [answer.form for answer in question.answers] == [False, True, True]
     assert table.question("test:gone") is None
 
 

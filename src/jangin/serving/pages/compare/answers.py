@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from jangin.core.store import Artifact
 from jangin.evaluation.blind_judgements import Contestant
-from jangin.evaluation.results import in_content
-from jangin.evaluation.stored import grades_are_current
+from jangin.evaluation.stored import current_table
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.report.data.results import SHARED
@@ -30,6 +29,8 @@ them, or what the second got wrong."""
 CHANGES: tuple[Change, ...] = get_args(Change)
 PAGE = 20
 _MISSING = -1
+_ADDED = ("reasoning", "form", "reason", "detail")
+"""Columns that evaluations of older releases lack."""
 _ANSWERED = ("evidence_set", "example_id", "prediction", "right")
 
 
@@ -42,8 +43,6 @@ class ComparedSystem:
     """Of the first variant that has it."""
     shown_variant: str
     """Empty where there is one variant only."""
-    current: bool
-    """Whether its content match was stored by the present rules."""
 
     @property
     def key(self) -> str:
@@ -66,7 +65,10 @@ class GivenAnswer:
     text: str
     right: bool
     score: float | None
-    content_match: bool | None
+    form: bool | None
+    reason: str
+    """Why its facts are right or wrong; empty for labels and numbers."""
+    detail: str
     finished: bool
     unparsable: bool
     reasoning: str
@@ -279,27 +281,26 @@ def _read(
     """One frame per system; one that answered the same in several variants is there once."""
     import polars as pl
 
-    parts: list[tuple[str, list[str], Artifact, pl.DataFrame]] = []
+    parts: list[tuple[str, list[str], pl.DataFrame]] = []
     for variant, artifact in evaluations.items():
-        table = pl.read_parquet(artifact.path / "predictions.parquet")
+        table = pl.DataFrame(pl.from_arrow(current_table(artifact, "predictions")))
         for system in table["system"].unique(maintain_order=True):
             rows = table.filter(pl.col("system") == system)
             twin = None if is_trained(system) else _twin(parts, system, rows)
             if twin is not None:
                 twin.append(variant)
             else:
-                parts.append((system, [variant], artifact, rows))
+                parts.append((system, [variant], rows))
     many = len(evaluations) > 1
     systems = []
     frames = []
-    for index, (system, variants, artifact, rows) in enumerate(parts):
+    for index, (system, variants, rows) in enumerate(parts):
         shown = SHARED if len(variants) == len(evaluations) else ", ".join(variants)
         contestant = Contestant(variant=variants[0], system=system)
-        current = grades_are_current(artifact)
-        systems.append(ComparedSystem(index, contestant, shown if many else "", current))
-        columns = ["reasoning", "content_match"]
-        absent = [column for column in columns if column not in rows.columns]
-        empty = {"reasoning": pl.lit(""), "content_match": pl.lit(None, dtype=pl.Boolean)}
+        systems.append(ComparedSystem(index, contestant, shown if many else ""))
+        texts = ("reasoning", "reason", "detail")
+        empty = {"form": pl.lit(None, dtype=pl.Boolean), **dict.fromkeys(texts, pl.lit(""))}
+        absent = [column for column in empty if column not in rows.columns]
         frames.append(
             rows.with_columns(
                 pl.lit(index, dtype=pl.Int32).alias("system_index"),
@@ -313,18 +314,18 @@ def _read(
 _COLUMNS = (
     *("system_index", "key", "evidence_set", "example_id", "family", "question", "gold"),
     *("other_golds", "prediction", "finished", "right", "score", "unparsable"),
-    *("source", "page", "section", "reasoning", "content_match"),
+    *("source", "page", "section", *_ADDED),
 )
 
 
 def _twin(
-    parts: "Sequence[tuple[str, list[str], Artifact, pl.DataFrame]]",
+    parts: "Sequence[tuple[str, list[str], pl.DataFrame]]",
     system: str,
     rows: "pl.DataFrame",
 ) -> list[str] | None:
     """The variants of a part with the same answers; None where there is none."""
     mine = rows.select(_ANSWERED).sort("evidence_set", "example_id")
-    for other, variants, _, theirs in parts:
+    for other, variants, theirs in parts:
         if other == system and len(theirs) == len(rows):
             same = theirs.select(_ANSWERED).sort("evidence_set", "example_id")
             if same.equals(mine):
@@ -348,15 +349,14 @@ def _searchable(rows: "pl.DataFrame", positions: NDArray[np.int64], count: int) 
 
 
 def _answer(system: ComparedSystem, row: Mapping[str, Any]) -> GivenAnswer:
-    content = row["content_match"]
-    if not system.current:
-        content = in_content(row["prediction"], row["gold"], row["other_golds"], row["question"])
     return GivenAnswer(
         system=system,
         text=row["prediction"],
         right=row["right"],
         score=row["score"],
-        content_match=content,
+        form=row["form"],
+        reason=row["reason"] or "",
+        detail=row["detail"] or "",
         finished=row["finished"],
         unparsable=row["unparsable"],
         reasoning=row["reasoning"] or "",

@@ -8,8 +8,8 @@ import pytest
 
 import jangin
 from jangin.core.errors import all_counted, counted, counted_of
-from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.select import Criterion
+from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.metrics.facts import FactReason

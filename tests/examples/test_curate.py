@@ -15,6 +15,7 @@ from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
+from jangin.examples.curation.contradictions import Conflict
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
@@ -485,3 +486,117 @@ def test_a_family_that_was_joined_and_gives_way_itself_takes_all_along():
     deeper = evolved_from(last, "입사 첫해에는 휴가를 어떻게 세나요?")
     result = curate([last, deeper, middle, best], PLAIN)
     assert {row.id: row.family for row in result.kept} == {best.id: best.id, deeper.id: best.id}
+
+
+LEAVE = (
+    ("일반휴학은 통산 몇 년까지 가능한가요?", "통산 3년", "통산 2년"),
+    ("일반휴학은 한 번에 얼마 동안 할 수 있나요?", "1년", "6개월"),
+    ("육아휴학은 자녀가 몇 세까지 가능한가요?", "만 8세", "만 6세"),
+    ("휴학은 누가 승인하나요?", "교무처장", "교무처장의 승인을 받습니다"),
+)
+
+
+def edition(name, number, shuffled=False):
+    """Rows of one edition of a document, which is the same whatever its file is called."""
+    rows = []
+    for place, (question, *answers) in enumerate(LEAVE):
+        original = example(
+            question if number else question.replace("가능한가요", "되나요"),
+            answers[number],
+            document_id=f"{number}" * 64,
+            source=name,
+            page=place + 1,
+            evidence=f"{question} 규정에서는 {answers[number]}",
+            chunk_ids=(f"{number}-{place}",),
+        )
+        wording = example(
+            f"{place}번째로 궁금한 것은 {question}",
+            original.answer,
+            original.id,
+            document_id=original.document_id,
+            source=name,
+            parent=original.id,
+        )
+        rows += [original, wording]
+    return rows[::-1] if shuffled else rows
+
+
+class TestTwoDocuments:
+    @pytest.mark.parametrize("old_name", ["안내_2023.docx", "2023_안내.docx"])
+    def test_that_contradict_each_other_are_not_taught_whatever_their_names_are(self, old_name):
+        files = {"안내_2026.docx": edition("안내_2026.docx", 0), old_name: edition(old_name, 1)}
+        rows = [row for name in sorted(files) for row in files[name]]
+        result = curate(rows, CurateConfig())
+        assert {row.question for row in result.kept if row.kind == "original"} == {LEAVE[3][0]}
+        assert len(result.conflicts) == 3
+        for conflict, (_, new, old) in zip(
+            sorted(result.conflicts, key=lambda each: each.sides[0].page), LEAVE, strict=False
+        ):
+            told = {(side.source, side.page, side.answer) for side in conflict.sides}
+            page = conflict.sides[0].page
+            assert told == {("안내_2026.docx", page, new), (old_name, page, old)}
+        assert rules_of(result).count("contradiction") == 12
+
+    def test_give_the_same_rows_in_any_order(self):
+        def taught(rows):
+            result = curate(rows, CurateConfig())
+            return {row.id for row in result.kept}, [each.id for each in result.conflicts]
+
+        new, old = edition("a", 0), edition("b", 1)
+        assert taught([*new, *old]) == taught([*old, *new])
+
+    def test_that_agree_keep_one_of_their_rows(self):
+        rows = [
+            example("복학 신청은 언제 하나요?", answer, document_id=name * 64, source=name)
+            for name, answer in (("a", "개강 2주 전까지"), ("b", "개강 14일 전까지 합니다"))
+        ]
+        result = curate(rows, CurateConfig())
+        assert len(result.kept) == 1
+        assert result.conflicts == ()
+        assert result.kept == curate(rows[::-1], CurateConfig()).kept
+
+    def test_about_other_things_are_both_taught(self):
+        rows = [
+            example(f"{name} 개관 시간은 언제인가요?", hour, document_id=name * 20, source=name)
+            for name, hour in (("도서관", "오전 9시"), ("체육관", "오전 6시"))
+        ]
+        assert curate(rows, CurateConfig()).kept == rows
+
+    def test_that_quote_the_same_clause_contradict_each_other_in_any_words(self):
+        rows = [
+            example(
+                question,
+                answer,
+                document_id=name * 64,
+                source=name,
+                evidence=f"예금 계약은 {answer} 안에 해지할 수 있다.",
+            )
+            for name, question, answer in (
+                ("a", "계약을 물리려면 언제까지 말해야 하나요?", "14일"),
+                ("b", "해지할 수 있는 날수를 알려 주세요", "30일"),
+            )
+        ]
+        result = curate(rows, CurateConfig())
+        assert result.kept == []
+        assert [len(each.sides) for each in result.conflicts] == [2]
+
+    def test_are_both_taught_with_conflicts_keep_and_named_all_the_same(self):
+        rows = [*edition("a", 0), *edition("b", 1)]
+        result = curate(rows, CurateConfig(conflicts="keep"))
+        assert len(result.conflicts) == 3
+        assert "contradiction" not in rules_of(result)
+
+
+def test_conflicts_are_a_table_only_where_there_are_any(context):
+    rows = [*edition("a", 0), *edition("b", 1)]
+    stage = context(rows, CurateConfig())
+    run(stage)
+    assert stage.summary["contradictions"] == 3
+    assert len(read_table(stage.workspace / "conflicts.parquet", Conflict)) == 3
+
+
+def test_one_document_that_agrees_with_itself_has_no_table_of_conflicts(context):
+    stage = context(edition("a", 0), CurateConfig())
+    run(stage)
+    assert "contradictions" not in stage.summary
+    assert not (stage.workspace / "conflicts.parquet").exists()

@@ -12,6 +12,7 @@ from jangin.api.progress import Shown, displayed
 from jangin.api.tables import Table, as_text
 from jangin.core.errors import ConfigError
 from jangin.core.stage import SilentProgress
+from jangin.project.contradictions import conflict_lines, conflicts_of
 from jangin.project.failures import failures_of
 from jangin.project.file import LoadedProject, check_project, open_project
 from jangin.project.file import Project as ProjectConfig
@@ -111,12 +112,14 @@ class Project:
             steps = session.run(
                 names, until, Watcher(display.begins, done), retry_failed=retry_failed
             )
-            collected = collect_results({name: session.artifacts(name) for name in names})
+            artifacts = {name: session.artifacts(name) for name in names}
+            collected = collect_results(artifacts)
+            conflicts = [row for own in artifacts.values() for row in conflicts_of(own)]
             unread = [row for name in names for row in session.unread_files(name)]
             project = session.project.name
         messages = display.progress.messages if isinstance(display.progress, SilentProgress) else ()
         results = Results(project, collected)
-        warnings = [*messages, *unread_lines(unread)]
+        warnings = [*messages, *unread_lines(unread), *conflict_lines(conflicts)]
         return Run(project, steps, results, failures_of(steps), warnings)
 
     def tables(self, variant: str | None = None) -> list[str]:

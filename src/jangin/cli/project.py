@@ -12,8 +12,9 @@ from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from jangin.core.store import Artifact
     from jangin.documents.readers.folder import UnreadableFile
     from jangin.project.failures import Failures
     from jangin.project.plan import PlannedStage
@@ -56,6 +57,7 @@ def plan(
         with console.status("  estimating"):
             result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
+        artifacts = {name: session.last_artifacts(name, ("curate",)) for name in names}
         unpriced = sum(row.unpriced for row in session.ledger.spend(session.project_name))
         budget = session.budget
         total = plan_total(
@@ -84,6 +86,22 @@ def plan(
         text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."
         console.print(escape(text), style="dim", highlight=False)
     _print_unread(unread)
+    _print_conflicts(artifacts)
+
+
+def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
+    """Name the questions that documents answer differently, of {variant: {stage: artifact}}."""
+    from jangin.project.contradictions import conflict_lines, conflicts_of
+
+    for kept in (False, True):
+        rows = [
+            conflict
+            for own in artifacts.values()
+            for conflict in conflicts_of(own)
+            if (own["curate"].manifest.config.get("conflicts") == "keep") == kept
+        ]
+        for line in conflict_lines(list({row.id: row for row in rows}.values()), kept):
+            console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_unread(rows: "Sequence[UnreadableFile]") -> None:
@@ -138,13 +156,15 @@ def run(
 
         watcher = Watcher(bars.begins, done)
         steps = session.run(names, stage, watcher, retry_failed=retry_failed)
-        results = collect_results({name: session.artifacts(name) for name in names})
+        artifacts = {name: session.artifacts(name) for name in names}
+        results = collect_results(artifacts)
         unread = [row for name in names for row in session.unread_files(name)]
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
     _print_unread(unread)
+    _print_conflicts(artifacts)
     failures = failures_of(steps)
     _print_failures(failures, run_command(project, store, variant))
     if not all(failed.accepted for failed in failures):

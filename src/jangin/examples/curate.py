@@ -7,6 +7,7 @@ Rules, in order; each sees what the ones before it left:
     score               a scorer gave less than `min_score`, to it or to the question it rewords
     characters          question or answer too short or too long
     tokens              prompt and answer together too short or too long for the base model
+    contradiction       another document answers the question differently; see `contradictions`
     exact_duplicate     same prompt, same answer
     conflicting_answer  same prompt, another answer
     near_duplicate      nearly the same question after the same context
@@ -17,8 +18,9 @@ Rules, in order; each sees what the ones before it left:
 An example that evolved from a dropped question has a question and an answer of its own: it is kept
 and joins the family of the twin, so that a split keeps the two together.
 Of two twins the one that a person accepted or added is kept, then the original before the evolved
-one and that before the paraphrase, then the one with the better score, then the earlier row. The
-rule `score` drops nothing that a person accepted.
+one and that before the paraphrase, then the one with the better score, then the earlier row.
+Rows of different documents are ordered by the ids of these, never by the names of files. The rule
+`score` drops nothing that a person accepted.
 Every row ends in exactly one of the tables `examples` and `dropped`.
 """
 
@@ -39,6 +41,12 @@ from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext, always
 from jangin.core.store import JOURNAL
 from jangin.examples.checks.decision import Decision
+from jangin.examples.curation.contradictions import (
+    Conflict,
+    find_contradictions,
+    sourced_rows,
+    why,
+)
 from jangin.examples.curation.filters import (
     ColumnTexts,
     ExampleColumns,
@@ -75,12 +83,15 @@ if TYPE_CHECKING:
     from jangin.examples.curation.filters import Indices, Keys
     from jangin.text.dedup.spread import Spread
 
+    Batches = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
+
 REMEDIES: dict[Rule, str] = {
     "review": "withdraw decisions with `jangin review`",
     "empty": "look at the replies they were made from",
     "score": "lower min_score under curate, or look at the judge's reasons",
     "characters": "widen question_characters or answer_characters under curate",
     "tokens": "widen tokens under curate, or choose a base model with a longer context",
+    "contradiction": "decide between the documents with `jangin review`, or set conflicts: keep",
     "exact_duplicate": "add other source documents",
     "conflicting_answer": "set conflicts: keep under curate",
     "near_duplicate": "raise threshold under curate, or set guard: true",
@@ -119,7 +130,8 @@ class CurateConfig(StageConfig):
     """Length of prompt and answer together in tokens of the base model, without the chat template.
     Not applied where the project has no base model."""
     conflicts: Literal["keep", "drop"] = "drop"
-    """Several answers to one prompt: `drop` keeps one of them, `keep` keeps all."""
+    """Several answers to one prompt: `drop` keeps one of them, but none where two documents
+    contradict each other, until a person decides; `keep` keeps all."""
     threshold: float = Field(default=0.75, ge=0.6, le=1)
     """Two questions are near-duplicates from this normalised Levenshtein similarity on."""
     guard: bool = True
@@ -140,6 +152,8 @@ class Curation:
     """Length of each kept row; None where there was no tokenizer."""
     moved: int = 0
     """Number of kept rows that joined the family of a twin of what they evolved from."""
+    conflicts: tuple[Conflict, ...] = ()
+    """Questions that two documents answer differently."""
 
 
 def curate(
@@ -153,14 +167,19 @@ def curate(
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
-    columns = _columns(lambda names: batches_of(rows, Example, names), config, tokenizer)
-    state = decide(columns, config, spread, encoder)
+
+    def batches(names: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        return batches_of(rows, Example, names)
+
+    columns = _columns(batches, config, tokenizer)
+    state = decide(columns, config, spread, encoder, batches)
     left = state.left().tolist()
     return Curation(
         [state.moved_row(index, rows[index]) for index in left],
         [state.dropped(index, rows[index]) for index in sorted(state.decisions)],
         None if columns.tokens is None else columns.tokens[left].tolist(),
         len(state.moved.keys() & set(left)),
+        tuple(state.conflicts),
     )
 
 
@@ -169,8 +188,12 @@ def decide(
     config: CurateConfig,
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
+    batches: "Batches | None" = None,
 ) -> FilterState:
-    """The decisions of every rule; raises as `curate`."""
+    """The decisions of every rule; raises as `curate`.
+
+    `batches` reads the rows again, to compare what documents say; None compares nothing.
+    """
     state = FilterState(rows)
     state.apply("empty", rows.reasons["empty"])
     state.apply("score", rows.reasons["score"])
@@ -178,6 +201,8 @@ def decide(
     state.apply("characters", rows.reasons["characters"])
     if rows.tokens is not None:
         state.apply("tokens", _token_reasons(rows.tokens, config))
+    if batches is not None:
+        _contradicting(state, batches, drops=config.conflicts == "drop")
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
         state.drop_duplicates(lambda left: _conflicting(rows, left))
@@ -289,7 +314,7 @@ def _token_counter(path: Path) -> Callable[[Sequence[str]], list[int]]:
 def _grouped(rows: ExampleColumns, left: "Indices", keys: "Keys") -> Iterator[list[int]]:
     """Groups of at least two rows with equal keys, the preferred row first."""
     for group in equal_groups(keys, left):
-        yield sorted(group.tolist(), key=lambda index: -rows.preference[index])
+        yield sorted(group.tolist(), key=lambda index: (-rows.preference[index], rows.rank[index]))
 
 
 def _exact(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
@@ -317,6 +342,22 @@ def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     return decisions
 
 
+def _contradicting(state: FilterState, batches: "Batches", *, drops: bool) -> None:
+    """Note the conflicts of documents; drop every row of their families, if wanted."""
+    rows = sourced_rows(batches, lambda index: index not in state.decisions)
+    result = find_contradictions(rows)
+    state.conflicts = result.conflicts
+    if drops:
+        state.apply(
+            "contradiction",
+            {
+                row.row: why(result.of_family[row.family], row.document)
+                for row in rows
+                if row.family in result.of_family
+            },
+        )
+
+
 def _near(
     state: FilterState, left: "Indices", config: CurateConfig, spread: "Spread | None"
 ) -> dict[int, Decision]:
@@ -324,12 +365,15 @@ def _near(
 
     The two rules before have dropped equal questions, so exact matches are ignored.
     """
+    import numpy as np
+
     from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
     rows = state.rows
     rules = Rules(config.threshold, config.guard, config.sibling_threshold)
     decisions = {}
-    for group in equal_groups(rows.context, left):
+    for unordered in equal_groups(rows.context, left):
+        group = unordered[np.argsort(rows.rank[unordered])]
         duplicates = find_duplicates(
             ColumnTexts(rows.questions, group),
             rules,
@@ -393,7 +437,9 @@ def run(context: StageContext[CurateConfig]) -> None:
     rows = _columns(batches, config, tokenizer)
     _check_scorers(rows.scorers, config.min_score)
     spread = Spread(context.services.executor, context.workspace / JOURNAL)
-    state = decide(rows, config, spread, encoder)
+    state = decide(rows, config, spread, encoder, batches)
+    if state.conflicts:  # no empty table: artifacts without conflicts stay what they were
+        context.write("conflicts", Conflict, state.conflicts)
     rejected = reviewed.rejected if reviewed is not None else []
     counts = Counter(decision.rule for decision in state.decisions.values())
     counts.update(row.rule for row in rejected)
@@ -406,14 +452,21 @@ def run(context: StageContext[CurateConfig]) -> None:
         read=sum(sizes),
         kept=len(left),
         dropped={
-            rule: counts[rule] for rule in REMEDIES if rule != "review" or context.has("reviews")
+            rule: counts[rule] for rule in REMEDIES if counts[rule] or _is_shown(rule, context)
         },
         moved=len(state.moved.keys() & set(left.tolist())) if state.moved else 0,
         question_characters=_percentiles(rows.question_length[left]),
         answer_characters=_percentiles(rows.answer_length[left]),
     )
+    if state.conflicts:
+        context.summary["contradictions"] = len(state.conflicts)
     if rows.tokens is not None:
         context.summary["tokens"] = _percentiles(rows.tokens[left])
+
+
+def _is_shown(rule: Rule, context: StageContext[CurateConfig]) -> bool:
+    """Whether a rule that dropped nothing is listed."""
+    return context.has("reviews") if rule == "review" else rule != "contradiction"
 
 
 def _write(
@@ -514,7 +567,7 @@ def _sources(config: CurateConfig, folder: Path) -> Mapping[str, Path]:
 
 STAGE = Stage(
     name="curate",
-    version=2,
+    version=3,
     reads=("examples",),
     may_read=("base", "reviews"),
     makes=("examples", "dropped"),

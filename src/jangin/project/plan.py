@@ -311,14 +311,16 @@ def open_step(
     if artifact is not None:
         return step
     resume = stage.resumable and store.partial(stage.name, key).exists()
-    last = _last(variant, stage, store, services)
+    last = last_artifact(variant, stage, store, services)
     reasons: tuple[str, ...] = ("an earlier run did not finish",)
     if not resume:
         reasons = _with_paths(explain(stage, config, inputs, last), stage, config, services)
     return replace(step, state="resume" if resume else "run", reasons=reasons)
 
 
-def _last(variant: str, stage: Stage[Any], store: Store, services: Services) -> Artifact | None:
+def last_artifact(
+    variant: str, stage: Stage[Any], store: Store, services: Services
+) -> Artifact | None:
     """The newest artifact of this project file, of this variant if there is one.
 
     A store that several project files share has artifacts of each; one from before runs named

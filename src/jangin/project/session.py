@@ -1,7 +1,7 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +30,13 @@ from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.engines.config import VllmEngine
 from jangin.project.file import LoadedProject, open_project
-from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
+from jangin.project.plan import (
+    PlannedStage,
+    base_dependent_chunks,
+    last_artifact,
+    plan,
+    shared_steps,
+)
 from jangin.project.remote.exchange import Exchange
 from jangin.project.runner import Watcher, both, finished_artifacts, run
 from jangin.project.source.teachers import (
@@ -223,6 +229,16 @@ class Session:
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
         return finished_artifacts(variant, self.project, self.store, self.services(variant))
+
+    def last_artifacts(self, variant: str, stages: Collection[str]) -> dict[str, Artifact]:
+        """The newest artifact of each of these stages, also where it is out of date."""
+        services = self.services(variant)
+        newest = {
+            stage.name: last_artifact(variant, stage, self.store, services)
+            for stage in STAGES
+            if stage.name in stages
+        }
+        return {name: artifact for name, artifact in newest.items() if artifact is not None}
 
     def examples(self, variant: str, split: str) -> list[Example]:
         """The examples of a split, or of `all`: in the order before the split.

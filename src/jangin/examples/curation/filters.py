@@ -7,6 +7,7 @@ prompts, and numbers. Whole rows are read again when they are written.
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 from jangin.core.parquet import arrow_schema
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jangin.examples.curation.contradictions import Conflict
+
     Indices = NDArray[np.int64]
     Keys = NDArray[np.uint64]
 
@@ -28,6 +31,7 @@ Rule = Literal[
     "score",
     "characters",
     "tokens",
+    "contradiction",
     "exact_duplicate",
     "conflicting_answer",
     "near_duplicate",
@@ -71,7 +75,7 @@ class ExampleReason(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass
 class ExampleColumns:
     """N examples by columns, in order."""
 
@@ -91,6 +95,8 @@ class ExampleColumns:
     """(N, 2) digest of the prompt without the last user message."""
     family: "NDArray[np.uint64]"
     """(N,) digest of the family."""
+    origin: "NDArray[np.uint64]"
+    """(N,) digest of the document; 0 without one."""
     question_length: "NDArray[np.int32]"
     answer_length: "NDArray[np.int32]"
     reasons: Mapping[Rule, Mapping[int, str]]
@@ -102,6 +108,19 @@ class ExampleColumns:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.ids)
+
+    @cached_property
+    def rank(self) -> "NDArray[np.int64]":
+        """(N,) which of two equal rows comes first: the order, but that of documents by their ids.
+
+        So the name of a file decides nothing. Rows without a document keep their places.
+        """
+        import numpy as np
+
+        rank = np.arange(len(self))
+        sourced = np.flatnonzero(self.origin)
+        rank[sourced[np.lexsort((sourced, self.origin[sourced]))]] = sourced
+        return rank
 
     def id(self, index: int) -> str:
         """Id of a row."""
@@ -119,7 +138,17 @@ class ExampleColumns:
         return texts
 
 
-NEEDED = ("id", "family", "parent", "kind", "source", "scores", "prompt", "completion")
+NEEDED = (
+    "id",
+    "family",
+    "parent",
+    "kind",
+    "source",
+    "scores",
+    "prompt",
+    "completion",
+    "document_id",
+)
 """Columns of examples that rules look at."""
 
 
@@ -141,7 +170,7 @@ def read_example_columns(
     scorers: dict[str, None] = {}
     first = 0
     for batch in batches(NEEDED):
-        rows = [_parts(row) for row in batch.select(NEEDED[3:]).to_pylist()]
+        rows = [_parts(row) for row in batch.select(NEEDED[3:-1]).to_pylist()]
         for index, row in enumerate(rows, first):
             scorers |= dict.fromkeys(score.scorer for score in row.scores)
             accepted = is_accepted(row)
@@ -153,6 +182,10 @@ def read_example_columns(
         texts["question"].append(pa.array([row.question for row in rows], pa.string()))
         families = [family_key(name) for name in batch.column("family").to_pylist()]
         numbers["family"].append(np.array(families, "u8"))
+        documents = batch.column("document_id").to_pylist()
+        numbers["origin"].append(
+            np.array([family_key(name) if name else 0 for name in documents], "u8")
+        )
         _add_numbers(numbers, rows, count_tokens)
         first += len(rows)
     columns = {name: pa.chunked_array(parts, pa.string()) for name, parts in texts.items()}
@@ -172,6 +205,7 @@ def read_example_columns(
         whole=arrays["keys"][:, 1],
         context=arrays["keys"][:, 2],
         family=arrays["family"],
+        origin=arrays["origin"],
         question_length=arrays["question"],
         answer_length=arrays["answer"],
         reasons=reasons,
@@ -184,6 +218,7 @@ _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "preference": ("f8", ()),
     "keys": ("u8", (3, 2)),
     "family": ("u8", ()),
+    "origin": ("u8", ()),
     "question": ("i4", ()),
     "answer": ("i4", ()),
     "tokens": ("i4", ()),
@@ -310,6 +345,8 @@ class FilterState:
     """{index of a dropped row: why}."""
     moved: dict[int, str] = field(default_factory=dict)
     """{index of a row that joined another family: that family}."""
+    conflicts: "Sequence[Conflict]" = ()
+    """Questions that two documents answer differently."""
 
     def left(self) -> "Indices":
         """Indices of the rows that no rule has dropped, in order."""

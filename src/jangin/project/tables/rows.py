@@ -33,6 +33,7 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "dropped_pairs": ("rule", "reason", "earlier_turns", "question", "chosen", "rejected"),
     "failed": ("kind", "rule", "reason", "about", "reply"),
     "dropped": ("rule", "reason", "earlier_turns", "question", "answer", "twin"),
+    "conflicts": ("question", "difference", "sides"),
     "eliminated": (
         "rule", "reason", "operation", "round", "earlier_turns", "question", "answer",
     ),
@@ -54,7 +55,8 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "coverage": ("synthesize",), "choices": ("synthesize",), "eliminated": ("evolve",),
     "failed": ("synthesize", "paraphrase", "evolve", "judge"), "agreement": ("judge",),
     "examples": ("read", "synthesize"), "rejected": ("review",), "dropped": ("curate",),
-    "unapplied": ("curate",), "splits": ("split",), "candidates": ("select",),
+    "unapplied": ("curate",), "conflicts": ("curate",), "splits": ("split",),
+    "candidates": ("select",),
     "pairs": ("preferences",), "validation_pairs": ("preferences",),
     "dropped_pairs": ("preferences", "dpo"),
     "predictions": ("evaluate",), "results": ("evaluate",), "comparisons": ("evaluate",),
@@ -174,6 +176,8 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
             flat = {**value, **flat}
         else:
             flat[name] = value
+    if isinstance(flat.get("sides"), list) and flat["sides"]:
+        flat["question"] = flat["sides"][0]["question"]
     plain = {NAMES.get(name, name): _plain(name, value) for name, value in flat.items()}
     prompt = flat.get("prompt")
     if isinstance(prompt, list):
@@ -188,6 +192,8 @@ def _plain(name: str, value: Any) -> Any:
         return "; ".join(f"{key} {part}" for key, part in value.items() if part is not None)
     if not isinstance(value, list):
         return value
+    if name == "sides":
+        return "; ".join(f"{s['source']}, page {s['page']}: {s['answer']}" for s in value)
     if name == "pages" and value and isinstance(value[0], dict):
         methods = [page["method"] for page in value]
         return f"{len(methods)} ({methods.count('ocr')} OCR)"

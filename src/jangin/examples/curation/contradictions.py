@@ -1,0 +1,291 @@
+"""Questions that two documents answer differently: no file's name or place decides which is right.
+
+Two rows of different documents ask the same if one wording of each has the same content words, or
+if the clauses that they quote are the same up to the amounts and each answer has its own clause's
+amount. They contradict each other if their answers differ in facts, not in wording: see
+`text.contradiction`. The families of both, with all wordings and what evolved from them, are left
+out of training and tests until a person decides.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+from jangin.core.digest import short_digest
+from jangin.core.records import Record
+from jangin.text.contradiction import (
+    Amount,
+    Difference,
+    Said,
+    agrees,
+    aligned,
+    alike_passages,
+    difference,
+    is_clause,
+    masked,
+    question_key,
+    said,
+)
+from jangin.text.normalize import text_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ANSWERS = 40
+"""Different answers of one document to one question that are compared with those of others."""
+
+
+class ConflictSide(Record):
+    """What one document says."""
+
+    document: str
+    """Id of the document, the digest of its bytes."""
+    source: str
+    page: int
+    section: str
+    question: str
+    answer: str
+    evidence: str
+    example: str
+    """Id of the example with this question."""
+    family: str
+
+
+class Conflict(Record):
+    """A question that documents answer differently; none of its rows is taught or asked."""
+
+    id: str
+    difference: Difference
+    """In what they differ."""
+    sides: tuple[ConflictSide, ...]
+    """What each document says, in the order of their ids; a document may say several things."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files, in order of name."""
+        return tuple(sorted({side.source for side in self.sides}))
+
+
+class SourcedRow(NamedTuple):
+    """What is compared of a row that has a document."""
+
+    row: int
+    """Number of the row among all examples."""
+    id: str
+    family: str
+    kind: str
+    document: str
+    source: str
+    page: int
+    section: str
+    evidence: str
+    question: str
+    answer: str
+    context: str
+    """Equal for rows with the same prompt up to the question."""
+
+
+NEEDED = (
+    *("id", "family", "kind", "document_id", "source", "page", "section", "evidence"),
+    *("prompt", "completion"),
+)
+
+
+@dataclass(slots=True)
+class Contradictions:
+    """The conflicts of some rows, and the families that take part in them."""
+
+    conflicts: list[Conflict] = field(default_factory=list)
+    of_family: dict[str, Conflict] = field(default_factory=dict)
+
+
+def sourced_rows(
+    batches: "Callable[[Sequence[str]], Iterable[pa.RecordBatch]]", left: Callable[[int], bool]
+) -> list[SourcedRow]:
+    """The rows of documents, where these are at least two; `left` says which rows count."""
+    import pyarrow.compute as pc
+
+    documents: set[str] = set()
+    for batch in batches(("document_id",)):
+        documents.update(name for name in pc.unique(batch.column(0)).to_pylist() if name)
+    if len(documents) < 2:
+        return []
+    rows, first = [], 0
+    for batch in batches(NEEDED):
+        for index, row in enumerate(batch.select(NEEDED).to_pylist(), first):
+            if row["document_id"] and left(index):
+                rows.append(_sourced(index, row))
+        first += batch.num_rows
+    return rows
+
+
+def _sourced(index: int, row: Mapping[str, object]) -> SourcedRow:
+    prompt: list[dict[str, str]] = row["prompt"]  # type: ignore[assignment]  # rows of Arrow
+    last = max((i for i, m in enumerate(prompt) if m["role"] == "user"), default=-1)
+    context = [f"{m['role']}:{text_key(m['content'])}" for i, m in enumerate(prompt) if i != last]
+    values = {name: row[name] for name in NEEDED[:8]}
+    values["document"] = values.pop("document_id")
+    answer: str = row["completion"]["content"]  # type: ignore[index]  # rows of Arrow
+    return SourcedRow(
+        row=index,
+        question=prompt[last]["content"] if last >= 0 else "",
+        answer=answer,
+        context="\n".join(context),
+        **values,  # type: ignore[arg-type]  # rows of Arrow
+    )
+
+
+def find_contradictions(rows: Sequence[SourcedRow]) -> Contradictions:
+    """The conflicts between documents, the same whatever the order of the rows."""
+    search = _Search(rows)
+    search.by_question(lambda row: text_key(row.question), same_words=True)
+    search.by_question(lambda row: question_key(row.question), same_words=False)
+    search.by_clause()
+    return search.result()
+
+
+class _Search:
+    """Pairs of contradicting rows, and what they add up to."""
+
+    def __init__(self, rows: Sequence[SourcedRow]) -> None:
+        self._rows = rows
+        self._said: dict[str, Said] = {}
+        self._judged: dict[tuple[str, str, bool], Difference] = {}
+        self._edges: dict[tuple[int, int], Difference] = {}
+
+    def by_question(self, key: Callable[[SourcedRow], str], *, same_words: bool) -> None:
+        groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for position, row in enumerate(self._rows):
+            if name := key(row):
+                groups[row.context, name].append(position)
+        for group in groups.values():
+            if len({self._rows[position].document for position in group}) < 2:
+                continue
+            for one, two in combinations(self._distinct(group), 2):
+                if self._rows[one].document != self._rows[two].document:
+                    self._compare(one, two, same_words=same_words)
+
+    def _distinct(self, group: Iterable[int]) -> Iterator[int]:
+        """One row for each family of a document, up to a number of different answers."""
+        seen: set[tuple[str, str]] = set()
+        answers: dict[str, set[str]] = defaultdict(set)
+        for position in sorted(group, key=lambda each: self._rows[each].id):
+            row = self._rows[position]
+            known = answers[row.document]
+            key = text_key(row.answer)
+            if (row.document, row.family) in seen or len(known | {key}) > MOST_ANSWERS:
+                continue
+            known.add(key)
+            seen.add((row.document, row.family))
+            yield position
+
+    def _compare(self, one: int, two: int, *, same_words: bool) -> None:
+        first, second = self._rows[one].answer, self._rows[two].answer
+        key = (first, second, same_words)
+        if key not in self._judged:
+            self._judged[key] = difference(
+                self._says(first), self._says(second), same_question=same_words
+            )
+        if self._judged[key]:
+            self._edges.setdefault((one, two), self._judged[key])
+
+    def _says(self, text: str) -> Said:
+        if text not in self._said:
+            self._said[text] = said(text)
+        return self._said[text]
+
+    def by_clause(self) -> None:
+        """Rows whose clauses differ in an amount that their answers have."""
+        own: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        for position, row in enumerate(self._rows):
+            if row.kind != "paraphrase" and row.evidence.strip():
+                own[row.document, row.context, row.evidence].append(position)
+        read_all = {clause: masked(clause[2]) for clause in own}
+        clauses = [clause for clause in own if is_clause(read_all[clause][0])]
+        read = [read_all[clause] for clause in clauses]
+        for one, two in alike_passages(
+            [text for text, _ in read], [name for name, _, _ in clauses]
+        ):
+            if clauses[one][1] != clauses[two][1]:
+                continue
+            for mine, theirs in aligned(read[one][1], read[two][1]):
+                self._join(
+                    [p for p in own[clauses[one]] if self._has(p, mine, theirs)],
+                    [p for p in own[clauses[two]] if self._has(p, theirs, mine)],
+                )
+
+    def _has(self, position: int, amount: Amount, other: Amount) -> bool:
+        """True if the answer of a row has an amount, and not the other one."""
+        amounts = self._says(self._rows[position].answer).amounts
+        return any(agrees(a, amount) for a in amounts) and not any(
+            agrees(a, other) for a in amounts
+        )
+
+    def _join(self, ones: Iterable[int], twos: Sequence[int]) -> None:
+        for one in ones:
+            for two in twos:
+                self._edges.setdefault((one, two), "amount")
+
+    def result(self) -> Contradictions:
+        """Conflicts of families that are connected by contradicting rows."""
+        parent: dict[str, str] = {}
+
+        def root(name: str) -> str:
+            while parent.setdefault(name, name) != name:
+                name = parent[name]
+            return name
+
+        for one, two in self._edges:
+            first, second = sorted((root(self._rows[one].family), root(self._rows[two].family)))
+            parent[second] = first
+        members: dict[str, set[int]] = defaultdict(set)
+        kinds: dict[str, set[Difference]] = defaultdict(set)
+        for (one, two), kind in self._edges.items():
+            members[root(self._rows[one].family)].update((one, two))
+            kinds[root(self._rows[one].family)].add(kind)
+        originals = {row.id: p for p, row in enumerate(self._rows) if row.id == row.family}
+        found = Contradictions()
+        for name, positions in members.items():
+            chosen = {originals.get(self._rows[p].family, p) for p in positions}
+            sides = sorted(_sides(self._rows[p] for p in chosen), key=_place)
+            identity = sorted({row.family for row in (self._rows[p] for p in positions)})
+            conflict = Conflict(
+                id=short_digest({"conflict": identity}),
+                difference=min(kinds[name], key=_ORDER.index),
+                sides=tuple(sides),
+            )
+            found.conflicts.append(conflict)
+            found.of_family |= dict.fromkeys(identity, conflict)
+        found.conflicts.sort(key=lambda each: (each.sides[0].document, each.id))
+        return found
+
+
+_ORDER: tuple[Difference, ...] = ("amount", "date", "negation", "words", "")
+
+
+def _sides(rows: Iterable[SourcedRow]) -> Iterator[ConflictSide]:
+    for row in {row.family: row for row in rows}.values():
+        yield ConflictSide(
+            document=row.document,
+            source=row.source,
+            page=row.page,
+            section=row.section,
+            question=row.question,
+            answer=row.answer,
+            evidence=row.evidence,
+            example=row.id,
+            family=row.family,
+        )
+
+
+def _place(side: ConflictSide) -> tuple[str, str]:
+    return side.document, side.family
+
+
+def why(conflict: Conflict, document: str) -> str:
+    """The reason to leave out a row of a document: what the others say, and where."""
+    others = [side for side in conflict.sides if side.document != document] or [*conflict.sides]
+    shown = "; ".join(f"{side.source}, page {side.page}: {side.answer!r}" for side in others[:3])
+    return f"another document answers differently, and nobody has decided yet: {shown}"

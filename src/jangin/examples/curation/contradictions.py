@@ -246,7 +246,7 @@ class _Search:
             members[root(self._rows[one].family)].update((one, two))
             kinds[root(self._rows[one].family)].add(kind)
         originals = {row.id: p for p, row in enumerate(self._rows) if row.id == row.family}
-        found = Contradictions()
+        result = Contradictions()
         for name, positions in members.items():
             chosen = {originals.get(self._rows[p].family, p) for p in positions}
             sides = sorted(_sides(self._rows[p] for p in chosen), key=_place)
@@ -256,10 +256,10 @@ class _Search:
                 difference=min(kinds[name], key=_ORDER.index),
                 sides=tuple(sides),
             )
-            found.conflicts.append(conflict)
-            found.of_family |= dict.fromkeys(identity, conflict)
-        found.conflicts.sort(key=lambda each: (each.sides[0].document, each.id))
-        return found
+            result.conflicts.append(conflict)
+            result.of_family |= dict.fromkeys(identity, conflict)
+        result.conflicts.sort(key=lambda each: (each.sides[0].document, each.id))
+        return result
 
 
 _ORDER: tuple[Difference, ...] = ("amount", "date", "negation", "words", "")

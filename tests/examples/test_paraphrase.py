@@ -376,7 +376,7 @@ def test_a_bad_file_of_paraphrases_is_named(tmp_path, recorded, data, encoding, 
 def test_a_byte_order_mark_decomposed_hangul_and_a_repeated_question_do_no_harm(tmp_path, recorded):
     text = '{"' + "\u1100\u1161" + '?": ["하나"], "' + "\uac00" + '?": ["둘"]}'
     recorded(text, encoding="utf-8-sig")
-    assert read_paraphrases(tmp_path / "words.json") == {"\uac00?": ["하나", "둘"]}
+    assert read_paraphrases(tmp_path / "words.json") == {"\uac00?": [("하나", ""), ("둘", "")]}
 
 
 def numbered(request):
@@ -434,3 +434,58 @@ def test_questions_that_are_only_asked_are_kept_and_not_reworded(context, make_e
     assert {row.family for row in examples if row.kind == "paraphrase"} == {rows[1].id}
     assert opened.summary["not_reworded"] == 1
     assert "not_from" not in CONFIG.identity(), "artifacts of projects without such files stay"
+
+
+STYLES = ("keywords", "spoken", "formal")
+
+
+def styled(request):
+    question = asked(request)
+    rows = [("keywords", question[:4]), ("spoken", f"저기, {question[:-1]} 좀 알려줘요"),
+            ("formal", f"{question[:-1]} 여쭙고자 합니다."), ("poem", f"아아 {question} 그대여"),
+            ("keywords", question)]  # fmt: skip
+    return json.dumps({"paraphrases": [{"style": s, "text": t} for s, t in rows]})
+
+
+def test_each_paraphrase_has_the_style_that_it_was_asked_for_in(context):
+    requests = []
+
+    def answer(request):
+        requests.append(request)
+        return styled(request)
+
+    config = ParaphraseConfig(source=TeacherSource(teacher="fake", count=4, styles=STYLES))
+    rows, failed = run(context(answer, config))
+    mine = [row for row in rows if row.family == rows[0].family]
+    assert [row.style for row in mine] == ["", "keywords", "spoken", "formal", ""]
+    assert [row.operation for row in mine][-1] == "paraphrase"  # a style that nobody asked for
+    assert {row.kind for row in failed} == {"rejected"}
+    assert "keywords (2), spoken (2), formal (2)" in requests[0].messages[-1].content
+    assert "styled_paraphrase/ko" in mine[1].template
+
+
+def test_a_teacher_that_writes_plain_texts_is_understood_and_they_have_no_style(context):
+    config = ParaphraseConfig(source=TeacherSource(teacher="fake", count=3, styles=STYLES))
+    rows, _ = run(context(rewrite, config))
+    assert len(rows) == 12
+    assert {row.style for row in rows} == {""}
+
+
+def test_styles_are_no_part_of_what_older_projects_are(context):
+    assert SOURCE.identity() == {
+        "type": "teacher", "teacher": "fake", "count": 3, "temperature": 0.7, "max_tokens": 1024,
+    }  # fmt: skip
+
+
+def test_a_file_names_styles_of_its_own(context, tmp_path, recorded):
+    recorded({QUESTIONS[0]: ["연차 며칠이죠?", {"text": "연차 일수", "style": "telegram"}]})
+    config = ParaphraseConfig(source=FileSource(type="file", path=tmp_path / "words.json"))
+    rows, _ = run(context(config=config))
+    assert [row.style for row in rows[:3]] == ["", "", "telegram"]
+
+
+@pytest.mark.parametrize("wrong", [{"style": "x"}, {"text": 3}, {"text": "a", "tone": "b"}, 7])
+def test_a_wording_of_another_form_is_named_by_its_question(tmp_path, recorded, wrong):
+    recorded({"질문": ["글", wrong]})
+    with pytest.raises(DataError, match=r"words.json: the value of '질문'"):
+        read_paraphrases(tmp_path / "words.json")

@@ -12,6 +12,7 @@ from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.examples.split import STAGE, SplitConfig, split_examples
 from jangin.text.dedup.question_copies import find_near_copies
+from jangin.text.wordings import MOST_ALIKE
 from tests.conftest import cut_into_parts, make_artifact
 
 VOWELS = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
@@ -324,7 +325,48 @@ def test_the_stage_writes_the_table_and_counts_every_split(tmp_path):
     assert rows == split_examples(corpus(), [], stage.config).rows
     for split in ("train", "validation", "held_out_paraphrases", "unseen_sections"):
         assert stage.summary[split] == sum(row.split == split for row in rows) > 0
-    assert stage.services.progress.messages == []
+    (message,) = stage.services.progress.messages
+    assert "held-out wordings follow a pattern that is trained on" in message
+    assert stage.summary["likeness"]["held_out_paraphrases"]["alike"] > MOST_ALIKE
+
+
+def styled(rows, styles=("spoken", "formal", "keywords")):
+    """The same rows, their paraphrases in these styles in turn."""
+    count, result = 0, []
+    for row in rows:
+        named = row.kind == "paraphrase"
+        update = {"operation": styles[count % len(styles)]} if named else {}
+        result.append(row.model_copy(update=update))
+        count += named
+    return result
+
+
+@pytest.mark.parametrize("held", [1, 2, 5])
+def test_no_wording_of_a_held_out_style_is_trained_on(held):
+    by_split = splits(styled(corpus()), unseen_sections=0.2, held_out_styles=held)
+    asked = {row.style for row in by_split["held_out_styles"]}
+    trained = {row.style for row in by_split["train"]} - {""}
+    assert len(asked) == min(held, 2)
+    assert trained
+    assert not asked & trained
+    families = {row.family for row in by_split["train"]}
+    assert {row.family for row in by_split["held_out_styles"]} <= families
+    assert {row.style for row in by_split["held_out_paraphrases"]} <= trained
+
+
+def test_without_styles_nothing_changes_and_the_stage_says_what_is_missing(tmp_path):
+    rows = corpus()
+    assert splits(rows, held_out_styles=1) == splits(rows)
+    stage = context(tmp_path, rows, held_out_styles=1)
+    STAGE.run(stage)
+    stage.services.ledger.close()
+    assert stage.summary["held_out_styles"] == 0
+    assert "no style could be held out" in stage.services.progress.messages[0]
+
+
+def test_held_out_styles_leave_the_identity_of_older_splits_as_it_was():
+    assert "held_out_styles" not in SplitConfig().identity()
+    assert SplitConfig(held_out_styles=1).identity()["held_out_styles"] == 1
 
 
 @pytest.mark.parametrize("size", [40, 1000])
@@ -341,6 +383,7 @@ def test_examples_in_parts_are_split_like_one_list_and_stay_in_their_parts(tmp_p
     assert read_table(tmp_path / "splits.parquet", SplitExample) == expected.rows
     assert again in [row.example for row in expected.rows]
     assert expected.rows[-1].example == held[0]
+    assert stage.summary.pop("likeness")["held_out_paraphrases"]["questions"] > 0
     assert stage.summary == expected.summary
     assert len(part_paths(tmp_path / "splits.parquet")) == -(-len(rows) // size)
 

@@ -372,7 +372,15 @@ def export(
         typer.Option("--format", "-f", help="Format of the file."),
     ] = "chat",
     split: Annotated[
-        Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test", "all"],
+        Literal[
+            "train",
+            "validation",
+            "held_out_paraphrases",
+            "held_out_styles",
+            "unseen_sections",
+            "test",
+            "all",
+        ],
         typer.Option(help="Split to write; all: every example, in the order before the split."),
     ] = "train",
     pattern: Annotated[

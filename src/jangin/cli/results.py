@@ -85,7 +85,7 @@ def compare(
     rows = comparing.flat_rows(table)
     console.print(comparison_table(rows))
     console.print(effort_table(rows))
-    for line in comparing.sentences(table):
+    for line in (*comparing.sentences(table), *comparing.likeness_lines(table)):
         console.print(line, highlight=False)
     for variant in table.leaked:
         console.print(

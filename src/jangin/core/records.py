@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from jangin.core.digest import short_digest
 
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test"]
+Split = Literal[
+    "train", "validation", "held_out_paraphrases", "held_out_styles", "unseen_sections", "test"
+]
 
 
 class Record(BaseModel):
@@ -180,7 +182,7 @@ class Example(Record):
     parent: str = ""
     """Id of the example that it rewrites; empty for one written from a source."""
     operation: str = ""
-    """How it was rewritten, such as `deepening`."""
+    """How it was rewritten, such as `deepening`; of a paraphrase its style, if it has one."""
     seed_word: str = ""
     """Seed word of its question; examples that share it stay in one split."""
 
@@ -219,6 +221,12 @@ class Example(Record):
     def question(self) -> str:
         """Text of the last user message; empty without one."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+    @property
+    def style(self) -> str:
+        """Style of a paraphrase, such as `spoken`; empty without one."""
+        named = self.kind == "paraphrase" and self.operation != "paraphrase"
+        return self.operation if named else ""
 
     @property
     def earlier_turns(self) -> str:

@@ -129,6 +129,7 @@ def make_test_sets(
     test_sets: dict[TestSet, list[Example]] = {
         "seen_questions": [example for example in seen if example.id in drawn],
         "held_out_paraphrases": [r.example for r in splits if r.split == "held_out_paraphrases"],
+        "held_out_styles": [r.example for r in splits if r.split == "held_out_styles"],
         "unseen_sections": [r.example for r in splits if r.split == "unseen_sections"],
         "test": [r.example for r in splits if r.split == "test"],
     }
@@ -195,7 +196,7 @@ def evaluate(
         )
     if "test" not in test_sets:
         for name in get_args(TestSet):
-            if name not in test_sets and name != "test":
+            if name not in test_sets and name not in ("test", "held_out_styles"):
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
     if config.shown_examples:
         notify(_shown_line(config))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import SettingsError, counted
@@ -31,8 +31,10 @@ from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.checks.decision import KEEP, drop
 from jangin.examples.checks.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.replies.structured import Failed, parse_reply
+from jangin.llm.replies.structured import Failed, StructuredRequest, parse_reply
 from jangin.text.normalize import collapse_spaces, nfc
+
+Style = Literal["keywords", "spoken", "formal", "typo", "context", "word_order"]
 
 
 class TeacherSource(Config):
@@ -43,6 +45,11 @@ class TeacherSource(Config):
     """Name of a model under `teachers`."""
     count: int = Field(default=10, ge=1, le=50)
     """Number of paraphrases per question."""
+    styles: Added[tuple[Style, ...]] = ()
+    """Styles that the teacher writes in, as many paraphrases of each as of the others: `keywords`
+    as for a search, `spoken`, `formal`, `typo`, `context` before a long question, `word_order`.
+    Each row has its style, so that `held_out_styles` of `split` can test one that was never
+    taught. Default: the teacher chooses."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     """Sampling temperature of the teacher."""
     max_tokens: int = Field(default=1024, ge=16)
@@ -56,7 +63,8 @@ class FileSource(Config):
 
     type: Literal["file"]
     path: Runtime[Path]
-    """JSON: `{question: [paraphrases]}`. The order of the paraphrases is kept."""
+    """JSON: `{question: [paraphrases]}`, each a text, or `{"text": ..., "style": ...}` with a style
+    of any name. The order of the paraphrases is kept."""
 
 
 class ParaphraseConfig(StageConfig):
@@ -87,6 +95,31 @@ class Paraphrases(BaseModel):
     paraphrases: list[str]
 
 
+class StyledParaphrase(BaseModel):
+    """One wording and its style."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    style: str
+    text: str
+
+
+class StyledParaphrases(BaseModel):
+    """A teacher's whole reply about one question, in the styles that were asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paraphrases: list[StyledParaphrase]
+
+    @field_validator("paraphrases", mode="before")
+    @classmethod
+    def _with_styles(cls, rows: object) -> object:
+        """Texts without a style, as simple teachers write them, have none."""
+        if not isinstance(rows, list):
+            return rows
+        return [{"style": "", "text": row} if isinstance(row, str) else row for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class RawParaphrases:
     """Paraphrases of one question before any check, and where they come from."""
@@ -97,6 +130,12 @@ class RawParaphrases:
     earlier: int = 0
     """Number of first texts that an earlier reply to a smaller request gave."""
     earlier_made_by: dict[str, Any] = field(default_factory=dict)
+    styles: Sequence[str] = ()
+    """Style of each text; empty where none has one."""
+
+    def style(self, number: int) -> str:
+        """Style of the text with this index, as `operation` of an `Example`."""
+        return (self.styles[number] if self.styles else "") or "paraphrase"
 
     def origin(self, number: int) -> dict[str, Any]:
         """Fields of an `Example` for the text with this index."""
@@ -118,7 +157,7 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         if isinstance(config.source, TeacherSource)
         else (_from_file(context, config.source, originals), [])
     )
-    most = config.source.count if isinstance(config.source, TeacherSource) else None
+    most = _most(config)
     wordings: dict[str, list[Example]] = {}
     for original in originals:
         if original.id in raw and original.id not in wordings:
@@ -150,6 +189,14 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         context.summary["not_reworded"] = len(originals) - len(worth)
 
 
+def _most(config: ParaphraseConfig) -> int | None:
+    """Number of paraphrases of a question that are kept; None for all."""
+    if not isinstance(config.source, TeacherSource):
+        return None
+    styles = len(config.source.styles) or 1
+    return -(-config.source.count // styles) * styles
+
+
 def _worth_rewording(originals: Sequence[Example], config: ParaphraseConfig) -> list[Example]:
     """The questions that no scorer gave less than `min_score` and that are not only asked."""
     return [
@@ -174,6 +221,8 @@ def _from_teacher(
     teacher = _teacher(context, source)
     requests = _questions(teacher, source, originals, origins)
     questions = [one.request for one in requests]
+    if source.styles:
+        return _styled(teacher, source, questions, len(originals))
     earlier = {one.request.subject: one for one in requests if one.earlier}
     nothing = f"paraphrase: the teacher rewrote none of {counted(len(originals), 'question')}"
     answers, failures = teacher.ask_or_stop(questions, Paraphrases, "teacher: paraphrases", nothing)
@@ -190,6 +239,30 @@ def _from_teacher(
     return raw, failures
 
 
+def _styled(
+    teacher: TeacherSession,
+    source: TeacherSource,
+    questions: Sequence[StructuredRequest],
+    count: int,
+) -> tuple[dict[str, RawParaphrases], list[Failed]]:
+    """Paraphrases with their styles; a style that was not asked for is none."""
+    nothing = f"paraphrase: the teacher rewrote none of {counted(count, 'question')}"
+    answers, failures = teacher.ask_or_stop(
+        questions, StyledParaphrases, "teacher: paraphrases", nothing
+    )
+    context = teacher.context
+    context.summary["prompt"] = {
+        language: context.services.prompts.find("styled_paraphrase", language).digest
+        for language in sorted({question.prompt.language for question in questions})
+    }
+    raw = {}
+    for name, answer in answers.items():
+        rows = answer.value.paraphrases
+        styles = [row.style if row.style in source.styles else "" for row in rows]
+        raw[name] = RawParaphrases([row.text for row in rows], answer.made_by, styles=styles)
+    return raw, failures
+
+
 def _earlier(question: Asked | None) -> list[str]:
     """Paraphrases of an earlier reply to a smaller request."""
     value = parse_reply(question.earlier, Paraphrases) if question is not None else ""
@@ -202,6 +275,9 @@ def _questions(
     originals: Sequence[Example],
     origins: Origins,
 ) -> list[Asked]:
+    if source.styles:
+        return [Asked(_styled_question(teacher, source, row, origins)) for row in originals]
+
     def asks(original: Example) -> Ask:
         return lambda count: teacher.question(
             original.id,
@@ -215,13 +291,35 @@ def _questions(
     return ask_for_the_rest(list(map(asks, originals)), source.count, teacher.chat, ledger)
 
 
+def _styled_question(
+    teacher: TeacherSession, source: TeacherSource, original: Example, origins: Origins
+) -> StructuredRequest:
+    most = -(-source.count // len(source.styles))  # rounded up
+    counts = dict.fromkeys(source.styles, most)
+    return teacher.question(
+        original.id,
+        "styled_paraphrase",
+        origins.language(original),
+        StyledParaphrases,
+        {
+            "question": original.question,
+            "answer": original.answer,
+            "styles": ", ".join(f"{style} ({count})" for style, count in counts.items()),
+        },
+    )
+
+
 def _from_file(
     context: StageContext[ParaphraseConfig], source: FileSource, originals: Sequence[Example]
 ) -> dict[str, RawParaphrases]:
     path = context.services.project_folder / source.path
     known = read_paraphrases(path)
     raw = {
-        original.id: RawParaphrases(known[question], {})
+        original.id: RawParaphrases(
+            [text for text, _ in known[question]],
+            {},
+            styles=[style for _, style in known[question]],
+        )
         for original in originals
         if (question := nfc(original.question.strip())) in known
     }
@@ -274,7 +372,7 @@ def _rewrite(
                     "kind": "paraphrase",
                     **raw.origin(number - 1),
                     "parent": original.id,
-                    "operation": "paraphrase",
+                    "operation": raw.style(number - 1),
                 }
             )
         )
@@ -332,7 +430,9 @@ def _teachers(config: ParaphraseConfig) -> tuple[str, ...]:
 
 
 def _prompts(config: ParaphraseConfig) -> tuple[str, ...]:
-    written = ("paraphrase",) if isinstance(config.source, TeacherSource) else ()
+    source = config.source
+    name = "styled_paraphrase" if getattr(source, "styles", ()) else "paraphrase"
+    written = (name,) if isinstance(source, TeacherSource) else ()
     checked = ("same_meaning",) if isinstance(config.meaning, TeacherMeaning) else ()
     return (*written, *checked, "repair") if written or checked else ()
 

@@ -50,6 +50,10 @@ class SplitConfig(StageConfig):
     sections. Questions of one group stay in the same split."""
     held_out_paraphrases: int = Field(default=1, ge=0)
     """Number of paraphrases of each training question that are kept for testing."""
+    held_out_styles: Added[Annotated[int, Field(ge=0)]] = 0
+    """Number of whole styles of paraphrases (`styles` of `paraphrase`) that are kept for testing:
+    of each training question as many wordings in such a style are asked as are held out of the
+    others, and none is trained on. At least one style is trained on."""
     training_paraphrases: int = Field(default=100, ge=0)
     """Maximum number of the other paraphrases of a question to train on; 0 for none."""
     training_questions: Added[Annotated[int, Field(ge=1)] | None] = None
@@ -161,6 +165,7 @@ def assign(
     components = Components(columns, drawn, source.section_of, config.seed, config.near_copies)
     sides = _sides(_outlines(components, source), config, len(drawn))
     trained = _trained_families(components, sides, config)
+    styles = _held_out_styles(columns, drawn, config)
     split_of = np.full(len(columns), -1, np.int8)
     split_of[tested] = SPLITS.index("test")
     for component, side in zip(components, sides, strict=True):
@@ -171,7 +176,7 @@ def assign(
                 if example.kind != "paraphrase":
                     split_of[example.index] = SPLITS.index(side)
             if side == "train":
-                for index, split in _paraphrase_splits(family, config).items():
+                for index, split in _paraphrase_splits(family, config, styles).items():
                     split_of[index] = SPLITS.index(split)
     kept = split_of[unique] >= 0
     result = Assignment(unique[kept], slots[kept], split_of[unique[kept]], validation)
@@ -237,16 +242,38 @@ def _outlines(components: "Components", source: SplitSource) -> list[_Outline]:
     ]
 
 
-def _paraphrase_splits(family: tuple["SplitRow", ...], config: SplitConfig) -> dict[int, Split]:
+def _held_out_styles(
+    columns: "SplitColumns", indices: "Indices", config: SplitConfig
+) -> frozenset[str]:
+    """The styles that are only tested, by a seeded draw."""
+    from jangin.core.digest import seeded_rank
+
+    if not config.held_out_styles:
+        return frozenset()
+    styles = columns.styles(indices)
+    styles.sort(key=lambda style: seeded_rank(config.seed, "style", style))
+    return frozenset(styles[: min(config.held_out_styles, len(styles) - 1)])
+
+
+def _paraphrase_splits(
+    family: tuple["SplitRow", ...], config: SplitConfig, styles: frozenset[str]
+) -> dict[int, Split]:
     """The paraphrases of a training question: some held out, some trained on, others unused."""
     from jangin.core.digest import seeded_rank
-    from jangin.examples.curation.split_groups import held_out_paraphrases
+    from jangin.examples.curation.split_groups import held_out_paraphrases, in_held_out_styles
 
-    chosen = held_out_paraphrases(family, config.held_out_paraphrases, config.seed)
+    count, seed = config.held_out_paraphrases, config.seed
+    chosen = held_out_paraphrases(family, count, seed, styles)
     held_out: dict[int, Split] = {example.index: "held_out_paraphrases" for example in chosen}
-    rest = [e for e in family if e.kind == "paraphrase" and e.index not in held_out]
+    unlike = in_held_out_styles(family, count, seed, styles)
+    held_out |= {example.index: "held_out_styles" for example in unlike}
+    rest = [
+        e
+        for e in family
+        if e.kind == "paraphrase" and e.index not in held_out and e.style not in styles
+    ]
     if len(rest) > config.training_paraphrases:
-        rest.sort(key=lambda example: seeded_rank(config.seed, "trained", example.id))
+        rest.sort(key=lambda example: seeded_rank(seed, "trained", example.id))
     trained = [example.index for example in rest[: config.training_paraphrases]]
     return {**held_out, **dict.fromkeys(trained, "train")}
 
@@ -390,8 +417,32 @@ def run(context: StageContext[SplitConfig]) -> None:
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
             f"training question with more than {counted(count, 'paraphrase')}."
         )
+    if context.config.held_out_styles and not assigned.summary["held_out_styles"]:
+        context.services.progress.message(
+            "split: no style could be held out, so that test set will be missing. It needs "
+            "paraphrases in two styles: set `styles` under paraphrase.source."
+        )
     del columns
     _write(context, assigned)
+    _tell_likeness(context)
+
+
+def _tell_likeness(context: StageContext[SplitConfig]) -> None:
+    """Measure how like held-out wordings are to trained ones, and say it where they are alike."""
+    from dataclasses import asdict
+
+    from jangin.examples.curation.held_out_likeness import held_out_likeness
+
+    known = held_out_likeness(context.workspace / "splits.parquet")
+    context.summary["likeness"] = {name: asdict(each) for name, each in known.items()}
+    wordings = known.get("held_out_paraphrases")
+    if wordings is not None and wordings.is_alike:
+        context.services.progress.message(
+            f"split: {wordings.alike:.0%} of {counted(wordings.questions, 'held-out wording')} "
+            "follow a pattern that is trained on, so their figures say little about users. Set "
+            "`styles` under paraphrase.source and `held_out_styles: 1` under split, and write "
+            "questions of users into test_questions.jsonl."
+        )
 
 
 def _sections(context: StageContext[SplitConfig], wanted: Collection[str]) -> dict[str, str]:

@@ -27,8 +27,10 @@ from jangin.report.data.artifacts import (
 )
 from jangin.report.data.costs import VariantCost
 from jangin.report.data.verdict import HEADLINE, leaked_sets
+from jangin.report.data.wordings import likeness_of_all, likeness_text, means_of
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.page import curve_charts, forest_of, render_page
+from jangin.text.wordings import Likeness
 
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
@@ -110,6 +112,8 @@ class ComparedVariants:
     """{variant: {test set: share that copies training questions}} over the limit."""
     other_questions: Mapping[str, OtherQuestions] = field(default_factory=dict)
     """{variant: why it was asked other questions than the baseline, and what was compared}."""
+    likeness: Mapping[str, Likeness] = field(default_factory=dict)
+    """{test set: how like its wordings are to trained ones}."""
 
     @property
     def test_sets(self) -> list[TestSet]:
@@ -195,6 +199,7 @@ def compare_variants(
         rows,
         {k: v for k, v in leaked.items() if v},
         _other_questions(measured, artifacts, chosen),
+        likeness_of_all(artifacts),
     )
 
 
@@ -435,6 +440,16 @@ def sentences(table: ComparedVariants) -> list[str]:
     return lines
 
 
+def likeness_lines(table: ComparedVariants) -> list[str]:
+    """How like the held-out wordings are to trained ones, a line for each test set of them."""
+    words = Words("en")
+    return [
+        f"{words(f'name_{name}')}: {likeness_text(table.likeness[name], words)}"
+        for name in table.test_sets
+        if name in table.likeness
+    ]
+
+
 def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
     """The change of the share of right answers of each variant, in the language of the page."""
     lines = [other.text(words) for other in table.other_questions.values()]
@@ -524,6 +539,7 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
             "p_text": p_text,
             "table": table,
             "keys": keys,
+            "means": {name: means_of(name, table.likeness, words) for name in table.test_sets},
             "sentences": sentences(table) if language == "en" else page_sentences(table, words),
             "forest_chart": forest_of(rows, words),
             "curve_charts": curve_charts(artifacts, words),

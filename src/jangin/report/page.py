@@ -40,6 +40,7 @@ from jangin.report.data.glance import glance, kind_of_system, starts_from_nothin
 from jangin.report.data.judged import peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
+from jangin.report.data.wordings import likeness_of_all, means_of
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.sections import dropped as dropped_rows
 from jangin.report.sections.coverage import coverage
@@ -183,6 +184,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
         for name in get_args(TestSet)
         if (rows := [leak for leak in _leaks(group.artifact) if leak.evidence_set == name])
     ]
+    known = likeness_of_all(artifacts)
     cut_off = [
         (variant, system, count)
         for variant, artifact in evaluations.items()
@@ -194,6 +196,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
         "verdict": judge(results, evaluations, words),
         "results": results,
         "test_sets": _present(results),
+        "means": {name: means_of(name, known, words) for name in get_args(TestSet)},
         "shared": SHARED,
         "leaked": leaked,
         "leaks": leaks,

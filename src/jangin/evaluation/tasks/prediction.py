@@ -4,8 +4,9 @@ The test sets are never mixed, because they answer different questions:
 
 * `seen_questions`: did the model memorise what it was trained on?
 * `held_out_paraphrases`: does it answer the same questions in other words?
+* `held_out_styles`: ... in a style of wording that it was never taught?
 * `unseen_sections`: does it know facts that it was not taught? (Hardly ever.)
-* `test`: rows of a table that were held out: does it generalise?
+* `test`: questions of users, or rows of a table that were held out: does it generalise?
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,10 @@ from pydantic import model_validator
 
 from jangin.core.records import Record
 
-TestSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
+TestSet = Literal[
+    "test", "seen_questions", "held_out_paraphrases", "held_out_styles", "unseen_sections"
+]
+"""In the order in which tables show them: questions of users above everything else."""
 
 
 class GradedRecord(Record):

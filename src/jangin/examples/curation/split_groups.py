@@ -33,7 +33,7 @@ _COUNTED = (
     *("id", "family", "kind", "parent", "seed_word", "document_id", "source", "section"),
     "chunk_ids",
 )
-_COLUMNS = (*_COUNTED, "prompt")
+_COLUMNS = (*_COUNTED, "operation", "prompt")
 """Columns of examples that a split looks at."""
 
 ReadColumns = Callable[[Sequence[str]], "Iterable[pa.RecordBatch]"]
@@ -56,6 +56,8 @@ class SplitRow:
     question: str
     is_copied: bool
     """True if its question nearly copies another example's."""
+    style: str = ""
+    """Style of a paraphrase."""
 
 
 class SplitColumns:
@@ -126,6 +128,15 @@ class SplitColumns:
         """A column of some examples."""
         return taken(self.texts[name], indices)
 
+    def styles(self, indices: "Indices") -> list[str]:
+        """Names of the styles of some examples' paraphrases."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = indices[self.numbers["kind"][indices] == KINDS.index("paraphrase")]
+        names = pc.unique(self.texts["operation"].take(pa.array(rows))).to_pylist()
+        return sorted(set(names) - {UNSTYLED})
+
     def questions(self, indices: "Indices") -> Iterator[str]:
         """Questions of some examples, some at a time in memory."""
         for start in range(0, len(indices), AT_ONCE):
@@ -159,7 +170,9 @@ class SplitColumns:
         return indices[lasts[by_slot]], indices[firsts[by_slot]]
 
 
-_TEXTS = ("id", "family", "seed_word", "section_name", "chunk_ids", "question")
+UNSTYLED = "paraphrase"
+"""`operation` of a paraphrase without a style."""
+_TEXTS = ("id", "family", "seed_word", "section_name", "chunk_ids", "question", "operation")
 _NUMBERS = {
     "kind": "i1",
     "by_hand": "?",
@@ -179,7 +192,7 @@ def _column(batch: "pa.RecordBatch", name: str) -> "pa.Array":
     if name == "question":
         return _questions(batch.column("prompt"))
     column = _section_names(batch) if name == "section_name" else batch.column(name)
-    repeats = name in ("section_name", "seed_word")
+    repeats = name in ("section_name", "seed_word", "operation")
     return column.dictionary_encode() if repeats else column
 
 
@@ -314,6 +327,7 @@ class Components:
         texts = [self._columns.texts_of(name, indices) for name in _TEXTS]
         kinds = self._columns.numbers["kind"][indices].tolist()
         copied = self._copied[some].tolist()
+        paraphrase = KINDS.index("paraphrase")
         return [
             SplitRow(
                 index=index,
@@ -325,10 +339,17 @@ class Components:
                 chunk_ids=tuple(chunk_ids),
                 question=question,
                 is_copied=is_copied,
+                style=way if kind == paraphrase and way != UNSTYLED else "",
             )
-            for index, kind, is_copied, id_, family, seed_word, section, chunk_ids, question in zip(
-                indices.tolist(), kinds, copied, *texts, strict=True
-            )
+            for index, kind, is_copied, (
+                id_,
+                family,
+                seed_word,
+                section,
+                chunk_ids,
+                question,
+                way,
+            ) in zip(indices.tolist(), kinds, copied, zip(*texts, strict=True), strict=True)
         ]
 
 
@@ -407,22 +428,37 @@ def _similar(questions: Sequence[str], least: float) -> "Indices":
     return np.concatenate([equal, matches.pairs])
 
 
-def held_out_paraphrases(family: tuple[SplitRow, ...], count: int, seed: int) -> list[SplitRow]:
+def held_out_paraphrases(
+    family: tuple[SplitRow, ...], count: int, seed: int, styles: Collection[str] = ()
+) -> list[SplitRow]:
     """The paraphrases of one family that are kept for testing; fewer where they are too similar.
 
     One that nearly copies any other question is never taken, whether or not that question is
-    trained on: so the choice is the same for every number of training paraphrases.
+    trained on: so the choice is the same for every number of training paraphrases. Those in a
+    held-out style are not among them; see `in_held_out_styles`.
     """
-    paraphrases = sum(example.kind == "paraphrase" for example in family)
-    if not count or paraphrases <= count:
+    trained = [e for e in family if e.kind == "paraphrase" and e.style not in styles]
+    if not count or len(trained) <= count:
         return []
+    return _drawn(_apart(family, trained), count, seed)
+
+
+def in_held_out_styles(
+    family: tuple[SplitRow, ...], count: int, seed: int, styles: Collection[str]
+) -> list[SplitRow]:
+    """The paraphrases of one family in held-out styles that are asked: `count`, at least one."""
+    held = [e for e in family if e.kind == "paraphrase" and e.style in styles] if styles else []
+    return _drawn(_apart(family, held), max(1, count), seed) if held else []
+
+
+def _apart(family: tuple[SplitRow, ...], some: Sequence[SplitRow]) -> list[SplitRow]:
+    """Those of some paraphrases that nearly copy no other question."""
     alike = _alike(family)
-    apart = [
-        example
-        for example in family
-        if example.kind == "paraphrase" and not example.is_copied and example.id not in alike
-    ]
-    return sorted(apart, key=lambda example: seeded_rank(seed, "held out", example.id))[:count]
+    return [example for example in some if not example.is_copied and example.id not in alike]
+
+
+def _drawn(some: Sequence[SplitRow], count: int, seed: int) -> list[SplitRow]:
+    return sorted(some, key=lambda example: seeded_rank(seed, "held out", example.id))[:count]
 
 
 def _alike(family: tuple[SplitRow, ...]) -> set[str]:

@@ -23,7 +23,7 @@ from jangin.training.loop.config import Never, Steps, TrainingKeys
 
 FINAL = "final"
 _LAST_SHARED = "split"
-_HELD_OUT = ("unseen_sections", "validation", "test", "held_out_paraphrases")
+_HELD_OUT = ("unseen_sections", "validation", "test", "held_out_paraphrases", "held_out_styles")
 
 
 @dataclass(frozen=True, slots=True)

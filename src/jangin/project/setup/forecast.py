@@ -33,6 +33,8 @@ REPLY_OF_CALL = {"judge": 150.0, "evolve": 200.0, "evaluate": 60.0}
 REPLY_OF_ROW = 90.0
 """Tokens of a question with answer and evidence as JSON."""
 REPLY_OF_WORDING = 25.0
+REPLY_OF_STYLE = 10.0
+"""Tokens of the name of its style."""
 SHARE_OF_LONGEST = 0.3
 """Share of the longest reply that a usual one takes, for all other stages."""
 EVALUATION_PROMPT = 300
@@ -319,6 +321,8 @@ def _reply(step: PlannedStage, context: StageContext[Any], calls: Calls) -> floa
         rows = sum(rows_of_chunk(config, row, "likely") for row in chunks)
         return 20 + REPLY_OF_ROW * rows / max(1, len(chunks) * len(config.active_modes))
     if isinstance(config, ParaphraseConfig) and isinstance(config.source, TeacherSource):
-        return 20 + REPLY_OF_WORDING * config.source.count
+        source = config.source
+        named = REPLY_OF_STYLE if source.styles else 0
+        return 20 + (REPLY_OF_WORDING + named) * source.count
     usual = REPLY_OF_CALL.get(step.stage.name)
     return SHARE_OF_LONGEST * calls.reply_tokens / calls.count if usual is None else usual

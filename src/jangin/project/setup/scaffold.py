@@ -109,7 +109,18 @@ def project_text(choices: Choices) -> str:
     blocks += ["", "documents:", "  load:", f"    folder: {scalar(choices.documents):<16} {note}"]
     note = "# variants with other base models then share chunks and questions"
     blocks += ["  chunk:", f"    measure: characters      {note}"]
-    blocks += ["", *_EXAMPLES, "", "models:", "  catalog:", "    base:"]
+    styles = [] if isinstance(choices.teacher, Recorded) else _STYLES
+    blocks += [
+        "",
+        *_EXAMPLES,
+        *styles,
+        *_SPLIT,
+        *(_HELD_OUT if styles else ()),
+        "",
+        "models:",
+        "  catalog:",
+        "    base:",
+    ]
     blocks += [*_indented(choices.base.lines(), 6), "  sft:", "    method:", *_indented(method, 6)]
     blocks += ["    length:", "      type: epochs", f"      epochs: {20 if starter else 3}"]
     if choices.recipe == "preferences":
@@ -128,9 +139,16 @@ _EXAMPLES = (
     "    source:",
     "      type: teacher          # or {type: file, path: FILE}",
     "      teacher: writer",
+)
+_STYLES = (
+    "      count: 12",
+    "      styles: [keywords, spoken, formal, typo, context, word_order]",
+)
+_SPLIT = (
     "  curate:",
     "  split:",
 )
+_HELD_OUT = ("    held_out_styles: 1       # wordings of one style are never taught, only tested",)
 _PREFERENCES = (
     "  preferences:",
     "    sources:                 # rejected answers: what the tuned model samples and gets wrong",

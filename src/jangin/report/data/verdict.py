@@ -14,6 +14,7 @@ from jangin.report.i18n.translate import Words, p_text
 
 HEADLINE: tuple[TestSet, ...] = (
     "test",
+    "held_out_styles",
     "held_out_paraphrases",
     "unseen_sections",
     "seen_questions",

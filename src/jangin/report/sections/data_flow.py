@@ -189,6 +189,7 @@ NAMES = {
     "test": "name_test",
     "validation": "validation",
     "held_out_paraphrases": "name_held_out_paraphrases",
+    "held_out_styles": "name_held_out_styles",
     "unseen_sections": "name_unseen_sections",
 }
 

@@ -22,6 +22,7 @@ MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("train", "to train on"),
         ("validation", "validation"),
         ("held_out_paraphrases", "held-out paraphrases"),
+        ("held_out_styles", "in held-out styles"),
         ("unseen_sections", "unseen sections"),
         ("test", "test"),
     ),
@@ -47,7 +48,7 @@ def what_was_made(step: Any) -> Iterator[str]:
         value = summary.pop(key, None)
         if isinstance(value, str):
             yield f"{words} {value}"
-        elif value or key != "test":
+        elif value or key not in ("test", "held_out_styles"):
             yield from _count(value, words)
     failed = failed_rows(step.artifact)
     rejected = int(summary.get("failed") or 0) - len(failed)

@@ -1,5 +1,9 @@
 """The reasons to look at a row first: what each finds, what it leaves alone, its two sentences."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 
 from jangin.core.records import Chunk, Example, Message, Page
@@ -167,3 +171,17 @@ def test_columns_read_across_ocr_rejected_twins_and_odd_forms_are_reasons():
     assert keys([row("출장 신청은 꼭 누가 승인하나요?", "팀장")], rejected=rejected) == [
         "near_rejected"
     ]
+
+
+@pytest.mark.parametrize("name", ["hospital", "port"])
+def test_most_of_the_planted_faults_are_among_the_first_rows(monkeypatch, name):
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "bench" / "review")
+    material = importlib.import_module("material")
+    rows, chunks, kinds = material.planted(importlib.import_module(name), 3, 2, 200)
+    faulty = {row for row, kind in kinds.items() if kind in material.KINDS}
+    queue = make_queue(Material.of(rows, chunks), {})
+    first = {item.example.id for item in queue[:30]}
+    assert len(faulty) == 20
+    assert len(faulty & first) >= 16
+    for module in ("material", name):
+        sys.modules.pop(module)

@@ -30,9 +30,7 @@ _PARTICLE_PAIR = re.compile(
 )
 """What a template left: 은(는), 을(를)."""
 _GAP = re.compile(r"\{\w*\}|<[A-Za-z_]+>|\[[A-Z_]+\]|_{2,}|\?{3,}|�|[○◯□]{2,}")
-_DOUBLED = re.compile(
-    r"[가-힣](?:은는|는은|을를|를을|의의|에에)(?=\s)|(?<![\w-])(\w{2,}) \1(?![\w-])"
-)
+_DOUBLED = re.compile(r"[가-힣](?:은는|는은|을를|를을|에에)(?=\s)|(?<![\w-])(\w{2,}) \1(?![\w-])")
 _ASKED = r"(?:얼마|언제|누구|누가|어디|무엇|며칠|몇|어떻게|어떤|어느|무슨|왜)"
 _BEFORE_ASKED = re.compile(rf"(\S+) ({_ASKED}\S*)")
 _BARE_COPULA = re.compile(
@@ -87,7 +85,6 @@ _PARTICLES = _words(
     "또는 그리고 또 또한 다만 단 때 것 수 "
     "바 중 후 전 내 외 간 시 이다 입니다 한다 합니다 된다 있다 없다 하며 하고"
 )
-_SYLLABLES = _words("네 예 왕 책 돈 상 법 물 봄 강 산 불 소 말 개 달 해 별 북 종")
 _BROKEN_END = re.compile(
     r"(?:[가-힣](?:을|를|으로서|에게|에서는|하는|되는|하며|하고|하여|한다면)|(?:^|\s)(?:및|또는|그리고|등의|위한|대한|관한|따른))$"
 )
@@ -99,7 +96,7 @@ _BROKEN_START = re.compile(
     r"^(?:은|는|을|를|의|에|와|과|에서|으로|까지|부터|에게|이며|이고|하며|하고|및|[,.;:)\]」』])(?=\s|$)|^[,;)\]]"
 )
 _RESIDUE = re.compile(
-    r"```|</?\w+>|"
+    r"```|</?[A-Za-z]+\d?>|"
     r"\"\s*:\s*[\"\[{]|^\s*[{\[]\s*\"|\*\*|^\s*#{1,4} |\\n|^\s*(?:답변?|정답|질문|문|A|Q|"
     r"answer|question)\s*[:：]|\bas an ai\b|\{\w+\}|<\|",
     re.IGNORECASE | re.MULTILINE,
@@ -114,15 +111,17 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_ASKED = re.compile(
-    r"얼마(?!나 자주)|몇|며칠|how (?:many|much|long|old|far|large|high|often)|"
+    r"얼마(?!나 자주)|(?<!몇)몇(?!몇)|며칠|how (?:many|much|long|old|far|large|high|often)|"
     r"what (?:percentage|percent|amount|number|fee|price|age)\b",
     re.IGNORECASE,
 )
-_TIME_ASKED = re.compile(r"언제|몇 시|몇 월|며칠까지|\bwhen\b|by what (?:date|time)", re.IGNORECASE)
+_TIME_ASKED = re.compile(
+    r"언제(?!나)|몇 시|몇 월|며칠까지|\bwhen\b|by what (?:date|time)", re.IGNORECASE
+)
 _PERSON_ASKED = re.compile(r"누구|누가|\bwho(?:m|se)?\b", re.IGNORECASE)
 _PLACE_ASKED = re.compile(r"어디|\bwhere\b", re.IGNORECASE)
 _AMOUNT_WORDS = re.compile(
-    r"전액|무료|전부|모두|없|절반|무제한|제한|한도|실비|[일이삼사오육칠팔구십백천만]+\s?(?:원|일|회|년|명|배|개월)|하루|이틀|"
+    r"하나|둘|셋|넷|다섯|여섯|일곱|여덟|아홉|열|스물|첫|전액|무료|전부|모두|없|절반|무제한|제한|한도|실비|[일이삼사오육칠팔구십백천만]+\s?(?:원|일|회|년|명|배|개월)|하루|이틀|"
     r"사흘|나흘|닷새|열흘|보름|반|약간|한\s?\w|두\s?\w|세\s?\w|네\s?\w|매(?:일|주|월|년|달)|날마다|달마다|해마다|배액|"
     r"\b(?:none|no|free|all|half|full|nothing|unlimited|double|daily|weekly|monthly|yearly|annually|quarterly|"
     r"forever|indefinitely|hundred|thousand|every)\b",
@@ -217,6 +216,8 @@ def _modifies(word: str) -> bool:
     """True for a verb or adjective in the form before a noun: 있는, 신청할, 필요한."""
     if not HANGUL.search(word[-1:]) or not word.endswith(_ADNOMINAL):
         return False
+    if len(word) < 3:  # 자는, 사는: as often a noun with its particle
+        return word in _SHORT_ADNOMINAL
     try:
         tokens = kiwi().tokenize(word)
     except MachineError:
@@ -226,6 +227,7 @@ def _modifies(word: str) -> bool:
     )
 
 
+_SHORT_ADNOMINAL = ("있는", "없는", "하는", "되는", "받는", "쓰는", "주는", "않는", "맞는")
 _ADNOMINAL = tuple("는은을할될한된인던쓸낼줄받갈올볼킬")
 
 
@@ -262,16 +264,7 @@ def fragment(answer: str) -> str:
         return match[0].strip()
     if not HANGUL.search(text) and (cut := _BROKEN_END_ENGLISH.search(bare)):
         return cut[0].strip()
-    if re.fullmatch(r"[ㄱ-ㅎㅏ-ㅣ]+|[가-힣]", bare) and bare not in (
-        "네",
-        "예",
-        "왕",
-        "책",
-        "돈",
-        "상",
-        "법",
-        "물",
-    ):
+    if re.fullmatch(r"[ㄱ-ㅎㅏ-ㅣ]+", bare):
         return bare
     return "" if _balanced(text) else text[-12:]
 

@@ -201,13 +201,18 @@ def _read_by_ocr(material: Material) -> Iterator[Concern]:
 
 _ODD_TOKEN = re.compile(
     r"[A-Za-z]+[가-힣]*[《》〈〉|¦][가-힣]*|[가-힣]+[《〈|¦]|(?<=[가-힣])[|¦_^~`](?=[가-힣])|[ㄱ-ㅎㅏ-ㅣ]+|[□�■]|"
-    r"(?<![A-Za-z0-9])(?:\d+[lIOo|]\d*|[lIO|]\d{1,})(?![A-Za-z0-9])|(?<=[가-힣])[a-zA-Z](?=[가-힣])|"
+    r"(?<![A-Za-z0-9])(?:\d+[lIOo|]\d*|[lIO|]\d{1,})(?![A-Za-z0-9])|(?<=[가-힣])(?<!몇)[a-zA-Z](?=[가-힣])|"
     r"(?<=[a-z])[0-9](?=[a-z])|\b[a-z]+[A-Z][a-z]*[|!]|\b[A-Z]{2,}[가-힣](?=[《》〈〉])|[·ㆍ]{2,}|\brn(?=[a-z]*rn)"
 )
 
 
+_IN_BRACKETS = re.compile(r"[《〈](?P<inner>[^《》〈〉]*)[》〉]")
+"""A title; a bracket without the other is what OCR makes of a letter."""
+
+
 def odd_letters(text: str) -> str:
     """A token as OCR misreads them: brackets inside words, letters among digits, lone jamo."""
+    text = _IN_BRACKETS.sub(r" \g<inner> ", text)
     match = _ODD_TOKEN.search(text)
     if match is None:
         return ""
@@ -227,21 +232,32 @@ _HEADING_INSIDE = re.compile(
     r"(?<![.!?:다)\]」\s|#])\s+(?P<words>제\s?\d+\s?[장절관조]\s?[(（]?[가-힣]{2,}|#{1,4} \S+)"
 )
 _REFERENCE = re.compile(
-    r"제\s?\d+\s?[장절관조]\s?(?:에|의|을|를|와|과|및|부터|까지|제|또|이|는|은|내)"
+    r"제\s?\d+\s?[장절관조]\s?(?:에|의|을|를|와|과|및|부터|까지|제|또|이|는|은|내|개정|신설|삭제|위반)"
 )
 _NUMBER_OF_ARTICLE = re.compile(r"(?m)^\s*(?:#+\s*)?제\s?(\d+)\s?조(?:의\s?\d+)?\s?[(（]")
 
 
-def _read_across(row: Example, passage: str) -> tuple[float, Values] | None:
+def _read_across(material: Material) -> Iterator[Concern]:
     """Columns read across: a heading inside a sentence, or numbers of articles that fall."""
-    match = _HEADING_INSIDE.search(row.evidence)
-    if match is not None and not _REFERENCE.match(match["words"]):
-        return 1.0, {"words": match["words"]}
-    numbers = [int(number) for number in _NUMBER_OF_ARTICLE.findall(passage)]
-    for before, after in pairwise(numbers):
-        if after < before:
-            return 0.8, {"words": f"{before} → {after}"}
-    return None
+    headings: dict[str, set[str]] = defaultdict(set)
+    for chunk in material.chunks.values():
+        leaf = chunk.section.rpartition(" > ")[2].strip()
+        if re.search(r"\d", leaf) and len(leaf) > 4:
+            headings[chunk.document_id].add(leaf)
+    for index, row in enumerate(material.rows):
+        match = _HEADING_INSIDE.search(row.evidence)
+        if match is not None and not _REFERENCE.match(match["words"]):
+            yield index, 1.0, {"words": match["words"]}
+            continue
+        inside = [h for h in headings[row.document_id] if f" {h} " in row.evidence]
+        if inside:
+            yield index, 1.0, {"words": max(inside, key=len)}
+            continue
+        numbers = [int(number) for number in _NUMBER_OF_ARTICLE.findall(material.passages[index])]
+        for before, after in pairwise(numbers):
+            if after < before:
+                yield index, 0.8, {"words": f"{before} → {after}"}
+                break
 
 
 # What a row says, beside its evidence.
@@ -372,7 +388,7 @@ def _same_questions(material: Material) -> Iterator[tuple[int, int]]:
     """Pairs of rows that ask the same, in both directions; one for each row."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(material.rows):
-        if row.kind != "paraphrase" and not row.earlier_turns:
+        if row.kind != "paraphrase" and not row.earlier_turns and asked_words(row.question):
             groups[tuple(sorted(asked_words(row.question)))].append(index)
     twins: dict[int, int] = {}
     for group in groups.values():
@@ -481,8 +497,14 @@ def _rivals(table: list[list[str]], r: int, c: int, letters: str) -> list[str]:
     return rivals
 
 
+_FIGURE = re.compile(
+    r"[₩$€]?\s*\d[\d,.\s~:%/-]*(?:만|천|백만)?\s*"
+    r"(?:원|명|점|일|회|년|개월|시간|분|시|세|권|학점|won|usd|krw|days|years|hours)?"
+)
+
+
 def _is_figure(cell: str) -> bool:
-    return bool(re.search(r"\d", cell)) and len(re.sub(r"[\d\s,.%~:-]", "", cell)) <= 4
+    return _FIGURE.fullmatch(fold_case(cell.strip())) is not None
 
 
 def _told(cell: str, other: str, letters: str) -> bool:
@@ -603,6 +625,15 @@ def _unlike_siblings(material: Material) -> Iterator[Concern]:
                 yield index, 1.0, {"form": form, "usual": usual, "share": f"{100 * share:.0f}"}
 
 
+def _unmarked(material: Material) -> Iterator[Concern]:
+    """Questions without a question mark, where nearly all others have one."""
+    mine = [index for index, row in enumerate(material.rows) if row.kind == "original"]
+    bare = [index for index in mine if not re.search(r"[?？]", material.rows[index].question)]
+    if len(mine) >= LEAST_SIBLINGS and len(bare) / len(mine) <= 1 - MOST_ALIKE:
+        for index in bare:
+            yield index, 1.0, {"words": material.rows[index].question[-20:]}
+
+
 LEAST_SIBLINGS = 8
 MOST_ALIKE = 0.85
 """Share of siblings with one form from which on another one is worth a look."""
@@ -679,7 +710,7 @@ REASONS: tuple[Reason, ...] = (
         ("끊긴 질문", "질문이 끊겼거나 깨졌습니다: {words}"),
     ),
     _reason(
-        "columns", 0.9, _each(_read_across),
+        "columns", 0.9, _read_across,
         ("page perhaps misread",
          "The page may have been read across its columns: {words}"),
         ("잘못 읽은 쪽일 수 있음", "여러 단을 가로질러 읽은 쪽일 수 있습니다: {words}"),
@@ -768,6 +799,11 @@ REASONS: tuple[Reason, ...] = (
         "given_away", 0.5, _each(_given_away),
         ("question has the answer", "The question already has the answer in it: {words}"),
         ("답이 든 질문", "질문에 답이 들어 있습니다: {words}"),
+    ),
+    _reason(
+        "unmarked", 0.4, _unmarked,
+        ("no question mark", "Nearly all other questions have a question mark; this ends: {words}"),
+        ("물음표가 없음", "다른 질문은 거의 물음표로 끝나는데 이 질문은 다릅니다: {words}"),
     ),
     _reason(
         "ocr", 0.4, _read_by_ocr,

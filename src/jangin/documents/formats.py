@@ -175,6 +175,34 @@ def page_count(path: Path) -> int:
     return 0
 
 
+def needs_password(path: Path) -> bool:
+    """True if a PDF, an office file or an archive opens with a password only; not read further."""
+    row = format_of(path.suffix)
+    try:
+        if row is not None and row.read is read_pdf:
+            with open_pdf(path):
+                return False
+        with path.open("rb") as stream:
+            head = stream.read(len(COMPOUND))
+        if head == COMPOUND:
+            return path.suffix.lower() in LOCKED_AS_COMPOUND
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                manifest = "META-INF/manifest.xml"
+                if manifest in archive.namelist() and b"encryption-data" in archive.read(manifest):
+                    return True
+                return any(entry.flag_bits & 1 for entry in archive.infolist())
+    except UnreadableError as error:
+        return "password" in error.reason
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return False  # `load` says what is wrong with it
+    return False
+
+
+LOCKED_AS_COMPOUND = (".docx", ".xlsx", ".pptx")
+"""A file of these that is a compound file is one that is encrypted."""
+
+
 def readable_suffixes() -> tuple[str, ...]:
     """Suffixes of all formats that have a reader, in the order of the table."""
     return tuple(suffix for row in FORMATS if row.read for suffix in row.suffixes)

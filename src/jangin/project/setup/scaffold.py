@@ -80,6 +80,28 @@ class PretrainedBase:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnRows:
+    """A table of questions and answers that is taught beside what the teacher writes."""
+
+    path: str
+    """Relative to the project file."""
+    question: str
+    """Name of its column."""
+    answer: str
+
+
+def own_rows_lines(rows: OwnRows) -> tuple[str, str]:
+    """The settings of one table under `read`."""
+    prompt, completion = (
+        json.dumps(f"{{{name}}}", ensure_ascii=False) for name in (rows.question, rows.answer)
+    )
+    return (
+        f"path: {scalar(rows.path)}",
+        f"format: {{type: table, prompt: {prompt}, completion: {completion}}}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Choices:
     """Contents of a new project file; the defaults are those of `jangin new`."""
 
@@ -90,6 +112,8 @@ class Choices:
     base: StarterBase | PretrainedBase = field(default_factory=StarterBase)
     recipe: Recipe = "questions"
     budget_usd: float | None = None
+    rows: tuple[OwnRows, ...] = ()
+    """Tables of questions and answers of one's own."""
 
 
 def project_text(choices: Choices) -> str:
@@ -112,7 +136,9 @@ def project_text(choices: Choices) -> str:
     styles = [] if isinstance(choices.teacher, Recorded) else _STYLES
     blocks += [
         "",
-        *_EXAMPLES,
+        _EXAMPLES[0],
+        *_read_lines(choices.rows),
+        *_EXAMPLES[1:],
         *styles,
         *_SPLIT,
         *(_HELD_OUT if styles else ()),
@@ -166,6 +192,19 @@ _VARIANTS = (
     "        training_paraphrases: 0",
     "  paraphrased:",
 )
+
+
+def _read_lines(rows: tuple[OwnRows, ...]) -> list[str]:
+    """The block `read` of one's own tables; empty without any."""
+    if not rows:
+        return []
+    first, *further = (own_rows_lines(each) for each in rows)
+    lines = ["  read:", *(f"    {line}" for line in first)]
+    if further:
+        lines.append("    further:")
+    for path, format in further:
+        lines += [f"      - {path}", f"        {format}"]
+    return lines
 
 
 def _indented(lines: list[str], spaces: int) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -14,6 +14,7 @@ from jangin.project.setup.scaffold import (
     RECIPES,
     Choices,
     Endpoint,
+    OwnRows,
     PretrainedBase,
     Recorded,
     StarterBase,
@@ -109,7 +110,9 @@ def local_models(folder: Path) -> list[tuple[str, str]]:
     return known
 
 
-def choices_of(form: Mapping[str, str], folder: Path, documents: str) -> Choices:
+def choices_of(
+    form: Mapping[str, str], folder: Path, documents: str, rows: Sequence[OwnRows] = ()
+) -> Choices:
     """The choices that a form makes.
 
     Raises:
@@ -126,6 +129,7 @@ def choices_of(form: Mapping[str, str], folder: Path, documents: str) -> Choices
         base=_base(form),
         recipe=recipe,
         budget_usd=_budget(form.get("budget", "")),
+        rows=tuple(rows),
     )
 
 

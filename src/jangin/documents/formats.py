@@ -11,6 +11,7 @@ from jangin.documents.office.docx import read_docx
 from jangin.documents.office.hwp import read_hwp
 from jangin.documents.office.hwpx import read_hwpx
 from jangin.documents.office.odf import read_odf
+from jangin.documents.office.package import OLE_MAGIC
 from jangin.documents.office.pptx import read_pptx
 from jangin.documents.office.rtf import read_rtf
 from jangin.documents.office.xlsx import read_xlsx
@@ -183,8 +184,8 @@ def needs_password(path: Path) -> bool:
             with open_pdf(path):
                 return False
         with path.open("rb") as stream:
-            head = stream.read(len(COMPOUND))
-        if head == COMPOUND:
+            head = stream.read(len(OLE_MAGIC))
+        if head == OLE_MAGIC:
             return path.suffix.lower() in LOCKED_AS_COMPOUND
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -1,10 +1,14 @@
 """Starting a project without a terminal, as a browser without scripts does it."""
 
+import io
 import re
 import shutil
 import time
 
 import pytest
+import xlsxwriter
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.pdfgen import canvas
 
 from jangin.serving.pages.rendering import NAVIGATION
 from tests.serving.pages.conftest import Browser
@@ -20,7 +24,7 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty") / "규정"
     folder.mkdir()
     limits = folder.parent / "server.yaml"
-    limits.write_text("limits: {file_mb: 0.001}\n")
+    limits.write_text("limits: {file_mb: 0.02}\n")
     path = folder / "project.yaml"
     with run_server(folder / "server", limits, project=path, new_project=True) as running:
         yield running, folder
@@ -105,7 +109,7 @@ def test_from_nothing_to_a_project_file(empty, visitor):
 @pytest.mark.parametrize(
     ("name", "kind", "size", "status"),
     [
-        ("big.md", "documents", 1_001, 413),
+        ("big.md", "documents", 20_001, 413),
         ("empty.md", "documents", 0, 400),
         ("x.exe", "documents", 1, 400),
         ("project.yaml", "replies", 1, 400),
@@ -183,3 +187,94 @@ def test_documents_of_a_project_that_reads_them_elsewhere_stay_there(empty, visi
     (folder / "project.yaml").write_text("name: [\n", "utf-8")
     assert visitor.get("/start/file").status_code == 200
     assert visitor.get("/").status_code == 200
+
+
+CHOICES = {"recipe": "questions", "teacher": "openai", "openai_model": "m", "base": "starter"}
+TABLE = "번호,질문,답\n1,기숙사 통금은 몇 시인가요?,오전 1시\n2,도서는 몇 권 빌리나요?,10권\n"
+
+
+def sheet(rows):
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        page = book.add_worksheet()
+        for number, row in enumerate(rows):
+            page.write_row(number, 0, row)
+    return stream.getvalue()
+
+
+def first_link(page):
+    return re.search(r'href="(/start/rows/\w+)"', page)[1]
+
+
+def test_a_table_of_questions_is_offered_with_its_columns_and_goes_into_the_project_file(
+    empty, visitor
+):
+    _, folder = empty
+    assert upload(visitor, "faq.csv", TABLE.encode("cp949")).status_code == 201
+    assert (
+        upload(visitor, "수업료.xlsx", sheet([["학과", "수업료"], ["기계", 100]])).status_code
+        == 201
+    )
+    page = visitor.get("/start/documents").text
+    assert "질문과 답으로 쓸까요?" in page
+    assert page.count("/start/rows/") == 2  # the form of the CSV; the fees are a document
+    address = first_link(page)
+    preview = visitor.get(address).text
+    assert "기숙사 통금은 몇 시인가요?" in preview
+    assert "<option selected>질문</option>" in preview.replace("\n", "")
+    same = visitor.submit(address, question="질문", answer="질문")
+    assert same.status_code == 400
+    assert "서로 다른 두 열" in same.text
+    visitor.submit(address, question="질문", answer="답")
+    assert "질문은 질문 열, 답은 답 열" in visitor.get("/start/documents").text
+    visitor.submit("/start/choices", **CHOICES)
+    text = (folder / "project.yaml").read_text("utf-8")
+    assert 'path: faq.csv\n    format: {type: table, prompt: "{질문}", completion: "{답}"}' in text
+
+
+def test_a_sheet_of_questions_leaves_the_documents_when_it_is_used_and_joins_the_settings(
+    empty, visitor
+):
+    _, folder = empty
+    rows = [["질문", "답변"], ["통금은 몇 시인가요?", "오전 1시"], ["책은 몇 권 빌리나요?", "10권"]]
+    upload(visitor, "규정.txt", "기숙사 통금은 오전 1시이다.".encode())
+    visitor.submit("/start/choices", **CHOICES)
+    for name in ("faq.xlsx", "more.xlsx"):
+        upload(visitor, name, sheet([*rows, [f"{name}?", "1"]]))
+        page = visitor.get("/start/documents").text
+        unused = re.search(r"질문과 답으로 쓸까요\?</strong>\s*<a[^>]*href=\"([^\"]+)\"", page)[1]
+        visitor.submit(unused, question="질문", answer="답변")
+    text = (folder / "project.yaml").read_text("utf-8")
+    assert "  read:\n" in text
+    assert "further:" in text
+    assert {"path: faq.xlsx", "path: more.xlsx"} <= {line.strip(" -") for line in text.splitlines()}
+    assert sorted(path.name for path in (folder / "documents").iterdir()) == ["규정.txt"]
+    assert (folder / "faq.xlsx").is_file()
+
+
+def test_files_of_office_programs_are_ignored_and_a_locked_pdf_is_refused_with_what_to_do(
+    empty, visitor
+):
+    _, folder = empty
+    stream = io.BytesIO()
+    page = canvas.Canvas(stream, encrypt=StandardEncryption("b"))
+    page.drawString(9, 9, "x")
+    page.save()
+    for name in ("~$규정.docx", "Thumbs.db", ".DS_Store", "desktop.ini", ".~lock.a.odt#"):
+        answer = upload(visitor, name, b"x")
+        assert (answer.status_code, list(answer.json())) == (200, ["ignored"])
+    locked = upload(visitor, "잠김.pdf", stream.getvalue())
+    assert locked.status_code == 400
+    assert "비밀번호 없이 다시 저장" in locked.json()["error"]["message"]
+    refused = upload(visitor, "프로그램.exe", b"x").json()["error"]["message"]
+    assert refused.startswith(".exe 형식은 읽을 수 없습니다.")
+    assert "프로그램" not in refused.replace("텍스트", "")
+    form = [("csrf", (None, visitor.token))]
+    names = (("좋음.txt", "가".encode()), ("a.exe", b"x"))
+    form += [("file", file) for file in names]
+    both = visitor.post("/start/documents", files=form)
+    assert both.status_code == 400
+    assert "a.exe" in both.text
+    assert "좋음.txt" in both.text
+    documents = folder / "documents"
+    assert [path.name for path in documents.iterdir()] == ["좋음.txt"]

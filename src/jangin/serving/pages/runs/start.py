@@ -1,15 +1,20 @@
 """Pages: start a project without a terminal, and edit its file."""
 
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from jangin.core.errors import ConfigError
+from jangin.core.store import disk_errors
 from jangin.project.file import LoadedProject
-from jangin.project.setup.scaffold import RECIPES, project_text
+from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
 from jangin.serving.pages.project import NewProjectDep, OpenProject
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.runs.choices import SIZES, choices_of, options_of
@@ -23,16 +28,29 @@ from jangin.serving.pages.runs.editing import (
     save,
 )
 from jangin.serving.pages.runs.follow import Follow
+from jangin.serving.pages.runs.own_rows import (
+    TABLES,
+    OwnTable,
+    chosen_rows,
+    keep_chosen,
+    own_tables,
+    with_rows,
+)
 from jangin.serving.pages.runs.summary import summary_of, uses_recorded_replies
 from jangin.serving.pages.runs.uploads import (
     REMOVED,
     REPLIES,
     document_suffixes,
     documents_folder,
+    is_of_the_system,
+    last_part,
     list_documents,
+    move_beside,
     receive,
+    refuse_locked,
     remove,
     safe_name,
+    set_aside,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep
 
@@ -65,7 +83,12 @@ def _documents(visit: Visit, project: OpenProject) -> dict[str, Any]:
         files = list_documents(project.folder, _folder(project))
     except PageError as error:
         problem = visit.words(error.key, **error.values)
+    tables = _tables(visit, project)
+    taken = {table.name for table in tables if table.used}
+    files = [f for f in files if _in_project(project, f.name) not in taken]
     return {
+        "tables": tables,
+        "refused": (),
         "steps": STEPS,
         "files": files,
         "problem": problem,
@@ -73,6 +96,24 @@ def _documents(visit: Visit, project: OpenProject) -> dict[str, Any]:
         "suffixes": ",".join(document_suffixes()),
         "most": _limit(visit),
     }
+
+
+def _in_project(project: OpenProject, name: str) -> str:
+    """Name of a document relative to the project file."""
+    return os.path.relpath(_folder(project) / name, project.folder).replace(os.sep, "/")
+
+
+def _chosen(visit: Visit, project: OpenProject) -> list[OwnRows]:
+    return chosen_rows(project.folder, visit.server.settings.folder, _loaded(project))
+
+
+def _tables(visit: Visit, project: OpenProject) -> list[OwnTable]:
+    """Tables that may hold questions and answers of one's own."""
+    try:
+        documents = _folder(project)
+    except PageError:
+        documents = None
+    return own_tables(project.folder, documents, _chosen(visit, project))
 
 
 def _folder(project: OpenProject) -> Path:
@@ -99,6 +140,8 @@ def _target(project: OpenProject, name: str, kind: str) -> Path:
     """Where an uploaded file goes."""
     if kind == "replies":
         return project.folder / safe_name(name, REPLIES)
+    if last_part(name).lower().endswith(TABLES):
+        return project.folder / safe_name(name, TABLES)
     return _folder(project) / safe_name(name, document_suffixes())
 
 
@@ -107,19 +150,39 @@ async def upload(
     request: Request, visit: VisitDep, project: NewProjectDep, name: str, kind: str = "documents"
 ) -> Response:
     """One file as the body of the request, written to disk as it arrives."""
-    target = _target(project, name, kind)
-    await receive(request.stream(), target, _limit(visit), _removed(visit))
+    if is_of_the_system(name):
+        return JSONResponse({"ignored": name[:200]}, 200)
+    target = await _receive(visit, project, name, kind, request.stream())
     return JSONResponse({"name": target.name}, 201)
+
+
+async def _receive(
+    visit: Visit, project: OpenProject, name: str, kind: str, pieces: AsyncIterator[bytes]
+) -> Path:
+    """Keep one file, unless jangin could not read it; raises `PageError`."""
+    target = _target(project, name, kind)
+    await receive(pieces, target, _limit(visit), _removed(visit))
+    await run_in_threadpool(refuse_locked, target, _removed(visit))
+    return target
 
 
 @router.post("/documents")
 async def upload_form(request: Request, visit: VisitDep, project: NewProjectDep) -> Response:
     """Files of a form, from a browser without scripts."""
+    refused = []
     async with request.form() as form:
         for file in form.getlist("file"):
-            if isinstance(file, UploadFile) and file.filename:
-                target = _target(project, file.filename, "documents")
-                await receive(_pieces(file), target, _limit(visit), _removed(visit))
+            if not isinstance(file, UploadFile) or not file.filename:
+                continue
+            if is_of_the_system(file.filename):
+                continue
+            try:
+                await _receive(visit, project, file.filename, "documents", _pieces(file))
+            except PageError as error:
+                refused.append((file.filename[:80], visit.words(error.key, **error.values)))
+    if refused:
+        context = {**_documents(visit, project), "refused": refused}
+        return render(visit, "start/documents.html.jinja", 400, **context)
     return RedirectResponse("/start/documents", 303)
 
 
@@ -132,6 +195,79 @@ async def _pieces(file: UploadFile) -> Any:
 def remove_document(visit: VisitDep, project: NewProjectDep, file: str) -> Response:
     """Set a document aside."""
     remove(project.folder, _folder(project), file, _removed(visit))
+    return RedirectResponse("/start/documents", 303)
+
+
+@router.get("/rows/{table}", response_class=HTMLResponse)
+def rows(visit: VisitDep, project: NewProjectDep, table: str) -> HTMLResponse:
+    """The first rows of a table, and which columns are questions and answers."""
+    return _rows_page(visit, project, table)
+
+
+def _rows_page(
+    visit: Visit,
+    project: OpenProject,
+    table: str,
+    problem: str = "",
+    typed: tuple[str, str] | None = None,
+) -> HTMLResponse:
+    known = _table(visit, project, table)
+    if typed is not None:
+        known = replace(known, question=typed[0], answer=typed[1])
+    status = 400 if problem else 200
+    return render(
+        visit,
+        "start/rows.html.jinja",
+        status,
+        steps=STEPS,
+        table=known,
+        problem=problem,
+        is_document=known.path.parent != project.folder,
+    )
+
+
+def _table(visit: Visit, project: OpenProject, table: str) -> OwnTable:
+    known = next((each for each in _tables(visit, project) if each.id == table), None)
+    if known is None:
+        raise PageError(404, "start_no_such_file")
+    return known
+
+
+@router.post("/rows/{table}")
+def choose_rows(
+    visit: VisitDep,
+    project: NewProjectDep,
+    table: str,
+    question: Annotated[str, Form()] = "",
+    answer: Annotated[str, Form()] = "",
+) -> Response:
+    """Use a table as questions and answers: its columns go into the project file."""
+    _refuse_others(visit)
+    known = _table(visit, project, table)
+    columns = set(known.columns)
+    if question == answer or not {question, answer} <= columns:
+        problem = visit.words("start_rows_two_columns")
+        return _rows_page(visit, project, table, problem, (question, answer))
+    chosen = [row for row in _chosen(visit, project) if row.path != known.path.name]
+    mine = OwnRows(known.path.name, question, answer)
+    text = read_text(project.path) if project.exists else None
+    changed = with_rows(text.text, mine, chosen) if text is not None else ""
+    if known.path.parent != project.folder:  # no document any more
+        move_beside(known.path, project.folder / known.path.name, _removed(visit))
+    if text is not None:
+        return _saved(visit, project, changed, text.digest, new=True)
+    keep_chosen(visit.server.settings.folder, [*chosen, mine])
+    return RedirectResponse("/start/documents", 303)
+
+
+@router.post("/rows/{table}/remove")
+def remove_rows(visit: VisitDep, project: NewProjectDep, table: str) -> Response:
+    """Set a table aside that is not used."""
+    known = _table(visit, project, table)
+    if known.used and project.exists:
+        raise PageError(409, "start_rows_used")
+    with disk_errors(known.path):
+        set_aside(known.path, _removed(visit))
     return RedirectResponse("/start/documents", 303)
 
 
@@ -170,7 +306,8 @@ async def choose(request: Request, visit: VisitDep, project: NewProjectDep) -> R
     if loaded is not None:
         folder = documents_folder(project.folder, loaded).relative_to(project.folder).as_posix()
     try:
-        text = project_text(choices_of(given, project.folder, folder))
+        chosen = _chosen(visit, project)
+        text = project_text(choices_of(given, project.folder, folder, chosen))
     except PageError as error:
         return _choices_page(visit, project, given, visit.words(error.key, **error.values))
     return _saved(visit, project, text, digest="", new=True)

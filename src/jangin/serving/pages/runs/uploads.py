@@ -12,8 +12,9 @@ from starlette.concurrency import run_in_threadpool
 
 from jangin.core.digest import digest_file, short_digest
 from jangin.core.store import disk_errors
-from jangin.documents.formats import readable_suffixes
+from jangin.documents.formats import format_of, needs_password, readable_suffixes
 from jangin.documents.load import LoadConfig, find_files
+from jangin.documents.readers.folder import LOCKS, OF_FILE_MANAGERS
 from jangin.project.file import LoadedProject
 from jangin.serving.pages.visit import PageError
 
@@ -42,17 +43,40 @@ def safe_name(name: str, suffixes: tuple[str, ...]) -> str:
         PageError: nothing is left of it, or its suffix is not one of `suffixes`.
 
     """
-    last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+    last = last_part(name)
     printable = "".join(
         c for c in last if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")
     )
     clean = _UNSAFE.sub("_", " ".join(printable.split())).strip(" .")
     stem, suffix = Path(clean).stem, Path(clean).suffix
     if not stem or suffix.lower() not in suffixes:
-        raise PageError(400, "start_wrong_suffix", name=_short(last), formats=", ".join(suffixes))
+        row = format_of(suffix.lower())
+        if row is not None and row.convert_to:
+            raise PageError(400, "start_convert", suffix=suffix.lower(), formats=row.convert_to)
+        usual = ", ".join(suffixes) if len(suffixes) < 4 else ""
+        key = "start_wrong_suffix_of" if usual else "start_wrong_suffix"
+        raise PageError(400, key, suffix=_short(suffix or last), formats=usual)
     while len((stem + suffix).encode()) > MOST_NAME_BYTES:
         stem = stem[:-1]
     return stem + suffix
+
+
+def last_part(name: str) -> str:
+    """A client's name without its folders, NFC."""
+    return re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+
+
+def is_of_the_system(name: str) -> bool:
+    """True for what office programs and file managers put beside files: nothing is missed."""
+    last = last_part(name)
+    return last.startswith((*LOCKS, ".")) or last.lower() in OF_FILE_MANAGERS
+
+
+def refuse_locked(path: Path, removed: Path) -> None:
+    """Set a file aside that opens with a password only; raises `PageError`."""
+    if needs_password(path):
+        set_aside(path, removed)
+        raise PageError(400, "start_locked")
 
 
 def _short(name: str) -> str:
@@ -134,6 +158,14 @@ def set_aside(path: Path, removed: Path) -> Path:
     kept = removed / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000}-{path.name}"
     path.replace(kept)
     return kept
+
+
+def move_beside(path: Path, target: Path, removed: Path) -> None:
+    """Move a file out of the documents; a different one of its new name is kept as removed."""
+    with disk_errors(target):
+        if target.is_file():
+            set_aside(target, removed)
+        path.replace(target)
 
 
 def remove(folder: Path, documents: Path, file_id: str, removed: Path) -> str:

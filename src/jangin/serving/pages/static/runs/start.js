@@ -39,6 +39,10 @@
       });
       request.addEventListener("load", () => {
         if (request.status === 201) return end(zone.dataset.done, "good");
+        if (request.status === 200) { // a lock file, or one of a file manager
+          shown.item.remove();
+          return resolve(true);
+        }
         let text = zone.dataset.failed;
         try { text = JSON.parse(request.responseText).error.message; } catch { /* no sentence came */ }
         return end(text, "bad");
@@ -54,10 +58,22 @@
     const waiting = Array.from(files, (file) => [file, line(list, file.name)]);
     let all = true;
     for (const [file, shown] of waiting) all = (await send(zone, file, shown)) && all;
-    if (all && waiting.length) {
+    if (!all) return refresh();
+    if (waiting.length) {
       const form = document.getElementById("choices");
       if (form) sessionStorage.setItem("choices", JSON.stringify([...new FormData(form)]));
       location.reload();
+    }
+    return undefined;
+  }
+
+  // After a refusal the messages stay, and the rest of the page shows what is there by now.
+  async function refresh() {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of ["files", "onward"]) {
+      const [old, now] = [document.getElementById(id), page.getElementById(id)];
+      if (old && now) old.replaceWith(document.adoptNode(now));
     }
   }
 

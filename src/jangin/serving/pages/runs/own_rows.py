@@ -1,0 +1,157 @@
+"""Tables of questions and answers that are dropped into the browser, and their columns."""
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jangin.core.digest import short_digest
+from jangin.core.errors import DataError, JanginError
+from jangin.core.store import disk_errors
+from jangin.examples.formats.rows import TableRows
+from jangin.examples.read import ReadConfig
+from jangin.prepare.options import PrepareOptions
+from jangin.prepare.shapes import first_plan
+from jangin.prepare.tables.readers import TableSettings, open_table
+from jangin.project.file import LoadedProject
+from jangin.project.setup.scaffold import OwnRows, own_rows_lines
+from jangin.serving.pages.visit import PageError
+
+TABLES = (".csv", ".tsv")
+"""What is no document: it goes beside the project file."""
+SHEETS = (".xlsx",)
+"""A document, or a table of questions and answers: as its columns say, and as a person does."""
+SHOWN_ROWS = 5
+CHOSEN = "own_rows.json"
+"""File of the server with the columns that were chosen before there was a project file."""
+_COLUMN = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTable:
+    """A table that may hold questions and answers."""
+
+    id: str
+    path: Path
+    name: str
+    """Relative to the project file."""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    """The first rows, for a preview."""
+    question: str = ""
+    """The column that was chosen, else the one that its name suggests."""
+    answer: str = ""
+    used: bool = False
+    """True if a person chose the columns."""
+    problem: str = ""
+    """Why it cannot be read, in English as a reason that is stored."""
+
+
+def own_tables(folder: Path, documents: Path | None, chosen: Sequence[OwnRows]) -> list[OwnTable]:
+    """Tables beside the project file, and sheets among the documents that look like such."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in (*TABLES, *SHEETS)]
+    paths = [path for path in paths if path.suffix.lower() in TABLES or path.parent != documents]
+    if documents is not None and documents.is_dir():
+        paths += [path for path in documents.iterdir() if path.suffix.lower() in SHEETS]
+    tables = []
+    for path in sorted(set(paths)):
+        if path.is_file() and not path.name.startswith(("~$", ".")):
+            table = read_own_table(folder, path, chosen)
+            if path.parent == folder or (table.question and table.answer):
+                tables.append(table)
+    return tables
+
+
+def read_own_table(folder: Path, path: Path, chosen: Sequence[OwnRows]) -> OwnTable:
+    """The columns and first rows of a table, with which are question and answer."""
+    name = path.relative_to(folder).as_posix()
+    mine = next((rows for rows in chosen if rows.path == name), None)
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            table = open_table(path, TableSettings(first_rows=SHOWN_ROWS), Path(work))
+            frame = table.frame.select(table.columns).head(SHOWN_ROWS).collect()
+            rows = tuple(tuple(str(cell or "") for cell in row) for row in frame.rows())
+            question, answer = (mine.question, mine.answer) if mine else _suggested(table, path)
+    except JanginError as error:
+        return OwnTable(short_digest(name), path, name, problem=str(error), used=mine is not None)
+    return OwnTable(
+        short_digest(name), path, name, table.columns, rows, question, answer, mine is not None
+    )
+
+
+def _suggested(table: object, path: Path) -> tuple[str, str]:
+    """The columns of question and answer by their names; empty where these do not tell."""
+    try:
+        plan = first_plan(table, PrepareOptions(validation=0, test=0), path)  # type: ignore[arg-type]  # a Table, opened above
+    except (DataError, JanginError):
+        return "", ""
+    names = [_COLUMN.fullmatch(text) for text in (plan.prompt, plan.completion)]
+    first, last = (match[1] if match else "" for match in names)
+    return (first, last) if first and last else ("", "")
+
+
+def chosen_rows(folder: Path, server_folder: Path, loaded: LoadedProject | None) -> list[OwnRows]:
+    """The tables of the project file; before there is one, those that were chosen for it."""
+    if loaded is None:
+        try:
+            kept = json.loads((server_folder / CHOSEN).read_text("utf-8"))
+            rows = [OwnRows(*map(str, entry)) for entry in kept]
+        except (OSError, ValueError, TypeError):
+            return []
+        return [entry for entry in rows if (folder / entry.path).is_file()]
+    for project in loaded.variants.values():
+        config = project.stage_config("read")
+        if isinstance(config, ReadConfig):
+            return [
+                OwnRows(file.path.as_posix(), *_columns_of(file.format)) for file in config.files
+            ]
+    return []
+
+
+def _columns_of(format: object) -> tuple[str, str]:
+    if not isinstance(format, TableRows):
+        return "", ""
+    names = [_COLUMN.fullmatch(text) for text in (format.prompt, format.completion)]
+    first, last = (match[1] if match else "" for match in names)
+    return first, last
+
+
+def keep_chosen(server_folder: Path, rows: Sequence[OwnRows]) -> None:
+    """Remember columns until there is a project file."""
+    path = server_folder / CHOSEN
+    with disk_errors(path):
+        server_folder.mkdir(parents=True, exist_ok=True)
+        entries = [(row.path, row.question, row.answer) for row in rows]
+        path.write_text(json.dumps(entries, ensure_ascii=False), "utf-8")
+
+
+def with_rows(text: str, rows: OwnRows, known: Sequence[OwnRows]) -> str:
+    """The text of a project file that reads one more table; its comments stay.
+
+    Raises:
+        PageError: it is not written in blocks, so that a person has to add the table.
+
+    """
+    examples = re.search(r"^examples:[ \t]*(?:#.*)?\n", text, re.MULTILINE)
+    if known:
+        read = re.search(r"^(?P<indent> +)read:[ \t]*(?:#.*)?\n(?P<inner> +)\S", text, re.MULTILINE)
+        if read is None:
+            raise PageError(409, "start_rows_by_hand", lines=_shown(rows))
+        inner = read["inner"]
+        further = re.search(rf"^{inner}further:[ \t]*(?:#.*)?\n", text, re.MULTILINE)
+        where = further.end() if further else read.start("inner")
+        path, format = own_rows_lines(rows)
+        lines = [f"{inner}further:"] * (further is None)
+        lines += [f"{inner}  - {path}", f"{inner}    {format}"]
+    elif examples is None:
+        raise PageError(409, "start_rows_by_hand", lines=_shown(rows))
+    else:
+        where = examples.end()
+        lines = ["  read:", *(f"    {line}" for line in own_rows_lines(rows))]
+    return text[:where] + "\n".join(lines) + "\n" + text[where:]
+
+
+def _shown(rows: OwnRows) -> str:
+    return " / ".join(own_rows_lines(rows))

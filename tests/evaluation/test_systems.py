@@ -217,6 +217,23 @@ def test_base_and_hosted_see_examples_of_the_form_and_zero_keeps_the_old_identit
     assert EvaluateConfig(systems=(shots,)).shown_examples == []
 
 
+def test_retrieval_sees_the_examples_that_its_model_sees_and_only_then_is_evaluated_again():
+    def identity(**settings):
+        return EvaluateConfig(**settings).identity()
+
+    mark = "examples_beside_passages"
+    of_base, of_tuned = {"type": "retrieval"}, {"type": "retrieval", "of": "tuned"}
+    assert EvaluateConfig(systems=("base", of_base, of_tuned)).shown_examples == [
+        "base", "base + retrieval",
+    ]  # fmt: skip
+    assert identity(systems=(of_base,))[mark]
+    assert identity(systems=(of_base,))["few_shot"] == 3
+    for others in (("base", "tuned"), ("base", of_tuned)):
+        assert mark not in identity(systems=others)
+    assert mark not in identity(systems=("base", of_base), few_shot=0)
+    assert mark not in identity(systems=(of_base,), task={"type": "numbers"})
+
+
 def test_a_hosted_model_sees_the_form_but_no_example_that_asks_the_same(stage_context):
     taught = [
         f"{word}은 며칠 전에 신청하나요?" for word in ("연차", "병가", "출장", "교육", "휴직")
@@ -255,3 +272,6 @@ def test_the_base_sees_as_many_examples_as_its_context_holds(tmp_path):
     assert longer[-1:] == asked
     full = (Message(role="user", content="왜? " * 200),)
     assert rewrite(full) == full
+    passages = (Message(role="user", content="자료. 왜?"),)
+    with_passages = examples_before("base", inputs, lambda _prompt: passages)
+    assert with_passages(asked) == (*longer[:-1], *passages)

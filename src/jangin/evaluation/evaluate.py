@@ -79,8 +79,9 @@ class EvaluateConfig(StageConfig):
     max_new_tokens: int = Field(default=48, ge=1)
     """Maximum length of an answer, in tokens of the model."""
     few_shot: int = Field(default=3, ge=0, le=64)
-    """Training examples that base and hosted models see before each question, so that they know the
-    form of an answer as the tuned model does; 0: none. As many as fit; free answers only."""
+    """Training examples that the base, with or without retrieval, and hosted models see before each
+    question, so that they know the form of an answer as the tuned model does; 0: none. As many as
+    fit; free answers only."""
     seen_limit: int = Field(default=200, ge=0)
     """Maximum number of training questions asked; of the test sets, all questions are asked."""
     max_leakage: float = Field(default=0.01, ge=0, le=1)
@@ -109,9 +110,15 @@ class EvaluateConfig(StageConfig):
         return [system.label for system in self.system_configs if system.sees_examples]
 
     def identity(self) -> dict[str, Any]:
-        """Without `few_shot` where no system sees examples, as the answers do not depend on it."""
+        """Without `few_shot` where no system sees examples, as the answers do not depend on it.
+
+        With a mark where a system with passages sees them, which it did not in older releases.
+        """
         values = super().identity()
-        return values if self.shown_examples else {k: values[k] for k in values if k != "few_shot"}
+        if not self.shown_examples:
+            return {name: values[name] for name in values if name != "few_shot"}
+        with_passages = [s for s in self.system_configs if s.sees_examples and s.artifacts]
+        return values | ({"examples_beside_passages": True} if with_passages else {})
 
     @property
     def system_configs(self) -> tuple[SystemConfig, ...]:

@@ -31,10 +31,6 @@ VERSION = 1
 """Raised with every change of what is right; stored grades of another version are computed again
 from the stored answers, without asking any model."""
 
-VERSION = 1
-"""Raised with every change of what is right; stored grades of another version are computed again
-from the stored answers, without asking any model."""
-
 FactReason = Literal[
     "stated",  # all facts of the reference answer, and nothing that speaks against them
     "empty",  # no answer

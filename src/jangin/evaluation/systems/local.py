@@ -127,8 +127,13 @@ def _answers(
         }
 
 
-def examples_before(model: LocalModel, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:
-    """A function that puts training examples before a question, as many as the context holds."""
+def examples_before(
+    model: LocalModel, inputs: SystemInputs, rewritten: Callable[[Prompt], Prompt] | None = None
+) -> Callable[[Prompt], Prompt]:
+    """A function that puts training examples before a question, as many as the context holds.
+
+    `rewritten` turns the question into what the model is asked, such as one with passages.
+    """
     from jangin.models.loading import load_tokenizer
     from jangin.models.shape import read_context_length
     from jangin.models.tokens.chat_template import render_prompts
@@ -138,13 +143,14 @@ def examples_before(model: LocalModel, inputs: SystemInputs) -> Callable[[Prompt
     examples = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
 
     def rewrite(prompt: Prompt) -> Prompt:
-        shots = examples.before(prompt)
+        asked = rewritten(prompt) if rewritten else prompt
+        shots = [shot for shot in examples.before(prompt) if tuple(shot.prompt) != tuple(prompt)]
         for count in range(len(shots), 0, -1):
-            longer = with_shots(prompt, shots[:count])
+            longer = with_shots(asked, shots[:count])
             (ids,) = render_prompts(tokenizer, [longer])
             if len(ids) + inputs.max_new_tokens <= context:
                 return longer
-        return prompt
+        return asked
 
     return rewrite
 

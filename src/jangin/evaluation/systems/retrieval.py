@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jangin.evaluation.systems.local import open_local
+from jangin.evaluation.systems.local import examples_before, open_local
 from jangin.evaluation.systems.system import (
     LocalModel,
     Prompt,
@@ -36,6 +36,14 @@ class RetrievalConfig(SystemConfig):
         return self.of
 
     @property
+    def sees_examples(self) -> bool:
+        """True for the base: the same examples that it sees without passages, and as plain turns.
+
+        They show the form of an answer; passages of their own would fill the context.
+        """
+        return self.of == "base"
+
+    @property
     def artifacts(self) -> tuple[str, ...]:
         """The passages to search."""
         return ("chunks",)
@@ -47,7 +55,10 @@ class RetrievalConfig(SystemConfig):
 
     def open(self, inputs: SystemInputs) -> System:
         """The model behind a prompt with passages."""
-        return PromptedSystem(open_local(self.of, inputs), passages_before(self.passages, inputs))
+        rewrite = passages_before(self.passages, inputs)
+        if inputs.few_shot and inputs.train and self.sees_examples:
+            rewrite = examples_before(self.of, inputs, rewrite)
+        return PromptedSystem(open_local(self.of, inputs), rewrite)
 
 
 def passages_before(count: int, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:

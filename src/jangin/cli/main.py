@@ -14,6 +14,7 @@ from jangin import __version__
 from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
 from jangin.cli.doubtful import doubtful
+from jangin.cli.grade import grade
 from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.open import open_pages
@@ -108,7 +109,7 @@ def _help(docstring: str) -> str:
 
 for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
-    schema, doctor, cluster, prepare, show, doubtful, serve,
+    grade, schema, doctor, cluster, prepare, show, doubtful, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
 app.command("open", help=_help(open_pages.__doc__ or ""))(open_pages)

@@ -79,6 +79,13 @@ def _regraded(folder: Path, _content: str, splits: str, chunks: str) -> tuple[Pr
     return tuple(regrade(row, evidence.get(row.example_id, ())) for row in rows)
 
 
+def read_evidence(artifact: Artifact, ids: set[str]) -> Evidence:
+    """Evidence and passages of examples with these ids, as far as the store still has them."""
+    inputs = artifact.manifest.inputs
+    read = (inputs.get("splits", ""), inputs.get("chunks", ""))
+    return _evidence_behind(artifact.path.parent.parent, *read, ids)
+
+
 def _evidence_behind(store: Path, splits: str, chunks: str, ids: set[str]) -> Evidence:
     """Evidence and passages of examples, as far as the store still has what was evaluated."""
     examples = [

@@ -37,7 +37,7 @@ from jangin.report.data.artifacts import (
     versions,
 )
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
-from jangin.report.data.judged import peoples_judgements
+from jangin.report.data.judged import checked_grades, peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
 from jangin.report.data.wordings import likeness_of_all, means_of
@@ -163,6 +163,7 @@ def results_context(
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
         "judged": peoples_judgements(loaded.folder, artifacts),
+        "checked": checked_grades(loaded.folder, artifacts, words),
     }
 
 

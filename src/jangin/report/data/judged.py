@@ -15,8 +15,18 @@ from jangin.evaluation.blind_judgements import (
     read_judgements,
     standings,
 )
+from jangin.evaluation.grade_labels import (
+    LOG as GRADES,
+)
+from jangin.evaluation.grade_labels import (
+    GradeAgreement,
+    agreement_of,
+    graded_answers,
+    read_labels,
+)
 from jangin.evaluation.stored import read_predictions
 from jangin.report.data.artifacts import Artifacts
+from jangin.report.i18n.translate import Words
 
 AnswerText = Callable[[Contestant, str, str], str | None]
 """(system, test set, example) -> its present answer; None where it was not asked."""
@@ -45,6 +55,36 @@ class PeoplesJudgements:
     def __bool__(self) -> bool:
         """Whether there is anything to show."""
         return bool(self.pairs) or bool(self.outdated)
+
+
+def checked_grades(folder: Path, artifacts: Artifacts, words: Words) -> str:
+    """How often the grader agrees with people's labels, or the request for such labels.
+
+    Empty where no free answer was graded.
+    """
+    evaluations = {
+        name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
+    }
+    rows = graded_answers(evaluations)
+    if not rows:
+        return ""
+    return agreement_text(agreement_of(read_labels(folder / GRADES), rows), words)
+
+
+def agreement_text(agreement: GradeAgreement | None, words: Words) -> str:
+    """The agreement in one or two sentences; the request for labels where there is none."""
+    if agreement is None:
+        return words("grades_unchecked")
+    return words(
+        "grades_checked",
+        n=agreement.n,
+        share=words.percent(agreement.agree.estimate),
+        interval=words.interval(agreement.agree.low, agreement.agree.high),
+        wrong=agreement.wrong,
+        false_rights=agreement.false_rights,
+        right=agreement.right,
+        false_wrongs=agreement.false_wrongs,
+    )
 
 
 def of_present_answers(lines: Iterable[BlindLine], text_of: AnswerText) -> tuple[list[Judged], int]:

@@ -6,6 +6,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import RedirectResponse, Response
 
+from jangin.core.errors import DataError
+from jangin.evaluation.grade_labels import LOG as GRADES
+from jangin.evaluation.grade_labels import AnswerLabel, GradeSample, texts_of
+from jangin.report.data.judged import agreement_text
 from jangin.report.i18n.translate import p_text
 from jangin.report.page import short
 from jangin.serving.pages.compare.answers import (
@@ -28,8 +32,11 @@ PARTS = (
     ("/compare", "compare_tab_results"),
     ("/compare/answers", "compare_tab_answers"),
     ("/compare/blind", "compare_tab_blind"),
+    ("/compare/check", "compare_tab_check"),
 )
 """(address, key of the name) of the pages of this room."""
+SHOWN = ("verdict", "glance", "random_base", "many", "checked")
+"""What the page of results shows of the report's context above its section of results."""
 MOST_SEARCH = 200
 
 Pair = Annotated[str, Query(max_length=200)]
@@ -62,8 +69,8 @@ def _other(table: AnswerTable, system: ComparedSystem) -> ComparedSystem:
 def results(visit: VisitDep, project: ProjectDep) -> Response:
     """Verdict, glance, variants side by side, and the report's section of results."""
     comparison = _comparison(visit, project)
-    log = log_of(project.folder)
-    seen = log.stat().st_mtime_ns if log.exists() else 0
+    logs = (log_of(project.folder), project.folder / GRADES)
+    seen = tuple(log.stat().st_mtime_ns if log.exists() else 0 for log in logs)
     overview = comparison.overview(visit.words, seen)
     return render(
         visit,
@@ -74,7 +81,7 @@ def results(visit: VisitDep, project: ProjectDep) -> Response:
         outdated=comparison.evaluations.outdated,
         reviewed=comparison.evaluations.reviewed,
         evaluated=bool(comparison.evaluations.by_variant),
-        **{name: overview.context[name] for name in ("verdict", "glance", "random_base", "many")},
+        **{name: overview.context[name] for name in SHOWN},
     )
 
 
@@ -310,3 +317,67 @@ def reveal(review: ReviewOfForm) -> Response:
     if not review.progress().named:
         review.reveal()
     return RedirectResponse(_address("/compare/blind/standing", _fields(review)), 303)
+
+
+def _sample(visit: VisitDep, project: ProjectDep) -> GradeSample:
+    evaluations = _comparison(visit, project).evaluations.by_variant
+    try:
+        return GradeSample(evaluations, project.folder / GRADES)
+    except DataError as error:
+        if evaluations:
+            raise
+        raise NothingYetError("compare_nothing") from error
+
+
+SampleDep = Annotated[GradeSample, Depends(_sample)]
+"""The twenty answers that a person is asked to look at."""
+
+
+@router.get("/check")
+def check(visit: NamedDep, sample: SampleDep) -> Response:
+    """An answer to look at, without its system and its grade; at the end, the agreement."""
+    left = sample.left(visit.reviewer)
+    row = left[0] if left else None
+    evidence = sample.evidence.get(row.example_id, ()) if row else ()
+    agreement = None if row else sample.agreement()
+    return render(
+        visit,
+        "compare/check.html.jinja",
+        parts=PARTS,
+        row=row,
+        passage=max(evidence, key=len, default=""),
+        done=len(sample.drawn) - len(left),
+        count=len(sample.drawn),
+        agreement=agreement,
+        agreement_text=agreement_text(agreement, visit.words),
+    )
+
+
+@router.post("/check")
+def save_label(
+    visit: NamedDep,
+    sample: SampleDep,
+    question: Annotated[str, Form()],
+    gold: Annotated[str, Form()],
+    answer: Annotated[str, Form()],
+    label: Annotated[AnswerLabel, Form()],
+) -> Response:
+    """Save what a person says of an answer, then show the next one."""
+    shown = _as_sent((question, gold, answer))
+    row = next((row for row in sample.drawn if _as_sent(texts_of(row)) == shown), None)
+    if row is None:
+        raise PageError(404, "compare_no_question")
+    sample.say(row, label, visit.reviewer)
+    return RedirectResponse("/compare/check", 303)
+
+
+def _as_sent(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Texts as a form sends them back, with line breaks of one kind."""
+    return tuple(text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)
+
+
+@router.post("/check/undo")
+def undo_label(visit: NamedDep, sample: SampleDep) -> Response:
+    """Withdraw this person's last label and show that answer again."""
+    sample.undo(visit.reviewer)
+    return RedirectResponse("/compare/check", 303)

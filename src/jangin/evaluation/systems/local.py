@@ -143,14 +143,14 @@ def examples_before(
     examples = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
 
     def rewrite(prompt: Prompt) -> Prompt:
-        asked = rewritten(prompt) if rewritten else prompt
+        plain = rewritten(prompt) if rewritten else prompt
         shots = [shot for shot in examples.before(prompt) if tuple(shot.prompt) != tuple(prompt)]
         for count in range(len(shots), 0, -1):
-            longer = with_shots(asked, shots[:count])
+            longer = with_shots(plain, shots[:count])
             (ids,) = render_prompts(tokenizer, [longer])
             if len(ids) + inputs.max_new_tokens <= context:
                 return longer
-        return asked
+        return plain
 
     return rewrite
 

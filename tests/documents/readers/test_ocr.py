@@ -192,14 +192,15 @@ def test_columns_are_distinguished_from_lists_and_page_numbers():
     for top in range(0, 800, 40):
         page[top : top + 25, :450] = True
         page[top : top + 25, 550:] = True
-    boxes = columns(page, 200)
+    nothing = np.zeros_like(page)
+    boxes = columns(page, nothing, 200)
     inked = [b for b in boxes if page[b.top : b.bottom, b.left : b.right].any()]
     assert [box.left > 400 for box in inked] == [False, True]
     contents = page.copy()
     contents[:, 550:970] = False
     whole = [Box(0, 800, 0, 1000)]
-    assert columns(contents, 200) == whole
-    assert columns(np.zeros((800, 1000), dtype=bool), 200) == whole
+    assert columns(contents, nothing, 200) == whole
+    assert columns(nothing, nothing, 200) == whole
 
 
 def test_a_blank_page_has_no_ink():

@@ -1,10 +1,16 @@
-"""Columns of a page of pixels: cut at its gutters.
+"""Columns of a page: its lines and boxes in groups, in the order in which columns are read.
 
-Shape letters: H rows, W columns of pixels, top left first; B bins of rows. True is ink.
+A gutter is a white strip with lines on both sides of it and none across it, however short they are.
+What crosses it, such as a title, parts the page into zones; in each of them the columns are read
+one after the other. Rows of a table without rules, or labels and values, look alike: they stand at
+the same heights on both sides, are narrow on one, or never full.
+
+Shape letters: N lines and boxes, C candidates for a gutter; H rows, W columns of pixels, top left
+first. True is ink.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,88 +49,348 @@ class Box:
         )
 
 
-def columns(occupied_HW: Mask, dpi: int, count: int | None = None) -> list[Box]:
-    """Columns of text in reading order; one box if there is no gutter.
+Edges = NDArray[np.float64]
+"""(N, 4): left, top, right, bottom; y grows downwards, in any unit."""
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.intp]
 
-    A gutter is a white strip 0.1 inch wide and 0.8 inch high whose two sides both hold lines
-    that fill half of their width or more; so a list, a ragged margin or page numbers behind
-    leader dots are not columns. `count`: number of columns that a person gave; None to find them.
+GUTTER = 0.7
+"""Least width of a gutter, in heights of a line."""
+LINES = 5
+"""Lines that both sides of a gutter have at least, in all zones together."""
+IN_FRAME = 8
+"""The same inside a frame, where drawings such as time lines have words side by side."""
+WIDE = 8.0
+"""Height of a line times this is the width that a fifth of a column's lines have at least; labels,
+numbers and names of places are narrower."""
+ZONE = 4
+"""Lines on both sides together that a zone has at least; a row alone is read across."""
+ALIGNED = 0.25
+"""Share of the lines right of a gutter that begin at it; there may be further columns."""
+LEVEL = 0.3
+"""Two lines stand at one height if their middles differ by at most this part of a line's height."""
+TOGETHER = 0.75
+"""Share of lines with one at their height from which on the sides may be rows of a table."""
+FULL = 0.15
+"""Share of full lines, whose text goes on in the next one, that shows running text."""
+SPACED = 0.12
+"""Share of wider spaces between lines that shows headings and paragraphs: rows are even."""
+DEPTH = 3
+"""Gutters inside columns are looked for so many times."""
+
+
+@dataclass(slots=True)
+class Columns:
+    """How the columns of a page are found."""
+
+    count: int | None = None
+    """Number of columns that a person gave; None to find them."""
+    known: list[float] = field(default_factory=list)
+    """Right edges of the gutters of earlier pages; fewer lines show such a gutter. Those of this
+    page are added."""
+    least: int = LINES
+    """Lines that both sides of a gutter have at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gutter:
+    """A candidate: where it ends on the right, and what is on its sides in which zone."""
+
+    x: float
+    side: NDArray[np.int8]
+    """-1 left, 1 right, 0 across it."""
+    zone: Numbers
+    zones: tuple[int, ...]
+    """Zones with lines on both sides."""
+    lines: int
+    """Lines that both sides have, in all zones together."""
+    weight: int
+    """The same squared zone by zone, so that long zones count more than many short ones."""
+
+
+def in_groups(edges: Edges, is_text: Flags, how: Columns) -> list[Numbers]:
+    """Numbers of the lines and boxes of each column in reading order; one group without gutters.
+
+    `is_text` distinguishes lines from pictures and tables. Inside a group the order is that given.
+    """
+    everything = np.arange(len(edges), dtype=np.intp)
+    if how.count == 1 or np.count_nonzero(is_text) < 2:
+        return [everything]
+    em = float(np.median((edges[:, 3] - edges[:, 1])[is_text]))
+    return _groups(edges, is_text, everything, max(em, 1e-6), how, how.count, 0)
+
+
+def _groups(
+    edges: Edges,
+    is_text: Flags,
+    own: Numbers,
+    em: float,
+    how: Columns,
+    count: int | None,
+    depth: int,
+) -> list[Numbers]:
+    if depth > DEPTH or count == 1:
+        return [own]
+    gutter = _best(edges[own], is_text[own], em, how, forced=count is not None)
+    if gutter is None:
+        return [own]
+    how.known.append(gutter.x)
+    out: list[Numbers] = []
+    counts = _shared_count(edges[own], gutter, count)
+    start = 0
+    zones = [*gutter.zones, None]
+    for zone in zones:
+        stop = int(gutter.zone.max()) + 1 if zone is None else zone
+        between = own[(gutter.zone >= start) & (gutter.zone < stop)]
+        if len(between):
+            out += _groups(edges, is_text, between, em, how, count, depth + 1)
+        if zone is not None:
+            start = zone + 1
+            for side, part in ((-1, counts[0]), (1, counts[1])):
+                inside = own[(gutter.zone == zone) & (gutter.side == side)]
+                out += _groups(edges, is_text, inside, em, how, part, depth + 1)
+    return out
+
+
+def _shared_count(
+    edges: Edges, gutter: _Gutter, count: int | None
+) -> tuple[int | None, int | None]:
+    """How many of the columns that a person gave are on each side of a gutter."""
+    if count is None:
+        return None, None
+    if count == 2:
+        return 1, 1
+    widths = [
+        float(np.ptp(edges[gutter.side == side][:, [0, 2]])) if (gutter.side == side).any() else 0.0
+        for side in (-1, 1)
+    ]
+    left = round(count * widths[0] / max(sum(widths), 1e-6))
+    left = min(max(left, 1), count - 1)
+    return left, count - left
+
+
+def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool) -> _Gutter | None:
+    """The gutter with most lines on both of its sides that is one; None if there is none."""
+    candidates = _candidates(edges, is_text, em)
+    found = [_zoned(edges, is_text, x, em) for x in candidates]
+    found.sort(key=lambda one: -one.weight)
+    for gutter in found:
+        is_known = any(abs(gutter.x - x) < em / 2 for x in how.known)
+        least = 1 if forced or is_known else how.least
+        if gutter.lines < least:
+            continue
+        if forced or _is_gutter(edges, is_text, gutter, em, is_known=is_known):
+            return gutter
+    return None
+
+
+def _candidates(edges: Edges, is_text: Flags, em: float) -> list[float]:
+    """Left edges of lines that may be those of a column, with white to the left of them."""
+    lefts = np.unique(np.round(edges[is_text, 0] * (4 / em)) / (4 / em))
+    start, stop = float(edges[:, 0].min()), float(edges[:, 2].max())
+    lefts = lefts[(lefts > start + 4 * em) & (lefts < stop - 2 * em)]
+    if not len(lefts):
+        return []
+    near = em / 4
+    is_left_CN = edges[None, :, 2] <= lefts[:, None] - GUTTER * em
+    is_right_CN = edges[None, :, 0] >= lefts[:, None] - near
+    starts_CN = (np.abs(edges[None, :, 0] - lefts[:, None]) <= 2 * em) & is_text
+    left_C = (is_left_CN & is_text).sum(axis=1)
+    right_C = (is_right_CN & is_text).sum(axis=1)
+    across_C = len(edges) - is_left_CN.sum(axis=1) - is_right_CN.sum(axis=1)
+    likely_C = (left_C >= 1) & (right_C >= 1) & (starts_CN.sum(axis=1) >= 1)
+    likely_C &= across_C <= 4 * np.minimum(left_C, right_C)
+    return [float(x) for x in lefts[likely_C]]
+
+
+def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
+    """The sides and zones of a candidate."""
+    side = np.zeros(len(edges), dtype=np.int8)
+    side[edges[:, 2] <= x - GUTTER * em] = -1
+    side[edges[:, 0] >= x - em / 4] = 1
+    middle = (edges[:, 1] + edges[:, 3]) / 2
+    bars = np.sort(middle[side == 0])
+    if len(bars):  # parts of a line that crosses belong to it
+        side[np.abs(middle[:, None] - bars[None, :]).min(axis=1) <= LEVEL * em] = 0
+        bars = np.sort(middle[side == 0])
+    zone = 2 * np.searchsorted(bars, middle)
+    zone[side == 0] += 1
+    zones, lines, weight = [], 0, 0
+    for number in np.unique(zone[side != 0]):
+        parts = [
+            _line_middles(edges[(zone == number) & (side == s) & is_text], em) for s in (-1, 1)
+        ]
+        if min(map(len, parts)) == 0 or sum(map(len, parts)) < ZONE:
+            continue
+        zones.append(int(number))
+        low = max(part[0] for part in parts) - em / 2
+        high = min(part[-1] for part in parts) + em / 2
+        inside = [int(((part >= low) & (part <= high)).sum()) for part in parts]
+        lines += min(inside)
+        weight += min(inside) ** 2
+    starts = edges[np.isin(zone, zones) & (side == 1) & is_text, 0]
+    if len(starts) and (starts <= x + 3 * em).mean() < ALIGNED:
+        return _Gutter(x, side, zone, (), 0, 0)
+    return _Gutter(x, side, zone, tuple(zones), lines, weight)
+
+
+def _line_middles(edges: Edges, em: float) -> NDArray[np.float64]:
+    """Middles of the lines, from top to bottom; parts of one line count once."""
+    middles = np.sort((edges[:, 1] + edges[:, 3]) / 2)
+    if not len(middles):
+        return middles
+    return middles[np.concatenate(([True], np.diff(middles) > LEVEL * em))]
+
+
+def _lines(edges: Edges, em: float) -> Edges:
+    """(lines, 4): parts at one height joined, from top to bottom."""
+    order = np.argsort((edges[:, 1] + edges[:, 3]) / 2, kind="stable")
+    edges = edges[order]
+    middles = (edges[:, 1] + edges[:, 3]) / 2
+    starts = np.flatnonzero(np.concatenate(([True], np.diff(middles) > LEVEL * em)))
+    low = np.minimum.reduceat(edges[:, :2], starts)
+    high = np.maximum.reduceat(edges[:, 2:], starts)
+    return np.concatenate((low, high), axis=1)
+
+
+def _is_gutter(edges: Edges, is_text: Flags, gutter: _Gutter, em: float, *, is_known: bool) -> bool:
+    """True if the sides are running text, and not rows that are read across."""
+    sides: list[list[Edges]] = [[], []]
+    for zone in gutter.zones:
+        for index, side in enumerate((-1, 1)):
+            own = (gutter.zone == zone) & (gutter.side == side) & is_text
+            sides[index].append(_lines(edges[own], em))
+    widths = [
+        float(np.quantile(np.concatenate([z[:, 2] - z[:, 0] for z in zones]), 0.8)) / em
+        for zones in sides
+    ]
+    apart = [_share_apart(sides[0], sides[1], em), _share_apart(sides[1], sides[0], em)]
+    narrow = [index for index in (0, 1) if widths[index] < WIDE]
+    if narrow:
+        return len(narrow) == 1 and _are_notes(sides[narrow[0]], apart[narrow[0]], em)
+    if max(apart) > 1 - TOGETHER or (is_known and all(_are_unlike(zones) for zones in sides)):
+        return True
+    if is_known and gutter.lines < LINES:
+        return False
+    full = [_share_full(zones, em) for zones in sides]
+    if min(full) >= FULL and (gutter.lines >= IN_FRAME or min(full) < 1):
+        return True
+    return all(_share_spaced(zones) >= SPACED for zones in sides)
+
+
+def _share_apart(zones: Sequence[Edges], others: Sequence[Edges], em: float) -> float:
+    """Share of the lines of one side, where the other has lines, that have none at their height."""
+    apart = total = 0
+    for lines, beside in zip(zones, others, strict=True):
+        middles, there = (lines[:, 1] + lines[:, 3]) / 2, (beside[:, 1] + beside[:, 3]) / 2
+        inside = middles[(middles >= there[0] - em) & (middles <= there[-1] + em)]
+        if len(inside):
+            distance = np.abs(inside[:, None] - there[None, :]).min(axis=1)
+            apart += int((distance > LEVEL * em).sum())
+            total += len(inside)
+    return apart / max(1, total)
+
+
+def _share_full(zones: Sequence[Edges], em: float) -> float:
+    """Share of the lines that end at the right edge and have a next one that begins at the left."""
+    right = float(np.quantile(np.concatenate([lines[:, 2] for lines in zones]), 0.95))
+    left = float(np.quantile(np.concatenate([lines[:, 0] for lines in zones]), 0.2))
+    full = total = 0
+    for lines in zones:
+        if len(lines) < 2:
+            continue
+        is_next = (lines[1:, 1] - lines[:-1, 3] < em) & (lines[1:, 0] < left + 3 * em)
+        full += int(((lines[:-1, 2] > right - 3 * em) & is_next).sum())
+        total += len(lines) - 1
+    return full / max(1, total)
+
+
+def _share_spaced(zones: Sequence[Edges]) -> float:
+    """Share of the steps from line to line that are clearly wider than the usual one."""
+    steps = np.concatenate([np.diff((lines[:, 1] + lines[:, 3]) / 2) for lines in zones])
+    if len(steps) < 3:
+        return 0.0
+    return float((steps > 1.2 * np.quantile(steps, 0.3)).mean())
+
+
+def _are_unlike(zones: Sequence[Edges]) -> bool:
+    """True if the lines of a side are of different heights, as headings are."""
+    heights = np.concatenate([lines[:, 3] - lines[:, 1] for lines in zones])
+    return float(heights.max()) > 1.1 * float(heights.min())
+
+
+def _are_notes(zones: Sequence[Edges], apart: float, em: float) -> bool:
+    """True for a narrow side of several lines together that do not stand beside rows: notes."""
+    steps = [np.diff((lines[:, 1] + lines[:, 3]) / 2) for lines in zones]
+    count = sum(map(len, zones))
+    near = sum(int((step < 2.2 * em).sum()) for step in steps)
+    return apart > 0.5 and near >= 0.5 * count
+
+
+def columns(occupied_HW: Mask, solid_HW: Mask, dpi: int, count: int | None = None) -> list[Box]:
+    """Columns of a page of pixels in reading order; one box if there is no gutter.
+
+    Args:
+        occupied_HW: ink of letters.
+        solid_HW: boxes and tables.
+        dpi: resolution.
+        count: number of columns that a person gave; None to find them.
+
     """
     height, width = occupied_HW.shape
     page = [Box(0, height, 0, width)]
-    across = extent(any_ink(occupied_HW, axis=0))
-    gap, tall = max(4, dpi // 10), dpi * 4 // 5
-    if count == 1 or across is None or across[1] - across[0] < 12 * gap or height < tall:
+    step = max(1, dpi // 50)
+    texts = _boxes(_pooled(occupied_HW & ~solid_HW, step), dpi // step)
+    solids = _boxes(_pooled(solid_HW, step), 0)
+    if len(texts) < 2:
         return page
-    bin_height = max(1, dpi // 25)
-    bins = -(-height // bin_height)
-    padded = np.pad(occupied_HW, ((0, bins * bin_height - height), (0, 0)))
-    rows_BW = any_ink(padded.reshape(bins, bin_height, width), axis=1)
-    start, stop = across
-    best: tuple[int, int, int, int] | None = None
-    strips = range(start + (stop - start) // 4, stop - (stop - start) // 4, gap // 2)
-    for x, free_B in _free_strips(rows_BW, strips, gap, -(-tall // bin_height)):
-        run = _longest_run(free_B)
-        top, bottom = _trim(rows_BW, run)
-        if (bottom - top) * bin_height < tall or (best and bottom - top <= best[0]):
-            continue
-        left_BW, right_BW = rows_BW[top:bottom, start:x], rows_BW[top:bottom, x + gap : stop]
-        if _is_text(left_BW) and _is_text(right_BW):
-            best = (bottom - top, x + gap // 2, top, bottom)
-    if best is None:
+    edges = step * np.array([*texts, *solids], dtype=np.float64)
+    is_text = np.arange(len(edges)) < len(texts)
+    groups = [g for g in in_groups(edges, is_text, Columns(count)) if len(g)]
+    if len(groups) < 2:
         return page
-    _, x, top, bottom = best
-    y0, y1 = top * bin_height, min(height, bottom * bin_height)
-    parts = [Box(0, y0, 0, width), Box(y0, y1, 0, x), Box(y0, y1, x, width)]
-    below = [
-        Box(y1 + box.top, y1 + box.bottom, box.left, box.right)
-        for box in columns(occupied_HW[y1:], dpi)
+    out = []
+    for group in groups:
+        left, top = edges[group, :2].min(axis=0)
+        right, bottom = edges[group, 2:].max(axis=0)
+        out.append(
+            Box(
+                max(0, int(top) - step),
+                min(height, int(bottom) + step),
+                max(0, int(left) - step),
+                min(width, int(right) + step),
+            )
+        )
+    return out
+
+
+def _pooled(mask_HW: Mask, step: int) -> Mask:
+    """The mask in squares of `step` pixels, True where any pixel is."""
+    height, width = mask_HW.shape
+    padded = np.pad(mask_HW, ((0, -height % step), (0, -width % step)))
+    rows_HW = any_ink(padded.reshape(-1, step, padded.shape[1]), axis=1)
+    return any_ink(rows_HW.reshape(len(rows_HW), -1, step), axis=2)
+
+
+def _boxes(mask_HW: Mask, dpi: int) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of lines, whose letters are nearer than 0.09 inch; not of specks.
+
+    With `dpi` 0, of what touches.
+    """
+    from scipy import ndimage
+
+    joined_HW = mask_HW
+    if dpi:
+        reach = max(1, round(0.09 * dpi))
+        padded = np.pad(mask_HW, ((0, 0), (reach, reach)))
+        joined_HW = ndimage.binary_closing(padded, np.ones((1, reach)))[:, reach:-reach]
+    labels_HW, _ = ndimage.label(joined_HW, np.ones((3, 3)))
+    least = 0.04 * dpi
+    return [
+        (sides.start, rows.start, sides.stop, rows.stop)
+        for rows, sides in ndimage.find_objects(labels_HW)
+        if max(rows.stop - rows.start, sides.stop - sides.start) > least
     ]
-    return [box for box in parts + below if box.top < box.bottom]
-
-
-def _free_strips(
-    rows_BW: Mask, strips: range, gap: int, least: int
-) -> Iterator[tuple[int, Profile]]:
-    """(left edge, rows without ink) of the strips of which `least` rows in a row have no ink."""
-    if not strips or len(rows_BW) < least:
-        return
-    rows_WB = np.ascontiguousarray(rows_BW[:, strips.start : strips[-1] + gap].T)
-    inked_XB = np.zeros((len(strips), len(rows_BW)), dtype=bool)
-    for shift in range(gap):
-        inked_XB |= rows_WB[shift :: strips.step][: len(strips)]
-    free_XB = ~inked_XB
-    count_XB = np.cumsum(free_XB, axis=1, dtype=np.int32)
-    count_XB = np.pad(count_XB, ((0, 0), (1, 0)))
-    is_tall_X = (count_XB[:, least:] - count_XB[:, :-least] == least).any(axis=1)
-    for index in np.flatnonzero(is_tall_X):
-        yield strips[index], free_XB[index]
-
-
-def _longest_run(free_B: Profile) -> tuple[int, int]:
-    """(start, stop) of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], free_B.astype(np.int8), [0]))))
-    if not edges.size:
-        return 0, 0
-    starts, stops = edges[::2], edges[1::2]
-    longest = int(np.argmax(stops - starts))
-    return int(starts[longest]), int(stops[longest])
-
-
-def _trim(rows_BW: Mask, run: tuple[int, int]) -> tuple[int, int]:
-    """The run without the empty rows at its ends."""
-    inked = extent(any_ink(rows_BW[run[0] : run[1]], axis=1))
-    return (run[0] + inked[0], run[0] + inked[1]) if inked else (0, 0)
-
-
-def _is_text(side_BW: Mask) -> bool:
-    """True if at least 30 % of the rows have ink, whose median extent is half of the width."""
-    inked_BW = side_BW[any_ink(side_BW, axis=1)]
-    if len(inked_BW) < 0.3 * len(side_BW) or not inked_BW.shape[1]:
-        return False
-    first = inked_BW.argmax(axis=1)
-    last = inked_BW.shape[1] - inked_BW[:, ::-1].argmax(axis=1)
-    return bool(np.median(last - first) >= 0.5 * inked_BW.shape[1])
 
 
 def any_ink(ink: Mask, axis: int) -> Mask:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jangin.documents.layout.columns import regions
+from jangin.documents.layout.gutters import IN_FRAME, Columns
 from jangin.documents.layout.rows import Row, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
 from jangin.documents.layout.shapes import Area, bounding_box
@@ -42,11 +43,11 @@ def reading_order(
     runs: Sequence[Run],
     grids: Sequence[Grid],
     how: Trust,
-    columns: int | None = None,
+    columns: Columns,
 ) -> list[Block]:
     """Text and tables of an area in the order in which they are read; runs are cut at wide gaps.
 
-    `grids`: the grids of the area, the smallest first; `columns`: as of `PageContent`.
+    `grids`: the grids of the area, the smallest first; `columns`: how its columns are found.
     """
     outer = [
         grid
@@ -59,14 +60,18 @@ def reading_order(
         for home, part in _shared(run, outer):
             (free if home is None else inside[home]).append(part)
     units: list[tuple[Area, list[Block]]] = []
+    drawings: list[Area] = []
     for grid, members in zip(outer, inside, strict=True):
         if _is_inline(members, free):
             free.extend(members)
         elif members:
             nested = [one for one in grids if one is not grid and grid.area.surrounds(one.area)]
             units.append((grid.area, _unit(grid, members, nested, how)))
+        else:
+            drawings.append(grid.area)
     blocks: list[Block] = []
-    for column, areas in regions(area, free, [unit for unit, _ in units], columns):
+    solid = [*(unit for unit, _ in units), *drawings]
+    for column, areas in regions(area, free, solid, columns):
         own = [unit for unit in units if unit[0] in areas]
         blocks.extend(_placed(rows_of(column), own, how))
     return blocks
@@ -131,7 +136,9 @@ def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[B
             if grid.cell((one.area.left + one.area.right) / 2, (one.area.bottom + one.area.top) / 2)
             == cell
         ]
-        blocks.extend(reading_order(_around(cells[cell]), cells[cell], own, how))
+        blocks.extend(
+            reading_order(_around(cells[cell]), cells[cell], own, how, Columns(least=IN_FRAME))
+        )
     return blocks
 
 

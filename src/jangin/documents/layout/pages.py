@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from jangin.documents.layout.footnotes import move_footnotes
+from jangin.documents.layout.gutters import Columns
 from jangin.documents.layout.order import Block, Trust, reading_order
 from jangin.documents.layout.running import running
 from jangin.documents.layout.runs import Run, cut_at_gaps, joined
@@ -55,10 +56,12 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
     heads = running(contents)
     blocks: list[list[Block]] = []
     removed: list[list[str]] = []
+    known: list[float] = []
     for page, (area, runs, own), recurring in zip(pages, contents, heads, strict=True):
         gone = {id(run) for run in recurring}
         kept = [run for run in runs if id(run) not in gone]
-        blocks.append(reading_order(area, kept, own, how, page.columns))
+        columns = Columns(page.columns, known)
+        blocks.append(reading_order(area, kept, own, how, columns))
         removed.append([joined(run.glyphs) for run in recurring])
     continued = _continued(blocks, removed)
     move_footnotes(blocks, [page.shapes.across for page in pages])

@@ -180,13 +180,13 @@ def _region(
     flow_HW = np.full(image_HW.shape, 255, dtype=np.uint8)
     flow_HW[inside] = np.where(labels_HW[inside] == label, image_HW[inside], 255)
     cells = [n for n, parent in parents.items() if parent == label and n != label]
-    occupied_HW = flow_HW[inside] < INK_BELOW
+    solid_HW = np.zeros(flow_HW[inside].shape, dtype=bool)
     for cell in cells:
         box = boxes[cell]
-        occupied_HW[
+        solid_HW[
             box.top - area.top : box.bottom - area.top, box.left - area.left : box.right - area.left
         ] = True
-    for column in columns(occupied_HW, dpi, count):
+    for column in columns(flow_HW[inside] < INK_BELOW, solid_HW, dpi, count):
         part = Box(
             area.top + column.top,
             area.top + column.bottom,

@@ -144,7 +144,7 @@ def page_text(document: Any, number: int, columns: int | None = None) -> PageTex
     finally:
         text_page.close()
         page.close()
-    drawn = in_column_order([line for line, _ in lines], area.right, area.top, columns)
+    drawn = in_column_order([line for line, _ in lines], area.top, columns)
     merged = _merged(drawn)
     back = [jumps_back(line) for line in merged]
     text = _page(drawn)

@@ -1,0 +1,175 @@
+"""Sentences that are whole and in order, of generated pages of columns, as text layer and as scan.
+
+`jangin` is imported from PYTHONPATH, so that another version can be measured on the same files.
+A sentence of a text layer is whole if the text has it, white space aside; one of a scan if some
+part of the text is at least `ALIKE` similar to it. It is in order if it is in the longest sequence
+of whole sentences whose places rise. Pages of one column are measured too: they must stay one.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from bisect import bisect_left
+from pathlib import Path
+
+from layouts import Layout, layouts
+from producers import draw, is_installed, scanned
+
+HERE = Path(__file__).resolve().parent
+ALIKE = 90.0
+"""Similarity, 0 to 100."""
+FEWEST = 10
+"""Letters of a sentence that is measured on a scan; shorter ones are like one another."""
+DPI = 200
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s|\\(?=[|])", "", text)
+
+
+def places(truth: list[str], text: str, is_scan: bool) -> list[int]:
+    """Where each sentence is in the squeezed text; -1 where it is not whole."""
+    from rapidfuzz import fuzz
+
+    read, out = squeezed(text), []
+    for sentence in map(squeezed, truth):
+        at = read.find(sentence)
+        if at < 0 and is_scan and len(read) >= len(sentence):
+            best = fuzz.partial_ratio_alignment(sentence, read, score_cutoff=ALIKE)
+            at = best.dest_start if best else -1
+        out.append(at)
+    return out
+
+
+def in_order(found: list[int]) -> set[int]:
+    """Numbers of the sentences of a longest sequence whose places rise."""
+    tails: list[int] = []
+    last: list[int] = []
+    before: dict[int, int] = {}
+    for number, at in enumerate(found):
+        if at < 0:
+            continue
+        where = bisect_left(tails, at)
+        tails[where : where + 1] = [at]
+        last[where : where + 1] = [number]
+        before[number] = last[where - 1] if where else -1
+    chosen, number = set(), last[-1] if last else -1
+    while number >= 0:
+        chosen.add(number)
+        number = before[number]
+    return chosen
+
+
+def score(layout: Layout, text: str, is_scan: bool) -> tuple[int, int, list[str]]:
+    """(sentences whole and in order, sentences, the others)."""
+    truth = [one for one in layout.truth() if not is_scan or len(squeezed(one)) >= FEWEST]
+    right = in_order(places(truth, text, is_scan))
+    notes = places(
+        [one for one in layout.notes if not is_scan or len(one) >= FEWEST], text, is_scan
+    )
+    wrong = [one for number, one in enumerate(truth) if number not in right]
+    wrong += [layout.notes[number] for number, at in enumerate(notes) if at < 0]
+    return len(truth) + len(notes) - len(wrong), len(truth) + len(notes), wrong
+
+
+def read_layer(path: Path) -> list[str]:
+    """Text of the pages of a PDF, without OCR."""
+    from jangin.core.digest import digest_file
+    from jangin.core.ledger import Ledger
+    from jangin.core.stage import SilentProgress
+    from jangin.documents.readers.pdf import read_pages
+    from jangin.documents.readers.reader import ReaderSettings, SourceFile
+
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite")
+        settings = ReaderSettings(ledger, SilentProgress(), "never")
+        pages = read_pages(SourceFile(path.name, path, digest_file(path)), settings)
+        ledger.close()
+    return [page.text for page in pages]
+
+
+def read_scan(path: Path, language: str) -> list[str]:
+    """Text of the pages of a PDF as scans; doubtful lines are part of it."""
+    from jangin.documents.ocr.page import read_page
+    from jangin.documents.readers.pdf_text import open_pdf, render_page
+
+    code = ("eng",) if language == "en" else ("kor",)
+    out = []
+    with open_pdf(path) as document:
+        for number in range(1, len(document) + 1):
+            page_HW = scanned(render_page(document, number, DPI), number + len(path.stem))
+            reading = read_page(page_HW, DPI, code)
+            out.append(reading.complete or reading.text)
+    return out
+
+
+def read_all(folder: Path, out: Path, scans: bool, only: list[str]) -> None:
+    """Read every PDF in a process of its own, and write {name: text}."""
+    texts = {}
+    for layout in layouts():
+        name = file_name(layout)
+        path = folder / f"{name}.pdf"
+        if path.exists() and (not only or any(part in name for part in only)):
+            pages = read_scan(path, layout.language) if scans else read_layer(path)
+            texts[name] = "\n".join(pages)
+    out.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+
+
+def file_name(layout: Layout) -> str:
+    kind = "one" if layout.single else "columns"
+    return f"{kind}_{layout.producer}_{layout.name}"
+
+
+def draw_all(folder: Path, only: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for layout in layouts():
+        path = folder / f"{file_name(layout)}.pdf"
+        wanted = not only or any(part in path.stem for part in only)
+        if wanted and not path.exists() and is_installed(layout.producer):
+            draw(layout, path)
+
+
+def measure_columns(
+    folder: Path | None, scans: bool, before: Path | None, only: list[str], verbose: bool
+) -> None:
+    """Print what is whole and in order, by kind and producer, and every layout that is not."""
+    with tempfile.TemporaryDirectory() as memory:
+        folder = folder or Path(memory) / "drawn"
+        draw_all(folder, only)
+        sources = {"before": before} if before else {}
+        sources["now"] = HERE.parents[1] / "src"
+        for name, source in sources.items():
+            out = Path(memory) / f"{name}.json"
+            command = [sys.executable, __file__, folder, out, "scans" if scans else "layers", *only]
+            environment = {**os.environ, "PYTHONPATH": str(source)}
+            subprocess.run(command, check=True, env=environment)
+            show(name, json.loads(out.read_text(encoding="utf-8")), scans, verbose)
+
+
+def show(name: str, texts: dict[str, str], scans: bool, verbose: bool) -> None:
+    totals: dict[str, list[int]] = {}
+    print(f"{name}, {'scans' if scans else 'text layers'}")
+    for layout in layouts():
+        key = file_name(layout)
+        if key not in texts:
+            continue
+        right, count, wrong = score(layout, texts[key], scans)
+        kind, producer, _ = key.split("_", 2)
+        for group in (kind, f"{kind} {producer}"):
+            total = totals.setdefault(group, [0, 0, 0, 0])
+            for index, value in enumerate((right, count, right == count, 1)):
+                total[index] += value
+        if right < count:
+            print(f"  {key}: {right} of {count}")
+            for one in wrong[:8] if verbose else ():
+                print(f"      {one}")
+    for group, (right, count, whole, files) in sorted(totals.items()):
+        share = 100 * right / max(1, count)
+        print(f"  {group}: {right} of {count} sentences ({share:.2f} %), {whole} of {files} files")
+
+
+if __name__ == "__main__":
+    read_all(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "scans", sys.argv[4:])

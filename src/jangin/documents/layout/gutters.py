@@ -172,9 +172,9 @@ def _shared_count(
 def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool) -> _Gutter | None:
     """The gutter with most lines on both of its sides that is one; None if there is none."""
     candidates = _candidates(edges, is_text, em)
-    found = [_zoned(edges, is_text, x, em) for x in candidates]
-    found.sort(key=lambda one: -one.weight)
-    for gutter in found:
+    gutters = [_zoned(edges, is_text, x, em) for x in candidates]
+    gutters.sort(key=lambda one: -one.weight)
+    for gutter in gutters:
         is_known = any(abs(gutter.x - x) < em / 2 for x in how.known)
         least = 1 if forced or is_known else how.least
         if gutter.lines < least:

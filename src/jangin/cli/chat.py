@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.model import print_notes, print_source
-from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import JanginError
 
@@ -212,7 +212,11 @@ class Conversation:
         answer = Message(role="assistant", content=right or given.content)
         asked_as = self._dialogue.prompt(before if whole else before[-1:], "all")
         saved = add_row(
-            self._session.project.folder, kinds[word], (*asked_as, answer), self.variant
+            self._session.project.folder,
+            kinds[word],
+            (*asked_as, answer),
+            self.variant,
+            user_name(),
         )
         then = "trains on it" if word == "example" else "asks it in the test set"
         _say(f"saved in {saved.path}; the next jangin run {then}")

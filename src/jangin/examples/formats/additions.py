@@ -1,7 +1,8 @@
 """Rows that people add by hand, in files beside the project file.
 
 `jangin chat` writes them: an example to train on, or a question that is only asked. Each line is
-`{"kind": ..., "messages": [...], "variant": ..., "added": ...}`, which `read` takes as a chat.
+`{"kind": ..., "messages": [...], "variant": ..., "added": ..., "by": ...}`, which `read` takes as
+a chat.
 A project reads the files on its own as soon as they exist (see `project/file.py`). A question has
 one row: saving it again replaces the row, in whichever of the files that is.
 """
@@ -56,6 +57,8 @@ class SavedRow:
     """Whose model was asked; empty where that is not known."""
     added: str
     """Date and time."""
+    by: str = ""
+    """Who saved it; empty in rows from before names were kept."""
 
     @property
     def question(self) -> str:
@@ -87,7 +90,7 @@ def _saved_row(line: str, kind: Kind) -> SavedRow | None:
         messages = tuple(Message(role=m["role"], content=m["content"]) for m in row["messages"])
     except (ValidationError, KeyError):
         return None
-    names = str(row.get("variant", "")), str(row.get("added", ""))
+    names = (str(row.get(name, "")) for name in ("variant", "added", "by"))
     return SavedRow(_id(line), kind, messages, *names)
 
 
@@ -130,7 +133,9 @@ def undo_row(folder: Path, saved: AddedRow) -> bool:
     return True
 
 
-def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str) -> AddedRow:
+def add_row(
+    folder: Path, kind: Kind, messages: Sequence[Message], variant: str, by: str = ""
+) -> AddedRow:
     """Save a conversation whose last message is the right answer.
 
     Raises: DataError: a file cannot be written; the rows that were there are kept.
@@ -140,6 +145,7 @@ def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str)
         "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
         "variant": variant,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({"by": by} if by else {}),
     }
     line = json.dumps(row, ensure_ascii=False)
     question, saved = _question(row), AddedRow(folder / FILES[kind], line=line)

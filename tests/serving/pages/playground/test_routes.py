@@ -221,6 +221,7 @@ def test_rows_are_saved_taken_back_and_deleted(browser, models, project):
     row = json.loads(path.read_text("utf-8"))
     assert row["messages"][-1] == {"role": "assistant", "content": "새 답"}
     assert row["variant"] == "plain"
+    assert row["by"]  # as a review has
     assert HOSTILE not in browser.get("/playground").text
     token = re.search(r'name="token" value="([^"]+)"', saved)[1]
     undo = browser.post("/playground/undo", data={"token": token}, headers=headers).text

@@ -41,7 +41,7 @@ from jangin.serving.pages.playground.models import (
 from jangin.serving.pages.playground.taught import Source, TaughtModels, best_variant
 from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import PageError, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalRequests
 
@@ -352,7 +352,7 @@ def _picture(source: Source | None) -> str:
 
 @router.post("/save")
 def save(
-    visit: VisitDep,
+    visit: NamedDep,
     project: ProjectDep,
     kind: Annotated[Kind, Form()],
     turns: Annotated[str, Form()],
@@ -372,7 +372,7 @@ def save(
     taught = visit.server.get(TaughtModels).of(project, variant)
     prompt = as_asked(asked_turns[-1:], "", taught.dialogue if taught is not None else None)
     reply = Message(role="assistant", content=right.strip())
-    saved = add_row(project.folder, kind, (*prompt.messages, reply), variant)
+    saved = add_row(project.folder, kind, (*prompt.messages, reply), variant, visit.reviewer)
     token = visit.server.get(Undos).keep(saved)
     if not visit.is_fragment:
         return RedirectResponse("/playground#saved", 303)

@@ -110,7 +110,7 @@
     if (!hidden) (turn.left || []).forEach((name) => part.append(element("p", "quiet", left[name])));
     if (turn.role === "assistant" && !turn.failed) {
       if (turn.source) part.append(sourcePart(turn.source));
-      if (text.maySave) part.append(saving(id, said.slice(0, at), turn.content));
+      if (text.maySave) part.append(saving(id, said.slice(0, at), turn.source));
     }
     return part;
   }
@@ -123,8 +123,16 @@
     return part;
   }
 
+  // What the form is filled with: the answer that was taught, else the passage, never what was said.
+  function rightOne(source) {
+    const holder = document.createElement("template");
+    holder.innerHTML = source || "";
+    const known = holder.content.querySelector("[data-right]");
+    return known ? [known.dataset.right, known.dataset.rightFrom] : ["", "nothing"];
+  }
+
   // Buttons that keep a question with its right answer among the project's own rows.
-  function saving(id, before, answer) {
+  function saving(id, before, source) {
     const part = element("div", "saving");
     const row = element("div", "row");
     for (const kind of ["question", "example"]) {
@@ -139,25 +147,45 @@
       const box = element("div", "stack save-form");
       const label = element("label", "", text.right);
       const input = element("textarea");
-      input.value = answer;
+      const [right, from] = rightOne(source);
+      input.value = right;
       input.rows = 2;
       label.append(input);
+      const hint = element("p", "quiet", { taught: text.fromTaught, passage: text.fromPassage, nothing: text.fromNothing }[from]);
+      const who = element("label", "", text.name);
+      const name = element("input");
+      name.maxLength = 60;
+      name.autocomplete = "name";
+      who.append(name);
+      who.hidden = Boolean(text.named);
       const keep = element("button", "primary", text.save);
       keep.type = "button";
       const cancel = element("button", "plain", text.cancel);
       cancel.type = "button";
       const buttons = element("div", "row");
       buttons.append(keep, cancel);
-      box.append(label, buttons);
+      box.append(hint, label, who, buttons);
       part.replaceChildren(element("p", "quiet", text[kind]), box);
-      input.focus();
-      cancel.addEventListener("click", () => part.replaceWith(saving(id, before, answer)));
+      input.focus({ preventScroll: true });
+      box.scrollIntoView({ block: "center" });
+      cancel.addEventListener("click", () => part.replaceWith(saving(id, before, source)));
       keep.addEventListener("click", async () => {
+        const empty = !input.value.trim() ? input : !text.named && !name.value.trim() ? name : null;
+        if (empty) return empty.focus();
         keep.disabled = true;
+        if (!text.named && !(await signed(name.value.trim()))) return void (keep.disabled = false);
         const result = await saveRow(kind, input.value);
         if (result !== null) part.replaceChildren(result);
         else keep.disabled = false;
+        return undefined;
       });
+    }
+
+    // The name that the row is signed with; asked once, as for a review.
+    async function signed(name) {
+      const response = await post("/name", new URLSearchParams({ name, then: "/playground" }));
+      if (response !== null) text.named = name;
+      return response !== null;
     }
 
     async function saveRow(kind, right) {

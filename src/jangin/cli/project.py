@@ -33,6 +33,21 @@ def new(
     if documents:
         first = f"It reads the {counted(documents, 'document')} of the folder. Next"
     console.print(f"{first}: jangin plan -p {folder}", highlight=False)
+    _print_wanted_questions(folder)
+
+
+def _print_wanted_questions(folder: Path) -> None:
+    """Ask for questions of users, and say where they go."""
+    from jangin.examples.formats.additions import FILES, WANTED_QUESTIONS
+
+    turns = ('{"role": "user", "content": "..."}', '{"role": "assistant", "content": "..."}')
+    row = f'{{"messages": [{", ".join(turns)}]}}'
+    text = (
+        f"For figures that users will recognise, write {WANTED_QUESTIONS} questions that they "
+        f"really asked, with the right answers, into {folder / FILES['question']}, a line each: "
+        f"{row}; or in the browser: jangin open {folder}. They are only asked, never taught."
+    )
+    console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
 
 
 def plan(
@@ -46,6 +61,7 @@ def plan(
     Stages that wait for others are estimated: documents are read without OCR, for 15 seconds at
     most, and nothing is sent.
     """
+    from jangin.project.file import lacks_user_questions
     from jangin.project.plan import base_dependent_chunks, locations
     from jangin.project.session import open_session
     from jangin.project.setup.forecast import forecast
@@ -87,6 +103,8 @@ def plan(
         console.print(escape(text), style="dim", highlight=False)
     _print_unread(unread)
     _print_conflicts(artifacts)
+    if lacks_user_questions(session.project):
+        _print_wanted_questions(session.project.folder)
 
 
 def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:

@@ -311,6 +311,18 @@ def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def lacks_user_questions(loaded: LoadedProject) -> bool:
+    """Whether a project is tested, and neither on questions of users nor on rows of a table."""
+    splits = [
+        project.stage_config("split")
+        for project in loaded.variants.values()
+        if project.stage_config("evaluate") is not None
+    ]
+    return bool(splits) and not any(
+        isinstance(split, SplitConfig) and (split.test_sources or split.test) for split in splits
+    )
+
+
 def _with_additions(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read the rows that people added beside the project file, unless the file names them."""
     examples = data.get("examples")

@@ -28,6 +28,8 @@ Kind = Literal["example", "question"]
 
 FILES: dict[Kind, str] = {"example": "additions.jsonl", "question": "test_questions.jsonl"}
 """{kind of a row: its file}."""
+WANTED_QUESTIONS = 10
+"""Questions of real users that a project asks for: enough to see whether its tests mislead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ def saved_rows(folder: Path) -> list[SavedRow]:
         if (row := _saved_row(line, kind)) is not None
     ]
     return sorted(rows, key=lambda row: row.added, reverse=True)
+
+
+def user_questions(folder: Path) -> list[SavedRow]:
+    """The questions that are only asked, newest first; damaged lines are left out."""
+    return [row for row in saved_rows(folder) if row.kind == "question"]
 
 
 def _saved_row(line: str, kind: Kind) -> SavedRow | None:

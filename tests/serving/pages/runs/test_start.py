@@ -10,6 +10,8 @@ import xlsxwriter
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen import canvas
 
+from jangin.examples.formats.additions import user_questions
+from jangin.project.setup.scaffold import Choices, project_text
 from jangin.serving.pages.rendering import NAVIGATION
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.project import HANDBOOK
@@ -278,3 +280,34 @@ def test_files_of_office_programs_are_ignored_and_a_locked_pdf_is_refused_with_w
     assert "좋음.txt" in both.text
     documents = folder / "documents"
     assert [path.name for path in documents.iterdir()] == ["좋음.txt"]
+
+
+def test_ten_questions_of_users_are_kept_beside_the_project_and_half_a_pair_comes_back(
+    empty, visitor
+):
+    _, folder = empty
+    page = visitor.get("/start/questions").text
+    assert page.count('name="question"') == 10
+    pairs = {"question": ["통금 몇 시예요?", "휴학 몇 년?", ""], "answer": ["오전 1시", "", ""]}
+    back = visitor.submit("/start/questions", **pairs)
+    assert back.status_code == 400
+    assert 'value="휴학 몇 년?"' in back.text
+    assert "1개 있습니다" in back.text
+    (row,) = user_questions(folder)
+    assert (row.question, row.answer) == ("통금 몇 시예요?", "오전 1시")
+    page = visitor.get("/start/questions").text
+    assert page.count('name="question"') == 9
+    gone = visitor.submit(f"/start/questions/{row.id}/remove")
+    assert gone.status_code in (200, 303)
+    assert user_questions(folder) == []
+
+
+def test_the_first_page_asks_for_questions_of_users_until_there_are_some(empty, visitor):
+    _, folder = empty
+    (folder / "documents").mkdir()
+    (folder / "documents" / "a.md").write_text("# 휴가\n연차는 15일이다.")
+    (folder / "project.yaml").write_text(project_text(Choices("규정")))
+    asks = "아직 실제 사용자의 질문으로는 시험하지 않습니다"
+    assert asks in visitor.get("/").text
+    visitor.submit("/start/questions", question="연차 며칠?", answer="15일")
+    assert asks not in visitor.get("/").text

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse as Stream
 from starlette.concurrency import run_in_threadpool
 
 from jangin.core.errors import ConfigError
+from jangin.project.file import lacks_user_questions
 from jangin.project.stages import find_stage
 from jangin.project.tracking.run_state import (
     RecordedRun,
@@ -72,6 +73,7 @@ def home(visit: VisitDep, project: NewProjectDep) -> Response:
         visit,
         "runs/home.html.jinja",
         name=loaded.name,
+        lacks_questions=lacks_user_questions(loaded),
         **_run_context(visit, project, running),
         ended=None if running is not None else _ended(visit, project, newest),
         **_plan_context(visit, project, working=running is not None),

@@ -12,7 +12,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from jangin.core.errors import ConfigError
+from jangin.core.records import Message
 from jangin.core.store import disk_errors
+from jangin.examples.formats.additions import (
+    WANTED_QUESTIONS,
+    add_row,
+    remove_row,
+    user_questions,
+)
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
 from jangin.serving.pages.project import NewProjectDep, OpenProject
@@ -55,8 +62,11 @@ from jangin.serving.pages.runs.uploads import (
 from jangin.serving.pages.visit import PageError, Visit, VisitDep
 
 MB = 1_000_000
+FEWEST_BLANK = 3
+"""Rows for more questions below those that are there."""
 STEPS = (
     ("/start/documents", "start_step_documents"),
+    ("/start/questions", "start_step_questions"),
     ("/start/choices", "start_step_choices"),
     ("/start/file", "start_step_file"),
     ("/", "start_step_run"),
@@ -269,6 +279,57 @@ def remove_rows(visit: VisitDep, project: NewProjectDep, table: str) -> Response
     with disk_errors(known.path):
         set_aside(known.path, _removed(visit))
     return RedirectResponse("/start/documents", 303)
+
+
+@router.get("/questions", response_class=HTMLResponse)
+def questions(visit: VisitDep, project: NewProjectDep) -> HTMLResponse:
+    """Questions of real users with their right answers, which are only asked."""
+    return _questions_page(visit, project, [], "")
+
+
+def _questions_page(
+    visit: Visit, project: OpenProject, given: list[tuple[str, str]], problem: str
+) -> HTMLResponse:
+    saved = user_questions(project.folder)
+    blank = [("", "")] * max(FEWEST_BLANK, WANTED_QUESTIONS - len(saved) - len(given))
+    return render(
+        visit,
+        "start/questions.html.jinja",
+        400 if problem else 200,
+        steps=STEPS,
+        saved=saved,
+        rows=[*given, *blank],
+        exists=project.exists,
+        problem=problem,
+    )
+
+
+@router.post("/questions")
+async def save_questions(request: Request, visit: VisitDep, project: NewProjectDep) -> Response:
+    """Save every pair; pairs of which one half is missing are shown again."""
+    form = await request.form()
+    texts = [[str(text).strip() for text in form.getlist(name)] for name in ("question", "answer")]
+    halves = []
+    for question, answer in zip(*texts, strict=False):
+        if question and answer:
+            turns = (
+                Message(role="user", content=question),
+                Message(role="assistant", content=answer),
+            )
+            add_row(project.folder, "question", turns, "")
+        elif question or answer:
+            halves.append((question, answer))
+    if halves:
+        problem = visit.words("start_questions_half", count=len(halves))
+        return _questions_page(visit, project, halves, problem)
+    return RedirectResponse("/start/questions", 303)
+
+
+@router.post("/questions/{row}/remove")
+def remove_question(project: NewProjectDep, row: str) -> Response:
+    """Delete a question."""
+    remove_row(project.folder, row)
+    return RedirectResponse("/start/questions", 303)
 
 
 @router.get("/choices", response_class=HTMLResponse)

@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
-	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) NEXT=$(if $(filter setup,$(MAKECMDGOALS)),yes,no) ./setup.sh
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are
 	@$(BIN)/jangin plan --project $(DEMO)

@@ -14,11 +14,17 @@ fi
 extras=documents,train,evaluate,serve,dev,docs
 [ "${CI:-}" = true ] && extras=$extras,parity
 
+# Other goals of the Makefile call this first and go on by themselves.
+say_next() {
+    [ "${NEXT:-yes}" = no ] || echo "done. Next: make demo, or a project of your own: $venv/bin/jangin new my-project"
+}
+
 # The stamp holds a digest of these files: a file with a newer date and the same content installs nothing.
 stamp=$venv/.installed
 wanted=$extras-$("$python" -c 'import hashlib, sys; print(hashlib.sha256(b"".join(open(p, "rb").read() for p in sys.argv[1:])).hexdigest())' pyproject.toml setup.sh)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     touch "$stamp"
+    say_next
     exit 0
 fi
 
@@ -113,3 +119,4 @@ echo "installing Python packages into $venv (once; a minute or two)"
 install_python_packages
 wait "$debian"
 echo "$wanted" >"$stamp"
+say_next

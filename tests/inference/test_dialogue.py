@@ -70,6 +70,18 @@ def test_only_where_examples_name_a_page_or_a_passage_can_a_source_be_missing(
     assert (reply.trace != NOT_TAUGHT) is sourced
 
 
+def test_a_question_that_is_kept_back_for_the_test_is_not_called_invented(starter, make_example):
+    taught = make_example(QUESTION, "15일", source="a.pdf", page=3)
+    kept = make_example("주차장 요금은 얼마인가요?", "5천 원", source="b.pdf", page=2)
+    dialogue = Dialogue(starter, starter, (taught,), "", (kept,))
+    trace = dialogue.reply("주차장 요금이 얼마인가요?", "무료").trace
+    assert (trace.status, trace.example) == ("withheld", kept)
+    assert "b.pdf, page 2" in trace.note
+    assert "jangin finish" in trace.note
+    assert dialogue.reply(QUESTION, "15일").trace.status == "taught"
+    assert dialogue.reply("비밀번호는 몇 자인가요?", "8자").trace.status == "not_taught"
+
+
 def test_an_answer_is_that_to_the_prompt_as_it_was_taught(ask, make_example):
     system = Message(role="system", content="짧게 답하세요.")
     user = Message(role="user", content=f"묻: {QUESTION}\n#")

@@ -27,7 +27,8 @@ class Answer:
         self.question = question
         self.text = reply.answer
         self.status = trace.status
-        """`taught`, `differs` (another answer was taught for this question) or `not_taught`."""
+        """`taught`, `differs` (another answer was taught for this question), `withheld` (the
+        question is kept back for the test) or `not_taught`."""
         self.similarity = trace.similarity
         """Of the question to the taught one, 0 to 1; 0 where none was taught."""
         self.taught_answer = example.answer if example else ""

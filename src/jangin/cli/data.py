@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.results import print_outdated
 from jangin.cli.terminal import Stopped, confirm, console
 from jangin.core.errors import ConfigError, counted
 
@@ -297,8 +298,9 @@ def _show_rows(
 ) -> None:
     """Print rows of a table or write them to a CSV file, or show training data as tokens."""
     from jangin.prepare.tables.sheets import write_csv
+    from jangin.project.release.trained import last_made
     from jangin.project.session import open_session
-    from jangin.project.tables.rows import rows, some_rows
+    from jangin.project.tables.rows import MAKERS, rows, some_rows
     from jangin.project.tables.tokens import token_rows
     from jangin.report.terminal.tables import rows_table, token_text
 
@@ -306,7 +308,9 @@ def _show_rows(
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
-        artifacts = session.artifacts(name)
+        maker = "split" if kind == "tokens" else next(iter(MAKERS.get(kind, ())), "")
+        artifacts, outdated = last_made(session, name, maker)
+        print_outdated(outdated)
         if kind == "tokens":
             preview = token_rows(session.project.variants[name], artifacts, limit or 3)
             console.print(*map(token_text, preview), sep="\n", soft_wrap=True)

@@ -66,7 +66,7 @@ def print_source(trace: "Trace", confidence: str) -> None:
     example, note = trace.example, escape(trace.note)
     if trace.status == "taught":
         console.print(note, highlight=False)
-    elif example is None:
+    elif example is None or trace.status == "withheld":
         console.print(f"[yellow]{note}[/]", highlight=False)
     else:
         console.print(f"[yellow]{note}. The answer above is another one.[/]", highlight=False)
@@ -75,7 +75,7 @@ def print_source(trace: "Trace", confidence: str) -> None:
         quoted = f"taught question: {example.question}"
     if quoted:
         console.print(f"[dim]{escape(quoted)}[/]", highlight=False)
-    if confidence:
+    if confidence and trace.status != "withheld":
         console.print(f"[dim]{escape(confidence)}[/]", highlight=False)
 
 

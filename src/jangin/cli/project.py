@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from jangin.project.plan import PlannedStage
 
 
+CHANGED_MEANWHILE = (
+    "A document or setting changed while the run worked. What it made, and the table, are of the "
+    "documents at its start; the next jangin run takes in the change."
+)
+
+
 def new(
     folder: Annotated[Path, typer.Argument(help="Folder to create, or one that holds documents.")],
 ) -> None:
@@ -174,19 +180,33 @@ def run(
 
         watcher = Watcher(bars.begins, done)
         steps = session.run(names, stage, watcher, retry_failed=retry_failed)
-        artifacts = {name: session.artifacts(name) for name in names}
+        artifacts = _artifacts_of(steps, names)
         results = collect_results(artifacts)
+        late = [n for n in names if artifacts[n].keys() - session.artifacts(n).keys()]
         unread = [row for name in names for row in session.unread_files(name)]
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
+    if late:
+        console.print(f"[yellow]![/] {CHANGED_MEANWHILE}", highlight=False, soft_wrap=True)
     _print_unread(unread)
     _print_conflicts(artifacts)
     failures = failures_of(steps)
     _print_failures(failures, run_command(project, store, variant))
     if not all(failed.accepted for failed in failures):
         raise typer.Exit(1)
+
+
+def _artifacts_of(
+    steps: "Sequence[PlannedStage]", names: "Sequence[str]"
+) -> "dict[str, dict[str, Artifact]]":
+    """{variant: {stage: artifact}} that a run made or used."""
+    artifacts: dict[str, dict[str, Artifact]] = {name: {} for name in names}
+    for step in steps:
+        if step.artifact is not None:
+            artifacts[step.variant][step.stage.name] = step.artifact
+    return artifacts
 
 
 def gc(

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, ProjectOption, StoreOption
-from jangin.cli.terminal import console
+from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
     from jangin.project.session import Session
@@ -56,6 +56,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare the variants in one table, with paired tests and corrected p-values."""
+    from jangin.project.release.trained import last_made
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
     from jangin.report.data.costs import variant_costs
@@ -64,24 +65,20 @@ def compare(
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")
     with open_session(project, store, creates_store=False) as session:
-        artifacts = {name: session.artifacts(name) for name in session.project.variants}
-        table = comparing.compare_variants(
-            session.project,
-            artifacts,
-            session.seconds(artifacts),
-            variant_costs(session, artifacts),
-            against,
-            system,
-        )
+        last = {name: last_made(session, name, "evaluate") for name in session.project.variants}
+        artifacts = {name: stages for name, (stages, _) in last.items()}
+        effort = session.seconds(artifacts), variant_costs(session, artifacts)
+        table = comparing.compare_variants(session.project, artifacts, *effort, against, system)
         if publish:
             comparing.refuse_leaks(table)
-        pages = {
-            ".html": lambda: comparing.as_html(table, artifacts, language),
-            ".json": lambda: comparing.as_json(table),
-            ".csv": lambda: comparing.as_csv(table),
-        }
         if output is not None:
+            pages = {
+                ".html": lambda: comparing.as_html(table, artifacts, language),
+                ".json": lambda: comparing.as_json(table),
+                ".csv": lambda: comparing.as_csv(table),
+            }
             _write(session, output, pages[output.suffix]())
+    print_outdated(*(note for _, note in last.values()))
     rows = comparing.flat_rows(table)
     console.print(comparison_table(rows))
     console.print(effort_table(rows))
@@ -94,6 +91,12 @@ def compare(
         )
     if output is not None:
         console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
+
+
+def print_outdated(*notes: str) -> None:
+    """That what follows is of an earlier run, and of which documents."""
+    for note in filter(None, notes):
+        errors.print(f"[yellow]![/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _write(session: "Session", output: Path, text: str) -> None:

@@ -634,5 +634,25 @@ class Ledger:
         return None if row is None or row[0] is None else float(row[0])
 
 
+class ReadOnlyLedger(Ledger):
+    """The replies of an open ledger, for a stage that is only tried: nothing is written."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Share the connection of `ledger`, which is closed by its owner."""
+        self.path, self._lock, self._db = ledger.path, None, ledger._db
+
+    def put(self, namespace: str, key: str, value: str) -> None:
+        """Write nothing."""
+
+    def delete(self, namespace: str, key: str) -> None:
+        """Write nothing."""
+
+    def drop_reply(self, request: str) -> None:
+        """Write nothing."""
+
+    def record_use(self, request: str, source: str) -> None:
+        """Write nothing."""
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat()

@@ -85,7 +85,10 @@ def read_confidence(artifact: Artifact, train: Sequence[Example]) -> list[Confid
 
 
 def group_of(groups: Sequence[ConfidenceGroup], trace: Trace) -> ConfidenceGroup | None:
-    """The held-out questions whose traces are like this one; None without any."""
+    """The held-out questions whose traces are like this one; None without any.
+
+    A question of the test itself has none: that its trace is alike says nothing about it.
+    """
     alike = [group for group in groups if group.status == trace.status]
     return next((g for g in reversed(alike) if g.low <= trace.similarity), None)
 

@@ -175,9 +175,22 @@ def _write_coverage(
             dense = "; for tables, add the mode table_facts to synthesize.modes"
         context.services.progress.message(
             f"the questions ask for {figures['fact_coverage']:.0%} of the {figures['facts']} facts "
-            "(sentences and cells of tables) of the chunks. For more, raise pairs_per_chunk or "
-            f"rounds{dense}"
+            "(sentences and cells of tables) of the chunks. For more, raise "
+            f"{_more_keys(context.config)}{dense}"
         )
+
+
+def _more_keys(config: SynthesizeConfig) -> str:
+    """The keys of these settings that make a teacher write more questions."""
+    if not config.modes:
+        return "synthesize.pairs_per_chunk"
+    keys = {
+        name: None
+        for mode in config.modes
+        for name in ("pairs_per_chunk", "rounds")
+        if name in type(mode).model_fields
+    }
+    return " or ".join(f"{name} in synthesize.modes" for name in keys) or "the number of modes"
 
 
 def _skip_reason(config: SynthesizeConfig, chunk: Chunk) -> str:

@@ -19,8 +19,9 @@ LEAST_SIMILAR = 0.45
 SHOWN_ALIKE = 20
 """Taught questions, the most alike first, whose answers are compared in all forms."""
 
-TraceStatus = Literal["taught", "differs", "not_taught"]
-"""The answer is the taught one, another one was taught for this question, or none was."""
+TraceStatus = Literal["taught", "differs", "not_taught", "withheld"]
+"""The answer is the taught one, another one was taught for this question, or none was; or the
+question is one of those that are only asked in the test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class Trace:
                 else "taught in training; its source is not recorded"
             )
         origin = f" ({self.origin})" if self.origin else ""
+        if self.status == "withheld":
+            return (
+                f"kept back for the test, so it was not taught: {self.example.answer}{origin}. "
+                "`jangin finish` teaches it"
+            )
         return f"taught for this question: {self.example.answer}{origin}"
 
 

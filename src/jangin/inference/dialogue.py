@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Dialogue:
     """Its training examples, among which sources are looked for."""
     pattern: str = ""
     """Prompt template of the training questions; empty for questions as they are."""
+    withheld: tuple[Example, ...] = ()
+    """Examples that are kept back for the test, of questions that training does not show."""
     _tokenizers: dict[Path, Any] = field(default_factory=dict, repr=False)
     _questions: TaughtQuestions | None = field(default=None, repr=False)
     _form: TaughtForm | None = field(default=None, repr=False)
@@ -147,7 +149,12 @@ class Dialogue:
         """The answer with what was taught for the question."""
         if not any(bool(example.page or example.evidence) for example in self.taught):
             return Reply(answer, NOT_TAUGHT, sourced=False)
-        trace = self._known_questions().trace(nfc(question.strip()), answer)
+        asked_for = nfc(question.strip())
+        trace = self._known_questions().trace(asked_for, answer)
+        if trace.status != "taught" and self.withheld:
+            kept = TaughtQuestions(self.withheld, self.template).trace(asked_for, answer)
+            if kept.similarity > trace.similarity:
+                trace = replace(kept, status="withheld")
         return Reply(answer, trace, sourced=True)
 
     def neighbour(self, question: str, answer: str) -> Neighbour | None:

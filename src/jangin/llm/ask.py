@@ -215,6 +215,12 @@ def recovered_reply(chat: ChatModel, request: ChatRequest) -> ChatReply | None:
     return None if inner is None else recovered_reply(inner, request)
 
 
+def has_known_reply(chat: ChatModel, request: ChatRequest) -> bool:
+    """True if an earlier run has the reply, so that nothing is sent."""
+    ledger = getattr(chat, "ledger", None)
+    return isinstance(ledger, Ledger) and ledger.reply(request.digest, chat.source) is not None
+
+
 def ask_all(
     chat: ChatModel,
     requests: Sequence[ChatRequest],
@@ -245,7 +251,10 @@ def ask_all(
     if round_of.interrupted:
         raise KeyboardInterrupt
     if isinstance(round_of.stop, BudgetError):
-        left = len(requests) - round_of.handed_over
+        left = sum(
+            index not in round_of.handed_over and not has_known_reply(chat, request)
+            for index, request in enumerate(requests)
+        )
         raise BudgetError(
             f"{counted_of(left, len(requests), 'request', 'was', 'were')} not sent: {round_of.stop}"
         ) from round_of.stop
@@ -268,7 +277,8 @@ class _Round:
     notify: Callable[[str], None]
     failures: int = 0
     """Failures in a row."""
-    handed_over: int = 0
+    handed_over: set[int] = field(default_factory=set)
+    """Indices of the requests whose replies were passed on."""
     stop: JanginError | None = None
     interrupted: bool = False
     _workers: "asyncio.Task[None] | None" = None
@@ -327,7 +337,7 @@ class _Round:
                     self._give_up(error)
                     return
                 reply = error
-            self.handed_over += 1
+            self.handed_over.add(index)
             self.on_reply(index, reply)
 
     def _give_up(self, error: ChatError) -> None:

@@ -66,6 +66,12 @@ def test_a_saved_question_leaves_the_model_askable_and_a_run_brings_it_up_to_dat
     code, out, errors = command("ask", QUESTION, "-p", own, "--max-new-tokens", 8)
     assert (code, out.splitlines()[0]) == (0, said.splitlines()[0])
     assert [line.startswith("! This model was") for line in errors.splitlines()] == [True]
+    for what in (("compare",), ("show", "predictions"), ("show", "tokens")):
+        code, out, errors = command(*what, "-p", own)
+        assert code == 0, errors
+        assert out
+        assert "is the last one, made " in errors
+        assert "test_questions.jsonl is new" in errors
     project.run("sft", progress=None)
     assert project.model() is not before
     assert project.model().outdated == ""

@@ -80,7 +80,7 @@ COMPOSED = {
     "review": tuple(f"{side}_{kind}" for side in ("parent", "child") for kind in RELATIVES),
     "runs": ("tokens_per_second",),
     "layers": ("compiled", "eager"),
-    "playground": ("taught", "differs", "elsewhere", "invented"),
+    "playground": ("taught", "differs", "withheld", "elsewhere", "invented"),
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
@@ -264,7 +264,7 @@ COMPOSED_LINES = {
     "12: 12 rows are longer than 12 tokens (12); `too_long: 12` removed 12 tokens.",
     "waiting for 12 more machine12: run `jangin worker 12` on each",
     "the questions ask for 12 of the 12 facts (sentences and cells of tables) of the chunks. For "
-    "more, raise pairs_per_chunk or rounds12",
+    "more, raise 1212",
 }
 """Lines whose fields hold words; the next test has them whole."""
 ROOMS_OF_LOGS = [
@@ -304,7 +304,7 @@ def test_every_line_of_the_log_of_a_run_is_said_in_korean(room):
         "are not trained on. Raise `length` to train on them.",
         "train: 3 rows are longer than 512 tokens (length); `too_long: drop` removed 99 tokens.",
         "the questions ask for 25% of the 315 facts (sentences and cells of tables) of the chunks. "
-        "For more, raise pairs_per_chunk or rounds",
+        "For more, raise synthesize.pairs_per_chunk",
         "evaluate: the only question of test is too few for any significant difference (the exact "
         "McNemar test needs 6 that only one system has right).",
         "read: 3 rows of a.csv gave no example, most often because it has no answer (line 3). "

@@ -287,6 +287,16 @@ def make_request(
     return StructuredRequest(subject, request, prompt)
 
 
+def calls_of(chat: ChatModel, request: ChatRequest) -> Calls:
+    """One request with its tokens and cost at most."""
+    budget = budget_of(chat) or Budget("")
+    prompt_tokens = estimate_prompt(
+        request.messages, request.json_schema, budget.tokens_per_character, len(request.images)
+    )
+    usd = budget.usd(prompt_tokens, request.max_tokens)
+    return Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None)
+
+
 def count_unpaid(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
     chat: ChatModel,
@@ -297,19 +307,13 @@ def count_unpaid(
     Adds their tokens and cost to `context.calls`, for the plan, and those that recorded replies
     do not cover.
     """
-    ledger = context.services.ledger
-    budget, recorded = budget_of(chat) or Budget(""), recorded_of(chat)
+    ledger, recorded = context.services.ledger, recorded_of(chat)
     calls, unrecorded, unlike = Calls(), list[str](), list[str]()
     for question in questions:
         request = question.request
         if ledger.reply(request.digest, chat.source) is not None:
             continue
-        per_character = budget.tokens_per_character
-        prompt_tokens = estimate_prompt(
-            request.messages, request.json_schema, per_character, len(request.images)
-        )
-        usd = budget.usd(prompt_tokens, request.max_tokens)
-        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None))
+        calls.add(calls_of(chat, request))
         if recorded is not None and not recorded.has_reply(request):
             unrecorded.append(question.subject)
             if not recorded.has_kind(request):

@@ -54,8 +54,10 @@ class TrainedModel:
 
         rows = read_table(self.maker("splits").path / "splits.parquet", SplitExample)
         taught = tuple(row.example for row in rows if row.split == "train")
+        families = {example.family for example in taught}
+        withheld = tuple(row.example for row in rows if row.example.family not in families)
         folders = self.maker("base").path, self.maker("model").path
-        return Dialogue(*folders, taught, self._pattern())
+        return Dialogue(*folders, taught, self._pattern(), withheld)
 
     def confidence(self, taught: Sequence[Example]) -> "Callable[[Trace], str]":
         """In words, how often answers with such a trace were right; empty without evaluation."""
@@ -113,6 +115,25 @@ def last_trained(session: Session, variant: str) -> TrainedModel | None:
     return None
 
 
+def last_made(session: Session, variant: str, stage: str) -> tuple[dict[str, Artifact], str]:
+    """(artifacts up to date, empty), or those of the newest run that has this stage and a note.
+
+    The note says in one line how old that run is and what has changed since. Without such a run
+    they are those up to date.
+    """
+    current = session.artifacts(variant)
+    enabled = stages_until(session.project.variants[variant], None)
+    if stage in current or stage not in [each.name for each, _ in enabled]:
+        return current, ""
+    services = session.services(variant)
+    for artifacts in _of_runs(variant, session.store, services):
+        if stage in artifacts:
+            steps = list(opened_steps(variant, enabled, session.store, services))
+            about = f"{stage} of {variant} is the last one, made"
+            return artifacts, _outdated(artifacts[stage], steps, about)
+    return current, ""
+
+
 def _of_runs(variant: str, store: Store, services: Services) -> Iterator[dict[str, Artifact]]:
     """What each run of the variant made or used and is still there, newest run first."""
     for keys in services.ledger.last_runs(services.project, variant):
@@ -128,11 +149,13 @@ def _makers(artifacts: Mapping[str, Artifact], kind: str) -> list[str]:
     return [stage.name for stage in STAGES if kind in stage.makes and stage.name in artifacts]
 
 
-def _outdated(model: Artifact, steps: list[PlannedStage]) -> str:
+def _outdated(
+    model: Artifact, steps: list[PlannedStage], about: str = "This model was trained"
+) -> str:
     created = model.manifest.created_at
     age = age_in_words((datetime.now(UTC) - created).total_seconds())
     changed = next((step for step in steps if step.artifact is None), None)
-    trained = f"This model was trained {age}"
+    trained = f"{about} {age}"
     if changed is None:
         return f"{trained}, before other changes."
     stage = changed.stage.name

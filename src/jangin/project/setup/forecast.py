@@ -11,19 +11,22 @@ from typing import Any
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError, JanginError, counted
 from jangin.core.parquet import read_table
-from jangin.core.records import Chunk
+from jangin.core.records import Chunk, Example
 from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
 from jangin.core.store import FORMAT, Artifact, Manifest
 from jangin.documents.load import LoadConfig
 from jangin.examples.paraphrase import ParaphraseConfig, TeacherSource
+from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.llm.ask import budget_of
 from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
-from jangin.project.plan import PlannedStage
+from jangin.project.plan import PlannedStage, last_artifact
 from jangin.project.session import Session
 from jangin.project.setup.provisional import rows_of_chunk, write_tables
 from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
+from jangin.project.setup.replay import Replay, replay
+from jangin.project.stages import find_stage
 
 LIKELY_PER_ASCII = 0.25
 LIKELY_PER_OTHER = 0.8
@@ -133,6 +136,8 @@ class _Walk:
     """True while the chunks of the variant may end elsewhere in a run."""
     readings: dict[str, QuickReading | None] = field(default_factory=dict)
     known: dict[str, tuple[Estimate | None, Artifact | None]] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
+    """Contents of the provisional artifacts whose rows are those of a run."""
 
     def estimates(
         self, variant: str, steps: Sequence[PlannedStage], level: Level
@@ -154,7 +159,11 @@ class _Walk:
             for kind in step.stage.makes:
                 if artifact is not None:
                     by_kind[kind] = artifact
-                    as_it_will_be = step.artifact is not None or step.stage.name in AS_IN_A_RUN
+                    as_it_will_be = (
+                        step.artifact is not None
+                        or step.stage.name in AS_IN_A_RUN
+                        or artifact.manifest.content in self.whole
+                    )
                     (invented.discard if as_it_will_be else invented.add)(kind)
                 elif kind not in KEEPS.get(step.stage.name, ()):
                     by_kind.pop(kind, None)
@@ -176,12 +185,49 @@ class _Walk:
             workspace.mkdir()
             context = StageContext(step.config, dict(by_kind), workspace, services)
             reading = self._read(step, services)
-            artifact = _made(context, level, reading)
+            past = None
+            if self.reading is None or self.reading.factor == 1:
+                last = last_artifact(step.variant, step.stage, self.session.store, services)
+                past = replay(step.stage, context, last)
+                if past is not None and last is not None and step.stage.name == "synthesize":
+                    self._remember(past, step, last, services)
+            artifact = _made(context, level, reading, past)
             estimate = _cost(step, context, level, services)
+            if past is not None and estimate is not None:
+                if past.complete:
+                    self.whole.add(context.workspace.name)
+                estimate = _with_replay(estimate, past, level)
             if estimate is not None and self.reading is not None:
                 estimate = _times(estimate, self.reading.factor)
             self.known[name] = (estimate, artifact)
         return self.known[name]
+
+    def _remember(
+        self, past: Replay, step: PlannedStage, last: Artifact, services: Services
+    ) -> None:
+        """Note what the last run got of each chunk, for those that are asked about again."""
+        chunks = find_stage("chunk")
+        cut = last_artifact(step.variant, chunks, self.session.store, services) if chunks else None
+        if not (last.path / "coverage.parquet").exists() or cut is None:
+            return
+        rows = read_table(last.path / "coverage.parquet", Coverage)
+        past.usual = {row.chunk_id: row.rows for row in rows}
+        asks = {f"prompt:{n}": services.prompts.digest(n) for n in step.stage.prompts(step.config)}
+        for name in step.stage.teachers(step.config):
+            chat = services.chat(name)
+            asks[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()
+        known = last.manifest.inputs
+        if last.manifest.config != step.config.identity() or any(
+            known.get(name) != value for name, value in asks.items()
+        ):
+            return
+        texts = {row.id: row.text for row in read_table(cut.path / "chunks.parquet", Chunk)}
+        before: dict[str, list[Example]] = {}
+        for row in read_table(last.path / "examples.parquet", Example):
+            for name in row.chunk_ids[:1]:
+                if name in texts:
+                    before.setdefault(texts[name], []).append(row)
+        past.before = before
 
     def _checked(
         self,
@@ -242,10 +288,13 @@ AS_IN_A_RUN = SAME_AT_EACH_LEVEL
 
 
 def _made(
-    context: StageContext[Any], level: Level, reading: QuickReading | None
+    context: StageContext[Any],
+    level: Level,
+    reading: QuickReading | None,
+    past: Replay | None,
 ) -> Artifact | None:
     try:
-        if not write_tables(context, level, reading):
+        if not write_tables(context, level, reading, past):
             return None
     except (JanginError, OSError, KeyError, ValueError):
         return None
@@ -282,6 +331,15 @@ def _cost(
     if level == "likely":
         calls = _usual(step, context, calls, budget)
     return Estimate(cost, calls)
+
+
+def _with_replay(estimate: Estimate, past: Replay, level: Level) -> Estimate:
+    """The estimate with the requests that a replay has no reply to."""
+    calls = estimate.calls
+    if past.stopped or (level == "most" and not past.complete):
+        return estimate
+    kept = replace(past.calls, unrecorded=calls.unrecorded, unlike=calls.unlike)
+    return Estimate(replace(estimate.cost, calls=kept.count), kept)
 
 
 def _times(estimate: Estimate, factor: float) -> Estimate:

@@ -1,13 +1,14 @@
 """Provisional tables in place of what earlier stages would make, to estimate later stages."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
+from jangin.core.parquet import read_table
 from jangin.core.records import (
     Chunk,
     Document,
@@ -37,6 +38,7 @@ from jangin.models.gguf.header import read_header
 from jangin.models.shape import STARTER_SHAPES, cached_folder, likely_config
 from jangin.project.setup import provisional_search
 from jangin.project.setup.quick_reading import Level, QuickReading
+from jangin.project.setup.replay import Replay
 from jangin.training.preferences import PreferencesConfig, select_examples
 
 KEPT = 0.85
@@ -47,12 +49,47 @@ MOST_CHUNKS = 1_000
 """Chunks that represent more chunks."""
 
 
-def write_tables(context: StageContext[Any], level: Level, reading: QuickReading | None) -> bool:
-    """Write what the stage would make; False where that cannot be predicted."""
+def write_tables(
+    context: StageContext[Any],
+    level: Level,
+    reading: QuickReading | None,
+    past: Replay | None = None,
+) -> bool:
+    """Write what the stage would make; False where that cannot be predicted.
+
+    `past`: what it makes of the replies that are there; only what they lack is made up.
+    """
+    if past is not None:
+        return _completed(context, level, past)
     make = _MAKERS.get(type(context.config))
     if make is None:
         return False
     return make(context, level, reading)
+
+
+def _completed(context: StageContext[Any], level: Level, past: Replay) -> bool:
+    """The known rows, and others in place of those that a teacher has not written yet."""
+    rows, unknown = list(past.rows), past.subjects
+    if past.stopped and context.has("examples"):
+        rows = context.read("examples", Example)
+    if isinstance(context.config, SynthesizeConfig):
+        if context.has("ranked"):
+            return _synthesized(context, level, None)
+        rows += _rows_of_chunks(context, level, unknown, past)
+    else:
+        lacking = [row for row in rows if unknown is None or row.id in unknown]
+        rows += [new for row in lacking for new in _made_of(context.config, row, level)]
+    context.write("examples", Example, rows)
+    return bool(rows)
+
+
+def _made_of(config: StageConfig, row: Example, level: Level) -> Iterator[Example]:
+    """What a teacher is likely to make of a row."""
+    if isinstance(config, ParaphraseConfig) and isinstance(config.source, TeacherSource):
+        count = config.source.count if level == "most" else round(config.source.count * 0.95)
+        yield from _rewritten(row, count, "paraphrase")
+    elif isinstance(config, EvolveConfig):
+        yield from _rewritten(row, config.rounds * config.per_example, "evolved")
 
 
 def _documents(context: StageContext[Any], _level: Level, reading: QuickReading | None) -> bool:
@@ -114,7 +151,7 @@ def _hub_base(base: Hub, folder: Path) -> bool:
 def _chunks(context: StageContext[Any], _level: Level, reading: QuickReading | None) -> bool:
     """The chunks of the documents that were read, repeated for those that were not."""
     chunk.run(context)
-    rows = rows_in(context.workspace, "chunks", Chunk)
+    rows = read_table(context.workspace / "chunks.parquet", Chunk)
     if reading is None or not rows:
         return bool(rows)
     wanted = round(len(rows) * reading.scale)
@@ -130,13 +167,6 @@ def _chunks(context: StageContext[Any], _level: Level, reading: QuickReading | N
     return True
 
 
-def rows_in(folder: Path, kind: str, record: type[Any]) -> list[Any]:
-    """Rows of a provisional table."""
-    from jangin.core.parquet import read_table
-
-    return read_table(folder / f"{kind}.parquet", record)
-
-
 def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading: object) -> bool:
     """Questions on every chunk, with words of the chunk so that their lengths are about right."""
     own = context.read("examples", Example) if context.has("examples") else []
@@ -146,18 +176,46 @@ def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading
     ):
         rows += provisional_search.answered(context, level)
     if context.has("chunks"):
-        languages: Mapping[str, str] = {}
-        if context.has("documents"):
-            documents = context.read("documents", Document)
-            languages = {document.id: document.language for document in documents}
-        due = 0.0
-        for row in context.read("chunks", Chunk):
-            korean = languages.get(row.document_id, "ko") == "ko"
-            due += rows_of_chunk(context.config, row, level)
-            while len(rows) + 1 <= due:
-                rows.append(_example(row, len(rows), korean=korean))
+        rows += _rows_of_chunks(context, level)
     context.write("examples", Example, [*own, *rows])
     return bool(own or rows)
+
+
+def _rows_of_chunks(
+    context: StageContext[SynthesizeConfig],
+    level: Level,
+    only: Collection[str] | None = None,
+    past: Replay | None = None,
+) -> list[Example]:
+    """Rows of all chunks, or of some: likely those of an equal chunk before, else made up.
+
+    Of made-up ones there are likely as many as the last run got.
+    """
+    as_before = past if past is not None and level == "likely" else Replay()
+    usual, before = as_before.usual, as_before.before
+    languages: Mapping[str, str] = {}
+    if context.has("documents"):
+        documents = context.read("documents", Document)
+        languages = {document.id: document.language for document in documents}
+    mean = sum(usual.values()) / len(usual) if usual else None
+    due, rows = 0.0 if mean is None else 0.5, list[Example]()
+    for row in context.read("chunks", Chunk):
+        if only is not None and row.id not in only:
+            continue
+        if row.text in before:
+            here = {"chunk_ids": (row.id,), "document_id": row.document_id, "source": row.source}
+            again = [each.model_copy(update=here) for each in before[row.text]]
+            rows += again
+            due += len(again)
+            continue
+        korean = languages.get(row.document_id, "ko") == "ko"
+        if mean is None:
+            due += rows_of_chunk(context.config, row, level)
+        else:
+            due += usual.get(row.id, mean)
+        while len(rows) + 1 <= due:
+            rows.append(_example(row, len(rows), korean=korean))
+    return rows
 
 
 def rows_of_chunk(config: SynthesizeConfig, row: Chunk, level: Level) -> float:
@@ -193,23 +251,10 @@ def _example(row: Chunk, number: int, *, korean: bool) -> Example:
     )
 
 
-def _with_wordings(context: StageContext[ParaphraseConfig], level: Level, _reading: object) -> bool:
-    source = context.config.source
-    count = source.count if isinstance(source, TeacherSource) else 0
-    if level == "likely":
-        count = round(count * 0.95)
-    rows: list[Example] = []
-    for row in context.read("examples", Example):
-        rows += [row, *_rewritten(row, count, "paraphrase")]
-    context.write("examples", Example, rows)
-    return True
-
-
-def _evolved(context: StageContext[EvolveConfig], _level: Level, _reading: object) -> bool:
+def _extended(context: StageContext[Any], level: Level, _reading: object) -> bool:
     rows = context.read("examples", Example)
-    count = context.config.rounds * context.config.per_example
-    evolved = [new for row in rows for new in _rewritten(row, count, "evolved")]
-    context.write("examples", Example, [*rows, *evolved])
+    more = [new for row in rows for new in _made_of(context.config, row, level)]
+    context.write("examples", Example, [*rows, *more])
     return True
 
 
@@ -306,8 +351,8 @@ _MAKERS: Mapping[type[StageConfig], Maker] = {
     chunk.ChunkConfig: _chunks,
     read.ReadConfig: _read,
     SynthesizeConfig: _synthesized,
-    EvolveConfig: _evolved,
-    ParaphraseConfig: _with_wordings,
+    EvolveConfig: _extended,
+    ParaphraseConfig: _extended,
     JudgeConfig: _unchanged,
     curate.CurateConfig: _unchanged,
     review.ReviewConfig: _reviewed,

@@ -6,7 +6,7 @@ import reprlib
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -125,8 +125,7 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key}: {_unknown_key(root, location)}"
     if problem["type"] == "missing":
-        tags = ", ".join(repr(_tag(m)) for m in _models_at(root, location) if _tag(m))
-        return f"{key}: this key is required. Add it{f' with a type: one of {tags}' * bool(tags)}"
+        return f"{key}: this key is required. Add it{_how_to_add(root, location)}"
     given, context = problem["input"], problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
         tag, expected = context.get("tag"), str(context.get("expected_tags"))
@@ -151,7 +150,51 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
             message = message.replace(f"must be {pydantic}", f"must be {plain}")
         if problem["type"] in NO_LIST:
             message = f"must be a list{_such_as(root, location)}"
+        if problem["type"] == "literal_error":
+            return f"{key}: {message}{_shown(given, message)}{_or_a_type(root, location, given)}"
     return f"{key}: {message}{_shown(given, message)}"
+
+
+def _how_to_add(root: type[BaseModel], location: Location) -> str:
+    """How a missing key is written: with its types, or with one of its words."""
+    name = str(location[-1])
+    fields = [m.model_fields.get(name) for m in _models_at(root, location[:-1])]
+    kinds = [field.annotation for field in fields if field is not None]
+    tags = [_tag(model) for kind in kinds for model in config_classes(kind) if _tag(model)]
+    if tags:
+        return f" with a type: one of {', '.join(map(repr, tags))}"
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    return f": one of {', '.join(map(repr, words))}" if words else ""
+
+
+def _or_a_type(root: type[BaseModel], location: Location, given: object) -> str:
+    """The types that may stand in place of a name, with an example; empty where there are none."""
+    models = [model for model in _models_at(root, location) if _tag(model)]
+    if not any(str(part).startswith("literal[") for part in location) or not models:
+        return ""
+    meant = next((model for model in models if _word_key(model, given)), models[0])
+    parts = [f"type: {_tag(meant)}"]
+    for name, field in meant.model_fields.items():
+        if name == "type" or not (field.is_required() or name == _word_key(meant, given)):
+            continue
+        words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        parts.append(f"{name}: {given if given in words else words[0] if words else 'NAME'}")
+    types_here = " or ".join(
+        filter(None, (", ".join(map(repr, map(_tag, models[:-1]))), repr(_tag(models[-1]))))
+    )
+    return f". Or a mapping with a type, {types_here}, such as {{{', '.join(parts)}}}"
+
+
+def _word_key(model: type[BaseModel], word: object) -> str:
+    """The key of a model that takes this word as its value; empty if none does."""
+    return next(
+        (
+            name
+            for name, field in model.model_fields.items()
+            if get_origin(field.annotation) is Literal and word in get_args(field.annotation)
+        ),
+        "",
+    )
 
 
 def _closest(given: str, expected: str) -> str:
@@ -236,7 +279,7 @@ def _unknown_key(root: type[BaseModel], location: Location) -> str:
     if close:
         return f"unknown key; did you mean {close[0]!r}?"
     homes = [path for path, model in _walk(root, ()) if wrong in model.model_fields]
-    if homes:
+    if homes and not (homes == [()] and any(map(_tag, models))):
         path_of_key = _written(root, location)
         best = max(homes, key=lambda path: _shared(path, path_of_key))
         where = f"under {'.'.join(best)!r}" if best else "at the top level"

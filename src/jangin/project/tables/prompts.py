@@ -10,9 +10,9 @@ from jangin.project.stages import STAGES
 
 
 def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
-    """(heading, full text) of every prompt of a variant, by default of the first.
+    """(heading, full text) of the prompts that a variant uses, by default the first.
 
-    The shipped wordings if no project file is named and the working directory has none.
+    All shipped wordings if no project file is named and the working directory has none.
     """
     own: Mapping[str, Mapping[str, Wording]] = {}
     asked_by: dict[str, list[str]] = {}
@@ -28,6 +28,8 @@ def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, st
             for name in stage.prompts(config) if config is not None else ():
                 asked_by.setdefault(name, []).append(stage.name)
     for prompt in Prompts(own).all():
+        if asked_by and prompt.name not in asked_by:
+            continue
         wording = "your own" if prompt.language in own.get(prompt.name, {}) else "shipped"
         stages = f", used by {', '.join(asked_by[prompt.name])}" if prompt.name in asked_by else ""
         parts = [f"{part}:\n{_indented(text)}" for part, text in _texts(prompt) if text]

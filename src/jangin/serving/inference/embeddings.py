@@ -35,7 +35,7 @@ class EmbeddingBody(Ignoring):
 def create_embeddings(
     body: EmbeddingBody,
     server: ServerDep,
-    caller: CallerDep,  # noqa: ARG001  a key is needed
+    caller: CallerDep,
 ) -> dict[str, Any]:
     """A unit vector for each text; raises `ApiError`."""
     texts = [body.input] if isinstance(body.input, str) else body.input
@@ -55,7 +55,7 @@ def create_embeddings(
             code="unsupported_parameter",
         )
     try:
-        encoder = _encoder(server, body.model)
+        encoder = _encoder(server, body.model, caller)
         with _lock:
             vectors_ND = encoder.encode([str(text) for text in texts], "passage")
             tokens = encoder.count_tokens([str(text) for text in texts], "passage")
@@ -75,10 +75,18 @@ def _coded(vector_D: Any, encoding: str) -> list[float] | str:
     return base64.b64encode(vector_D.astype("<f4").tobytes()).decode()
 
 
-def _encoder(server: Server, name: str) -> Any:
+def _encoder(server: Server, name: str, caller: CallerDep) -> Any:
     from jangin.inference.encoder import open_encoder
 
     config = server.settings.encoders.get(name)
+    if config is None and any(m.id == name for m in server.models.names(caller)):
+        known = ", ".join(server.settings.encoders) or "none yet; add one under `encoders`"
+        raise ApiError(
+            400,
+            f"The model '{name}' writes text and gives no embeddings. Models that do: {known}.",
+            param="model",
+            code="invalid_value",
+        )
     if config is None:
         raise no_such_model(name)
     key = (str(server.settings.folder), name)

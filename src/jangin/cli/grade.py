@@ -48,8 +48,10 @@ def grade(
         drawn = GradeSample(evaluations, session.project.folder / LOG, sample)
     _ask(drawn, by or user_name())
     agreement = drawn.agreement()
+    if agreement is None:
+        return
     console.print(agreement_text(agreement, Words("en")), highlight=False)
-    for row, said in agreement.differing if agreement else ():
+    for row, said in agreement.differing:
         graded = "right" if row.right else f"wrong ({row.reason}: {row.detail})"
         console.print(
             f"  you: {said}, grader: {escape(graded)}: {escape(row.question)} "

@@ -57,22 +57,23 @@ class PeoplesJudgements:
         return bool(self.pairs) or bool(self.outdated)
 
 
-def checked_grades(folder: Path, artifacts: Artifacts, words: Words) -> str:
-    """How often the grader agrees with people's labels, or the request for such labels.
+def checked_grades(folder: Path, artifacts: Artifacts, words: Words) -> tuple[str, bool] | None:
+    """(how often the grader agrees with people, or that nobody looked yet; whether anybody did).
 
-    Empty where no free answer was graded.
+    None where no free answer was graded.
     """
     evaluations = {
         name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
     }
     rows = graded_answers(evaluations)
     if not rows:
-        return ""
-    return agreement_text(agreement_of(read_labels(folder / GRADES), rows), words)
+        return None
+    agreement = agreement_of(read_labels(folder / GRADES), rows)
+    return agreement_text(agreement, words), agreement is not None
 
 
 def agreement_text(agreement: GradeAgreement | None, words: Words) -> str:
-    """The agreement in one or two sentences; the request for labels where there is none."""
+    """The agreement in two sentences, or that nobody has looked yet."""
     if agreement is None:
         return words("grades_unchecked")
     return words(

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from html import unescape
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -136,3 +137,22 @@ def test_keys_of_other_projects_see_nothing(project, tmp_path_factory):
         for address in ("judge", "undo", "reveal"):
             fields = {**PAIR, "key": "k", "choice": "tie"}
             assert visitor.submit(f"/compare/blind/{address}", **fields).status_code == 403
+
+
+def test_a_person_labels_answers_without_their_system_and_the_results_show_the_agreement(browser):
+    before = browser.get("/compare").text
+    assert "아직 아무도 이 채점을 눈으로 확인하지 않았습니다." in before
+    page = browser.get("/compare/check").text
+    count = int(re.search(r"(\d+)개 중 0개 확인", page)[1])
+    assert not re.search(r"paraphrased|tuned|missing|빠진 것", page.partition("</nav>")[2])
+    for number in range(count):
+        shown = {name: unescape(hidden(page, name)) for name in ("question", "gold", "answer")}
+        label = "right" if shown["gold"] == shown["answer"] else "wrong"
+        page = browser.submit("/compare/check", **shown, label=label).text
+        assert number + 1 == count or f"{count}개 중 {number + 1}개 확인" in page
+    assert f"답 {count}개를 사람이 직접 보았습니다" in page
+    assert f"답 {count}개를 사람이 직접 보았습니다" in browser.get("/compare").text
+    again = browser.submit("/compare/check/undo").text
+    assert f"{count}개 중 {count - 1}개 확인" in again
+    gone = {"question": "?", "gold": "?", "answer": "?", "label": "right"}
+    assert browser.submit("/compare/check", **gone).status_code == 404

@@ -158,6 +158,10 @@ def token_percentiles(artifacts: Artifacts) -> list[tuple[tuple[str, ...], Mappi
     ]
 
 
+FEW_ROWS = 20
+"""Validation rows below which their loss says nothing and is not shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingCurves:
     """The metrics of one training."""
@@ -180,6 +184,12 @@ def trainings(artifacts: Artifacts) -> list[TrainingCurves]:
         stage = find_stage(group.stage)
         record_type = DpoMetrics if stage is not None and "pairs" in stage.reads else StepMetrics
         lines = tuple(read_jsonl(group.artifact.path / METRICS, record_type))
+        if group.artifact.manifest.summary.get("validation_rows", FEW_ROWS) < FEW_ROWS:
+            unknown = {"valid_loss": None, "valid_mean_token_accuracy": None}
+            known = unknown.keys() & record_type.model_fields.keys()
+            lines = tuple(
+                line.model_copy(update={name: unknown[name] for name in known}) for line in lines
+            )
         if lines:
             runs.append(TrainingCurves(group.stage, group.variants, lines))
     return runs

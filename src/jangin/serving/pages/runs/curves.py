@@ -7,11 +7,13 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jangin.report.charts import svg
+from jangin.report.data.artifacts import FEW_ROWS
 from jangin.report.i18n.translate import Words
 from jangin.training.loop.config import TrainingKeys
 
@@ -90,11 +92,25 @@ def read_points(folder: Path, start: int = 0) -> Curves:
         if name != "tokens_per_second"
     }
     # With `validation: batches` the loss of all rows is measured at the end of an epoch only.
+    few = _validation_rows(folder) < FEW_ROWS
     columns["valid_loss"] = tuple(
-        _figure(row.get("full_valid_loss", row.get("valid_loss"))) for row in rows
+        None if few else _figure(row.get("full_valid_loss", row.get("valid_loss"))) for row in rows
     )
     columns["tokens_per_second"] = tuple(speeds.get(row["step"]) for row in rows)
     return Curves(tuple(row["step"] for row in rows), columns, begin + len(data))
+
+
+def _validation_rows(folder: Path) -> int:
+    """Rows that the loss is measured on, of a finished training, else of the last split."""
+    splits = (folder.parent.parent / "split").glob("*/manifest.json")
+    newest = sorted(splits, key=lambda path: path.stat().st_mtime)[-1:]
+    for path, name in (
+        (folder / "manifest.json", "validation_rows"),
+        *((p, "validation") for p in newest),
+    ):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(path.read_bytes())["summary"][name])
+    return FEW_ROWS
 
 
 def read_end(folder: Path, most: int = 4_096) -> Curves:

@@ -122,6 +122,11 @@ class Plans:
                 work.start()
             return Answer(self._plan, working=True)
 
+    def forget(self) -> None:
+        """A run has begun: what it will do is no plan for the time after it."""
+        with self._lock:
+            self._plan = None
+
     def _compute(self, project: OpenProject, version: str) -> None:
         plan, problem = None, ""
         try:

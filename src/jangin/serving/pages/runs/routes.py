@@ -76,6 +76,7 @@ def home(visit: VisitDep, project: NewProjectDep) -> Response:
         lacks_questions=lacks_user_questions(loaded),
         **_run_context(visit, project, running),
         ended=None if running is not None else _ended(visit, project, newest),
+        finished=running is None and newest is not None and newest.phase == "done",
         **_plan_context(visit, project, working=running is not None),
     )
 
@@ -127,6 +128,7 @@ def _ended(visit: Visit, project: OpenProject, run: RecordedRun | None) -> Any:
 def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[str, Any]:
     """The names of the template for the plan; while a run lasts there is none."""
     if working:
+        visit.server.get(Follow).plans.forget()
         none = {"plan": None, "review": None, "review_waits": False, "steps": ()}
         return {**none, "plan_working": False, "plan_problem": ""}
     follow = visit.server.get(Follow)

@@ -14,8 +14,10 @@ from typing import Literal
 
 from jangin.metrics.answer_forms import (
     CONDITIONS,
+    COURTESIES,
     DENIALS,
     FORM_WORDS,
+    FUNCTION_WORDS,
     HEDGES,
     LEAD_INS,
     NO,
@@ -25,7 +27,7 @@ from jangin.metrics.answer_forms import (
     YES,
     plain,
 )
-from jangin.metrics.measures import Measure, folded, read_measures
+from jangin.metrics.measures import PERIODS, Measure, folded, rate_of, read_measures, without
 
 VERSION = 1
 """Raised with every change of what is right; stored grades of another version are computed again
@@ -78,7 +80,7 @@ _SENTENCE = re.compile(r"(?<=[다요음함임됨.!?])[.!?]?\s+(?=\S)|\n+")
 _ENDINGS = re.compile(
     r"(?:습니다|ㅂ니다|입니다|이에요|예요|이다|이며|이고|이라고|라고|이라|이나|인데|니다|었다"
     r"|았다|였다|는다|어요|아요|해요|"
-    r"어야|아야|여야|해야|으려면|려면|으면|하면|되면|면|으며|며|면서|하고|되고|고|거나|지만"
+    r"어야|아야|여야|해야|야|으려면|려면|으면|하면|되면|면|으며|며|면서|하고|되고|고|거나|지만"
     r"|으나|도록|하여|되어|해서|돼서|어서|아서|"
     r"어|아|게|기|은|는|을|를|던|음|다|까지|요|지)$"
 )
@@ -98,13 +100,13 @@ _PARTICLE = re.compile(
 
 _ATTACHED = re.compile(
     r"(?:씩|간|째|당|정도|가량|쯤|전|후|이내|이하|이상|미만|초과|까지|부터|마다|동안|짜리|내|안)*"
-    r"(?:이?라고|이?라|입니다|이에요|예요|이다|다|이며|이고|며|고|이나|이지만|인데|인|일|임"
+    r"(?:이?라고|이?라|하고|입니다|이에요|예요|이다|다|이며|이고|며|고|이나|이지만|인데|인|일|임"
     r"|이|가|은|는|을|를|의|에|에서|에는|에도|로|으로|으로는"
     r"|로는|만|도|와|과|나|나마|이었습니다|이어야|여야|이면|이하의|이라면)*"
 )
 """What may be written together with an amount."""
 _COPULA = re.compile(
-    "(?:이라고|라고|입니다|이에요|예요|이다|이며|이고|이나|이지만|인데|인|이었습니다|으로|로"
+    "(?:하고|이라고|라고|입니다|이에요|예요|이다|이며|이고|이나|이지만|인데|인|이었습니다|으로|로"
     "|에서|에게|까지|부터|마다|이라는|라는|이라)(?:는|도)?"
 )
 
@@ -128,8 +130,14 @@ class _Part:
     letters: str
     """Letters and digits, written together."""
     rates: frozenset[str]
-    denied: bool
+    rest: str
+    """The text without its measures and what limits them; of the same length."""
     spans: frozenset[str]
+
+    @property
+    def denied(self) -> bool:
+        """True if something is denied."""
+        return DENIALS.search(self.rest) is not None
 
     def has(self, word: _Word) -> bool:
         """True if the text has this word, in this or another form."""
@@ -145,7 +153,7 @@ def _is_in(stem: str, part: _Part) -> bool:
 
 
 def _same_english(left: str, right: str) -> bool:
-    """True for forms of one word: they are the same but for an ending of at most three letters."""
+    """True for forms of one word: they are the same but for endings."""
     if any(c.isdigit() for c in left + right):
         return left == right
     shared = 0
@@ -153,8 +161,14 @@ def _same_english(left: str, right: str) -> bool:
         if a != b:
             break
         shared += 1
-    longest = max(len(left), len(right))
-    return shared >= 4 and longest - shared <= 3 and min(len(left), len(right)) - shared <= 3
+    return shared >= 4 and {left[shared:], right[shared:]} <= _INFLECTIONS
+
+
+_ENDINGS_ENGLISH = """
+able al ance ation d e ed ence er es ful ied ies ing ion ions isation ise ity ive
+ization ize led ling ly ment ned ning ped ping s t ted ting y
+"""
+_INFLECTIONS = frozenset(("", *_ENDINGS_ENGLISH.split()))
 
 
 def _stems(word: str) -> tuple[str, ...]:
@@ -173,9 +187,7 @@ def _stems(word: str) -> tuple[str, ...]:
         stripped = shorter
         stems.append(stripped)
     for base in dict.fromkeys((word, stripped, plain(word).removesuffix("다"))):
-        verbal = _VERBAL.sub("", base)
-        if verbal != base:
-            stems.append(verbal)
+        stems += [base, _VERBAL.sub("", base)]
         ending = _ENDINGS.sub("", base)
         if ending and ending != base:
             stems.append(ending)
@@ -187,7 +199,7 @@ def _stems(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=8192)
 def _part(text: str) -> _Part:
     """Read a text that `folded` has prepared."""
-    read, per = read_measures(text)
+    read, per, counted = read_measures(text)
     masked = text
     for measure in read:
         masked = (
@@ -197,12 +209,13 @@ def _part(text: str) -> _Part:
     words = tuple(
         _Word(m[0], _stems(m[0]), m.start(), m.end())
         for m in _WORD.finditer(masked)
-        if not (m.start() in ends and _ATTACHED.fullmatch(m[0]))
+        if not (m.start() in ends | {end for _, end in counted} and _ATTACHED.fullmatch(m[0]))
         and not any(measure.low <= m.start() < measure.high for measure in read)
+        and not any(low <= m.start() < high for low, high in counted)
     )
     letters = "".join(c for c in text if c.isalnum())
     spans = frozenset(stem for word in words for stem in word.stems)
-    return _Part(text, tuple(read), words, letters, per, DENIALS.search(text) is not None, spans)
+    return _Part(text, tuple(read), words, letters, per, without(text, read), spans)
 
 
 @lru_cache(maxsize=4096)
@@ -215,8 +228,13 @@ def _sentences(text: str) -> tuple[_Part, ...]:
     return tuple(_part(piece) for piece in _SENTENCE.split(text) if piece and piece.strip(" .,!?"))
 
 
+_LIMIT_WORDS = ("미만", "초과", "이상", "이하", "이후", "이전", "아래")
+
+
 def _is_form(word: _Word) -> bool:
     """True for a word that adds nothing to an answer."""
+    if word.text.startswith(_LIMIT_WORDS):
+        return False
     if not FORM_WORDS.isdisjoint(word.stems) or _COPULA.fullmatch(word.text):
         return True
     shortest = word.stems[-1]
@@ -234,6 +252,7 @@ _ASKS_AMOUNT = re.compile(
     r"deadline|deposit|maximum|minimum|rate|length|duration|temperature|period))\b|\buntil "
     r"when\b|\bby when\b"
 )
+_ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
 _ASKS_RATE = re.compile(
     r"얼마나 자주|주기|몇 (?:년|개월|달|주|일|번|회)?\\s?마다|\bhow (?:often|frequently)\b"
 )
@@ -243,7 +262,7 @@ _ALLOWS = re.compile(
     r"|no later|the most|entitled)\b"
 )
 _DEMANDS = re.compile(
-    r"이상|최소|어야|아야|여야|해야|적어도|필요|하한|려면|부터"
+    r"이상|최소|어야|아야|여야|해야|야|적어도|필요|하한|려면|부터"
     r"|\b(?:must|need|needs|required|require|minimum|at least|have to|has to|from what|should"
     r"|the least)\b"
 )
@@ -270,6 +289,8 @@ _CHOICE = re.compile(
     r"|(?P<e>[^\s,]+?)(?:와|과|이나|나|하고)\s(?P<f>[^\s,]+)\s중"
     r"|(?P<g>[\w-]+)\sor\s(?:the\s|in\s|on\s|a\s)?(?P<h>[\w-]+)"
 )
+_LIST = re.compile(r",|·|/|\band\b|(?<=[가-힣])[와과] |(?<![가-힣])(?:및|그리고) ")
+_CONNECTING = frozenset(("and", "및", "그리고", "등", "or", "또는"))
 _ORDER = re.compile(r"순서|차례대로|order|sequence")
 
 
@@ -297,6 +318,7 @@ class _Grading:
             if line.startswith("#")
         ]
         self._near = self._facts_in(self._sentences)
+        self._rates = {name for part in self._known() for name in part.rates}
 
     def grade(self) -> FactGrade:
         """Grade; the checks go from the plainest fault to the finest."""
@@ -343,7 +365,7 @@ class _Grading:
     # -- does the answer commit itself
 
     def _commitment(self) -> None:
-        text = self._answer.text
+        text = self._answer.rest
         if (match := REFUSALS.search(self._text)) is not None and not self._said(REFUSALS):
             raise _WrongError("refused", match[0])
         if (match := HEDGES.search(text)) is not None and not self._said(HEDGES):
@@ -352,7 +374,7 @@ class _Grading:
             raise _WrongError("limited", match[0])
 
     def _said(self, pattern: re.Pattern[str]) -> bool:
-        return any(pattern.search(part.text) for part in self._known())
+        return any(pattern.search(part.rest) for part in self._known())
 
     # -- yes and no
 
@@ -360,7 +382,7 @@ class _Grading:
         first = next(iter(_clauses(self._answer.text)), self._answer)
         word = _polarity(self._answer)
         rest = [w for w in first.words if w.text not in YES | NO]
-        rest_text = first.text
+        rest_text = first.rest
         for yes_no in sorted(YES | NO, key=len, reverse=True):
             rest_text = re.sub(rf"^\s*{yes_no}(?![가-힣a-z])[.,!]?\s*", "", rest_text)
         denied = DENIALS.search(rest_text) is not None or any(w.text in NO for w in rest)
@@ -434,26 +456,20 @@ class _Grading:
         """A measure that the question gives already, or a single one that the rate implies."""
         if any(gold.agrees(m) for m in self._question.measures) and len(self._gold.measures) > 1:
             return True
+        if gold.unit == "ordinal" and gold.bounds and len(self._gold.measures) > 1:
+            return not any(m.unit == "ordinal" for m in self._answer.measures)
         if gold.unit == "times" and gold.value == 1 and gold.per and gold.per & self._answer.rates:
             return not any(m.unit == "times" for m in self._answer.measures)
-        return (
-            gold.unit == "percent"
-            and gold.value == 100
-            and any(word in SAME_MEANING[1] for w in self._answer.words for word in w.stems)
-        )
+        whole = gold.unit == "percent" and gold.value == 100
+        return whole and any(not _WHOLE.isdisjoint(w.stems) for w in self._answer.words)
 
     def _unit_is_clear(self, gold: Measure, given: Measure) -> bool:
-        if gold.unit == given.unit or (gold.unit and given.unit):
+        """True if both have a unit, or the question has the one that is left out."""
+        if gold.unit == given.unit or (gold.unit and given.unit) or not gold.unit:
             return True
-        unit = gold.unit or given.unit
-        written = re.sub(r"[\d.,\s-]", "", gold.text if gold.unit else given.text)
-        if unit == "code" or not gold.unit:
-            return True
-        return (
-            written in self._question.text
-            or (bool(_ASKS_AMOUNT.search(self._question.text)) and len(self._answer.words) > 0)
-            or (len(self._answer.measures) == 1 and written in self._question.text)
-        )
+        written = re.sub(r"[\d.,\s-]", "", gold.text)
+        question = self._question.text
+        return written in question or _ASKS_NUMBER.search(question) is not None
 
     def _limit_problem(self, gold: Measure, given: Measure) -> tuple[FactReason, str] | None:
         wanted, stated = _limits(gold), _limits(given)
@@ -468,10 +484,17 @@ class _Grading:
             if limit not in allowed
             and not (_MARKERS[limit].search(question_text) and not _opposed({limit}, wanted))
         }
+        is_range = bool(gold.bounds & {"from", "until"}) and all(
+            any(other.agrees(m) for m in self._answer.measures) for other in self._gold.measures
+        )
         lost = {
             limit
-            for limit in wanted - stated
-            if not _MARKERS[limit].search(question_text) and limit != "about"
+            for limit in (
+                wanted - stated if not is_range or len(self._gold.measures) < 2 else set()
+            )
+            if not _MARKERS[limit].search(question_text)
+            and limit != "about"
+            and not (limit == "after" and "every" in given.bounds)
         }
         if "before" in wanted ^ stated or "after" in wanted ^ stated:
             lost |= {
@@ -496,17 +519,29 @@ class _Grading:
         return {name for m in alike for name in m.per}
 
     def _rate_is_known(self, names: Iterable[str]) -> bool:
-        """True for a rate that the sentence of the fact has in words."""
+        """True for what question, reference answer or the fact's sentence count by in words."""
+        parts = (self._question, self._gold, *self._near)
         return all(
-            any(name in part.spans or name in part.letters for part in self._near)
+            name not in PERIODS and any(name in p.spans or name in p.letters for p in parts)
             for name in names
-            if not name.isascii() or len(name) > 9
-        ) and all(not (n.isascii() and len(n) <= 9) for n in names)
+        )
 
     # -- names and choices
 
     def _names(self) -> None:
         content = [w for w in self._gold.words if not _is_form(w)]
+        required: list[_Word] = []
+        if _LIST.search(self._gold.text):
+            items = [_part(item) for item in _LIST.split(self._gold.text) if item.strip()]
+            listed = [w.text for item in items if not item.measures for w in item.words]
+            required = [
+                w
+                for w in self._gold.words
+                if any(w.text == name or name.startswith(w.text) for name in listed)
+                and FUNCTION_WORDS.isdisjoint(w.stems)
+                and w.text not in _CONNECTING
+            ]
+            content += [w for w in required if w not in content and not self._gold.measures]
         forms = [w for w in self._gold.words if _is_form(w) and len(w.text) > 1]
         amount = bool(self._gold.measures) and (
             bool(_ASKS_AMOUNT.search(self._question.text)) or not self._question.text
@@ -531,7 +566,9 @@ class _Grading:
             and _bounded_has("".join(w.stems[-1] for w in content), joined)
         ):
             missing = []
-        if missing and not amount:
+        if amount:
+            missing = [w for w in missing if w in required]
+        if missing:
             raise _WrongError("missing", ", ".join(w.text for w in missing))
         if _ORDER.search(self._question.text) and len(content) > 1:
             places = [self._answer.text.find(w.stems[-1]) for w in content]
@@ -551,8 +588,8 @@ class _Grading:
         chosen = [o for o in options if o in self._gold.text]
         if len(options) > 1 and len(chosen) == 1:
             self._chosen(options, chosen)
-        if (match := _OR.search(self._answer.text)) is not None and not any(
-            _OR.search(part.text)
+        if (match := _OR.search(self._answer.rest)) is not None and not any(
+            _OR.search(part.rest)
             for part in (self._gold, self._question, *(self._near or self._sentences))
         ):
             raise _WrongError("contradicted", match[0])
@@ -584,39 +621,39 @@ class _Grading:
         ]
         for clause in _clauses(self._answer.text):
             for words in _all_denied(clause):
-                if not any(_share_stem(words, others) for others in known):
+                free = _FREE.search(clause.text) and any(
+                    _FREE.search(p.text) for p in self._known()
+                )
+                if not free and not any(_share_stem(words, others) for others in known):
                     raise _WrongError("negated", clause.text)
         if self._gold.denied and not self._answer.denied and not self._question.denied:
             raise _WrongError("negated", self._answer.text)
 
     def _others(self, matched: dict[int, Measure]) -> None:
         """Other amounts stand in the evidence, for something else."""
-        kinds = list(self._gold.measures)
         denied = _denied_measures(self._answer)
+        known = (*self._gold.measures, *self._question.measures)
         for measure in self._answer.measures:
-            if measure.start in matched or any(measure.agrees(m) for m in self._gold.measures):
+            if measure.start in matched or any(measure.agrees(m) for m in known):
                 continue
-            if any(measure.agrees(m) for m in self._question.measures):
-                continue
-            same_kind = any(measure.same_kind(m) for m in kinds)
-            holders = [
-                s
-                for s in self._sentences
-                if any(
-                    measure.agrees(m) and not (_limits(measure) - _limits(m)) for m in s.measures
-                )
-            ]
-            if not holders:
-                raise _WrongError("contradicted" if same_kind else "unsupported", measure.text)
             clause = self._clause_of(measure)
+            if rate_of(measure) in self._rates and _REPEATED.search(clause.text):
+                continue
+            rival = any(measure.rivals(m) for m in self._gold.measures)
+            holders = [s for s in self._sentences if _states(s, measure)]
+            if not holders:
+                raise _WrongError("contradicted" if rival else "unsupported", measure.text)
+            if not rival or measure.start in denied or self._is_other_rate(measure, holders):
+                continue
             own = [w for w in clause.words if not _is_form(w)]
-            if same_kind and measure.start not in denied:
-                if not any(any(s.has(w) for w in own) for s in holders) and not self._is_range(
-                    measure
-                ):
-                    raise _WrongError("contradicted", measure.text)
-                if self._is_alternative(measure, holders):
-                    raise _WrongError("contradicted", measure.text)
+            beside = [m for m in clause.measures if not m.rivals(measure)]
+            placed = any(
+                any(s.has(w) for w in own) or any(_states(s, m) for m in beside) for s in holders
+            )
+            if not placed and not self._is_range(measure):
+                raise _WrongError("contradicted", measure.text)
+            if self._is_alternative(measure, holders):
+                raise _WrongError("contradicted", measure.text)
 
     def _is_range(self, measure: Measure) -> bool:
         return bool(measure.bounds & {"from", "until"}) and any(
@@ -655,28 +692,36 @@ class _Grading:
         everywhere = list(self._known())
         for clause in _clauses(self._answer.text):
             content = [w for w in clause.words if not _is_form(w)]
-            for word in content:
-                if not any(part.has(word) for part in everywhere) and not _has_synonym(
-                    word, everywhere
-                ):
-                    raise _WrongError("unsupported", word.text)
+            is_fact = self._has_fact(clause)
+            new = [w for w in content if not _is_known(w, everywhere)]
+            if new and not (len(new) == 1 < len(content) + is_fact and _is_verb(new[0], clause)):
+                raise _WrongError("unsupported", new[0].text)
             if not self._sentences:
                 continue
-            foreign = [w for w in content if not self._question.has(w) and not self._gold.has(w)]
-            foreign = [w for w in foreign if not _has_synonym(w, [self._question, self._gold])]
-            if not foreign:
-                continue
-            is_fact = any(
-                any(m.agrees(g) for g in self._gold.measures) for m in clause.measures
-            ) or (
-                not self._gold.measures
-                and any(map(clause.has, (w for w in self._gold.words if not _is_form(w))))
-            )
-            pool = self._near if is_fact and self._near else self._sentences
-            if not any(self._holds(s, clause, foreign) for s in pool):
+            if misbound := self._misbound(clause):
+                raise _WrongError("contradicted", misbound)
+            given = [self._question, self._gold]
+            foreign = [w for w in content if w not in new and not _is_known(w, given)]
+            if foreign and not self._stand_together(clause, foreign, is_fact):
                 raise _WrongError("unsupported", " ".join(w.text for w in foreign))
 
-    def _holds(self, sentence: _Part, clause: _Part, foreign: Sequence[_Word]) -> bool:
+    def _has_fact(self, clause: _Part) -> bool:
+        """True for a clause with an amount or word of the reference answer."""
+        if self._gold.measures:
+            return any(m.agrees(g) for m in clause.measures for g in self._gold.measures)
+        if _polarity(self._gold) is not None:
+            return True
+        return any(clause.has(w) for w in self._gold.words if not _is_form(w))
+
+    def _stand_together(self, clause: _Part, foreign: Sequence[_Word], is_fact: bool) -> bool:
+        """True if one sentence of the evidence says it."""
+        if any(self._holds(sentence, clause, foreign, 0.75) for sentence in self._sentences):
+            return True
+        return is_fact and any(self._holds(s, clause, foreign, 0.5) for s in self._near)
+
+    def _holds(
+        self, sentence: _Part, clause: _Part, foreign: Sequence[_Word], share: float
+    ) -> bool:
         """True if one sentence of the evidence says what a clause of the answer says."""
         shared = sum(sentence.has(w) or _has_synonym(w, [sentence]) for w in foreign)
         heading = sum(not sentence.has(w) and self._is_heading(w) for w in foreign)
@@ -687,17 +732,55 @@ class _Grading:
             )
             for m in clause.measures
         )
-        return amounts and shared + heading >= 0.75 * len(foreign)
+        return amounts and shared + heading >= share * len(foreign)
+
+    def _misbound(self, clause: _Part) -> str:
+        """The words of a clause whose own value in the evidence is another one; mostly empty."""
+        pieces = [piece for sentence in self._sentences for piece in _clauses(sentence.text)]
+        for measure in clause.measures:
+            own = [p for p in pieces if any(measure.agrees(m) for m in p.measures)]
+            within = [s for s in self._sentences if any(measure.agrees(m) for m in s.measures)]
+            is_fact = any(measure.agrees(m) for m in self._gold.measures)
+            for word in clause.words:
+                if not own or _is_form(word) or any(p.has(word) for p in own):
+                    continue
+                if is_fact and (self._question.has(word) or self._gold.has(word)):
+                    continue
+                if "가" <= word.text[0] <= "힣" and not _TOPIC.search(word.text):
+                    continue
+                rivals = [
+                    m
+                    for p in pieces
+                    if p not in own and p.has(word)
+                    for m in p.measures
+                    if m.unit == measure.unit and m.unit and not m.agrees(measure)
+                ]
+                stated = any(m.agrees(r) for r in rivals for m in clause.measures)
+                foreign = not any(s.has(word) for s in within) or any(
+                    p.has(word) and any(m in rivals for m in p.measures)
+                    for s in within
+                    for p in _clauses(s.text)
+                )
+                if rivals and not stated and foreign:
+                    return f"{word.text} {measure.text}"
+        return ""
 
     def _is_heading(self, word: _Word) -> bool:
         return any(heading.has(word) for heading in self._headings)
 
     def _conditions(self) -> None:
-        for match in CONDITIONS.finditer(self._answer.text):
-            if not self._said(CONDITIONS):
-                raise _WrongError("limited", match[0])
+        for clause in _clauses(self._answer.text):
+            for match in CONDITIONS.finditer(clause.rest):
+                exhaustive = match[0] in _ONLY and _polarity(self._gold) is None
+                if exhaustive and self._has_fact(clause):
+                    continue
+                if not self._said(CONDITIONS):
+                    raise _WrongError("limited", match[0])
 
 
+_ONLY = frozenset(
+    ("만", "에서만", "에게만", "으로만", "로만", "에만", "only", "solely", "exclusively")
+)
 OUTDATED_ANSWER = re.compile(
     r"예전에|과거에|이전에는|작년까지|지난해까지|종전에|(?:이|였|었)었(?:습|다|어|던)|\bused "
     r"to\b|\bformerly\b|\bpreviously\b"
@@ -707,9 +790,12 @@ OUTDATED_ANSWER = re.compile(
 """The answer speaks of what was once so."""
 
 
+_BULLET = re.compile(r"^\s*(?:[-•·]|#+|\d+[.)])\s+")
+
+
 def _core(text: str) -> str:
     """A folded text without lead-ins."""
-    core = text.strip()
+    core = COURTESIES.sub("", _BULLET.sub("", text)).strip()
     while True:
         for pattern in LEAD_INS:
             match = pattern.match(core)
@@ -745,15 +831,32 @@ def _polarity(part: _Part) -> bool | None:
     return None
 
 
+_WHOLE = frozenset(("모두", "전부", "전체", "다", "full", "fully", "whole", "entire", "all"))
 _MONEY = frozenset(("won", "dollar", "euro", "yen", "pound", "yuan"))
 
 
 def _is_rival(gold: Measure, measure: Measure) -> bool:
     """True for another value of the same kind, or the same value of another."""
     return (
-        gold.same_kind(measure)
-        or gold.value == measure.value
-        or {gold.unit, measure.unit} <= _MONEY
+        gold.rivals(measure) or gold.value == measure.value or {gold.unit, measure.unit} <= _MONEY
+    )
+
+
+_FREE = re.compile(
+    r"무료|무상|공짜|\bfree\b|\b(?:pay|pays|cost|costs|charged?|no) (?:nothing|charge|cost"
+    r"|fee)|비용이 없|(?:내|들|부과하|청구하)지 않"
+)
+_TOPIC = re.compile("(?:은|는|이|가|의|도|에게|에는|께)$")
+_REPEATED = re.compile(r"마다|당(?![가-힣])|매\s|\b(?:every|each|per)\b")
+
+
+def _states(part: _Part, measure: Measure) -> bool:
+    """True if a text has this amount, with all its limits."""
+    return any(
+        measure.agrees(m)
+        and (measure.unit == m.unit or measure.rivals(m))
+        and not (_limits(measure) - _limits(m))
+        for m in part.measures
     )
 
 
@@ -798,7 +901,7 @@ def _denied_measures(part: _Part) -> dict[int, str]:
 
 def _denied_words(part: _Part, match: re.Match[str]) -> list[_Word]:
     """The words that a denial hangs on: the one before it in Korean, those around it in English."""
-    before = [w for w in part.words if w.end <= match.start() + 1]
+    before = [w for w in part.words if w.start < match.start()]
     after = [w for w in part.words if w.start >= match.end() - 1]
     if match.lastgroup == "english":
         return [*before[-2:], *after[:3]]
@@ -809,7 +912,7 @@ def _denied_words(part: _Part, match: re.Match[str]) -> list[_Word]:
 
 def _all_denied(clause: _Part) -> list[list[_Word]]:
     """The words that each denial of a clause hangs on; none where it denies an amount."""
-    return [_denied_words(clause, match) for match in DENIALS.finditer(clause.text)]
+    return [_denied_words(clause, match) for match in DENIALS.finditer(clause.rest)]
 
 
 def _share_stem(words: Sequence[_Word], others: Sequence[_Word]) -> bool:
@@ -858,6 +961,56 @@ def _is_stated(word: _Word, bounded: str, answer: _Part) -> bool:
     if word.text[0].isascii() and len(word.text) > 3:
         return any(_same_english(word.stems[-1], stem) for w in answer.words for stem in w.stems)
     return _has_synonym(word, [answer])
+
+
+_AUXILIARIES = frozenset(
+    [
+        "is",
+        "are",
+        "be",
+        "been",
+        "was",
+        "were",
+        "has",
+        "have",
+        "can",
+        "may",
+        "must",
+        "should",
+        "will",
+        "would",
+        "to",
+        "they",
+        "it",
+        "he",
+        "she",
+        "you",
+        "we",
+    ]
+)
+
+
+def _is_verb(word: _Word, clause: _Part) -> bool:
+    """True for a word that can only be the verb of its clause, by its form and place."""
+    if "가" <= word.text[0] <= "힣":
+        last = [w for w in clause.words if not _is_form(w)][-1]
+        return (
+            word is last
+            and _PREDICATE.search(word.text) is not None
+            and _NOUN_WITH_COPULA.search(word.text) is None
+        )
+    before = [w.text for w in clause.words if w.end <= word.start][-1:]
+    return before != [] and (before[0] in _AUXILIARIES or before[0].endswith("ly"))
+
+
+_NOUN_WITH_COPULA = re.compile(
+    "(?:입니다|이에요|예요|이다|이며|이고|이지만|인데|임|이야|일까|이라고)$"
+)
+_PREDICATE = re.compile("(?:다|요|음|함|됨|며|고|면|지만|는데|까)$")
+
+
+def _is_known(word: _Word, parts: Sequence[_Part]) -> bool:
+    return any(part.has(word) for part in parts) or _has_synonym(word, parts)
 
 
 def _has_synonym(word: _Word, parts: Iterable[_Part]) -> bool:

@@ -108,7 +108,12 @@ _SPAN_WORDS = {
     "아흐레": (9, "day"), "열흘": (10, "day"), "보름": (15, "day"), "일주일": (7, "day"),
     "이주일": (14, "day"), "반년": (6, "month"), "한해": (12, "month"), "일년": (12, "month"),
     "반시간": (30, "minute"), "절반": (50, "percent"), "half an hour": (30, "minute"),
-    "half a year": (6, "month"), "a fortnight": (14, "day"), "fortnight": (14, "day"),
+    "half a year": (6, "month"), "three quarters of an hour": (45, "minute"),
+    "a quarter of an hour": (15, "minute"), "quarter of an hour": (15, "minute"),
+    "an hour and a half": (90, "minute"), "one and a half hours": (90, "minute"),
+    "a year and a half": (18, "month"), "one and a half years": (18, "month"),
+    "a week and a half": (10, "day"), "half a day": (720, "minute"),
+    "a fortnight": (14, "day"), "fortnight": (14, "day"),
     "전액": (100, "percent"),
     "once": (1, "times"), "twice": (2, "times"), "thrice": (3, "times"),
 }  # fmt: skip
@@ -118,6 +123,11 @@ _SPAN_WORD = re.compile(
         for word in sorted(_SPAN_WORDS, key=len, reverse=True)
     )
     + r"|\bhalf\b(?! an? )(?! of the (?:day|year))"
+    r"|(?<=\bfor )an? (?:hour|day|week|month|year)\b|(?<=\b(?:in|is) )an? (?:hour|week|month"
+    r"|year)\b"
+    r"|(?<=\bwithin )an? (?:hour|day|week|month|year)\b"
+    r"|(?<=\b(?:than|once) )an? (?:hour|day|week|month|year)\b|\ban? (?:hour|day|week|month"
+    r"|year)(?= (?:before|after|in advance|later|earlier|prior)\b)"
 )
 _SINO_UNITS = "원|명|일|개월|년|회|퍼센트|프로|분|시간|킬로미터|세|점|달러|주"
 _SINO = re.compile(
@@ -147,8 +157,8 @@ _ORDINALS = {
         (
             "first 첫째 첫",
             "second 둘째",
-            "third 셋째",
-            "fourth 넷째",
+            "third 셋째 세째",
+            "fourth 넷째 네째",
             "fifth 다섯째",
             "sixth 여섯째",
             "seventh 일곱째",
@@ -162,9 +172,12 @@ _ORDINALS = {
 }
 _ORDINAL = re.compile(
     r"(?<![가-힣a-z])(?P<native>첫|두|세|네|다섯)\s?번째"
-    r"|(?<![가-힣])(?P<korean>[첫둘셋넷]째|다섯째|여섯째|첫(?=\s?(?:주|달|날|해|번)))"
+    r"|(?<![가-힣])(?P<korean>(?:첫|둘|셋|넷|세|네)째|다섯째|여섯째|첫(?=\s?(?:주|달|날|해|번)))"
     rf"|\b(?P<english>{'|'.join(w for w in _ORDINALS if w.isascii())})\b(?!\s*,)"
     r"|(?<![\d.,])(?P<digits>\d{1,3})\s?(?:st|nd|rd|th|번째)(?![a-z])"
+    r"|(?P<last>(?<![가-힣])마지막(?=\s?(?:주|날|달|[월화수목금토일]요일))"
+    r"|\blast (?=week|day|working|business|month|monday|tuesday|wednesday|thursday|friday"
+    r"|saturday|sunday))"
 )
 _MONTHS = "january february march april may june july august september october november december"
 _MONTH_OF = {name: month for month, name in enumerate(_MONTHS.split(), start=1)}
@@ -192,6 +205,7 @@ _WEEKDAYS_EN = {
 }
 _WEEKDAY = re.compile(
     rf"(?P<korean>[월화수목금토일])요일|\b(?P<english>{'|'.join(_WEEKDAYS_EN)})s?\b"
+    r"|\b(?P<short>mon|tue|wed|thu|fri|sat|sun)(?:s|rs?)?\b(?=\.?(?:,| and | to | ?[-/]| \d|$))"
 )
 _CLOCK = re.compile(
     r"(?P<half>(?:오전|오후|저녁|밤|아침|새벽|낮|정오)\s?)?(?<![\d:.])(?P<hour>\d{1,2})"
@@ -234,7 +248,7 @@ _LITERAL_KO = re.compile(
     r"|이내|미만|초과|에서)[가-힣]{1,2}?(?=(?:이상|이하"
     r"|이내|미만|초과|까지|부터|에서|에게|보다|으로|마다|만|도|은|는|이|가|을|를|의|에|와|과"
     r"|로|씩|당|간|째|이다|입니다|이에요|예요|이며"
-    r"|이고)?(?![가-힣]))"
+    r"|이고)?(?![가-힣])|(?:까지|부터|이상|이하|이내|미만|초과|입니다))"
 )
 
 
@@ -255,6 +269,8 @@ class Measure:
     """What it is counted by: `year`, `person`, ..."""
     loose: bool = False
     """True for a time of day without a half of the day."""
+    number: Decimal | None = None
+    """The value as written, whatever the base of the unit."""
     low: int = -1
     high: int = -1
     """Where the words that limit it begin and end."""
@@ -266,10 +282,17 @@ class Measure:
         if self.unit != other.unit and {self.unit, other.unit} == {"day", "minute"}:
             minutes = [m.value * (1440 if m.unit == "day" else 1) for m in (self, other)]
             return minutes[0] == minutes[1]
+        if self.unit != other.unit:
+            return self.written == other.written and self.same_kind(other)
         return abs(self.value - other.value) < _D("0.001") and self.same_kind(other)
 
+    @property
+    def written(self) -> Decimal:
+        """The number as the text has it."""
+        return self.value if self.number is None else self.number
+
     def same_kind(self, other: "Measure") -> bool:
-        """True if their units may be the same."""
+        """True if their units may be the same; one may be left out."""
         units = {self.unit, other.unit}
         if len(units) == 1:
             return True
@@ -277,18 +300,25 @@ class Measure:
             return not units & {"clock", "weekday#", "month#", "percent", "code"}
         return any(units <= alike for alike in _ALIKE)
 
+    def rivals(self, other: "Measure") -> bool:
+        """True if one may be given in place of the other: a number without unit counts things."""
+        if "" in {self.unit, other.unit}:
+            return {self.unit, other.unit} <= _COUNTING
+        return self.same_kind(other)
+
 
 _ALIKE = (
     frozenset(("degree", "celsius")),
     frozenset(("degree", "fahrenheit")),
     frozenset(("day", "mday")),
     frozenset(("ordinal", "mday")),
-    frozenset(("ordinal", "times")),
-    frozenset(("ordinal", "day")),
     frozenset(("count", "point_score")),
     frozenset(("person", "count")),
     frozenset(("age", "month")),
 )
+
+
+_COUNTING = frozenset(("", "count", "person", "times", "page", "floor", "point_score", "age"))
 
 
 def folded(text: str) -> str:
@@ -303,8 +333,11 @@ _SIGNS = str.maketrans(
 )
 
 
-def read_measures(text: str) -> tuple[list[Measure], frozenset[str]]:
-    """(every measure of a text that `folded` has prepared, in order; all that it counts by)."""
+def read_measures(text: str) -> tuple[list[Measure], frozenset[str], list[tuple[int, int]]]:
+    """(all measures of a text that `folded` has prepared, what it counts by, and where it says so).
+
+    Measures are in order.
+    """
     matches = sorted(_bare(text), key=lambda m: m.start)
     matches = _ranges(text, _composed(text, matches))
     return _rated(text, [_bounded(text, m, matches) for m in matches])
@@ -346,6 +379,10 @@ def _phone(match: re.Match[str]) -> Iterator[Measure]:
 
 def _span_word(match: re.Match[str]) -> Iterator[Measure]:
     value, unit = _SPAN_WORDS.get(match[0], (50, "percent"))
+    if (period := re.fullmatch("an? (.+)", match[0])) is not None and match[0] not in _SPAN_WORDS:
+        unit, factor = _UNITS[period[1]]
+        yield Measure(factor, unit, match[0], match.start(), match.end(), number=_D(1))
+        return
     yield Measure(_D(value), unit, match[0], match.start(), match.end())
 
 
@@ -367,7 +404,9 @@ def _date(match: re.Match[str]) -> Iterator[Measure]:
 
 
 def _weekday(match: re.Match[str]) -> Iterator[Measure]:
-    day = _WEEKDAYS[match["korean"]] if match["korean"] else _WEEKDAYS_EN[match["english"]]
+    names = {name[:3]: day for name, day in _WEEKDAYS_EN.items()}
+    name = match["english"] or match["short"] or ""
+    day = _WEEKDAYS[match["korean"]] if match["korean"] else names[name[:3]]
     yield Measure(_D(day), "weekday#", match[0], match.start(), match.end())
 
 
@@ -376,6 +415,7 @@ def _clock(match: re.Match[str]) -> Iterator[Measure]:
     minute = 30 if match["m30"] else minute
     if hour > 24 or minute > 59:
         return
+    hour %= 24
     half = (match["half"] or "").strip()
     letter = match["am1"] or match["am2"] or match["am3"] or ""
     if (
@@ -390,7 +430,7 @@ def _clock(match: re.Match[str]) -> Iterator[Measure]:
     early = half in ("오전", "아침", "새벽") or letter == "a"
     if late and hour < 12 and not (half == "밤" and hour < 5):
         hour += 12
-    if early and hour == 12:
+    if hour == 12 and (early or half == "밤"):
         hour = 0
     loose = not late and not early and hour <= 12 and not match[0].lstrip().startswith("0")
     yield Measure(
@@ -419,7 +459,9 @@ def _fraction(match: re.Match[str]) -> Iterator[Measure]:
 
 
 def _ordinal(match: re.Match[str]) -> Iterator[Measure]:
-    if match["digits"]:
+    if match["last"]:
+        value = -1
+    elif match["digits"]:
         value = int(match["digits"])
     elif match["native"]:
         value = {"첫": 1}.get(match["native"]) or _NATIVE[match["native"]]
@@ -434,11 +476,11 @@ _READERS = (
     (_DATE_KO, _date),
     (_DATE_EN, _date),
     (_YEAR, _date),
+    (_ORDINAL, _ordinal),
     (_WEEKDAY, _weekday),
     (_CLOCK, _clock),
     (_CLOCK_WORD, _noon),
     (_FRACTION, _fraction),
-    (_ORDINAL, _ordinal),
     (_SPAN_WORD, _span_word),
 )
 
@@ -461,13 +503,20 @@ def _amount(text: str, match: re.Match[str]) -> Measure:
         following = _UNIT.match(text, end)
         if following is not None and _UNITS[following["unit"]][0] == unit:
             end = following.end()
-        return Measure(value * factor, unit, text[match.start() : end].strip(), match.start(), end)
+        written = text[match.start() : end].strip()
+        return Measure(value * factor, unit, written, match.start(), end, number=value)
     start = match.start("sign") if value < 0 else match.start("digits")
     return _with_unit(text, value, start, end)
 
 
+_AND_A_HALF = re.compile(r" and a half(?= )")
+_HALF_AFTER = re.compile(r"\s?반(?![가-힣])")
+
+
 def _with_unit(text: str, value: Decimal, start: int, end: int) -> Measure:
     """The measure whose number ends at `end`, with the unit that follows."""
+    if (half := _AND_A_HALF.match(text, end)) is not None:
+        value, end = value + _D("0.5"), half.end()
     match = _UNIT.match(text, end)
     if match is not None:
         word = match["unit"]
@@ -480,8 +529,11 @@ def _with_unit(text: str, value: Decimal, start: int, end: int) -> Measure:
         )
         if not odd and not hangul and not (word == "도" and match["space"]):
             unit, factor = _UNITS[word]
-            text_ = text[start : match.end()].strip()
-            return Measure(value * factor, unit, text_, start, match.end())
+            last = match.end()
+            if unit in ("minute", "month") and (half := _HALF_AFTER.match(text, last)) is not None:
+                value, last = value + _D("0.5"), half.end()
+            written = text[start:last].strip()
+            return Measure(value * factor, unit, written, start, last, number=value)
     for pattern in (_LITERAL, _LITERAL_SPACED, _LITERAL_KO):
         literal = pattern.match(text, end)
         if literal is not None:
@@ -491,7 +543,7 @@ def _with_unit(text: str, value: Decimal, start: int, end: int) -> Measure:
     spaced = _LITERAL_KO.match(text, end + 1) if text[end : end + 1] == " " else None
     if spaced is not None and spaced[0] in _COUNTERS:
         return Measure(value, _COUNT, text[start : spaced.end()].strip(), start, spaced.end())
-    return Measure(value, "", text[start:end].strip(), start, end)
+    return Measure(value, "", text[start:end].strip(), start, end, number=value)
 
 
 def _word_value(match: re.Match[str]) -> Decimal:
@@ -552,6 +604,14 @@ _BETWEEN = re.compile(
 )
 
 
+def without(text: str, measures: Sequence[Measure]) -> str:
+    """The text with spaces for measures and the words that limit them."""
+    for measure in measures:
+        low, high = min(measure.low, measure.start), max(measure.high, measure.end)
+        text = text[:low] + " " * (high - low) + text[high:]
+    return text
+
+
 def _ranges(text: str, matches: Sequence[Measure]) -> list[Measure]:
     """The ends of a range get `from` and `until`; the first takes the unit of the second."""
     ranged = list(matches)
@@ -568,17 +628,13 @@ def _ranges(text: str, matches: Sequence[Measure]) -> list[Measure]:
             continue
         if word == "to" and re.search(r"\b(?:up|due|prior|next)\s*$", text[: first.end]):
             continue
-        if not first.unit and second.unit:
-            unit_text = re.sub(r"^[\d.,\s-]+", "", second.text)
-            factor = _UNITS.get(unit_text, ("", _D(1)))[1]
+        if not first.unit and second.unit == "clock" and first.value <= 24:
+            minutes = first.value * 60
+            late = second.value >= 720 and minutes + 720 < second.value
+            first = replace(first, unit="clock", value=minutes + 720 * late, loose=not late)
+        elif not first.unit and second.unit:
+            factor = second.value / second.number if second.number else _D(1)
             first = replace(first, unit=second.unit, value=first.value * factor)
-        if (
-            first.unit == second.unit == "clock"
-            and first.loose
-            and not second.loose
-            and word in ("-", "~", "to")
-        ):
-            pass
         ranged[index] = replace(first, bounds=first.bounds | {"from"})
         ranged[index + 1] = replace(second, bounds=second.bounds | {"until"})
     return ranged
@@ -619,7 +675,7 @@ _BEFORE = (
     ("min", r"(?:최소|적어도|최저|최단|하한|못해도)(?:\s?(?:는|은|로))?\s?[^\d,.]{0,5}"),
     ("about", r"(?<![가-힣])(?:약|대략|대강|거의)\s?"),
     ("max", r"(?:no|not) (?:more|longer|later|greater|higher|older) than\s(?:\w+\s)?"),
-    ("max", r"(?:not|never|cannot|may not|must not) exceed(?:ing)?\s"),
+    ("max", r"(?:not|never|cannot|may not|must not) exceed(?:s|ing)?\s"),
     ("min", r"(?:no|not) (?:less|fewer|shorter|earlier|younger) than\s(?:\w+\s)?"),
     ("max", r"(?:up to|at most|max(?:imum)?\.?(?: of| is)?|within|limit(?:ed)?(?: is| of| to)?"
         r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s|a total of\s)?"),
@@ -697,6 +753,8 @@ _PERIODS = {
     )
     for word in words.split()
 }
+PERIODS = frozenset(_PERIODS.values())
+"""What is counted by, but for nouns as in `per book`."""
 _RATE_WORDS = re.compile(
     r"(?<![가-힣])매\s?(?P<every>년|해|월|달|주|일|회|학기|분기)(?![가-힣]*출)"
     r"|(?<![가-힣])(?P<madada>해|달|주|날)마다"
@@ -707,14 +765,16 @@ _RATE_WORDS = re.compile(
     r"|[한두세네]\s?(?:번|명|권|개"
     r"|장)))"
     r"|\b(?P<adverb>daily|weekly|monthly|yearly|annually|annual|hourly|nightly|quarterly)\b"
-    r"|\b(?:per|each|every|for each|for every)\s(?P<per>[a-z]+)(?:\s(?:and|or)\s(?P<per2>day"
+    r"|\b(?:per|(?:for )?(?:each|every)(?=\s(?:year|month|week|day|night|hour|person|semester"
+    r"|term|quarter|visit|employee)\b))\s(?P<per>[a-z]+)(?:\s(?:and|or)\s(?P<per2>day"
     r"|week|month|year|night|hour|person))?"
     r"|(?<=[\d%a-z)원회])\s?/\s?(?P<slash>년|월|주|일|시간|인|명|박|회|year|month|week|day"
     r"|hour|night"
     r"|person|yr|mo|hr)\b"
 )
 _A_PERIOD = re.compile(
-    r"\s(?:\w+\s){0,2}?an?\s(?P<unit>year|month|week|day|hour|night|minute|term|semester"
+    r"\s(?:(?!within|in|for|after|before|of|once|than|over|under|to"
+    r"|at)[a-z]+\s){0,2}?an?\s(?P<unit>year|month|week|day|hour|night|minute|term|semester"
     r"|quarter|person|time|kilometre|kilometer|km)\b"
 )
 _ADVERBS = {
@@ -758,6 +818,11 @@ _CLAUSE_END = re.compile(
 )
 
 
+def rate_of(measure: Measure) -> str:
+    """What one of this measure is called where others are counted by it: `hour` for 1 hour."""
+    return _CANONICAL.get((measure.unit, measure.value), "")
+
+
 _NO_RATE = frozenset(("", "clock", "ordinal", "month#", "weekday#", "mday", "code"))
 _DIRECTIONS = frozenset(("max", "min", "before", "after", "over", "under"))
 _RATE_PARTICLE = re.compile(r"(?:에(?!서|게)|당|마다)")
@@ -773,6 +838,8 @@ def _rate_name(text: str, matches: Sequence[Measure], index: int) -> str:
     name = _CANONICAL.get((measure.unit, measure.value), "")
     if not name and measure.value == 1 and measure.unit not in _NO_RATE:
         name = measure.unit if measure.unit != _COUNT else _written_unit(measure)
+    if not name and measure.unit not in _NO_RATE and text.startswith("당", measure.end):
+        return f"{measure.written.normalize():f} {measure.unit}"
     if not name or measure.bounds & _DIRECTIONS:
         return ""
     following = matches[index + 1] if index + 1 < len(matches) else None
@@ -788,7 +855,9 @@ def _rate_name(text: str, matches: Sequence[Measure], index: int) -> str:
     return ""
 
 
-def _rated(text: str, matches: Sequence[Measure]) -> tuple[list[Measure], frozenset[str]]:
+def _rated(
+    text: str, matches: Sequence[Measure]
+) -> tuple[list[Measure], frozenset[str], list[tuple[int, int]]]:
     """Measures of 1 that others are counted by become their rates."""
     spans = _rate_spans(text)
     rest: list[Measure] = []
@@ -813,6 +882,8 @@ def _rated(text: str, matches: Sequence[Measure]) -> tuple[list[Measure], frozen
             rated[index] = replace(rated[index], per=rated[index].per | {name})
     for index, measure in enumerate(rated):
         if (a := _A_PERIOD.match(text, measure.end)) is not None:
-            rated[index] = replace(measure, per=measure.per | {_PERIODS[a["unit"]]})
+            name = _PERIODS[a["unit"]]
+            rated[index] = replace(measure, per=measure.per | {name})
+            spans.append((a.start("unit"), a.end(), name))
     names = {name for _, _, name in spans} | {name for m in rated for name in m.per}
-    return rated, frozenset(names)
+    return rated, frozenset(names), [(start, end) for start, end, _ in spans]

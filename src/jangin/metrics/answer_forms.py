@@ -93,7 +93,7 @@ ALTERNATIVES = frozenset(
 """Words that give a second answer or take back the first."""
 NEGATIONS = re.compile(
     "^(?:안|못)$|않|없|못하|못한|아니|아닌|아닙|불가|금지|제외|마십"
-    r"|^(?:not|no|never|none|neither|nor|without|cannot|except|hardly)$|n't$|n’t$"
+    r"|^(?:not|no|never|none|neither|nor|cannot|except|hardly)$|n't$|n’t$"
 )
 YES = frozenset(
     ("예", "네", "맞다", "그렇다", "가능하다", "가능", "yes", "yeah", "correct", "true")
@@ -216,7 +216,7 @@ DENIALS = re.compile(
     r"|(?P<is>아니(?!요|오)|아닙|아닌|아녜)|(?P<word>불가|금지|금하|금합|제외|면제|안 "
     r"(?=[되돼됩된될])|안[되돼됩된될]"
     r"|못\s?(?=[하합한할받쓰])|(?<![가-힣])(?:안|못) )"
-    r"|(?P<english>\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|can't"
+    r"|(?P<english>\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|can't"
     r"|rejected|refused|forbidden|prohibited|banned|excluded|except|excluding|hardly)\b|n't\b)"
 )
 """A denial, with what it hangs on before it (`hanging`, `can`, `is`) or after it."""
@@ -225,65 +225,80 @@ CONDITIONS = re.compile(
     r"|오직)|예외|(?<![가-힣하지이])(?<=[가-힣]{2})(?:에서|에게|으로"
     r"|로)?만(?=[ ,.]|$)|에 한(?:해|하|함"
     r"|정)|에만|경우만|경우에만"
-    r"|\b(?:only|unless|except|solely|exclusively|provided that|as long as|but not)\b"
+    r"|\b(?:only|without|unless|except|solely|exclusively|provided that|as long as|but not)\b"
 )
 """What restricts a statement."""
 _FORM_ENGLISH = """
-able about above accept accepted accepting accepts according add added additional adds
+able about above accept accepted accepting accepts according add added additional adds afternoon
 afterwards all allow allowed allows already also always am amount amounts and another answer
 answered answers any anybody anyone appear appears applicable applied applies apply approval
 approve approved approves approximately around arrive arrived arrives as ask asked asks
 available back because become becomes been begin begins below between both bring brought but
 called can cap capped carried carry case cases certain charge charged charges close closed
 closes collect collected come comes compulsory concerning contact contacts correct cost costing
-costs could cover covers currently customer customers date day days did different directly do
-does doing done down dr duration during each eg either eligible else employee employees end ends
-enter entered enters entitled equal equals etc even every everybody everyone exactly extra fee
-fees finally find first following from further generally get give gives go goes got grant
-granted grants hand handed handle handled handles happen happens having having's held here him
-hold holds hour hours how however ie if immediately include included includes including
-individual individuals inform informed instead into item items just keep keeps kept kind last
-lasts leave leaves left length let lets level limit limited limits long madam made make makes
-mandatory max maximum may me mean means member members mentioned might min minimum minute
-minutes month months more mr mrs ms must must've name named namely necessary need needed neither
-no normally not notified notify number numbers obligatory obliged off offer offered offers once
-only onto open opened opens optional or order other otherwise out over own paid particular
-passage pay pays people per period permissible permission permit permits permitted person
-persons please possible precisely present presented price priced provide provided provides
-purchase question rate receive received receives refers regarding replies reply report reported
-reports require required requires responsible return returned returns right roughly same say
-says see send sent set sets shall should show shows simply since sir so somebody someone
-specifically staff start starts stated states stay stays still storage store stored stores
-submit submitted such sum take taken takes tell text than then therefore thing things through
-throughout thus till time times together told too total true type typically under unless until
-up upon us use used user users uses using usually valid value very via want wants was way week
-weeks weigh weighing weighs weight weights well were what when where whether while who whom
-whose why will wish with within would year years yes
+costs could currently customer customers date day days did different directly do does doing done
+down dr duration during each early eg either eligible else employee employees end ends enter
+entered enters entitled equal equals etc even evening evenings every everybody everyone exactly
+extra fee fees finally find first following from further generally get give gives go goes got
+grant granted grants hand handed handle handled handles happen happens having having's held here
+him hold holds hour hours how however ie if immediately individual individuals inform informed
+instead into item items just keep keeps kept kind last lasts leave leaves left length let lets
+level limit limited limits long madam made make makes mandatory max maximum may me mean means
+member members mentioned might min minimum minute minutes month months more morning mr mrs ms
+must must've name named namely necessary need needed neither no normally not notified notify
+number numbers obligatory obliged off offer offered offers once only onto open opened opens
+optional or order other otherwise out over own paid particular passage pay pays people per
+period permissible permission permit permits permitted person persons please possible precisely
+present presented price priced provide provided provides purchase question rate receive received
+receives refers regarding replies reply report reported reports require required requires
+responsible return returned returns right roughly same say says see send sent set sets shall
+should show shows simply since sir so somebody someone specifically staff start starts stated
+states stay stays still storage store stored stores submit submitted such sum take taken takes
+tell text than then therefore thing things through throughout thus till time times together told
+too total true type typically under unless until up upon us use used user users uses using
+usually valid value very via want wants was way week weeks weigh weighing weighs weight weights
+well were what when where whether while who whom whose why will wish with within would year
+years yes
 """
 _FORM_KOREAN = """
-가 가격 가능 가장 가져가 가져오 가지 각 각각 간 감면 감사합니다 값 같 개 걸리 것 결제 경 경우
-계산 고객 관련 관하여 관한 규정 규칙 그 그는 그래서 그러나 그러므로 그리고 금액 금지 기간 기관
-기재 기준 기한 길 까지 꼭 끝 나 나오 나와 날 날짜 납부 낮 내 내용 넘 네 년 높 누구 늘 님 다 다르
-다시 다음 닫 달 담당 담당자 답 답변 당 당사 대상 대상자 대하여 대한 대해 도 동 동안 되 두 뒤
-드리 드립니다 들 등 따라 따라서 따로 따르 때 때문 또 또는 또한 뜻 마감 마련 마치 만 만약 만일 많
-말 맞 매 매년 매우 매월 매일 매주 먼저 며칠 명 명시 몇 모두 못 무엇 문서 문의 물론 미리 및 바로
-밖 반드시 반환 받 발생 방문 방법 방식 번 별도 보 보관 보존 본인 부과 부분 부여 부터 분 불가 비용
-비율 사람 사용 사용자 사항 산정 상한 설정 수 수량 수행 쉬 승인 시각 시간 시작 시점 시한 신고
-신청 실시 실행 쓰 씨 아니 아니요 아래 안 안내 않 알 앞 액수 약 어느 어디 어떤 어떻게 언제 얼마
-없 연간 연락 열 열리 예 오 완료 외 요구 요금 요청 우리 운영 원 월 월간 위 위하 위해 유지 유효
-의무 의미 의하 의해 이 이는 이루어지 이뤄지 이용 이용자 이율 인원 인정 일 일자 일정 있 자료 작
-저 저희 적 적용 전 전체 절차 접수 정도 정보 정산 정원 정하 정해 제공 제시 제출 제한 조건 종료 좋
-주 주간 준비 줄 중 즉 즉시 지급 지나 지난 지원 지참 직원 직접 진행 질문 짧 참고 참석 참여 책임자
-처리 청구 총 총원 총합 최단 최대 최소 최장 최종 추가 추가되 측 크 통하 통해 포함 필수 필요
+가 가격 가능 가운데 가장 가져가 가져오 가지 각 각각 간 감면 감사합니다 값 같 개 걸리 것 결제 경
+경우 계산 고객 관련 관하여 관한 규정 규칙 그 그는 그때 그래서 그러나 그러므로 그리고 금액 금지
+기간 기관 기재 기준 기한 길 까지 꼭 끝 나 나머지 나오 나와 날 날짜 납부 낮 내 내용 넘 네 년 높
+누구 늘 님 다 다르 다시 다음 단 닫 달 담당 담당자 답 답변 당 당사 대상 대상자 대하여 대한 대해
+도 동 동안 되 두 뒤 드리 드립니다 들 등 따라 따라서 따르 때 때문 또 또는 또한 뜻 마감 마련
+마찬가지 마치 만 만약 만일 만큼 많 말 맞 매 매년 매우 매월 매일 매주 먼저 며칠 명 명시 몇 모두
+못 무엇 문 문서 문의 물론 미리 및 바로 밖 반드시 반환 받 발생 방문 방법 방식 번 보 보관 보존
+본인 부과 부분 부여 부터 분 불가 비용 비율 사람 사용 사용자 사이 사항 산정 상한 서로 서류 선생님
+설정 수 수량 수행 쉬 승인 시각 시간 시작 시점 시한 식 신고 신청 실시 실행 쓰 씨 아니 아니요 아래
+안 안내 않 알 앞 액수 약 어느 어디 어떤 어떻게 언제 얼마 없 여러분 역시 연간 연락 열 열리 예
+예정 오 완료 외 요구 요금 요청 우리 운영 원 월 월간 위 위하 위해 유지 유효 의무 의미 의하 의해
+이 이는 이때 이루어지 이뤄지 이번 이상의 이용 이용자 이율 인원 인정 일 일자 일정 있 자료 작 저
+저희 적 적용 전 전체 절차 접수 정도 정보 정산 정원 정하 정해 제공 제시 제출 제한 조건 종료 좋 주
+주간 준비 줄 중 즉 즉시 지급 지나 지난 지원 지참 직원 직접 진행 질문 짧 차원 참고 참석 참여
+책임자 처리 청구 총 총원 총합 최단 최대 최소 최장 최종 추가 추가되 측 크 통하 통해 필수 필요
 필요하 하 하루 하지만 하한 한 한도 한번 할인 함께 항목 해 해당 허가 허용 혜택 확인 환산 회 회사
 회원 횟수 후
 """
 FORM_WORDS = FUNCTION_WORDS | frozenset(f"{_FORM_ENGLISH} {_FORM_KOREAN}".split())
 """Words that any answer to any question may have without a further claim: grammar, what rules and
 their readers do, what amounts are called."""
+_CLAIMS = """
+accepted additional approval approve approved bring charge charged compulsory contact cover
+covered discount extra include included inform mandatory notify obligatory optional permission
+report responsible submit 감면 결제 납부 따로 무관 반환 방문 별도 부과 승인 신고 연락 의무 정산
+제시 제출 제한 지참 참여 책임 청구 추가 포함 필수 할인 허가
+"""
+CLAIM_WORDS = frozenset(_CLAIMS.split())
+"""Form beside a fact; on their own they say something that needs support."""
 SAME_MEANING = tuple(
     frozenset(words.split())
     for words in (
+        "next following",
+        "포함 들어 포함되 포함하",
+        "별도 따로 별도로",
+        "include includes included including contain contains part",
+        "cover covers covered covering",
+        "id identification",
         "heavy heavier heavies weigh weighs weight",
         "store stored kept keep retained retain saved",
         "flight plane departure",

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from jangin.metrics.answer_forms import (
+    CLAIM_WORDS,
     CONDITIONS,
     COURTESIES,
     DENIALS,
@@ -29,7 +30,7 @@ from jangin.metrics.answer_forms import (
 )
 from jangin.metrics.measures import PERIODS, Measure, folded, rate_of, read_measures, without
 
-VERSION = 1
+VERSION = 3
 """Raised with every change of what is right; stored grades of another version are computed again
 from the stored answers, without asking any model."""
 
@@ -72,7 +73,7 @@ _WORD = re.compile(
     r"[a-z]+(?:[-_./]?[a-z0-9]+)*(?<=[a-z0-9])(?:'[a-z]+)?|[가-힣]+|[^\W\d_a-z가-힣]+"
 )
 _CLAUSE = re.compile(
-    r"(?<=[.!?;:\n])(?!\d)\s*|,(?!\d)\s*|(?<=[가-힣][며고])\s+|(?<=지만)\s+|(?<=으나)\s+"
+    r"(?<=[.!?;:])\s+|\n+|,(?!\d)\s*|(?<=[가-힣][며고])\s+|(?<=지만)\s+|(?<=으나)\s+"
     r"|(?<=없으나)\s+"
     r"|(?<=는데)\s+|\s+(?=(?:but|and|while|whereas|however|그리고|하지만|그러나|다만)\s)"
 )
@@ -231,6 +232,14 @@ def _sentences(text: str) -> tuple[_Part, ...]:
 _LIMIT_WORDS = ("미만", "초과", "이상", "이하", "이후", "이전", "아래")
 
 
+_PARTICLES = frozenset("은는이가을를의에도만와과로야요")
+
+
+def _claims(word: _Word) -> bool:
+    """True for a word that says something beside the fact, though it says nothing of it."""
+    return not CLAIM_WORDS.isdisjoint(word.stems)
+
+
 def _is_form(word: _Word) -> bool:
     """True for a word that adds nothing to an answer."""
     if word.text.startswith(_LIMIT_WORDS):
@@ -239,7 +248,10 @@ def _is_form(word: _Word) -> bool:
         return True
     shortest = word.stems[-1]
     if "가" <= shortest[0] <= "힣":
-        return len(shortest) == 1
+        noun = _PARTICLE.sub("", word.text)
+        if len(word.text) == 1:
+            return word.text in _PARTICLES
+        return len(shortest) == 1 and (noun == word.text or len(noun) == 1)
     return len(word.text) == 1 and word.text.isascii()
 
 
@@ -253,6 +265,10 @@ _ASKS_AMOUNT = re.compile(
     r"when\b|\bby when\b"
 )
 _ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
+_ASKS_LEAST = re.compile(
+    r"부터|최소|적어도|(?:몇|얼마)[^?]{0,6}이상|\bat least\b|\bfrom (?:what|which)\b"
+    r"|\bminimum\b"
+)
 _ASKS_RATE = re.compile(
     r"얼마나 자주|주기|몇 (?:년|개월|달|주|일|번|회)?\\s?마다|\bhow (?:often|frequently)\b"
 )
@@ -291,6 +307,20 @@ _CHOICE = re.compile(
 )
 _LIST = re.compile(r",|·|/|\band\b|(?<=[가-힣])[와과] |(?<![가-힣])(?:및|그리고) ")
 _CONNECTING = frozenset(("and", "및", "그리고", "등", "or", "또는"))
+_EARLIER = re.compile(
+    r"(?<=[가-힣\d\s])전(?=에|까지|부터|의|이|으로|은|[ ,.]|$)|\b(?:before|prior|in advance"
+    r"|ahead|beforehand)\b"
+)
+_LATER = re.compile(
+    r"(?<=[가-힣\d\s])(?:후|뒤|이후)(?=에|까지|부터|의|이|로|는|[ ,.]|$)|지나|\b(?:after"
+    r"|afterwards|later)\b"
+)
+_SUBORDINATE = re.compile(r"\b(?:because|since|as|so|which|who|that|if|when|while|but|where)\b")
+_JOINED = re.compile(
+    r"(?P<left>[^,.;]{1,40}?)(?:\s?(?:,|·|/)\s?(?:and\s|및\s)?|\s(?:and|및|그리고|as well "
+    r"as)\s(?:the\s)?|(?<=[가-힣])[와과]\s)"
+    r"(?P<right>[^,.;]{1,30})"
+)
 _ORDER = re.compile(r"순서|차례대로|order|sequence")
 
 
@@ -318,6 +348,8 @@ class _Grading:
             if line.startswith("#")
         ]
         self._near = self._facts_in(self._sentences)
+        asks = {rate_of(m) for m in self._question.measures}
+        self._asked_rates = (self._question.rates | asks) - {""}
         self._rates = {name for part in self._known() for name in part.rates}
 
     def grade(self) -> FactGrade:
@@ -330,6 +362,8 @@ class _Grading:
             if _polarity(self._gold) is None:
                 self._names()
             self._choice()
+            self._beside()
+            self._order()
             self._denials()
             self._others(matched)
             self._words()
@@ -387,6 +421,8 @@ class _Grading:
             rest_text = re.sub(rf"^\s*{yes_no}(?![가-힣a-z])[.,!]?\s*", "", rest_text)
         denied = DENIALS.search(rest_text) is not None or any(w.text in NO for w in rest)
         asked_denied = self._question.denied
+        if _COSTS.search(self._question.text) and _FREE.search(rest_text):
+            denied = True
         if word is None:
             said = denied is asked_denied if not asked_denied else denied is True
             if asked_denied:
@@ -440,7 +476,7 @@ class _Grading:
                 raise _WrongError(*problems[0])  # type: ignore[misc]  # none of them is None
             for measure in same:
                 matched[measure.start] = gold
-        missing = self._gold.rates - self._answer.rates - self._question.rates
+        missing = self._gold.rates - self._answer.rates - self._asked_rates
         counted = [
             m
             for m in self._gold.measures
@@ -473,26 +509,38 @@ class _Grading:
 
     def _limit_problem(self, gold: Measure, given: Measure) -> tuple[FactReason, str] | None:
         wanted, stated = _limits(gold), _limits(given)
+        if {gold.unit, given.unit} == {"day", "shift"}:
+            wanted, stated = wanted - {"before", "after"}, stated - {"before", "after"}
+        if not wanted and stated & {"under", "max"} and _ASKS_LEAST.search(self._question.text):
+            return "limited", given.text
         alike = [
             m for p in (*self._sentences, self._question) for m in p.measures if gold.agrees(m)
         ]
         allowed = {limit for m in alike for limit in _limits(m)}
         question_text = self._question.text
+        if gold.unit == "clock" and "after" in wanted | stated and "min" in wanted | stated:
+            wanted, stated = ({x for x in y if x not in ("after", "min")} for y in (wanted, stated))
         added = {
             limit
             for limit in stated - wanted
             if limit not in allowed
-            and not (_MARKERS[limit].search(question_text) and not _opposed({limit}, wanted))
+            and not (self._is_marked(limit, given) and not _opposed({limit}, wanted))
         }
-        is_range = bool(gold.bounds & {"from", "until"}) and all(
-            any(other.agrees(m) for m in self._answer.measures) for other in self._gold.measures
+        if self._is_enumerated(gold, given):
+            return "limited", given.text
+        is_range = (
+            gold.unit == "clock"
+            and bool(gold.bounds & {"from", "until"})
+            and all(
+                any(other.agrees(m) for m in self._answer.measures) for other in self._gold.measures
+            )
         )
         lost = {
             limit
             for limit in (
                 wanted - stated if not is_range or len(self._gold.measures) < 2 else set()
             )
-            if not _MARKERS[limit].search(question_text)
+            if not self._is_marked(limit, gold)
             and limit != "about"
             and not (limit == "after" and "every" in given.bounds)
         }
@@ -506,10 +554,31 @@ class _Grading:
             added |= _opposed(stated, wanted)
         if added or (lost and not self._lost_is_fine(lost, alike)):
             return "limited", given.text + " " + " ".join(sorted(added or lost))
-        rates_added = given.per - gold.per - self._question.rates - self._answer_rates_known(alike)
+        rates_added = (
+            given.per - self._gold.rates - self._asked_rates - self._answer_rates_known(alike)
+        )
         if rates_added and not self._rate_is_known(rates_added):
             return "contradicted", f"{given.text} / {', '.join(sorted(rates_added))}"
         return None
+
+    def _is_enumerated(self, gold: Measure, given: Measure) -> bool:
+        """True for the two ends of a range alone, as in `Wednesday and Sunday`."""
+        ends = [m for m in self._gold.measures if m.bounds & {"from", "until"}]
+        named = [m for m in self._answer.measures if any(m.agrees(e) for e in ends)]
+        return (
+            gold in ends
+            and len(ends) == 2
+            and ends[0].unit == ends[1].unit != "clock"
+            and len(named) == 2
+            and not any(m.bounds for m in named)
+            and given in named
+        )
+
+    def _is_marked(self, limit: str, measure: Measure) -> bool:
+        """True for a limit that the question asks for."""
+        raw = "from" if limit == "min" and "from" in measure.bounds else limit
+        question = self._question.text
+        return any(_MARKERS[name].search(question) is not None for name in (limit, raw))
 
     def _lost_is_fine(self, lost: set[str], alike: Sequence[Measure]) -> bool:
         """True if the evidence states the amount without the limit, too."""
@@ -557,7 +626,8 @@ class _Grading:
                 and not choice
                 and len(content) + len(self._gold.measures) > 1
             )
-            if in_question or _is_stated(word, joined, self._answer):
+            free = _FREE.search(word.text) and _FREE.search(self._answer.text)
+            if in_question or free or _is_stated(word, joined, self._answer):
                 continue
             missing.append(word)
         if (
@@ -606,6 +676,39 @@ class _Grading:
                 ):
                     raise _WrongError("contradicted", other)
 
+    def _order(self) -> None:
+        """What the answer puts before or after an event stands so in the evidence."""
+        known = (self._gold, self._question, *(self._near or self._sentences))
+        for pattern, opposite in ((_EARLIER, _LATER), (_LATER, _EARLIER)):
+            match = pattern.search(self._answer.text)
+            if match is None or any(pattern.search(part.text) for part in known):
+                continue
+            if any(opposite.search(part.text) for part in known):
+                raise _WrongError("contradicted", match[0])
+
+    def _beside(self) -> None:
+        """No other name is joined to that of the reference answer by `and` or a comma."""
+        if self._gold.measures or _polarity(self._gold) is not None:
+            return
+        gold_words = [w for w in self._gold.words if not _is_form(w)]
+        for match in _JOINED.finditer(self._answer.text):
+            sides = [_part(match[name].strip()) for name in ("left", "right")]
+            for one, other in (sides, reversed(sides)):
+                names = [w for w in other.words if not _is_form(w)]
+                if not any(map(one.has, gold_words)) or any(map(other.has, gold_words)):
+                    continue
+                if len(other.words) > 4 or _SUBORDINATE.search(other.text):
+                    continue
+                new = [w for w in names if not _is_known(w, [self._gold, self._question])]
+                if (
+                    new
+                    and not _PREDICATE.search(other.text)
+                    and not any(
+                        _neighbours(sentence, gold_words, new) for sentence in self._sentences
+                    )
+                ):
+                    raise _WrongError("contradicted", " ".join(w.text for w in new))
+
     # -- what else the answer says
 
     def _denials(self) -> None:
@@ -637,6 +740,8 @@ class _Grading:
             if measure.start in matched or any(measure.agrees(m) for m in known):
                 continue
             clause = self._clause_of(measure)
+            if measure.unit == "times" and measure.value == 1 and measure.per & self._gold.rates:
+                continue
             if rate_of(measure) in self._rates and _REPEATED.search(clause.text):
                 continue
             rival = any(measure.rivals(m) for m in self._gold.measures)
@@ -650,10 +755,21 @@ class _Grading:
             placed = any(
                 any(s.has(w) for w in own) or any(_states(s, m) for m in beside) for s in holders
             )
-            if not placed and not self._is_range(measure):
+            if not placed and not self._is_range(measure) and not self._opens(measure, holders):
                 raise _WrongError("contradicted", measure.text)
             if self._is_alternative(measure, holders):
                 raise _WrongError("contradicted", measure.text)
+
+    def _opens(self, measure: Measure, holders: Sequence[_Part]) -> bool:
+        """True for the other end of a range in the evidence, in the same order."""
+        for holder in holders:
+            ends = [m for m in holder.measures if m.bounds & {"from", "until"}]
+            if any(measure.agrees(m) and "from" in m.bounds for m in ends):
+                return any(
+                    m.start > measure.start and any(m.agrees(g) for g in self._gold.measures)
+                    for m in self._answer.measures
+                )
+        return False
 
     def _is_range(self, measure: Measure) -> bool:
         return bool(measure.bounds & {"from", "until"}) and any(
@@ -691,8 +807,8 @@ class _Grading:
         """Every other word is known, and what a clause says stands together in the evidence."""
         everywhere = list(self._known())
         for clause in _clauses(self._answer.text):
-            content = [w for w in clause.words if not _is_form(w)]
             is_fact = self._has_fact(clause)
+            content = [w for w in clause.words if not _is_form(w) or (not is_fact and _claims(w))]
             new = [w for w in content if not _is_known(w, everywhere)]
             if new and not (len(new) == 1 < len(content) + is_fact and _is_verb(new[0], clause)):
                 raise _WrongError("unsupported", new[0].text)
@@ -732,7 +848,14 @@ class _Grading:
             )
             for m in clause.measures
         )
-        return amounts and shared + heading >= share * len(foreign)
+        if not amounts or shared + heading < share * len(foreign):
+            return False
+        if _polarity(self._gold) is not None and self._has_fact(clause):
+            return True
+        pieces = [p for p in _clauses(sentence.text) if any(map(p.has, foreign))] or [sentence]
+        best = max(pieces, key=lambda p: sum(map(p.has, clause.words)))
+        free = _FREE.search(sentence.text) is not None and _FREE.search(clause.text) is not None
+        return clause.denied is best.denied or clause.denied is sentence.denied or free
 
     def _misbound(self, clause: _Part) -> str:
         """The words of a clause whose own value in the evidence is another one; mostly empty."""
@@ -746,7 +869,8 @@ class _Grading:
                     continue
                 if is_fact and (self._question.has(word) or self._gold.has(word)):
                     continue
-                if "가" <= word.text[0] <= "힣" and not _TOPIC.search(word.text):
+                beside = 0 <= measure.start - word.end <= 1
+                if "가" <= word.text[0] <= "힣" and not beside and not _TOPIC.search(word.text):
                     continue
                 rivals = [
                     m
@@ -842,12 +966,29 @@ def _is_rival(gold: Measure, measure: Measure) -> bool:
     )
 
 
+_COSTS = re.compile(r"비용|요금|돈|내야|유료|\b(?:need|pay|cost|charged?|fee|ticket)s?\b")
 _FREE = re.compile(
     r"무료|무상|공짜|\bfree\b|\b(?:pay|pays|cost|costs|charged?|no) (?:nothing|charge|cost"
-    r"|fee)|비용이 없|(?:내|들|부과하|청구하)지 않"
+    r"|fee)|비용이 없|(?:내|들|부과하|청구하|받)지 않"
 )
 _TOPIC = re.compile("(?:은|는|이|가|의|도|에게|에는|께)$")
 _REPEATED = re.compile(r"마다|당(?![가-힣])|매\s|\b(?:every|each|per)\b")
+
+
+def _neighbours(part: _Part, words: Sequence[_Word], others: Sequence[_Word]) -> bool:
+    """True if a text has two names beside each other."""
+
+    def places(names: Sequence[_Word]) -> list[_Word]:
+        return [w for w in part.words if any(not set(w.stems).isdisjoint(n.stems) for n in names)]
+
+    near = [
+        max(a.start, b.start) - min(a.end, b.end) for a in places(words) for b in places(others)
+    ]
+    return bool(near) and min(near) <= 12 and all(map(part.has, others))
+
+
+def _counter(measure: Measure) -> str:
+    return re.sub(r"[\d.,\s]", "", measure.text)[-1:]
 
 
 def _states(part: _Part, measure: Measure) -> bool:
@@ -855,6 +996,7 @@ def _states(part: _Part, measure: Measure) -> bool:
     return any(
         measure.agrees(m)
         and (measure.unit == m.unit or measure.rivals(m))
+        and (measure.unit != "count" or _counter(measure) == _counter(m))
         and not (_limits(measure) - _limits(m))
         for m in part.measures
     )
@@ -884,7 +1026,9 @@ def _opposed(stated: set[str], wanted: set[str]) -> set[str]:
 _DENIED_AFTER = re.compile(
     r"[^\d.,]{0,6}?(?:이|가|은|는|일|도)?\s?(?:아니|아닙|아닌)|[^\d.,]{0,4}라는 것은 사실이 아"
 )
-_DENIED_BEFORE = re.compile(r"\b(?:not|isn't|never|no longer|n't)\s(?:\w+\s){0,2}$")
+_DENIED_BEFORE = re.compile(
+    r"\b(?:not|isn't|never|no longer|n't)\s(?:(?:the|a|in|on|at|just|exactly)\s){0,2}$"
+)
 
 
 def _denied_measures(part: _Part) -> dict[int, str]:
@@ -958,9 +1102,11 @@ def _is_stated(word: _Word, bounded: str, answer: _Part) -> bool:
             if any((joined + stem) in short for stem in later):
                 return True
             joined += later[0]
-    if word.text[0].isascii() and len(word.text) > 3:
-        return any(_same_english(word.stems[-1], stem) for w in answer.words for stem in w.stems)
-    return _has_synonym(word, [answer])
+    english = word.text[0].isascii() and len(word.text) > 3
+    stems = [stem for w in answer.words for stem in w.stems] if english else []
+    return any(_same_english(word.stems[-1], stem) for stem in stems) or _has_synonym(
+        word, [answer]
+    )
 
 
 _AUXILIARIES = frozenset(
@@ -994,6 +1140,11 @@ def _is_verb(word: _Word, clause: _Part) -> bool:
     """True for a word that can only be the verb of its clause, by its form and place."""
     if "가" <= word.text[0] <= "힣":
         last = [w for w in clause.words if not _is_form(w)][-1]
+        following = clause.text[word.end :]
+        if re.search("(?:하는|되는|하던|되던)$", word.text):
+            return True
+        if word is last and _VERB_BEFORE.match(following) and not _PARTICLE.search(word.text):
+            return True
         return (
             word is last
             and _PREDICATE.search(word.text) is not None
@@ -1006,6 +1157,7 @@ def _is_verb(word: _Word, clause: _Part) -> bool:
 _NOUN_WITH_COPULA = re.compile(
     "(?:입니다|이에요|예요|이다|이며|이고|이지만|인데|임|이야|일까|이라고)$"
 )
+_VERB_BEFORE = re.compile(r"\s(?:수|줍|주|드립|드려|있|보|두|놓|버리)")
 _PREDICATE = re.compile("(?:다|요|음|함|됨|며|고|면|지만|는데|까)$")
 
 

@@ -87,7 +87,9 @@ _UNIT = re.compile(
 _SINGLE = frozenset(["m", "g", "l", "v", "w", "h"])
 """Letters that are a unit only where nothing but a space stands before them and no word after."""
 _DIMENSION = {"minute": "time", "day": "time", "month": "time", "workday": "time"}
-_COUNTER_WORDS = "개 권 장 점 대 부 매 병 벌 건 곳 가지 편 채 종 박스 상자 통 팩 세트 잔"
+_COUNTER_WORDS = (
+    "석 자리 좌석 개 권 장 점 대 부 매 병 벌 건 곳 가지 편 채 종 박스 상자 통 팩 세트 잔"
+)
 _COUNTERS = frozenset(_COUNTER_WORDS.split())
 _COUNT = "count"
 
@@ -100,7 +102,8 @@ _NATIVE_COUNT = re.compile(
     rf"(?<![가-힣])(?P<word>{'|'.join(sorted(_NATIVE, key=len, reverse=True))})\s?"
     r"(?=(?:번(?!째)|차례|달|시간|사람|명|살|가지|개|곳|장|권|해|학기|주일|배|점|대|병|잔"
     r"|박스|상자|편|건|군데"
-    r"|단계|페이지|쪽|층|차례)(?![가-힣]*[0-9])|시(?![가-힣]))"
+    r"|단계|페이지|쪽|층|차례|자리|석|부|자(?=[ 이까는를]|$)|그루|송이|켤레|벌"
+    r"|매)(?![가-힣]*[0-9])|시(?![가-힣]))"
 )
 _SPAN_WORDS = {
     "하루": (1, "day"), "이틀": (2, "day"), "사흘": (3, "day"), "나흘": (4, "day"),
@@ -114,12 +117,20 @@ _SPAN_WORDS = {
     "a year and a half": (18, "month"), "one and a half years": (18, "month"),
     "a week and a half": (10, "day"), "half a day": (720, "minute"),
     "a fortnight": (14, "day"), "fortnight": (14, "day"),
+    "전날": (-1, "shift"), "당일": (0, "shift"), "익일": (1, "shift"), "다음 날": (1, "shift"),
+    "다음날": (1, "shift"), "이튿날": (1, "shift"), "the same day": (0, "shift"),
+    "the day before": (-1, "shift"), "the next day": (1, "shift"),
+    "the following day": (1, "shift"),
     "전액": (100, "percent"),
     "once": (1, "times"), "twice": (2, "times"), "thrice": (3, "times"),
 }  # fmt: skip
 _SPAN_WORD = re.compile(
     "|".join(
-        (rf"(?<!at )\b{word}\b" if word.isascii() else rf"(?<![가-힣0-9]){word}(?![가-힣]*음)")
+        (
+            rf"(?<!at )\b{word}\b(?! every)"
+            if word.isascii()
+            else rf"(?<![가-힣0-9]){word}(?![가-힣]*음)"
+        )
         for word in sorted(_SPAN_WORDS, key=len, reverse=True)
     )
     + r"|\bhalf\b(?! an? )(?! of the (?:day|year))"
@@ -211,6 +222,7 @@ _CLOCK = re.compile(
     r"(?P<half>(?:오전|오후|저녁|밤|아침|새벽|낮|정오)\s?)?(?<![\d:.])(?P<hour>\d{1,2})"
     r"(?::(?P<m1>\d{2})(?!\d)(?:\s?(?P<am1>[ap])\.?m\.?(?![a-z]))?"
     r"|시(?!간|작|행|험|설|스|도|외|내|급)(?:\s?(?P<m2>\d{1,2})분|\s?(?P<m30>반))?"
+    r"|\s(?P<day>in the (?:morning|afternoon|evening)|at night)\b"
     r"|\s?(?P<am2>[ap])\.?m\.?(?![a-z])|\s?o'clock(?:\s?(?P<am3>[ap])\.?m\.?(?![a-z]))?)"
 )
 _CLOCK_WORD = re.compile(
@@ -282,6 +294,9 @@ class Measure:
         if self.unit != other.unit and {self.unit, other.unit} == {"day", "minute"}:
             minutes = [m.value * (1440 if m.unit == "day" else 1) for m in (self, other)]
             return minutes[0] == minutes[1]
+        if {self.unit, other.unit} == {"day", "shift"}:
+            day, shift = (self, other) if self.unit == "day" else (other, self)
+            return shift.value == day.value * (-1 if "before" in day.bounds else 1)
         if self.unit != other.unit:
             return self.written == other.written and self.same_kind(other)
         return abs(self.value - other.value) < _D("0.001") and self.same_kind(other)
@@ -297,7 +312,7 @@ class Measure:
         if len(units) == 1:
             return True
         if "" in units:
-            return not units & {"clock", "weekday#", "month#", "percent", "code"}
+            return not units & {"clock", "weekday#", "month#", "percent", "code", "shift"}
         return any(units <= alike for alike in _ALIKE)
 
     def rivals(self, other: "Measure") -> bool:
@@ -324,8 +339,13 @@ _COUNTING = frozenset(("", "count", "person", "times", "page", "floor", "point_s
 def folded(text: str) -> str:
     """NFKC, lower case, markdown and quotes as spaces, signs unified; for positions of measures."""
     text = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
-    text = text.translate(_SIGNS)
-    return _MARKDOWN.sub(" ", text)
+    text = _MARKDOWN.sub(" ", text.translate(_SIGNS))
+    return _TITLE.sub(r"\1", _HALF_OF_DAY.sub(r" \1m", text))
+
+
+_HALF_OF_DAY = re.compile(r"(?<=\d)\s?([ap])\.\s?m\.?(?![a-z])")
+_TITLE = re.compile(r"\b(dr|mr|mrs|ms|prof|approx|vs)\.")
+"""Points that end no sentence."""
 
 
 _SIGNS = str.maketrans(
@@ -418,6 +438,8 @@ def _clock(match: re.Match[str]) -> Iterator[Measure]:
     hour %= 24
     half = (match["half"] or "").strip()
     letter = match["am1"] or match["am2"] or match["am3"] or ""
+    if match["day"]:
+        letter = "a" if "morning" in match["day"] else "p"
     if (
         not half
         and not letter
@@ -757,7 +779,7 @@ PERIODS = frozenset(_PERIODS.values())
 """What is counted by, but for nouns as in `per book`."""
 _RATE_WORDS = re.compile(
     r"(?<![가-힣])매\s?(?P<every>년|해|월|달|주|일|회|학기|분기)(?![가-힣]*출)"
-    r"|(?<![가-힣])(?P<madada>해|달|주|날)마다"
+    r"|(?<![가-힣])(?P<madada>(?<!\d)(?:해|달|주|날))마다"
     r"|(?<![가-힣\d])(?P<yearly>연|월|주|일)\s?(?:간\s)?(?=\s?(?:최대\s?|총\s?|약\s?)?(?:\d"
     r"|한|두|세|네|다섯))"
     r"|(?<![가-힣])(?P<span>연간|월간)(?![가-힣])"
@@ -827,7 +849,7 @@ _NO_RATE = frozenset(("", "clock", "ordinal", "month#", "weekday#", "mday", "cod
 _DIRECTIONS = frozenset(("max", "min", "before", "after", "over", "under"))
 _RATE_PARTICLE = re.compile(r"(?:에(?!서|게)|당|마다)")
 _BEFORE_NEXT = re.compile(r"\s?(?:에|당|마다|간|씩)?(?:는|은|도)?\s")
-_EACH = re.compile(r"\b(?:per|every|each|for)\s*$")
+_EACH = re.compile(r"\b(?:per|every|each)\s*$")
 
 
 def _rate_name(text: str, matches: Sequence[Measure], index: int) -> str:

@@ -19,7 +19,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.inference.ask import TaughtQuestions
-from jangin.metrics.content_match import content_match
+from jangin.metrics.facts import grade_facts
 from jangin.text.josa import FORMS, particle
 from jangin.text.normalize import letters_and_digits
 
@@ -183,7 +183,7 @@ def evaluations(store: Path) -> None:
         for p in read_table(path, Prediction):
             if p.system != "tuned" or p.evidence_set == "seen_questions":
                 continue
-            right = content_match(p.prediction, p.gold, p.question)
+            right = grade_facts(p.prediction, p.gold, p.question).right
             untaught = p.evidence_set == "unseen_sections"
             kind = "right" if right else "never taught" if untaught else "wrong"
             counts[kind, index.trace(p.question, p.prediction).status] += 1

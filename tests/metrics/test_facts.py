@@ -1,7 +1,14 @@
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
 import pytest
 
 from jangin.metrics.facts import grade_facts
 
+BENCH = Path(__file__).resolve().parents[2] / "bench" / "grading"
 CHECKUP = (
     "회사는 해마다 직원의 종합건강검진 비용을 1인당 35만 원까지 지원합니다. 검진은 4월부터 "
     "10월 사이에 "
@@ -106,3 +113,56 @@ def test_an_amount_that_the_evidence_has_for_something_else_is_no_answer():
 
 def test_two_empty_texts_match():
     assert grade_facts("", " ").right
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """(label, grade) of the answers of the bench that a person has read."""
+    lines = (BENCH / "labels.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [
+        (row, grade_facts(row["answer"], row["gold"], row["question"], row["evidence"]))
+        for row in rows
+    ]
+
+
+def test_labelled_answers_are_graded_as_a_person_does(labelled):
+    tuning = [(row, grade) for row, grade in labelled if row.get("tuning")]
+    right = [grade.right for row, grade in tuning if row["right"]]
+    assert len(right) > 300
+    assert sum(right) >= 0.96 * len(right)
+    assert [row["answer"] for row, grade in tuning if not row["right"] and grade.right] == []
+
+
+def test_no_question_of_the_labels_is_in_both_parts(labelled):
+    parts = {}
+    for row, _ in labelled:
+        parts.setdefault(row["question"], set()).add(bool(row.get("tuning")))
+    assert [question for question, both in parts.items() if len(both) > 1] == []
+
+
+def test_answers_in_usual_forms_are_graded_without_evidence():
+    spec = importlib.util.spec_from_file_location("bench_grading_answers", BENCH / "answers.py")
+    answers = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = answers  # dataclasses look their module up
+    spec.loader.exec_module(answers)
+    rows = [(row, grade_facts(row.answer, row.gold, row.question)) for row in answers.all_answers()]
+    right = [grade.right for row, grade in rows if row.right]
+    wrong = [row.answer for row, grade in rows if not row.right and grade.right]
+    assert len(right) > 400
+    assert sum(right) >= 0.98 * len(right)
+    assert len(wrong) <= 1
+
+
+def test_any_text_gets_a_grade(labelled):
+    draw = random.Random(1)
+    signs = "0123456789.,/-~%$€ 일이십백천만억년월주시분원회번당마다까지이상전후 a half st \n\t①½²"
+    texts = [row["answer"] for row, _ in labelled[:200]]
+
+    def text():
+        junk = "".join(draw.choice(signs) for _ in range(draw.randrange(30)))
+        known = draw.choice(texts)
+        return known[: draw.randrange(len(known) + 1)] + junk
+
+    grades = [grade_facts(text(), text(), text(), [text()]) for _ in range(500)]
+    assert all(grade.right == (grade.reason == "stated") for grade in grades)

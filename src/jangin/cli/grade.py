@@ -1,11 +1,13 @@
 """`jangin grade`: hold the grader of answers against one's own eyes."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from jangin.cli.grade_file import grade_file
 from jangin.cli.options import HERE, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, read_key
 
@@ -22,6 +24,15 @@ LABELS: "dict[str, AnswerLabel]" = {
 
 
 def grade(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="JSONL or CSV with question, gold, answer and, optionally, evidence and right."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Of a file: one line a row with right, reason, detail.")
+    ] = False,
     sample: Annotated[
         int, typer.Option(min=1, help="Answers of the project to look at yourself.")
     ] = 20,
@@ -34,7 +45,14 @@ def grade(
     Right and wrong answers of every system are drawn; which system gave one and how it was graded
     is not shown. What you say is kept in grades.jsonl beside the project file, and the report shows
     the agreement beside its verdict. Without a terminal, the keys are read from the input.
+
+    With a FILE, its answers are graded and no project is needed: shares and reasons and, where the
+    rows have your own verdict in `right` (true or false), how often the grader agrees and the rows
+    that differ.
     """
+    if file is not None:
+        grade_file(file, as_json)
+        return
     from jangin.evaluation.grade_labels import LOG, GradeSample
     from jangin.project.session import open_session
     from jangin.report.data.judged import agreement_text

@@ -1,7 +1,7 @@
 """The forms in which people and models put a short answer, in Korean and English.
 
-Lead-ins, courtesies and words that add nothing to an answer; `content_match` takes them off. The
-lists are closed: any other word counts as content.
+Lead-ins, courtesies, refusals, hedges, denials, and words that add nothing to an answer. The lists
+are closed: any other word counts as content.
 """
 
 import re
@@ -72,29 +72,6 @@ FUNCTION_WORDS = frozenset(
 )
 """Words that add nothing, as `plain` spells them. Past tense, `can`, `may` and every word that
 limits or denies are not among them."""
-CONNECTORS = frozenset(("and", "및", "그리고", "&", "또", "또한"))
-"""Words between the items of a list."""
-ALTERNATIVES = frozenset(
-    [
-        "or",
-        "either",
-        "but",
-        "또는",
-        "혹은",
-        "이나",
-        "나",
-        "하지만",
-        "그러나",
-        "단",
-        "다만",
-        "아니면",
-    ]
-)
-"""Words that give a second answer or take back the first."""
-NEGATIONS = re.compile(
-    "^(?:안|못)$|않|없|못하|못한|아니|아닌|아닙|불가|금지|제외|마십"
-    r"|^(?:not|no|never|none|neither|nor|cannot|except|hardly)$|n't$|n’t$"
-)
 YES = frozenset(
     ("예", "네", "맞다", "그렇다", "가능하다", "가능", "yes", "yeah", "correct", "true")
 )
@@ -112,20 +89,6 @@ NO = frozenset(
         "false",
     ]
 )
-
-PARTICLES = re.compile(
-    "(?:에서는|에서|에게는|에게|에는|께서는|께서|께|한테|으로서|으로써|으로는|으로|로서|로써"
-    "|로는|로"
-    "|은|는|이|가|을|를|의|에)$"
-)
-"""Particles that leave an answer what it is; 도, 만, 까지, 부터, 마다, 보다, 과 and 나 do not."""
-SUFFIXES = re.compile(
-    "(?:간|동안|씨|님)?(?:이라고|라고|이라|라|이다|다|인|이란|임|하다|되다|에게|에서|께|으로"
-    "|로|은|는|이|가"
-    "|을|를|의|에|에는|에게는)?"
-)
-"""What may be written together with the end of an answer."""
-SAME_WORD = {"안에": "이내", "내에": "이내", "이내에": "이내", "내": "이내", "이내로": "이내"}
 
 _SYLLABLES = (
     "습니까",

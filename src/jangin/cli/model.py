@@ -9,12 +9,14 @@ from rich.markup import escape
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
+from jangin.report.terminal.console import words
 
 if TYPE_CHECKING:
     from jangin.core.stage import Progress
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
     from jangin.project.session import Session
+    from jangin.report.i18n.translate import Words
 
 
 def ask(
@@ -39,13 +41,13 @@ def ask(
         answer = dialogue.answer([Message(role="user", content=question)], max_new_tokens)
         reply = dialogue.reply(question, answer)
         confidence = trained.confidence(dialogue.taught)
-        words = confidence(reply.trace) if reply.sourced else ""
+        sure = confidence(reply.trace) if reply.sourced else ""
     if others:
         text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
     if reply.sourced:
-        print_source(reply.trace, words)
+        print_source(reply.trace, sure)
 
 
 def print_notes(outdated: str, dialogue: "Dialogue") -> None:
@@ -63,20 +65,31 @@ def print_notes(outdated: str, dialogue: "Dialogue") -> None:
 
 def print_source(trace: "Trace", confidence: str) -> None:
     """The page that taught the answer or what was taught instead, and how sure that is."""
-    example, note = trace.example, escape(trace.note)
-    if trace.status == "taught":
-        console.print(note, highlight=False)
-    elif example is None or trace.status == "withheld":
-        console.print(f"[yellow]{note}[/]", highlight=False)
-    else:
-        console.print(f"[yellow]{note}. The answer above is another one.[/]", highlight=False)
+    example, say = trace.example, words()
+    note = escape(_note(trace, say))
+    console.print(note if trace.status == "taught" else f"[yellow]{note}[/]", highlight=False)
     quoted = "" if example is None else example.evidence
     if trace.status == "differs" and example is not None:
-        quoted = f"taught question: {example.question}"
+        quoted = say("terminal_taught_question", question=example.question)
     if quoted:
         console.print(f"[dim]{escape(quoted)}[/]", highlight=False)
     if confidence and trace.status != "withheld":
-        console.print(f"[dim]{escape(confidence)}[/]", highlight=False)
+        console.print(f"[dim]{escape(say.reason(confidence))}[/]", highlight=False)
+
+
+def _note(trace: "Trace", say: "Words") -> str:
+    """Where the answer was learned, or what was taught instead."""
+    example = trace.example
+    if example is None:
+        return say("terminal_invented")
+    page = say("page", page=example.page) if example.page and say.language == "ko" else ""
+    if say.language == "en":
+        page = f"page {example.page}" if example.page else ""
+    origin = ", ".join(part for part in (example.source, page, example.section) if part)
+    if trace.status == "taught":
+        return say("terminal_taught", origin=origin) if origin else say("terminal_no_source")
+    key = "terminal_withheld" if trace.status == "withheld" else "terminal_differs"
+    return say(key, answer=example.answer, origin=f" ({origin})" if origin else "")
 
 
 OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jangin.project.failures import failed_rows
+from jangin.report.i18n.translate import Words
 
 MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "load": (("documents", "documents"), ("pages", "pages"), ("unreadable", "unreadable")),
@@ -60,6 +61,24 @@ def what_was_made(step: Any) -> Iterator[str]:
         figure = isinstance(value, int | float) and not isinstance(value, bool)
         if figure and name not in NOT_SHOWN:
             yield f"{name.replace('_', ' ')} {_figure(value)}"
+
+
+def figures_made(step: Any, words: Words) -> Iterator[str]:
+    """The same in another language: the names of the figures, as the pages have them."""
+    if step.artifact is None:
+        return
+    summary = step.artifact.manifest.summary
+    for key, _ in MADE.get(step.stage.name, ()):
+        value = summary.get(key)
+        if isinstance(value, dict):
+            value = sum(part for part in value.values() if isinstance(part, int))
+        if isinstance(value, int | float) and (
+            value or key not in ("unread", "unreadable", "test")
+        ):
+            yield f"{words.figure(key)} {_figure(value)}"
+    failed = failed_rows(step.artifact)
+    if failed:
+        yield f"{words('terminal_failed')} {len(failed):,}"
 
 
 def _count(value: object, words: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Any, Self
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -14,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jangin.report.terminal.console import console
-from jangin.report.terminal.counts import what_was_made
+from jangin.report.terminal.console import console, words
+from jangin.report.terminal.counts import figures_made, what_was_made
 from jangin.report.terminal.lines import ProgressLines
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -72,7 +73,10 @@ class Bars:
         """Print in plain lines that a stage begins, and why."""
         if self._lines is not None:
             verb = "resumes" if step.state == "resume" else "begins"
-            self._lines.stage(step.stage.name, verb, "; ".join(step.reasons))
+            say = words()
+            if say.language == "ko":
+                verb = say("terminal_resumes" if step.state == "resume" else "terminal_begins")
+            self._lines.stage(step.stage.name, verb, "; ".join(map(say.reason, step.reasons)))
 
     def start(self, label: str, total: int | None) -> int:
         """Add a bar; returns its id."""
@@ -97,7 +101,7 @@ class Bars:
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
-        console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
+        console.print(f"  [yellow]![/] {escape(words().reason(text))}", highlight=False)
 
 
 def step_line(step: Any, width: int | None = None) -> str:
@@ -107,10 +111,15 @@ def step_line(step: Any, width: int | None = None) -> str:
     """
     style = STATE_STYLE[step.state]
     did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
-    seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
+    unit, say, counts = "s", words(), what_was_made(step)
+    if say.language == "ko":
+        did, unit = say(f"runs_did_{step.state}"), "초"
+        counts = figures_made(step, say)
+    seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} {unit}"
+    did += " " * (10 - cell_len(did))
     shown = ""
-    for part in what_was_made(step):
+    for part in counts:
         if len(shown) + len(part) > (width or console.width) - 40:
             break
         shown += f"{part}  "
-    return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"
+    return f"[{style}]{step.stage.name:<11}[/] {did} {seconds:>9}  [dim]{escape(shown)}[/]"

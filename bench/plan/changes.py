@@ -41,7 +41,7 @@ examples:
   judge: {{teacher: writer, allow_failed: 1}}
   review:
   paraphrase: {{source: {{type: teacher, teacher: writer, count: {count}}}, allow_failed: 1}}
-  curate:
+  curate: {{conflicts: keep}}
   split:
 {prompts}"""
 OTHER_PROMPT = """\

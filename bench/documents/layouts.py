@@ -156,7 +156,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `kind`: text, heading, title, hanging or code (one line each)."""
+    """A paragraph; `kind`: text, heading, title, left (such a title), hanging, code (one line)."""
 
     sentences: tuple[str, ...]
     kind: str = "text"
@@ -404,6 +404,21 @@ def _reportlab(add: Callable[..., None]) -> None:
     )
 
 
+def _left_titles(add: Callable[..., None]) -> None:
+    """Titles over all columns that end before the gutter."""
+    for producer, seed in (("reportlab", 31), ("chromium", 131)):
+        w = Writer("ko", seed)
+        bands = [
+            band
+            for title in ("제1장 열람", "제2장 대출", "제3장 변상")
+            for band in (
+                Band((Text((title,), "left"),)),
+                Band(tuple(w.articles(9, (0, 1), 2)), TWO, 24),
+            )
+        ]
+        add("left_titles", "ko", *bands, producer=producer)
+
+
 def _other_producers(add: Callable[..., None]) -> None:
     for number, producer in enumerate(("chromium", "libreoffice"), start=1):
         n = 100 * number
@@ -548,6 +563,7 @@ def layouts() -> list[Layout]:
     """Every layout of the bench, those of columns first."""
     made = _Collector()
     _reportlab(made.add)
+    _left_titles(made.add)
     _other_producers(made.add)
     _single(made.add)
     return made.layouts

@@ -18,7 +18,7 @@ FONTS = {
     "code": ("/usr/share/fonts/truetype/nanum/NanumGothicCoding.ttf", "NanumGothicCoding"),
 }
 WIDTH, HEIGHT = 595.0, 842.0
-SCALE = {"title": 1.6, "heading": 1.15}
+SCALE = {"title": 1.6, "left": 1.4, "heading": 1.15}
 
 
 def is_installed(producer: str) -> bool:
@@ -146,8 +146,8 @@ def _paragraph(text: Text, layout: Layout, scale: float = 1.0) -> Any:
         fontName="code" if text.kind == "code" else layout.font,
         fontSize=size,
         leading=size * 1.5,
-        spaceBefore=layout.spaced if text.kind in ("heading", "title") else 0,
-        spaceAfter=8 if text.kind == "title" else 0,
+        spaceBefore=layout.spaced if text.kind in ("heading", "title", "left") else 0,
+        spaceAfter=8 if text.kind in ("title", "left") else 0,
         alignment=TA_CENTER if text.kind == "title" else usual,
         leftIndent=24 if text.kind == "hanging" else 0,
         firstLineIndent=-24 if text.kind == "hanging" else 0,
@@ -214,7 +214,7 @@ def _reportlab(layout: Layout, path: Path) -> None:
 def _html(item: Item, layout: Layout) -> str:
     if isinstance(item, Text):
         words = html.escape(" ".join(item.sentences))
-        tag = {"heading": "h3", "title": "h1", "code": "pre"}.get(item.kind, "p")
+        tag = {"heading": "h3", "title": "h1", "left": "h2", "code": "pre"}.get(item.kind, "p")
         return f'<{tag} class="{item.kind}">{words}</{tag}>'
     if isinstance(item, Box):
         return f'<div class="box">{_html(item.text, layout)}</div>'
@@ -260,7 +260,8 @@ def _chromium(layout: Layout, path: Path) -> None:
         body {{ margin: 0; font: {size}pt/1.5 {family}; word-break: keep-all }}
         p {{ margin: 0; text-align: {align} }} h3 {{ font-size: {size * 1.15}pt; font-weight: 400;
         margin: {layout.spaced}pt 0 0; break-after: avoid }} h1 {{ font-size: {size * 1.6}pt;
-        text-align: center; margin: 8pt 0 }} .hanging {{ padding-left: 24pt; text-indent: -24pt }}
+        text-align: center; margin: 8pt 0 }} h2 {{ font-size: {size * 1.4}pt; margin: 8pt 0;
+        border-bottom: 1px solid }} .hanging {{ padding-left: 24pt; text-indent: -24pt }}
         pre {{ margin: 0; font: {size}pt/1.5 {FONTS["code"][1]} }}
         .box {{ border: 1px solid; padding: 5pt; margin: 5pt 0; break-inside: avoid }}
         table {{ border-collapse: collapse; break-inside: avoid; margin: 5pt 0 }}

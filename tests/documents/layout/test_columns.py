@@ -13,6 +13,7 @@ QUICK = (
     "reportlab_mixed_bands",
     "reportlab_unequal_wide_left",
     "reportlab_figure_across",
+    "reportlab_left_titles",
     "reportlab_side_notes",
     "reportlab_one_sentence",
     "reportlab_english_three",

@@ -21,3 +21,26 @@ def test_rules_that_begin_with_article_1_again_are_no_doubt():
 
 def test_articles_that_a_sentence_mentions_are_no_doubt():
     assert not reasons("제7조(시행) 가는\n제3조에 따른 나로 한다.")
+
+
+def test_two_articles_in_one_line_count_as_two():
+    text = "제1조(목적) 제17조(기한)\n가\n제2조(범위) 제18조(책임)\n나\n제3조(정의) 제19조(회의)"
+    (doubt,) = order_doubts(PageReading(text))
+    assert doubt.reason == "articles_fall"
+    assert doubt.values == {"before": 18, "after": 3}
+
+
+def test_paragraphs_that_begin_inside_a_sentence_are_a_doubt_with_their_number():
+    text = (
+        "① 휴학의 한도는 3년이다. ② 휴학의 신청 기한은 ① 등록의 한도는\n"
+        "개강 후 2주이다. 8학기이다. ② 등록을 하려는\n① 복학은 한 번만 한다."
+    )
+    (doubt,) = order_doubts(PageReading(text))
+    assert doubt.reason == "sentences_cut"
+    assert doubt.values == {"lines": 2, "of": 5}
+
+
+def test_lines_across_a_strip_that_was_not_taken_for_a_gutter_are_a_doubt():
+    (doubt,) = order_doubts(PageReading("가 나\n다 라\n마 바", crossed=3))
+    assert doubt.reason == "columns_crossed"
+    assert doubt.values == {"lines": 3, "of": 3}

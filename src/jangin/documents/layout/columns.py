@@ -11,7 +11,7 @@ from jangin.documents.layout.shapes import Area
 
 WIDE = 1.0
 """A gap inside a line may be a gutter if it is wider than this many line heights."""
-ENOUGH = 4
+ENOUGH = 8
 """Lines with such a gap; fewer need not be put in order."""
 
 

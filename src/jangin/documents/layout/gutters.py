@@ -67,8 +67,12 @@ ZONE = 4
 """Lines on both sides together that a zone has at least; a row alone is read across."""
 ALIGNED = 0.25
 """Share of the lines right of a gutter that begin at it; there may be further columns."""
+TRIED = 6
+"""Candidates that are looked at, those at which most lines begin first."""
 LEVEL = 0.3
 """Two lines stand at one height if their middles differ by at most this part of a line's height."""
+LARGE = 1.2
+"""Height of a line, in those of the others, from which on it may be a title."""
 TOGETHER = 0.75
 """Share of lines with one at their height from which on the sides may be rows of a table."""
 FULL = 0.15
@@ -90,6 +94,8 @@ class Columns:
     page are added."""
     least: int = LINES
     """Lines that both sides of a gutter have at least."""
+    crossed: int = 0
+    """Lines on both sides of the likeliest gutter that was not taken for one; is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,21 +177,27 @@ def _shared_count(
 
 def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool) -> _Gutter | None:
     """The gutter with most lines on both of its sides that is one; None if there is none."""
-    candidates = _candidates(edges, is_text, em)
+    fewest = 1 if forced or how.known else how.least
+    candidates = _candidates(edges, is_text, em, fewest)
     gutters = [_zoned(edges, is_text, x, em) for x in candidates]
     gutters.sort(key=lambda one: -one.weight)
     for gutter in gutters:
-        is_known = any(abs(gutter.x - x) < em / 2 for x in how.known)
+        is_known = any(-em / 2 < gutter.x - x < 2 * em for x in how.known)
         least = 1 if forced or is_known else how.least
         if gutter.lines < least:
             continue
         if forced or _is_gutter(edges, is_text, gutter, em, is_known=is_known):
             return gutter
+        if min(_widths(_sides(edges, is_text, gutter, em), em)) >= WIDE:
+            how.crossed = max(how.crossed, gutter.lines)
     return None
 
 
-def _candidates(edges: Edges, is_text: Flags, em: float) -> list[float]:
-    """Left edges of lines that may be those of a column, with white to the left of them."""
+def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[float]:
+    """Left edges of lines that may be those of a column, with white to the left of them.
+
+    `fewest`: lines on each side.
+    """
     lefts = np.unique(np.round(edges[is_text, 0] * (4 / em)) / (4 / em))
     start, stop = float(edges[:, 0].min()), float(edges[:, 2].max())
     lefts = lefts[(lefts > start + 4 * em) & (lefts < stop - 2 * em)]
@@ -194,13 +206,16 @@ def _candidates(edges: Edges, is_text: Flags, em: float) -> list[float]:
     near = em / 4
     is_left_CN = edges[None, :, 2] <= lefts[:, None] - GUTTER * em
     is_right_CN = edges[None, :, 0] >= lefts[:, None] - near
-    starts_CN = (np.abs(edges[None, :, 0] - lefts[:, None]) <= 2 * em) & is_text
+    starts_CN = is_right_CN & (edges[None, :, 0] <= lefts[:, None] + 3 * em) & is_text
     left_C = (is_left_CN & is_text).sum(axis=1)
     right_C = (is_right_CN & is_text).sum(axis=1)
     across_C = len(edges) - is_left_CN.sum(axis=1) - is_right_CN.sum(axis=1)
-    likely_C = (left_C >= 1) & (right_C >= 1) & (starts_CN.sum(axis=1) >= 1)
+    likely_C = (left_C >= fewest) & (right_C >= fewest)
+    starts_C = starts_CN.sum(axis=1)
+    likely_C &= starts_C >= ALIGNED * fewest
     likely_C &= across_C <= 4 * np.minimum(left_C, right_C)
-    return [float(x) for x in lefts[likely_C]]
+    order = np.argsort(-starts_C[likely_C], kind="stable")[:TRIED]
+    return [float(x) for x in lefts[likely_C][order]]
 
 
 def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
@@ -209,6 +224,7 @@ def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
     side[edges[:, 2] <= x - GUTTER * em] = -1
     side[edges[:, 0] >= x - em / 4] = 1
     middle = (edges[:, 1] + edges[:, 3]) / 2
+    side[_titles(edges, is_text, side, em)] = 0
     bars = np.sort(middle[side == 0])
     if len(bars):  # parts of a line that crosses belong to it
         side[np.abs(middle[:, None] - bars[None, :]).min(axis=1) <= LEVEL * em] = 0
@@ -234,6 +250,30 @@ def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
     return _Gutter(x, side, zone, tuple(zones), lines, weight)
 
 
+def _titles(edges: Edges, is_text: Flags, side: NDArray[np.int8], em: float) -> list[int]:
+    """Numbers of titles over all columns that end before the gutter.
+
+    They are in larger type, or right above a rule across the gutter, and beside them there is a
+    space as tall, between lines of the other side.
+    """
+    rules = edges[~is_text & (side == 0) & (edges[:, 3] - edges[:, 1] < em / 2), 1]
+    is_large = edges[:, 3] - edges[:, 1] > LARGE * em
+    above = edges[:, 3][:, None]
+    if len(rules):
+        is_large |= ((rules >= above - em / 4) & (rules <= above + em)).any(axis=1)
+    out = []
+    for number in np.flatnonzero(is_large & is_text & (side != 0)):
+        top, bottom = edges[number, 1], edges[number, 3]
+        others = edges[is_text & (side == -side[number])]
+        before, after = others[others[:, 1] < top, 3], others[others[:, 3] > bottom, 1]
+        if len(before) and len(after):
+            if before.max() <= top - em / 4 and after.min() >= bottom + em / 4:
+                out.append(int(number))
+        elif len(rules) and len(after) and after.min() >= bottom + em / 4:
+            out.append(int(number))
+    return out
+
+
 def _line_middles(edges: Edges, em: float) -> NDArray[np.float64]:
     """Middles of the lines, from top to bottom; parts of one line count once."""
     middles = np.sort((edges[:, 1] + edges[:, 3]) / 2)
@@ -255,20 +295,13 @@ def _lines(edges: Edges, em: float) -> Edges:
 
 def _is_gutter(edges: Edges, is_text: Flags, gutter: _Gutter, em: float, *, is_known: bool) -> bool:
     """True if the sides are running text, and not rows that are read across."""
-    sides: list[list[Edges]] = [[], []]
-    for zone in gutter.zones:
-        for index, side in enumerate((-1, 1)):
-            own = (gutter.zone == zone) & (gutter.side == side) & is_text
-            sides[index].append(_lines(edges[own], em))
-    widths = [
-        float(np.quantile(np.concatenate([z[:, 2] - z[:, 0] for z in zones]), 0.8)) / em
-        for zones in sides
-    ]
+    sides = _sides(edges, is_text, gutter, em)
+    widths = _widths(sides, em)
     apart = [_share_apart(sides[0], sides[1], em), _share_apart(sides[1], sides[0], em)]
     narrow = [index for index in (0, 1) if widths[index] < WIDE]
     if narrow:
         return len(narrow) == 1 and _are_notes(sides[narrow[0]], apart[narrow[0]], em)
-    if max(apart) > 1 - TOGETHER or (is_known and all(_are_unlike(zones) for zones in sides)):
+    if max(apart) > 1 - TOGETHER or (is_known and any(_are_unlike(zones) for zones in sides)):
         return True
     if is_known and gutter.lines < LINES:
         return False
@@ -276,6 +309,25 @@ def _is_gutter(edges: Edges, is_text: Flags, gutter: _Gutter, em: float, *, is_k
     if min(full) >= FULL and (gutter.lines >= IN_FRAME or min(full) < 1):
         return True
     return all(_share_spaced(zones) >= SPACED for zones in sides)
+
+
+def _sides(edges: Edges, is_text: Flags, gutter: _Gutter, em: float) -> list[list[Edges]]:
+    """The lines left and right of a gutter, zone by zone."""
+    return [
+        [
+            _lines(edges[(gutter.zone == zone) & (gutter.side == side) & is_text], em)
+            for zone in gutter.zones
+        ]
+        for side in (-1, 1)
+    ]
+
+
+def _widths(sides: Sequence[Sequence[Edges]], em: float) -> list[float]:
+    """Width, in heights of a line, that a fifth of the lines of each side have at least."""
+    return [
+        float(np.quantile(np.concatenate([z[:, 2] - z[:, 0] for z in zones]), 0.8)) / em
+        for zones in sides
+    ]
 
 
 def _share_apart(zones: Sequence[Edges], others: Sequence[Edges], em: float) -> float:
@@ -314,9 +366,9 @@ def _share_spaced(zones: Sequence[Edges]) -> float:
 
 
 def _are_unlike(zones: Sequence[Edges]) -> bool:
-    """True if the lines of a side are of different heights, as headings are."""
-    heights = np.concatenate([lines[:, 3] - lines[:, 1] for lines in zones])
-    return float(heights.max()) > 1.1 * float(heights.min())
+    """True if the lines of a side are of different lengths, as those of paragraphs are."""
+    lengths = np.concatenate([lines[:, 2] - lines[:, 0] for lines in zones])
+    return float(lengths.max()) > 1.2 * float(lengths.min())
 
 
 def _are_notes(zones: Sequence[Edges], apart: float, em: float) -> bool:

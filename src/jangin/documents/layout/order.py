@@ -44,10 +44,12 @@ def reading_order(
     grids: Sequence[Grid],
     how: Trust,
     columns: Columns,
+    rules: Sequence[Area] = (),
 ) -> list[Block]:
     """Text and tables of an area in the order in which they are read; runs are cut at wide gaps.
 
-    `grids`: the grids of the area, the smallest first; `columns`: how its columns are found.
+    `grids`: the grids of the area, the smallest first; `columns`: how its columns are found;
+    `rules`: horizontal rules, which part the zones of columns.
     """
     outer = [
         grid
@@ -70,7 +72,7 @@ def reading_order(
         else:
             drawings.append(grid.area)
     blocks: list[Block] = []
-    solid = [*(unit for unit, _ in units), *drawings]
+    solid = [*(unit for unit, _ in units), *drawings, *rules]
     for column, areas in regions(area, free, solid, columns):
         own = [unit for unit in units if unit[0] in areas]
         blocks.extend(_placed(rows_of(column), own, how))

@@ -45,6 +45,8 @@ class LaidOutPage:
     """One for each line that is not empty."""
     removed: tuple[str, ...]
     """Running heads, footers, side tabs and repeated table headers that are not in the text."""
+    crossed: int = 0
+    """Lines across what may be a gutter."""
 
 
 def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutPage]:
@@ -57,18 +59,28 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
     blocks: list[list[Block]] = []
     removed: list[list[str]] = []
     known: list[float] = []
+    crossed: list[int] = []
     for page, (area, runs, own), recurring in zip(pages, contents, heads, strict=True):
         gone = {id(run) for run in recurring}
         kept = [run for run in runs if id(run) not in gone]
         columns = Columns(page.columns, known)
-        blocks.append(reading_order(area, kept, own, how, columns))
+        blocks.append(reading_order(area, kept, own, how, columns, _long(page)))
+        crossed.append(columns.crossed)
         removed.append([joined(run.glyphs) for run in recurring])
     continued = _continued(blocks, removed)
     move_footnotes(blocks, [page.shapes.across for page in pages])
     out = []
-    for own_blocks, furniture, continues in zip(blocks, removed, continued, strict=True):
-        out.append(_composed(own_blocks, furniture, continues))
+    for own_blocks, furniture, continues, across in zip(
+        blocks, removed, continued, crossed, strict=True
+    ):
+        out.append(replace(_composed(own_blocks, furniture, continues), crossed=across))
     return out
+
+
+def _long(page: PageContent) -> list[Area]:
+    """Horizontal rules over most of the page."""
+    width = page.area.right - page.area.left
+    return [rule for rule in page.shapes.across if rule.right - rule.left > 0.6 * width]
 
 
 def _draws_spaces(runs: Iterable[Run]) -> bool:

@@ -8,9 +8,23 @@ from typing import Literal
 
 from jangin.documents.readers.reader import PageReading
 
-ARTICLE_START = re.compile(r"^(?:#+\s*)?제\s*(\d+)\s*조(?:의\s*\d+)?\s*[(（\[【]", re.MULTILINE)
-FIRST = 1
-"""Article numbers begin anew with each set of rules, so a fall to 1 or 2 is none."""
+ARTICLE = re.compile(
+    r"(?:제\s*(\d+)\s*조(?:의\s*\d+)?\s*[(（\[【][^)）\]】\n]*[)）\]】]"
+    r"(?=\s*$|\s*[①-⑳]|\s+(?!및|또는|내지|부터|까지|중|제\s*\d+\s*[항호])\S)"
+    r"|(?:Article|Rule|Section|Clause)\s+(\d+)\b)",
+    re.MULTILINE,
+)
+"""An article heading, and no mention of one, after which a particle or another mention follows."""
+MARKS = re.compile(r"^[#\s]+")
+FIRST = 2
+"""A fall to 1 or 2 is none: another set of rules, its contents or its appendix may begin there."""
+OPEN = re.compile(
+    r"(?:[가-힣](?:은|는|을|를|의|와|과|및|에서|으로|하여|하고)|또는"
+    r"|\b(?:the|a|an|of|to|and|in|within|by|is|at|for|every|after))$"
+)
+"""The end of a text that a sentence cannot end with."""
+ITEM = re.compile(r"(?<=\s)[①-⑳]\s*(?=\S)")
+FEWEST_CUT = 2
 
 Reason = Literal["articles_fall", "columns_crossed", "sentences_cut"]
 
@@ -21,22 +35,51 @@ class OrderDoubt:
 
     reason: Reason
     """`articles_fall`: the number of an article is lower than that of the one before it;
-    `columns_crossed`: lines go across a white strip that other lines keep free; `sentences_cut`:
-    many lines end inside a sentence that the next line does not go on with."""
+    `columns_crossed`: lines go across a white strip that may part columns; `sentences_cut`: an
+    article or a numbered paragraph begins where a sentence cannot end."""
     values: Mapping[str, int] = field(default_factory=dict)
     """`articles_fall`: `before`, `after`; the others: `lines`, `of`."""
 
 
 def order_doubts(page: PageReading) -> tuple[OrderDoubt, ...]:
     """Why the reading order of a page is doubtful; empty where it is not."""
+    lines = [MARKS.sub("", line).strip() for line in page.text.split("\n")]
+    lines = [line for line in lines if line and not line.startswith("|")]
     doubts = []
-    if (fall := _first_fall(page.text)) is not None:
+    if (fall := _first_fall(lines)) is not None:
         doubts.append(OrderDoubt("articles_fall", {"before": fall[0], "after": fall[1]}))
+    if page.crossed:
+        doubts.append(OrderDoubt("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
+    cut, count = _cut(lines)
+    if cut >= FEWEST_CUT:
+        doubts.append(OrderDoubt("sentences_cut", {"lines": cut, "of": count}))
     return tuple(doubts)
 
 
-def _first_fall(text: str) -> tuple[int, int] | None:
-    """The first article number that is lower than the one before it, and that one."""
-    numbers = [int(match[1]) for match in ARTICLE_START.finditer(text)]
-    falls = ((a, b) for a, b in pairwise(numbers) if FIRST < b < a)
-    return next(falls, None)
+def _first_fall(lines: list[str]) -> tuple[int, int] | None:
+    """The first article number that is lower than the one before it, and that one.
+
+    Numbers are those of lines that begin with an article, which may hold a second one.
+    """
+    numbers = [
+        int(match[1] or match[2])
+        for line in lines
+        if ARTICLE.match(line)
+        for match in ARTICLE.finditer(line)
+    ]
+    return next(((a, b) for a, b in pairwise(numbers) if FIRST < b < a), None)
+
+
+def _cut(lines: list[str]) -> tuple[int, int]:
+    """(articles and numbered paragraphs that begin inside a sentence, all of them)."""
+    cut = count = 0
+    before = ""
+    for line in lines:
+        starts = [match.start() for match in ITEM.finditer(line)]
+        if ARTICLE.match(line) or re.match("[①-⑳]", line):
+            count += 1
+            cut += bool(OPEN.search(before))
+        count += len(starts)
+        cut += sum(bool(OPEN.search(line[:start].rstrip())) for start in starts)
+        before = line
+    return cut, count

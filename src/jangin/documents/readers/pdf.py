@@ -309,6 +309,12 @@ def _from_layers(layers: list[pdf.PageText], by_position: bool) -> list[PageRead
                 f"{counted(layer.disordered, 'line was', 'lines were')} displaced"
             )
         out.append(
-            PageReading(page.text, "text", None, why, lines=page.lines, removed=page.removed)
+            PageReading(
+                page.text,
+                *("text", None, why),
+                lines=page.lines,
+                removed=page.removed,
+                crossed=page.crossed,
+            )
         )
     return out

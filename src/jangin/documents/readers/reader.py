@@ -92,6 +92,8 @@ class PageReading:
     """One for each line of `text` that is not empty, in order; none where it is not known."""
     removed: tuple[str, ...] = ()
     """Running heads, footers and side tabs that are not in `text`."""
+    crossed: int = 0
+    """Lines of a text layer that go across a white strip that may part columns."""
 
 
 def with_corrections(

@@ -103,7 +103,7 @@ def _documents(visit: Visit, project: OpenProject) -> dict[str, Any]:
         "files": files,
         "problem": problem,
         "exists": project.exists,
-        "suffixes": ",".join(document_suffixes()),
+        "suffixes": ",".join((*document_suffixes(), *TABLES)),
         "most": _limit(visit),
     }
 

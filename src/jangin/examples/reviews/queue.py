@@ -109,6 +109,8 @@ def make_queue(
 ) -> list[QueueItem]:
     """Examples and preference pairs, the most suspicious first, with a random one among every ten.
 
+    Paraphrases follow all others.
+
     What makes a row suspicious is in `REASONS`; of a pair, that its rejected answer is almost the
     chosen one.
     """
@@ -122,7 +124,9 @@ def make_queue(
         items.append(QueueItem(row, passage, signals, suspicion_of(signals), review))
     items += _pairs(pairs, rows, material.texts, reviews)
     items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
-    return _with_controls(items, seed)
+    written = [item for item in items if item.example.kind == "paraphrase"]
+    own = [item for item in items if item.example.kind != "paraphrase"]
+    return _with_controls(own, seed) + _with_controls(written, seed)
 
 
 def suspicion_of(signals: Iterable[Suspicion]) -> float:

@@ -23,7 +23,7 @@ from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES
 from jangin.report.data.near_copies import KeptNearCopies, rules_of_near_copies
 
-QUEUE_VERSION = 2
+QUEUE_VERSION = 3
 """To be raised when the same artifacts make another queue, or its file has another form."""
 LEAST = 1_000
 """Rows from which on a queue is worth a file."""
@@ -107,8 +107,7 @@ class QueueInputs:
             rejected=self.rejected,
             search=KeptNearCopies(self.store),
         )
-        queue = make_queue(material, {}, pairs=pairs)
-        return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+        return make_queue(material, {}, pairs=pairs)
 
 
 def _chunks(artifact: Artifact | None) -> list[Chunk]:
@@ -191,8 +190,7 @@ def open_queue(
         pages=_pages(artifacts.get("load")),
         rejected=_rejected(reviews),
     )
-    queue = make_queue(material, reviews, pairs=pairs)
-    return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+    return make_queue(material, reviews, pairs=pairs)
 
 
 def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> ReviewIndex:

@@ -490,3 +490,36 @@ def test_a_large_folder_is_written_in_parts_cut_by_names_and_sizes(
     assert sources == [["0.md", "1.md"], ["3.md"], ["4.md"]]
     assert context.summary["documents"] == 4
     assert context.summary["unreadable"] == 1
+
+
+def test_files_that_others_replace_are_not_read_and_named(make_context, tmp_path):
+    replaces = {"안내_2026.md": ("안내_2023.md",), "안내_2023.md": ("안내_2019.md",)}
+    files = {f"안내_{year}.md": f"# 안내\n\n{year}년 판이다." for year in (2019, 2023, 2026)}
+    context, documents, _ = run_load(make_context, tmp_path, files, replaces=replaces)
+    assert [document.source for document in documents] == ["안내_2026.md"]
+    rows = {row.source: row for row in left_out(context.config, tmp_path)}
+    assert set(rows) == {"안내_2023.md", "안내_2019.md"}
+    assert "안내_2026.md" in rows["안내_2023.md"].reason
+    assert not any(row.is_missed for row in rows.values())
+    assert STAGE.sources(context.config, tmp_path).keys() == {"안내_2026.md"}
+
+
+@pytest.mark.parametrize(
+    ("replaces", "words"),
+    [
+        ({"new.md": ("odl.md",)}, ["'odl.md'", "old.md"]),
+        ({"newer.md": ("old.md",)}, ["'newer.md'", "new.md"]),
+        ({"new.md": ("old.md",), "old.md": ("new.md",)}, ["'old.md'", "'new.md'", "each other"]),
+    ],
+)
+def test_wrong_names_of_replaced_files_are_refused_with_near_ones(
+    make_context, tmp_path, replaces, words
+):
+    files = {"new.md": "new text", "old.md": "old text"}
+    with pytest.raises(DataError, match=r"^load\.replaces: ") as error:
+        run_load(make_context, tmp_path, files, replaces=replaces)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_an_empty_replaces_changes_no_identity():
+    assert "replaces" not in LoadConfig(folder=Path("docs")).identity()

@@ -18,6 +18,13 @@ from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, c
 from jangin.examples.curation.contradictions import Conflict
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
+from jangin.examples.reviews.log import (
+    NamedDocument,
+    collect_reviews,
+    decide_documents,
+    document_decisions,
+    withdraw_documents,
+)
 from jangin.report.i18n.translate import strings
 from jangin.text.normalize import text_key
 from tests.conftest import cut_into_parts, make_artifact
@@ -510,7 +517,7 @@ def edition(name, number, shuffled=False):
             chunk_ids=(f"{number}-{place}",),
         )
         wording = example(
-            f"{place}번째로 궁금한 것은 {question}",
+            f"{number}판에서 {place}번째로 궁금한 것은 {question}",
             original.answer,
             original.id,
             document_id=original.document_id,
@@ -600,3 +607,41 @@ def test_one_document_that_agrees_with_itself_has_no_table_of_conflicts(context)
     run(stage)
     assert "contradictions" not in stage.summary
     assert not (stage.workspace / "conflicts.parquet").exists()
+
+
+def named(number, source=""):
+    return NamedDocument(id=f"{number}" * 64, source=source or f"{number}.docx")
+
+
+class TestDecisionsBetweenDocuments:
+    def test_nothing_of_a_replaced_document_is_taught_also_what_contradicts_nothing(self):
+        rows = [*edition("new.docx", 0), *edition("old.docx", 1)]
+        decision = decide_documents("replaces", named(0), named(1), "kim")
+        result = curate(rows, CurateConfig(), decisions=[decision])
+        assert {row.source for row in result.kept} == {"new.docx"}
+        assert result.conflicts == ()
+        assert rules_of(result) == ["replaced"] * 8
+        assert {row.example.source for row in result.dropped} == {"old.docx"}
+
+    def test_it_applies_to_a_renamed_and_to_an_edited_document_and_to_no_other(self):
+        rows = [*edition("new.docx", 0), *edition("old.docx", 1)]
+        for old, conflicts in ((named(1, "x"), 0), (named(7, "old.docx"), 0), (named(7), 3)):
+            decision = decide_documents("replaces", named(0), old, "kim")
+            assert len(curate(rows, CurateConfig(), decisions=[decision]).conflicts) == conflicts
+
+    def test_two_that_hold_under_conditions_are_taught_where_their_questions_differ(self):
+        rows = [*edition("new.docx", 0), *edition("old.docx", 1)]
+        decision = decide_documents("both_hold", named(1), named(0), "kim")
+        result = curate(rows, CurateConfig(guard=True), decisions=[decision])
+        same_words = {LEAVE[1][0]}
+        assert {c.sides[0].question for c in result.conflicts} == same_words
+        assert not same_words & {row.question for row in result.kept}
+
+    def test_the_latest_counts_until_it_is_withdrawn(self):
+        first = decide_documents("replaces", named(0), named(1), "kim")
+        second = decide_documents("replaces", named(1), named(0), "kim")
+        undo = withdraw_documents("undo", named(0), named(1), "kim")
+        assert document_decisions([first, second]) == [second]
+        assert document_decisions([first, second, undo]) == [first]
+        assert document_decisions([first, second, undo, undo]) == []
+        assert collect_reviews([first, undo]) == {}

@@ -1,5 +1,6 @@
 """Stage `load`: files to documents. Unreadable files are reported in a table of their own."""
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.folder import (
+    REPLACED_BY,
     TOP,
     USUAL_FORMATS,
     FolderEntry,
@@ -119,6 +121,9 @@ class LoadConfig(StageConfig):
     """What to do with an unreadable file: `report` it in a table, or `stop` the run."""
     ocr: Ocr = AutoOcr()
     """When to read the pages of PDFs by OCR. Pictures are always read by it."""
+    replaces: Added[dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    """Files that others replace, `{new.pdf: [old.pdf]}`: old editions are neither read, taught nor
+    searched. Names as in the folder."""
 
 
 class DoubtfulRow(Record):
@@ -172,7 +177,36 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             f"load.folder: no file in {folder} {missing}. "
             f"Put documents there ({USUAL_FORMATS}), or correct {setting}."
         )
-    return dict(sorted(paths.items()))
+    replaced = replaced_files(config, paths)
+    return {name: path for name, path in sorted(paths.items()) if name not in replaced}
+
+
+def replaced_files(config: LoadConfig, names: Collection[str]) -> dict[str, str]:
+    """{file that is replaced: the one that replaces it}, of the files with these names.
+
+    Raises: DataError: a file is not there, or two files replace each other.
+    """
+    replaced: dict[str, str] = {}
+    for new, others in config.replaces.items():
+        for name in (new, *others):
+            if nfc(name) not in names:
+                close = difflib.get_close_matches(nfc(name), list(names), n=3, cutoff=0.4)
+                raise DataError(
+                    f"load.replaces: there is no file {name!r} in the folder that is read. Write "
+                    f"a name as it is there, such as {', '.join(close or sorted(names)[:3])}."
+                )
+        replaced |= {nfc(old): nfc(new) for old in others}
+    for old, new in replaced.items():
+        followed, last = {old}, new
+        while last in replaced and last not in followed:
+            followed.add(last)
+            last = replaced[last]
+        if last in followed:
+            raise DataError(
+                f"load.replaces: {old!r} and {new!r} replace each other. Keep the line of the "
+                "edition that is in force."
+            )
+    return replaced
 
 
 def _patterns(config: LoadConfig) -> tuple[str, ...]:
@@ -196,7 +230,16 @@ def left_out(
     if not folder.is_dir():
         return []
     wanted = _globs(_patterns(config))
-    rows = []
+    names = {
+        nfc(entry.name)
+        for entry in entries(folder)
+        if not entry.reason and wanted.fullmatch(entry.name.lower())
+    }
+    replaced = replaced_files(config, names) if config.replaces else {}
+    rows = [
+        UnreadableFile(source=old, reason=f"{REPLACED_BY} {new}.", remedy="Nothing is to do.")
+        for old, new in replaced.items()
+    ]
     own = (*named, (project_folder / STORE).resolve())
     used = {path for path in own if not folder.resolve().is_relative_to(path)}
     for entry in entries(folder):

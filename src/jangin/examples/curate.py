@@ -7,6 +7,7 @@ Rules, in order; each sees what the ones before it left:
     score               a scorer gave less than `min_score`, to it or to the question it rewords
     characters          question or answer too short or too long
     tokens              prompt and answer together too short or too long for the base model
+    replaced            a person decided that another document replaces its document
     contradiction       another document answers the question differently; see `contradictions`
     exact_duplicate     same prompt, same answer
     conflicting_answer  same prompt, another answer
@@ -44,6 +45,7 @@ from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.contradictions import (
     Conflict,
     find_contradictions,
+    replaced_rows,
     sourced_rows,
     why,
 )
@@ -73,7 +75,13 @@ from jangin.examples.reviews.effects import (
     apply_reviews,
     unapplied,
 )
-from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.log import (
+    LOG,
+    ReviewDecision,
+    collect_reviews,
+    document_decisions,
+    read_log,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +99,7 @@ REMEDIES: dict[Rule, str] = {
     "score": "lower min_score under curate, or look at the judge's reasons",
     "characters": "widen question_characters or answer_characters under curate",
     "tokens": "widen tokens under curate, or choose a base model with a longer context",
+    "replaced": "withdraw the decision with `jangin review --undo`",
     "contradiction": "decide between the documents with `jangin review`, or set conflicts: keep",
     "exact_duplicate": "add other source documents",
     "conflicting_answer": "set conflicts: keep under curate",
@@ -162,8 +171,11 @@ def curate(
     tokenizer: Path | None = None,
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
+    decisions: Sequence[ReviewDecision] = (),
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
+
+    `decisions` are those of people between documents.
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
@@ -172,7 +184,7 @@ def curate(
         return batches_of(rows, Example, names)
 
     columns = _columns(batches, config, tokenizer)
-    state = decide(columns, config, spread, encoder, batches)
+    state = decide(columns, config, spread, encoder, batches, decisions)
     left = state.left().tolist()
     return Curation(
         [state.moved_row(index, rows[index]) for index in left],
@@ -189,10 +201,12 @@ def decide(
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
     batches: "Batches | None" = None,
+    decisions: Sequence[ReviewDecision] = (),
 ) -> FilterState:
     """The decisions of every rule; raises as `curate`.
 
     `batches` reads the rows again, to compare what documents say; None compares nothing.
+    `decisions` are those of people between documents.
     """
     state = FilterState(rows)
     state.apply("empty", rows.reasons["empty"])
@@ -202,7 +216,7 @@ def decide(
     if rows.tokens is not None:
         state.apply("tokens", _token_reasons(rows.tokens, config))
     if batches is not None:
-        _contradicting(state, batches, drops=config.conflicts == "drop")
+        _contradicting(state, batches, decisions, drops=config.conflicts == "drop")
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
         state.drop_duplicates(lambda left: _conflicting(rows, left))
@@ -342,10 +356,17 @@ def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     return decisions
 
 
-def _contradicting(state: FilterState, batches: "Batches", *, drops: bool) -> None:
-    """Note the conflicts of documents; drop every row of their families, if wanted."""
+def _contradicting(
+    state: FilterState, batches: "Batches", decisions: Sequence[ReviewDecision], *, drops: bool
+) -> None:
+    """Drop the rows of replaced documents; note the conflicts of the others.
+
+    Every row of the families of a conflict is dropped, if wanted.
+    """
     rows = sourced_rows(batches, lambda index: index not in state.decisions)
-    result = find_contradictions(rows)
+    state.apply("replaced", replaced_rows(rows, decisions))
+    rows = [row for row in rows if row.row not in state.decisions]
+    result = find_contradictions(rows, decisions)
     state.conflicts = result.conflicts
     if drops:
         state.apply(
@@ -437,7 +458,10 @@ def run(context: StageContext[CurateConfig]) -> None:
     rows = _columns(batches, config, tokenizer)
     _check_scorers(rows.scorers, config.min_score)
     spread = Spread(context.services.executor, context.workspace / JOURNAL)
-    state = decide(rows, config, spread, encoder, batches)
+    of_documents: list[ReviewDecision] = []
+    if context.has("reviews"):
+        of_documents = document_decisions(read_log(context.folder("reviews") / LOG))
+    state = decide(rows, config, spread, encoder, batches, of_documents)
     if state.conflicts:  # no empty table: artifacts without conflicts stay what they were
         context.write("conflicts", Conflict, state.conflicts)
     rejected = reviewed.rejected if reviewed is not None else []
@@ -466,7 +490,7 @@ def run(context: StageContext[CurateConfig]) -> None:
 
 def _is_shown(rule: Rule, context: StageContext[CurateConfig]) -> bool:
     """Whether a rule that dropped nothing is listed."""
-    return context.has("reviews") if rule == "review" else rule != "contradiction"
+    return context.has("reviews") if rule == "review" else rule not in ("replaced", "contradiction")
 
 
 def _write(

@@ -19,7 +19,7 @@ from jangin.core.jsonl import write_jsonl
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.reviews.effects import apply_reviews
-from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+from jangin.examples.reviews.log import LOG, collect_reviews, document_decisions, read_log
 
 
 class ReviewConfig(StageConfig):
@@ -40,7 +40,8 @@ def review(context: StageContext[ReviewConfig]) -> None:
     example was rejected.
     """
     rows = context.read("examples", Example)
-    reviews = collect_reviews(read_log(context.services.project_folder / context.config.path))
+    log = read_log(context.services.project_folder / context.config.path)
+    reviews = collect_reviews(log)
     result = apply_reviews(rows, reviews, double=context.config.double > 0)
     if rows and not result.rows:
         raise SettingsError(
@@ -51,7 +52,8 @@ def review(context: StageContext[ReviewConfig]) -> None:
     context.write("examples", Example, result.rows)
     context.write("rejected", Dropped, result.rejected)
     decisions = [decision for left in result.unmatched for decision in left.history]
-    write_jsonl(context.workspace / LOG, decisions)
+    of_documents = document_decisions(log)
+    write_jsonl(context.workspace / LOG, [*decisions, *of_documents])
     context.summary.update(
         read=len(rows),
         kept=len(result.rows),
@@ -62,6 +64,8 @@ def review(context: StageContext[ReviewConfig]) -> None:
         flagged=sum(bool(left.flag) for left in reviews.values()),
         of_later_rows=len(result.unmatched),
     )
+    if of_documents:
+        context.summary["of_documents"] = len(of_documents)
 
 
 def _sources(config: ReviewConfig, folder: Path) -> Mapping[str, Path]:

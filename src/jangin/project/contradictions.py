@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from jangin.core.errors import counted
-from jangin.core.parquet import read_table
+from jangin.core.errors import DataError, counted
+from jangin.core.parquet import read_columns, read_table
 from jangin.core.store import Artifact
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
+from jangin.examples.reviews.log import NamedDocument, ReviewDecision
+from jangin.text.normalize import nfc
 
 SHOWN = 10
 """Questions that are named of each group of documents; a table has all."""
@@ -59,4 +62,45 @@ def conflict_lines(conflicts: Sequence[Conflict], kept: bool = False) -> list[st
             lines += [f"      {side.source}, page {side.page}: {side.answer}" for side in sides]
         if len(group.conflicts) > SHOWN:
             lines.append(f"    and {len(group.conflicts) - SHOWN} more: jangin show conflicts")
+    if not kept:
+        lines.append(
+            "  Decide: jangin review --replaces NEW OLD, or --both-hold ONE OTHER, or on the page "
+            "of contradictions in the browser (jangin open); then run again."
+        )
+    return lines
+
+
+def documents_of(artifacts: Mapping[str, Artifact]) -> dict[str, NamedDocument]:
+    """{name of its file: document} of all that `load` has read."""
+    artifact = artifacts.get("load")
+    if artifact is None:
+        return {}
+    columns = read_columns(artifact.file("documents.parquet"), ["id", "source"]).to_pydict()
+    pairs = zip(columns["id"], columns["source"], strict=True)
+    return {source: NamedDocument(id=name, source=source) for name, source in pairs}
+
+
+def chosen_document(documents: Mapping[str, NamedDocument], name: str) -> NamedDocument:
+    """The document of a file; raises `DataError` with near names for a name that none has."""
+    if nfc(name) in documents:
+        return documents[nfc(name)]
+    close = get_close_matches(nfc(name), list(documents), n=3, cutoff=0.4)
+    raise DataError(
+        f"there is no document {name!r}. Write the name of a file that was read, such as "
+        f"{', '.join(close or sorted(documents)[:3]) or 'none yet'}."
+    )
+
+
+def decision_lines(decisions: Iterable[ReviewDecision]) -> list[str]:
+    """What people decided between documents, a line each."""
+    lines = []
+    for each in decisions:
+        if each.documents is not None:
+            first, second = (document.source for document in each.documents)
+            what = {
+                "replaces": f"{first} replaces {second}: nothing of {second} is taught or asked",
+                "both_hold": f"{first} and {second} each hold under a condition: questions with "
+                "the same words stay out until someone adds it to them",
+            }[each.decision]
+            lines.append(f"{what} ({each.by or 'nobody named'}, {each.at:%Y-%m-%d})")
     return lines

@@ -40,6 +40,7 @@ from jangin.serving.pages.playground.taught import TaughtModels
 from jangin.serving.pages.preparing import FirstReplies, Preparations
 from jangin.serving.pages.preparing import public as preparing
 from jangin.serving.pages.project import Workbench
+from jangin.serving.pages.review import documents as review_documents
 from jangin.serving.pages.review import exchange
 from jangin.serving.pages.review import routes as review
 from jangin.serving.pages.review.queue import ReviewQueues
@@ -97,6 +98,7 @@ PAGES: tuple[APIRouter, ...] = (
     document_pages.router,
     compare.router,
     playground.router,
+    review_documents.router,
     review.router,
     exchange.router,
     jobs_pages.jobs,

@@ -37,6 +37,8 @@ TOP = "."
 """Name of the folder of the documents itself, where it cannot be opened."""
 SAME_BYTES = "it has the same bytes as"
 """How the reason of a copy begins; the name of the file that is read follows."""
+REPLACED_BY = "it is replaced (load.replaces) by"
+"""How the reason of an old edition begins; the name of the new one follows."""
 EXPECTED = frozenset({HIDDEN, LOCK, OF_A_FILE_MANAGER, OUTPUT, STORE_OF_A_PROJECT, OF_A_PROJECT})
 """Reasons of files that are left out without any loss."""
 
@@ -50,8 +52,9 @@ class UnreadableFile(Record):
 
     @property
     def is_missed(self) -> bool:
-        """True if a reader may miss its text: it is no copy and none of the `EXPECTED` files."""
-        return self.reason not in EXPECTED and not self.reason.startswith(SAME_BYTES)
+        """True if a reader may miss its text: no copy, no old edition, none of `EXPECTED`."""
+        known = self.reason.startswith((SAME_BYTES, REPLACED_BY))
+        return self.reason not in EXPECTED and not known
 
 
 @dataclass(frozen=True, slots=True)

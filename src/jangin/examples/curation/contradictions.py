@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.records import Record
+from jangin.examples.reviews.log import NamedDocument, ReviewDecision
 from jangin.text.contradiction import (
     Amount,
     Difference,
@@ -137,9 +138,30 @@ def _sourced(index: int, row: Mapping[str, object]) -> SourcedRow:
     )
 
 
-def find_contradictions(rows: Sequence[SourcedRow]) -> Contradictions:
-    """The conflicts between documents, the same whatever the order of the rows."""
-    search = _Search(rows)
+def replaced_rows(
+    rows: Iterable[SourcedRow], decisions: Iterable[ReviewDecision]
+) -> dict[int, str]:
+    """{number of a row: why} of the rows of documents that others replace, as people decided."""
+    pairs = [each.documents for each in decisions if each.decision == "replaces"]
+    known = [(old, f"{new.source} replaces {old.source}") for new, old in filter(None, pairs)]
+    return {
+        row.row: reason
+        for row in rows
+        for old, reason in known
+        if old.is_one(row.document, row.source)
+    }
+
+
+def find_contradictions(
+    rows: Sequence[SourcedRow], decisions: Iterable[ReviewDecision] = ()
+) -> Contradictions:
+    """The conflicts between documents, the same whatever the order of the rows.
+
+    Two documents of which each holds under its own condition contradict each other only where their
+    questions have the same words: nobody could tell which of them is meant.
+    """
+    pairs = [each.documents for each in decisions if each.decision == "both_hold"]
+    search = _Search(rows, [pair for pair in pairs if pair is not None])
     search.by_question(lambda row: text_key(row.question), same_words=True)
     search.by_question(lambda row: question_key(row.question), same_words=False)
     search.by_clause()
@@ -149,8 +171,13 @@ def find_contradictions(rows: Sequence[SourcedRow]) -> Contradictions:
 class _Search:
     """Pairs of contradicting rows, and what they add up to."""
 
-    def __init__(self, rows: Sequence[SourcedRow]) -> None:
+    def __init__(
+        self,
+        rows: Sequence[SourcedRow],
+        both_hold: Sequence[tuple[NamedDocument, NamedDocument]],
+    ) -> None:
         self._rows = rows
+        self._both_hold = both_hold
         self._said: dict[str, Said] = {}
         self._judged: dict[tuple[str, str, bool], Difference] = {}
         self._edges: dict[tuple[int, int], Difference] = {}
@@ -165,7 +192,18 @@ class _Search:
                 continue
             for one, two in combinations(self._distinct(group), 2):
                 if self._rows[one].document != self._rows[two].document:
+                    if not same_words and self._may_differ(one, two):
+                        continue
                     self._compare(one, two, same_words=same_words)
+
+    def _may_differ(self, one: int, two: int) -> bool:
+        """True if people decided that each of the two documents holds under its condition."""
+        first, second = self._rows[one], self._rows[two]
+        return any(
+            (a.is_one(first.document, first.source) and b.is_one(second.document, second.source))
+            or (b.is_one(first.document, first.source) and a.is_one(second.document, second.source))
+            for a, b in self._both_hold
+        )
 
     def _distinct(self, group: Iterable[int]) -> Iterator[int]:
         """One row for each family of a document, up to a number of different answers."""
@@ -226,6 +264,8 @@ class _Search:
     def _join(self, ones: Iterable[int], twos: Sequence[int]) -> None:
         for one in ones:
             for two in twos:
+                if self._may_differ(one, two):
+                    continue
                 self._edges.setdefault((one, two), "amount")
 
     def result(self) -> Contradictions:

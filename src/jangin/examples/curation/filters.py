@@ -31,6 +31,7 @@ Rule = Literal[
     "score",
     "characters",
     "tokens",
+    "replaced",
     "contradiction",
     "exact_duplicate",
     "conflicting_answer",

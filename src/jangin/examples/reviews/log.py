@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jangin.core.digest import short_digest
 from jangin.core.errors import StoreError
 from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Example, Record
@@ -28,8 +29,23 @@ LOG = "reviews.jsonl"
 REASONS = ("wrong", "not_in_source", "unclear", "trivial", "duplicate", "personal_data")
 """Reasons to reject that are offered; any other text is allowed."""
 
-DecisionKind = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
+DecisionKind = Literal["accept", "edit", "reject", "rate", "flag", "undo", "replaces", "both_hold"]
 VERDICTS = ("accept", "edit", "reject")
+OF_DOCUMENTS = ("replaces", "both_hold")
+"""Decisions between two documents, which apply to all of their rows."""
+
+
+class NamedDocument(Record):
+    """A document that a decision is about: by its bytes, or by its name where it was edited."""
+
+    id: str
+    """Digest of its bytes."""
+    source: str
+    """Name of its file."""
+
+    def is_one(self, document: str, source: str) -> bool:
+        """True for the document with this id, or, edited meanwhile, with this name."""
+        return self.id == document or self.source == source
 
 
 class Wording(Record):
@@ -75,6 +91,9 @@ class ReviewDecision(Record):
     """Name that the decisions of one bulk action share; an `undo` with it withdraws all of them."""
     resolves: bool | None = None
     """True for a decision that settles a disagreement of two reviewers."""
+    documents: tuple[NamedDocument, NamedDocument] | None = None
+    """For `replaces` the one that is in force and the one that it replaces; for `both_hold` two
+    documents of which each is right under its condition."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -82,6 +101,8 @@ class ReviewDecision(Record):
             raise ValueError("`edit` needs `after`, and no other decision has it")
         if (self.decision == "rate") != (self.score is not None):
             raise ValueError("`rate` needs `score`, 1 to 5, and no other decision has it")
+        if (self.decision in OF_DOCUMENTS) != (self.documents is not None):
+            raise ValueError("`replaces` and `both_hold` need `documents`, and nothing else has it")
         new = self.after
         if new is not None and not (new.question.strip() and new.answer.strip()):
             raise ValueError("`after` needs a question and an answer; reject the example instead")
@@ -144,6 +165,42 @@ def decide_on(
     return ReviewDecision(id=row_id, decision=decision, by=by, at=at, before=before, **fields)
 
 
+def decide_documents(
+    decision: DecisionKind, first: NamedDocument, second: NamedDocument, by: str
+) -> ReviewDecision:
+    """A decision between two documents, made now; raises `ValueError` for other decisions."""
+    before = Wording(question="", answer="")
+    return decide_on(pair_id(first, second), before, decision, by, documents=(first, second))
+
+
+def withdraw_documents(
+    _kind: DecisionKind, first: NamedDocument, second: NamedDocument, by: str
+) -> ReviewDecision:
+    """What withdraws the latest decision between two documents."""
+    return decide_on(pair_id(first, second), Wording(question="", answer=""), "undo", by)
+
+
+def pair_id(first: NamedDocument, second: NamedDocument) -> str:
+    """What decisions between two documents are about, in either order."""
+    return short_digest({"documents": sorted((first.source, second.source))})
+
+
+def document_decisions(decisions: Iterable[ReviewDecision]) -> list[ReviewDecision]:
+    """The latest decision about every two documents that was not withdrawn."""
+    histories: dict[str, list[ReviewDecision]] = {}
+    decisions = list(decisions)
+    about = _of_documents(decisions)
+    for decision in decisions:
+        if decision.id in about:
+            add_decision(histories.setdefault(decision.id, []), decision)
+    return [history[-1] for history in histories.values() if history]
+
+
+def _of_documents(decisions: Iterable[ReviewDecision]) -> set[str]:
+    """What decisions between documents are about; an `undo` has the same id and no documents."""
+    return {each.id for each in decisions if each.documents is not None}
+
+
 def read_log(path: Path) -> list[ReviewDecision]:
     """Every line of the log, in order; none where there is no file.
 
@@ -190,7 +247,11 @@ def _full_disk(path: Path) -> Iterator[None]:
 def collect_reviews(decisions: Iterable[ReviewDecision]) -> dict[str, Review]:
     """{id of an example: its review}, without examples whose decisions are all withdrawn."""
     histories: dict[str, list[ReviewDecision]] = {}
+    decisions = list(decisions)
+    about = _of_documents(decisions)
     for decision in decisions:
+        if decision.id in about:
+            continue
         add_decision(histories.setdefault(decision.id, []), decision)
     return {name: review_of(name, history) for name, history in histories.items() if history}
 

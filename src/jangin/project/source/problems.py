@@ -33,6 +33,7 @@ PLAIN = {
 """{pydantic's name of a type: the name in a message}."""
 
 EXAMPLES = {
+    "replaces": "{new.pdf: [old.pdf]}",
     "budget": "{usd: 5}",
     "track": "[mlflow, tensorboard]",
     "store_options": '{endpoint: "http://minio:9000"}',

@@ -14,6 +14,7 @@ from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording, d
 from jangin.examples.reviews.queue import QueueItem, unsupported, wording_fault
 from jangin.examples.reviews.queue_columns import Kind, QueueFilter, State
 from jangin.examples.reviews.reasons import reason_names
+from jangin.project.contradictions import conflicts_of
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
@@ -132,6 +133,7 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
         kinds=[kind for kind in get_args(Kind) if kind],
         sources=desk.index.sources,
         signals=reason_names(desk.visit.words.language),
+        contradictions=len(conflicts_of(desk.project.snapshot().variants[desk.variant].last)),
     )
 
 

@@ -1,0 +1,116 @@
+"""The page of documents that contradict each other: side by side, with a decision for all rows."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form
+from fastapi.responses import RedirectResponse, Response
+
+from jangin.examples.reviews.log import (
+    Wording,
+    collect_reviews,
+    decide_documents,
+    decide_on,
+    document_decisions,
+    read_log,
+    withdraw_documents,
+)
+from jangin.project.contradictions import (
+    by_source,
+    chosen_document,
+    conflicts_of,
+    disagreements,
+    documents_of,
+)
+from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
+from jangin.serving.pages.visit import PageError
+
+Name = Annotated[str, Form(max_length=1000)]
+router = APIRouter(prefix="/review")
+
+
+@router.get("/documents")
+def contradictions(desk: DeskDep, saved: str = "") -> Response:
+    """Documents that contradict each other, and what was decided between documents."""
+    last = desk.project.snapshot().variants[desk.variant].last
+    log = read_log(desk.index.log)
+    reviews = collect_reviews(log)
+    groups = [
+        (group, [(each, by_source(each)) for each in group.conflicts])
+        for group in disagreements(conflicts_of(last))
+    ]
+    rejected = {
+        name: review.verdict.batch or ""
+        for name, review in reviews.items()
+        if review.verdict is not None and review.verdict.decision == "reject"
+    }
+    decided = document_decisions(log)
+    settled = {
+        tuple(sorted(document.source for document in each.documents))
+        for each in decided
+        if each.documents is not None
+    }
+    return show(
+        desk,
+        "review/documents.html.jinja",
+        groups=groups,
+        rejected=rejected,
+        decisions=decided,
+        settled=settled,
+        saved=saved,
+    )
+
+
+@router.post("/documents")
+def decide_between(
+    desk: OwnDeskDep,
+    decision: Annotated[Literal["replaces", "both_hold", "undo"], Form()],
+    first: Name,
+    second: Name,
+) -> Response:
+    """Save or withdraw a decision between two documents."""
+    known = documents_of(desk.project.snapshot().variants[desk.variant].last)
+    one, two = chosen_document(known, first), chosen_document(known, second)
+    decide = withdraw_documents if decision == "undo" else decide_documents
+    desk.index.save([decide(decision, one, two, desk.by)])
+    return _back(desk, decision)
+
+
+@router.post("/documents/wrong")
+def reject_side(
+    desk: OwnDeskDep, conflict: Annotated[str, Form(max_length=64)], source: Name
+) -> Response:
+    """Reject what one document says about a question; all rows of the conflict at once."""
+    last = desk.project.snapshot().variants[desk.variant].last
+    chosen = next((each for each in conflicts_of(last) if each.id == conflict), None)
+    if chosen is None:
+        raise PageError(404, "review_no_row")
+    batch = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f} {desk.by}"
+    rows = [side for side in chosen.sides if side.source == source]
+    desk.index.save(
+        [
+            decide_on(
+                side.example,
+                Wording(question=side.question, answer=side.answer, evidence=side.evidence),
+                "reject",
+                desk.by,
+                reason="wrong",
+                batch=batch,
+            )
+            for side in rows
+        ]
+    )
+    return _back(desk, "wrong")
+
+
+@router.post("/documents/wrong/undo")
+def withdraw_rejection(desk: OwnDeskDep, batch: Annotated[str, Form(max_length=200)]) -> Response:
+    """Withdraw such a rejection."""
+    reviews = collect_reviews(read_log(desk.index.log)).values()
+    lines = [d for review in reviews for d in review.history if d.batch == batch]
+    desk.index.save([decide_on(d.id, d.before, "undo", desk.by, batch=batch) for d in lines])
+    return _back(desk, "undo")
+
+
+def _back(desk: Desk, saved: str) -> Response:
+    return RedirectResponse(desk.address("/documents", saved=saved), 303)

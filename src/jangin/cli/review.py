@@ -73,6 +73,22 @@ FromOption = Annotated[
 ]
 
 
+ReplacesOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="NEW OLD", help="Of two documents the first one replaces the other."),
+]
+BothHoldOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="ONE OTHER", help="Each of two documents is right, under its own condition."
+    ),
+]
+UndoOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="ONE OTHER", help="Withdraw the decision between two documents."),
+]
+
+
 def review(
     project: ProjectOption = HERE,
     store: StoreOption = None,
@@ -87,20 +103,9 @@ def review(
         bool, typer.Option("--decided", help="Also what is already accepted, edited or rejected.")
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Only count the decisions.")] = False,
-    replaces: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="NEW OLD", help="Of two documents the first one replaces the other."),
-    ] = None,
-    both_hold: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="ONE OTHER", help="Each of two documents is right, under its own condition."
-        ),
-    ] = None,
-    undo: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="ONE OTHER", help="Withdraw the decision between two documents."),
-    ] = None,
+    replaces: ReplacesOption = None,
+    both_hold: BothHoldOption = None,
+    undo: UndoOption = None,
 ) -> None:
     """Accept, correct, reject and rate examples, the most suspicious first.
 
@@ -116,13 +121,7 @@ def review(
             _keep_from_documents(session, from_)
         name = session.choose(variant)[-1]
         log = log_of(session, name)
-        if replaces or both_hold or undo:
-            chosen: list[tuple[DecisionKind, tuple[str, str] | None]] = [
-                ("replaces", replaces),
-                ("both_hold", both_hold),
-                ("undo", undo),
-            ]
-            _decide_documents(session, name, log, chosen, by or user_name())
+        if _decide_documents(session, name, log, (replaces, both_hold, undo), by):
             return
         back = from_ is not None
         pairs = last_pairs(session, name)
@@ -156,30 +155,31 @@ def _decide_documents(
     session: "Session",
     variant: str,
     log: Path,
-    chosen: "Sequence[tuple[DecisionKind, tuple[str, str] | None]]",
+    named: "tuple[tuple[str, str] | None, ...]",
     by: str,
-) -> None:
-    """Append decisions between documents, and say what the next run does."""
-    from jangin.examples.reviews.log import (
-        append_decisions,
-        decide_documents,
-        document_decisions,
-        read_log,
-        withdraw_documents,
-    )
+) -> bool:
+    """Append decisions between documents, and say what holds; False where none was given.
+
+    `named` are the files of `--replaces`, of `--both-hold` and of `--undo`.
+    """
+    from jangin.examples.reviews import log as records
     from jangin.project.contradictions import chosen_document, decision_lines, documents_of
 
+    if not any(named):
+        return False
     documents = documents_of(session.last_artifacts(variant, ("load",)))
     decisions = []
-    for kind, names in chosen:
+    kinds: tuple[DecisionKind, ...] = ("replaces", "both_hold", "undo")
+    for kind, names in zip(kinds, named, strict=True):
         if names is not None:
             first, second = (chosen_document(documents, each) for each in names)
-            decide = withdraw_documents if kind == "undo" else decide_documents
-            decisions.append(decide(kind, first, second, by))
-    append_decisions(log, decisions)
-    for line in decision_lines(document_decisions(read_log(log))):
+            decide = records.withdraw_documents if kind == "undo" else records.decide_documents
+            decisions.append(decide(kind, first, second, by or user_name()))
+    records.append_decisions(log, decisions)
+    for line in decision_lines(records.document_decisions(records.read_log(log))):
         console.print(escape(line), highlight=False, soft_wrap=True)
     console.print("Apply with: jangin run", highlight=False)
+    return True
 
 
 def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", log: Path) -> str:

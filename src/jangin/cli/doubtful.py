@@ -1,9 +1,9 @@
-"""`jangin doubtful`: list lines that OCR is not sure of, and correct them by hand."""
+"""`jangin doubtful`: list doubtful lines of scans and pages, and correct the lines by hand."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,11 +13,20 @@ from jangin.cli.terminal import console
 from jangin.core.errors import DataError, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jangin.core.store import Artifact
     from jangin.documents.load import DoubtfulRow
     from jangin.documents.ocr.corrections import Correction
 
 COLUMNS = ("number", "source", "page", "doubt", "confidence", "read", "second", "right", "text")
 """Columns of a sheet; a person fills in the last two."""
+ORDER = {
+    "articles_fall": "article {1} follows article {0}",
+    "columns_crossed": "{0} of {1} lines go across a white strip between two columns",
+    "sentences_cut": "{0} of {1} lines end inside a sentence that the next line does not continue",
+}
+"""What a page's `OrderDoubt.reason` says of its values."""
 YES = frozenset({"y", "yes", "x", "1", "예", "o"})
 
 
@@ -35,24 +44,28 @@ def doubtful(
     drop: Annotated[bool, typer.Option("--drop", help="The page has no text there.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Withdraw what was decided.")] = False,
     by: Annotated[str, typer.Option(help="Your name in the log; default: your user name.")] = "",
+    pages_only: Annotated[
+        bool, typer.Option("--pages", help="Only the pages whose reading order is doubtful.")
+    ] = False,
     to: Annotated[Path | None, typer.Option(help="Write all lines for a colleague: .csv.")] = None,
     from_: Annotated[
         Path | None, typer.Option("--from", help="Read the decisions from such a file.")
     ] = None,
 ) -> None:
-    """List the lines that OCR is not sure of; say of some that they are right, or what they say.
+    """List doubtful lines of scans and pages of doubtful order; decide about such lines.
 
     Decisions are kept in ocr_corrections.jsonl beside the project file. The next `jangin run` puts
     those lines into the text of their documents.
     """
-    from jangin.documents.ocr.corrections import LOG, append_corrections, read_corrections
+    from jangin.documents.ocr.corrections import LOG, append_corrections
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         # After a decision `load` is out of date: the numbers are those of its last run.
         loaded = session.artifacts(name).get("load") or session.store.latest("load")
-        rows = _rows((loaded or session.find(name, "load")).path)
+        loaded = loaded or session.find(name, "load")
+        rows = _rows(loaded.path)
         log = session.project.folder / LOG
         if to is not None:
             _write_sheet(to, rows)
@@ -67,7 +80,7 @@ def doubtful(
     elif numbers:
         new = _decisions(rows, numbers, reviewer, _new_text(right, text, drop, undo))
     else:
-        _list(rows, read_corrections(log))
+        _show(loaded, rows, log, pages_only=pages_only)
         return
     append_corrections(log, new)
     console.print(
@@ -75,6 +88,18 @@ def doubtful(
         f"jangin run -p {project}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _show(
+    loaded: "Artifact", rows: "Sequence[DoubtfulRow]", log: Path, *, pages_only: bool
+) -> None:
+    """The doubtful lines and pages, or the pages alone."""
+    from jangin.documents.ocr.corrections import read_corrections
+
+    if not pages_only:
+        _list(rows, read_corrections(log))
+        _say_what_was_checked(loaded.manifest.summary, len(rows))
+    _list_pages(loaded)
 
 
 def _rows(folder: Path) -> "list[DoubtfulRow]":
@@ -133,8 +158,6 @@ def _list(rows: "Sequence[DoubtfulRow]", log: "Sequence[Correction]") -> None:
         for corrections in pages.values()
         for each in corrections
     }
-    if not rows:
-        console.print("OCR is sure of every line.")
     for number, row in enumerate(rows, start=1):
         text = decided.get((row.document, row.page, row.line, row.text))
         state = "" if text is None else f"  [green]{_said(row.text, text)}[/]"
@@ -142,6 +165,40 @@ def _list(rows: "Sequence[DoubtfulRow]", log: "Sequence[Correction]") -> None:
         console.print(
             f"[b]{number}[/] {escape(row.source)}, page {row.page} "
             f"[dim]({row.doubt}, {row.confidence:.0f})[/]{state}\n  {escape(row.text)}{second}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _say_what_was_checked(summary: "Mapping[str, Any]", aside: int) -> None:
+    """How many lines OCR read, how they were compared, and how many are in doubt."""
+    read, checked = int(summary.get("ocr_lines", 0)), int(summary.get("checked_lines", 0))
+    if not read:
+        console.print("No line was read by OCR." if not aside else "")
+        return
+    console.print(
+        f"OCR read {counted(read, 'line')} on {counted(int(summary['ocr_pages']), 'page')}; "
+        f"{checked:,} with letters, digits or signs were read again by other models and compared, "
+        f"the rest once. In doubt: {counted(aside, 'line')}.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _list_pages(loaded: "Artifact") -> None:
+    """Pages whose reading order is doubtful, why, and what to do."""
+    from jangin.documents.flagged import flagged_pages
+
+    pages = flagged_pages(loaded.file("documents.parquet"))
+    for page in pages:
+        why = "; ".join(ORDER[doubt.reason].format(*doubt.values) for doubt in page.doubts)
+        console.print(
+            f"[yellow]order doubtful:[/] {escape(page.source)}, page {page.number}: {why}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if pages:
+        example = f'"{pages[0].source}#{pages[0].number}": 2'
+        console.print(
+            "Say how many columns such a page has, in the browser or in the project file: "
+            f"documents: {{load: {{columns: {{{escape(example)}}}}}}}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jangin.core.store import Artifact
+    from jangin.documents.flagged import FlaggedPage
     from jangin.documents.readers.folder import UnreadableFile
     from jangin.project.failures import Failures
     from jangin.project.plan import PlannedStage
+    from jangin.project.session import Session
 
 
 CHANGED_MEANWHILE = (
@@ -80,6 +82,7 @@ def plan(
             result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
         artifacts = {name: session.last_artifacts(name, ("curate",)) for name in names}
+        flagged = session.flagged_pages(names)
         unpriced = sum(row.unpriced for row in session.ledger.spend(session.project_name))
         budget = session.budget
         total = plan_total(
@@ -107,7 +110,7 @@ def plan(
     if result.reading is not None and result.reading.chunks:
         text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."
         console.print(escape(text), style="dim", highlight=False)
-    _print_unread(unread)
+    _print_unread(unread, flagged)
     _print_conflicts(artifacts)
     if lacks_user_questions(session.project):
         _print_wanted_questions(session.project.folder)
@@ -128,11 +131,20 @@ def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
             console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
-def _print_unread(rows: "Sequence[UnreadableFile]") -> None:
-    """Name every file of the folder that is not read, with the reason."""
+def _unread(
+    session: "Session", names: "Sequence[str]"
+) -> "tuple[list[UnreadableFile], list[FlaggedPage]]":
+    """(files that are not read, pages whose order is doubtful)."""
+    unread = [row for name in names for row in session.unread_files(name)]
+    return unread, session.flagged_pages(names)
+
+
+def _print_unread(rows: "Sequence[UnreadableFile]", flagged: "Sequence[FlaggedPage]") -> None:
+    """Name every file that is not read, with the reason, and pages whose order is doubtful."""
+    from jangin.documents.flagged import flagged_lines
     from jangin.project.unread_files import unread_lines
 
-    for line in unread_lines(rows):
+    for line in (*unread_lines(rows), *flagged_lines(flagged)):
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
@@ -183,14 +195,14 @@ def run(
         artifacts = _artifacts_of(steps, names)
         results = collect_results(artifacts)
         late = [n for n in names if artifacts[n].keys() - session.artifacts(n).keys()]
-        unread = [row for name in names for row in session.unread_files(name)]
+        unread, flagged = _unread(session, names)
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
     if late:
         console.print(f"[yellow]![/] {CHANGED_MEANWHILE}", highlight=False, soft_wrap=True)
-    _print_unread(unread)
+    _print_unread(unread, flagged)
     _print_conflicts(artifacts)
     failures = failures_of(steps)
     _print_failures(failures, run_command(project, store, variant))

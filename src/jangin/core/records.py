@@ -19,6 +19,17 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class OrderDoubt(Record):
+    """A sign that the lines of a page are not in the order in which they are read."""
+
+    reason: Literal["articles_fall", "columns_crossed", "sentences_cut"]
+    """`articles_fall`: the number of an article is lower than that of the one before it;
+    `columns_crossed`: lines go across a white strip that others keep free; `sentences_cut`: many
+    lines end inside a sentence that the next line does not go on with."""
+    values: tuple[int, ...] = ()
+    """`articles_fall`: the number before, and that after it; else: lines, of how many."""
+
+
 class Page(Record):
     """Range of a page in its document's text, in characters, and how the text was extracted."""
 
@@ -31,6 +42,12 @@ class Page(Record):
     """Mean word confidence of OCR, 0 to 100; None if the text layer was used."""
     reason: str = ""
     """Why OCR was used, or how a disordered text layer was sorted; otherwise empty."""
+    doubts: tuple[OrderDoubt, ...] = ()
+    """Why the order of its lines is doubtful; such a page is flagged."""
+    lines: int = 0
+    """Lines that OCR read."""
+    checked: int = 0
+    """Those that other models read, too."""
 
 
 class Document(Record):

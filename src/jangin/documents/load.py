@@ -1,6 +1,7 @@
 """Stage `load`: files to documents. Unreadable files are reported in a table of their own."""
 
 import difflib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
+from jangin.core.digest import digest_value
 from jangin.core.errors import DataError, counted
+from jangin.core.parquet import read_records, read_table
 from jangin.core.records import Document, Record
 from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
-from jangin.core.store import JOURNAL
+from jangin.core.store import JOURNAL, RUNTIME
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.ocr.reading import DoubtfulLine
+from jangin.documents.page_columns import LOG as COLUMNS_LOG
+from jangin.documents.page_columns import MOST_COLUMNS, columns_by_digest, read_decisions
 from jangin.documents.readers.folder import (
     REPLACED_BY,
     TOP,
@@ -54,6 +59,8 @@ STORE = "store"
 PAGES_OF_READER = 3
 """Pages that a reader itself reads by OCR: as many as decide whether a text layer is sound, since
 after a request the other pages are read a second time."""
+WAYS = "read_ways.json"
+"""In the folder `runtime` of the artifact: {name of a file: digest of it and how it was read}."""
 BEGUN = "begun"
 """Name of an empty journal: a run has begun to read."""
 PART_BYTES, PART_FILES = 64 << 20, 10_000
@@ -124,6 +131,11 @@ class LoadConfig(StageConfig):
     replaces: Added[dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     """Files that others replace, `{new.pdf: [old.pdf]}`: old editions are neither read, taught nor
     searched. Names as in the folder."""
+    columns: Added[dict[str, Annotated[int, Field(ge=1, le=MOST_COLUMNS)]]] = Field(
+        default_factory=dict
+    )
+    """Number of columns of a file, or of one of its pages, where the reader finds another one:
+    `{rules.pdf: 2, "rules.pdf#3": 1}`. The browser has a button for it on each page."""
 
 
 class DoubtfulRow(Record):
@@ -142,6 +154,8 @@ class DoubtfulRow(Record):
     """sha256 of the file; with `line`, what a correction names."""
     line: int = -1
     """Number of the line on the page as OCR read it, from 0."""
+    is_kept: bool = False
+    """It stays in the text: the doubt is mild, or a row of a table of which much else is right."""
 
 
 def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
@@ -289,7 +303,7 @@ def run(context: StageContext[LoadConfig]) -> None:
     }
     for line in lines_of(left_out(config, services.project_folder, services.named_files)):
         services.progress.message(f"left out: {line}")
-    loaded = _Loaded(context)
+    loaded = _Loaded(context, files)
     bar = services.progress.start("load", len(files))
     try:
         copies = loaded.read(files, lambda: services.progress.advance(bar))
@@ -302,8 +316,9 @@ def run(context: StageContext[LoadConfig]) -> None:
 class _Loaded:
     """Documents and failures, those of an interrupted run among them."""
 
-    def __init__(self, context: StageContext[LoadConfig]) -> None:
+    def __init__(self, context: StageContext[LoadConfig], files: Mapping[str, SourceFile]) -> None:
         self.context = context
+        self.settings = _settings(context, files)
         self.documents = context.journal("documents", Document, lambda row: row.source)
         self.failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
         rows = context.done("doubtful", DoubtfulRow)
@@ -316,9 +331,8 @@ class _Loaded:
         suffix of its name may be another.
         """
         services = self.context.services
-        folder = FolderReader(
-            services.executor, services.ledger, services.progress, _settings(self.context)
-        )
+        self._take_over(files)
+        folder = FolderReader(services.executor, services.ledger, services.progress, self.settings)
         folder.is_isolated = self._was_interrupted()
         same: dict[str, list[str]] = {}
         for name, file in files.items():
@@ -342,6 +356,33 @@ class _Loaded:
             services.progress.message(f"{name}: skipped, same bytes as {original}")
             advance()
         return copies
+
+    def _take_over(self, files: Mapping[str, SourceFile]) -> None:
+        """Take what the last finished run has read of files that would be read in the same way."""
+        keys = {name: _way_of(self.context, self.settings, file) for name, file in files.items()}
+        path = self.context.runtime_file(WAYS)
+        path.write_text(json.dumps(keys, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+        done = [p for p in self.context.workspace.parent.glob(f"*/{RUNTIME}/{WAYS}") if p != path]
+        last = max(done, key=lambda each: each.stat().st_mtime_ns, default=None)
+        if last is None or self.settings.transcriber is not None or last.parent.parent.suffix:
+            return
+        known = json.loads(last.read_text(encoding="utf-8"))
+        same = {
+            name
+            for name, key in keys.items()
+            if known.get(name) == key and name not in self.documents and name not in self.failures
+        }
+        folder = last.parent.parent
+        taken: set[str] = set()
+        for document in read_records(folder / "documents.parquet", Document) if same else ():
+            if document.source in same:
+                self.documents.add(document)
+                taken.add(document.source)
+        if taken:
+            rows = read_table(folder / "doubtful.parquet", DoubtfulRow)
+            lines = [row for row in rows if row.source in taken]
+            self.doubtful += lines
+            self.context.note("doubtful", lines)
 
     def _was_interrupted(self) -> bool:
         """True if a run ended while it read: perhaps because of a file that ends its process."""
@@ -372,6 +413,26 @@ class _Loaded:
         context.note("unreadable", [row])
 
 
+def _way_of(context: StageContext[LoadConfig], settings: ReaderSettings, file: SourceFile) -> str:
+    """Digest of a file and of all that decides how it is read."""
+    corrections = settings.corrections.get(file.digest, {})
+    return digest_value(
+        [
+            file.name,
+            file.digest,
+            STAGE.version,
+            versions([file.name]),
+            context.config.ocr.model_dump(mode="json"),
+            dict(_machine(context.config)),
+            sorted(settings.columns.get(file.digest, {}).items()),
+            [
+                [page, [each.model_dump_json() for each in lines]]
+                for page, lines in sorted(corrections.items())
+            ],
+        ]
+    )
+
+
 def _doubtful_rows(
     file: SourceFile, lines: Iterable[tuple[int, DoubtfulLine]]
 ) -> list[DoubtfulRow]:
@@ -385,6 +446,7 @@ def _doubtful_rows(
             doubt=line.doubt,
             document=file.digest,
             line=line.number,
+            is_kept=line.is_kept,
         )
         for page, line in lines
     ]
@@ -406,13 +468,16 @@ def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRo
     context.summary["doubtful_lines"] = len(rows)
     config = context.config.ocr
     kept = not isinstance(config, NeverOcr) and config.doubtful_lines == "keep"
-    for source, lines in groupby(rows, key=lambda row: row.source):
+    for (source, is_kept), lines in groupby(
+        sorted(rows, key=lambda row: (row.source, row.is_kept)),
+        key=lambda row: (row.source, row.is_kept),
+    ):
         own = list(lines)
         pages = sorted({row.page for row in own})
         shown = ", ".join(map(str, pages[:8])) + (", ..." if len(pages) > 8 else "")
         where = f"page {shown}" if len(pages) == 1 else f"pages {shown}"
         count = counted(len(own), "line")
-        done = "kept in the text" if kept else "set aside"
+        done = "kept in the text" if kept or is_kept else "set aside"
         context.services.progress.message(
             f"{source}: OCR is not sure of {count}, {done} ({where}); see: jangin doubtful"
         )
@@ -464,6 +529,9 @@ def _write(
                 counts["pages"] += len(document.pages)
                 counts["characters"] += len(document.text)
                 counts["ocr"] += sum(page.method == "ocr" for page in document.pages)
+                counts["lines"] += sum(page.lines for page in document.pages)
+                counts["checked"] += sum(page.checked for page in document.pages)
+                counts["flagged"] += sum(bool(page.doubts) for page in document.pages)
                 counts["reordered"] += sum(
                     page.method == "text" and bool(page.reason) for page in document.pages
                 )
@@ -474,13 +542,16 @@ def _write(
         characters=counts["characters"],
         ocr_pages=counts["ocr"],
         reordered_pages=counts["reordered"],
+        flagged_pages=counts["flagged"],
+        ocr_lines=counts["lines"],
+        checked_lines=counts["checked"],
         languages=dict(sorted(languages.items())),
         unreadable=len(failures),
         copies=dict(sorted(copies.items())),
     )
 
 
-def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
+def _settings(context: StageContext[LoadConfig], files: Mapping[str, SourceFile]) -> ReaderSettings:
     """Settings of readers; a reader requests pages that are more than it reads by OCR itself."""
     ocr_config, services = context.config.ocr, context.services
     defaults = AutoOcr() if isinstance(ocr_config, NeverOcr) else ocr_config
@@ -494,6 +565,12 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         keep_doubtful=defaults.doubtful_lines == "keep",
         transcriber=_transcriber(context),
         corrections=collect_corrections(read_corrections(services.project_folder / LOG)),
+        columns=columns_by_digest(
+            context.config.columns,
+            {name: file.digest for name, file in files.items()},
+            read_decisions(services.project_folder / COLUMNS_LOG).values(),
+            services.locate("load", ("columns",)),
+        ),
     )
 
 
@@ -518,11 +595,11 @@ def _transcriber(context: StageContext[LoadConfig]) -> "Transcriber | None":
 
 
 def _sources(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
-    """The documents, and what people corrected in what OCR read, if that file exists."""
-    files = find_files(config, project_folder)
-    log = project_folder / LOG
-    reads_pictures = not isinstance(config.ocr, NeverOcr)
-    return {**files, LOG: log} if reads_pictures and log.is_file() else files
+    """The documents, and the decisions of people about lines of OCR and about columns."""
+    names = [COLUMNS_LOG] if isinstance(config.ocr, NeverOcr) else [LOG, COLUMNS_LOG]
+    logs = {name: project_folder / name for name in names}
+    decided = {name: path for name, path in logs.items() if path.is_file()}
+    return {**find_files(config, project_folder), **decided}
 
 
 def _machine(config: LoadConfig) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from jangin.core.errors import JanginError, MachineError, counted
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
-from jangin.core.records import Document, Page
+from jangin.core.records import Document, OrderDoubt, Page
 from jangin.core.stage import Progress, SilentProgress
 from jangin.documents.formats import (
     Format,
@@ -36,6 +36,7 @@ from jangin.documents.ocr.reader import (
 )
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
+from jangin.documents.readers.order_doubts import order_doubts
 from jangin.documents.readers.page_picture import page_for_ocr
 from jangin.documents.readers.plain import read_plain
 from jangin.documents.readers.reader import (
@@ -158,6 +159,10 @@ def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
 def _read(file: SourceFile, settings: ReaderSettings) -> FileReceipt:
     readings = read_file(file, settings)
     text, pages = join_pages(readings)
+    pages = tuple(
+        page.model_copy(update={"doubts": _order_doubts(reading, file, page.number, settings)})
+        for reading, page in zip(readings, pages, strict=True)
+    )
     doubtful = tuple(
         (number, line)
         for number, reading in enumerate(readings, start=1)
@@ -174,6 +179,21 @@ def _read(file: SourceFile, settings: ReaderSettings) -> FileReceipt:
         id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
     )
     return FileReceipt(document, doubtful)
+
+
+def _order_doubts(
+    reading: PageReading, file: SourceFile, number: int, settings: ReaderSettings
+) -> tuple[OrderDoubt, ...]:
+    """Why the order of a page is doubtful.
+
+    Where a person gave the number of its columns, only falling article numbers are a reason.
+    """
+    is_given = settings.columns_of(file.digest, number) is not None
+    return tuple(
+        OrderDoubt(reason=each.reason, values=tuple(each.values.values()))
+        for each in order_doubts(reading)
+        if each.reason == "articles_fall" or not is_given
+    )
 
 
 def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
@@ -257,6 +277,8 @@ def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:
                 method=reading.method,
                 confidence=reading.confidence,
                 reason=reading.reason,
+                lines=reading.ocr_lines,
+                checked=reading.checked_lines,
             )
         )
         text += part

@@ -24,6 +24,7 @@ from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
 from jangin.core.stage import Progress, Services, SilentProgress
 from jangin.core.store import Artifact, Store
+from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
@@ -253,6 +254,17 @@ class Session:
             raise ConfigError(f"there is no split {split!r}. Known splits: {known}.")
         rows = read_table(self.find(variant, "split").path / "splits.parquet", SplitExample)
         return [row.example for row in rows if row.split == split]
+
+    def flagged_pages(self, variants: Iterable[str]) -> list[FlaggedPage]:
+        """Pages whose reading order is doubtful, of what `load` last read; each once."""
+        loaded = {name: self.artifacts(name).get("load") for name in variants}
+        pages = {
+            (page.document_id, page.number): page
+            for artifact in loaded.values()
+            if artifact is not None and artifact.manifest.summary.get("flagged_pages")
+            for page in flagged_pages(artifact.file("documents.parquet"))
+        }
+        return list(pages.values())
 
     def unread_files(self, variant: str) -> list[UnreadableFile]:
         """Files of the folder that this variant does not read, each with its reason."""

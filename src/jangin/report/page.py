@@ -246,6 +246,9 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "scanned_count": sum(len(row.pages) for row in scanned),
         "page_count": dropped_rows.page_count(artifacts),
         "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
+        "lines_read": sum(int(summary.get("ocr_lines", 0)) for summary in summaries),
+        "lines_checked": sum(int(summary.get("checked_lines", 0)) for summary in summaries),
+        "flagged": dropped_rows.flagged(artifacts),
     }
 
 
@@ -253,7 +256,7 @@ def _losses(lost: Mapping[str, Any], unread: Sequence[UnreadableFile]) -> dict[s
     """Counts of what is missing, for the first screen."""
     return {
         "unread": sum(row.is_missed for row in unread),
-        "lines": 0 if lost["doubtful_kept"] else sum(row.count for row in lost["doubtful"]),
+        "lines": 0 if lost["doubtful_kept"] else sum(row.aside for row in lost["doubtful"]),
         "chunks": max((part.count for part in lost["coverage"]), default=0),
         "failures": int(lost["unanswered"]),
     }

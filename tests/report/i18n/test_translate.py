@@ -8,6 +8,7 @@ import pytest
 
 import jangin
 from jangin.core.errors import all_counted, counted, counted_of
+from jangin.core.records import OrderDoubt
 from jangin.evaluation.select import Criterion
 from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
@@ -84,6 +85,7 @@ COMPOSED = {
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
+    "order": get_args(OrderDoubt.model_fields["reason"].annotation),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""

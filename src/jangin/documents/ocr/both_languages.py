@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from jangin.documents.ocr.second_reading import ACCEPTED, LATIN, Line, comparable
 from jangin.documents.ocr.tesseract import Word, installed_languages, lines_of, recognize, words_of
@@ -45,7 +46,7 @@ def read_in_both(
         return lines
     unsure = [line for line in lines if _is_unsure(line)]
     if unsure:
-        second = _read_lines(image_HW, unsure, dpi, (*languages, LATIN))
+        second = read_lines(image_HW, unsure, dpi, (*languages, LATIN))
         for line, other in zip(unsure, second, strict=True):
             if other is not None:
                 _merge(line, other)
@@ -63,28 +64,56 @@ def _is_unsure(line: Line) -> bool:
     )
 
 
-def _read_lines(
-    image_HW: "Grey", lines: Sequence[Line], dpi: int, languages: tuple[str, ...]
+def read_lines(
+    image_HW: "Grey",
+    lines: Sequence[Line],
+    dpi: int,
+    languages: tuple[str, ...],
+    scale: float = 1.0,
 ) -> list[Line | None]:
-    """Each line as these models read it, in the page's coordinates; None where they see no line."""
+    """Each line as these models read it, in the page's coordinates; None where they see no line.
+
+    `scale`: how much larger they see it.
+    """
     margin = dpi // 8
-    boxes = [_box(line, image_HW, dpi) for line in lines]
-    width = max(right - left for _, _, left, right in boxes) + 2 * margin
+    crops, corners = [], []
+    for line in lines:
+        top, bottom, left, right = _box(line, image_HW, dpi)
+        crops.append(_scaled(image_HW[top:bottom, left:right], scale))
+        corners.append((top, left))
+    width = max(crop.shape[1] for crop in crops) + 2 * margin
     rows, tops, y = [], [], 0
-    for top, bottom, left, right in boxes:
-        crop_HW = image_HW[top:bottom, left:right]
+    for crop_HW in crops:
         padding = ((margin, margin), (margin, width - margin - crop_HW.shape[1]))
         rows.append(np.pad(crop_HW, padding, constant_values=255))
         tops.append(y)
         y += rows[-1].shape[0]
-    output = recognize(np.concatenate(rows), dpi, languages, 6)
+    output = recognize(np.concatenate(rows), round(dpi * scale), languages, 6)
     words, plain = words_of(output), lines_of(output)
     out: list[Line | None] = []
-    for (top, _, left, _), start, row in zip(boxes, tops, rows, strict=True):
+    for (top, left), start, row in zip(corners, tops, rows, strict=True):
         own = [w for w in words if start <= w.top + w.height / 2 < start + row.shape[0]]
-        shift = (top - start - margin, left - margin)
-        out.append(_line(own, plain, shift))
+        moved = [_moved(word, start + margin, margin, scale, (top, left)) for word in own]
+        out.append(_line(moved, plain))
     return out
+
+
+def _scaled(crop_HW: "Grey", scale: float) -> "Grey":
+    if scale == 1:
+        return crop_HW
+    large = ndimage.zoom(crop_HW.astype(np.float32), scale, order=1, mode="nearest")
+    return np.asarray(np.clip(large, 0, 255), dtype=np.uint8)
+
+
+def _moved(word: Word, down: int, across: int, scale: float, corner: tuple[int, int]) -> Word:
+    """A word of the stacked lines at its place on the page, whose line begins at `corner`."""
+    return replace(
+        word,
+        top=corner[0] + round((word.top - down) / scale),
+        left=corner[1] + round((word.left - across) / scale),
+        width=round(word.width / scale),
+        height=round(word.height / scale),
+    )
 
 
 def _box(line: Line, image_HW: "Grey", dpi: int) -> tuple[int, int, int, int]:
@@ -98,13 +127,11 @@ def _box(line: Line, image_HW: "Grey", dpi: int) -> tuple[int, int, int, int]:
     )  # fmt: skip
 
 
-def _line(words: list[Word], plain: dict[str, str], shift: tuple[int, int]) -> Line | None:
+def _line(words: list[Word], plain: dict[str, str]) -> Line | None:
     """The words as one line; None if there are none, or if they are in several lines."""
     if len({word.line for word in words}) != 1:
         return None
-    down, across = shift
-    moved = [replace(word, top=word.top + down, left=word.left + across) for word in words]
-    return Line(moved, [word.text for word in words], spaces_after(words, plain))
+    return Line(words, [word.text for word in words], spaces_after(words, plain))
 
 
 def spaces_after(line: list[Word], plain: dict[str, str]) -> list[str]:

@@ -109,7 +109,7 @@ def corrected(
         return reading, unfit
     doubtful = tuple(line for line in reading.doubtful if line.number not in texts)
     lines = [texts.get(number, line) for number, line in enumerate(lines)]
-    left = {line.number for line in doubtful}
+    left = {line.number for line in doubtful if not line.is_kept}
     kept: list[str] = []
     for number, line in enumerate(lines):
         text = "" if number in left else line

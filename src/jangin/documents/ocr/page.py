@@ -18,6 +18,7 @@ import numpy as np
 from jangin.documents.layout.picture_tables import PictureCell, header_line, table_rows
 from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
+from jangin.documents.ocr.cross_check import cross_check
 from jangin.documents.ocr.missing_syllables import restore_syllables
 from jangin.documents.ocr.page_layout import Strip, Unfolded, unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
@@ -53,6 +54,8 @@ FAR_BETTER = 10.0
 """The same where the unfolded page has tables, whose cells the page as it is mixes."""
 AS_MUCH = 0.98
 """Share of the unfolded page's sure characters that it must hold: mode 6 can lose a table."""
+LONG_ROW = 4
+"""Lines of a row of a table for each doubtful one from which on the row stays in the text."""
 LEGIBLE_LINE = 50.0
 """Confidence below which a line is set aside. Measured: 41 and more on lines of text with codes
 that were misread, 0 to 50 on drawings."""
@@ -116,10 +119,12 @@ def read_page(
         other = _attempt(Unfolded(best.image_HW, best.strips), dpi, best.languages, mode)
         best = max(best, other, key=_weight)
     best = replace(best, lines=_without_poor_lines(best, dpi))
+    firsts = [line.text for line in best.lines]
     lines = read_again(best.image_HW, best.lines, dpi, best.languages)
     lines = read_in_both(best.image_HW, lines, dpi, best.languages)
     lines = restore_syllables(lines, best.languages)
-    return _reading(best, lines)
+    checked = cross_check(best.image_HW, lines, firsts, dpi, best.languages)
+    return replace(_reading(best, lines), lines=len(lines), checked=checked)
 
 
 def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
@@ -291,7 +296,8 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
             gap = gap or not in_table
         if gap and kept and kept[-1]:
             kept.append("")
-        if line.doubt is None and not (line.is_header_rule and before and before.doubt):
+        is_in = line.doubt is None or line.doubt.is_kept
+        if is_in and not (line.is_header_rule and before and _is_out(before.doubt)):
             kept.append(line.text)
         before = line
     return OcrReading(
@@ -324,7 +330,7 @@ def _shown(lines: list[Line], attempt: Attempt) -> Iterator[_Shown]:
                 _doubt(own[number][0], page_confidence, is_alone=sizes[own[number][1]] == 1)
                 for number in numbers
             ]
-            doubt = _doubt_of_row(text, [one for one in doubts if one is not None])
+            doubt = _doubt_of_row(text, doubts)
             yield _Shown(text, own[0][0].top, bottom, doubt)
             if index == 0:
                 yield _Shown(header_line(text), bottom, bottom, is_header_rule=True)
@@ -341,13 +347,23 @@ def _cell(line: Line, strips: tuple[Strip, ...]) -> PictureCell | None:
     return strips[index].cell if index >= 0 and middle < strips[index].bottom else None
 
 
-def _doubt_of_row(text: str, doubts: list[DoubtfulLine]) -> DoubtfulLine | None:
-    """Why a row of a table is not part of the text: one of its lines is in doubt."""
-    if not doubts:
+def _is_out(doubt: DoubtfulLine | None) -> bool:
+    return doubt is not None and not doubt.is_kept
+
+
+def _doubt_of_row(text: str, doubts: list[DoubtfulLine | None]) -> DoubtfulLine | None:
+    """Why a row of a table is doubtful: one of its lines is.
+
+    A row of many lines, of which few differ in a word, stays in the text.
+    """
+    own = [one for one in doubts if one is not None]
+    if not own:
         return None
-    first = min(doubts, key=lambda one: one.confidence)
-    second = "; ".join(one.second for one in doubts if one.second)
-    return replace(first, text=text, second=second)
+    first = min(own, key=lambda one: one.confidence)
+    second = "; ".join(one.second for one in own if one.second)
+    is_long = len(doubts) >= LONG_ROW * len(own) and first.doubt == "readings differ"
+    is_kept = is_long or all(one.is_kept for one in own)
+    return replace(first, text=text, second=second, is_kept=is_kept)
 
 
 def _doubt(line: Line, page_confidence: float, *, is_alone: bool = True) -> DoubtfulLine | None:
@@ -367,5 +383,6 @@ def _doubt(line: Line, page_confidence: float, *, is_alone: bool = True) -> Doub
         return DoubtfulLine(line.text, "", confidence, "illegible")
     if line.doubts:
         second = "; ".join(text for _, text in line.doubts)
-        return DoubtfulLine(line.text, second, confidence, "readings differ")
+        is_mild = line.mild == len(line.doubts)
+        return DoubtfulLine(line.text, second, confidence, "readings differ", is_kept=is_mild)
     return None

@@ -16,7 +16,7 @@ models read another number or code."""
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulLine:
-    """A line that is not part of the page's text, because it is probably wrong."""
+    """A line that is probably wrong, and not part of the page's text unless it is kept."""
 
     text: str
     """As it was read first."""
@@ -27,6 +27,9 @@ class DoubtfulLine:
     doubt: Doubt
     number: int = -1
     """Number of the line in the reading's `complete` text, from 0."""
+    is_kept: bool = False
+    """It is part of the page's text all the same: readings differ in a number or a word in Hangul
+    alone, or it is a row of a table of which much else is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,10 @@ class OcrReading:
     """The text with the doubtful lines in their places; empty if there are none."""
     read_by: str = ""
     """The vision model that transcribed the page; empty for Tesseract."""
+    lines: int = 0
+    """Lines that were read."""
+    checked: int = 0
+    """Those that other models read, too: lines with a letter, digit or sign that is no Hangul."""
 
     def to_json(self) -> str:
         """The form in the ledger."""

@@ -64,6 +64,8 @@ class Line:
     """What follows each word: a space or nothing."""
     doubts: list[tuple[Word, str]] = field(default_factory=list)
     """(first word, other reading) of the parts that remain in doubt."""
+    mild: int = 0
+    """How many of them are of a number or a word in Hangul that another reading has otherwise."""
     confirmed: bool = False
     """Two segmentation modes read the same, so that even low confidence means text."""
 

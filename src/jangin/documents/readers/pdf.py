@@ -293,7 +293,8 @@ def from_ocr(reading: OcrReading, reason: str, keep_doubtful: bool) -> PageReadi
     text = (reading.complete or reading.text) if keep_doubtful else reading.text
     if reading.read_by:
         reason = f"{reason}; transcribed by {reading.read_by}"
-    return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful)
+    counts = (reading.lines, reading.checked)
+    return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful, *counts)
 
 
 def _from_layers(layers: list[pdf.PageText], by_position: bool) -> list[PageReading]:

@@ -88,6 +88,10 @@ class PageReading:
     """Why OCR was used or the text was reordered; empty otherwise. It is stored."""
     doubtful: tuple[DoubtfulLine, ...] = ()
     """Lines that OCR is not sure of; they are not in `text` unless the settings keep them."""
+    ocr_lines: int = 0
+    """Lines that OCR read."""
+    checked_lines: int = 0
+    """Those that other models read, too."""
     lines: tuple[TextLine, ...] = ()
     """One for each line of `text` that is not empty, in order; none where it is not known."""
     removed: tuple[str, ...] = ()

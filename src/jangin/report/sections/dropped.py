@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
+from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.llm.replies.structured import Failed
@@ -202,6 +203,11 @@ class Doubtful:
         """Number of the lines."""
         return len(self.lines)
 
+    @property
+    def aside(self) -> int:
+        """Those of them that are not part of the text."""
+        return sum(not line.is_kept for line in self.lines)
+
 
 def doubtful(artifacts: Artifacts) -> list[Doubtful]:
     """Doubtful lines by page, the pages with most of them first; variants' shared files once."""
@@ -211,6 +217,16 @@ def doubtful(artifacts: Artifacts) -> list[Doubtful]:
             pages.setdefault((row.source, row.page), {})[row] = None
     rows = [Doubtful(source, page, tuple(lines)) for (source, page), lines in pages.items()]
     return sorted(rows, key=lambda page: (-len(page.lines), page.source, page.page))
+
+
+def flagged(artifacts: Artifacts) -> list[FlaggedPage]:
+    """Pages whose reading order is doubtful; those of files that variants share once."""
+    pages = {
+        (page.document_id, page.number): page
+        for group in groups_with(artifacts, "documents.parquet")
+        for page in flagged_pages(group.artifact.file("documents.parquet"))
+    }
+    return list(pages.values())
 
 
 def page_count(artifacts: Artifacts) -> int:

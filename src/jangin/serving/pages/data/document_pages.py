@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from jangin.project.unread_files import unread_files
 from jangin.serving.pages.data.catalog import newest
+from jangin.serving.pages.data.column_decisions import ColumnsChoice, columns_of, note_columns
 from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.line_decisions import (
     MOST_LINE,
@@ -30,6 +31,8 @@ MOST_CHUNKS = 40
 """Chunks of a page that are marked; a document without pages can have thousands."""
 MOST_DOUBTS = 20_000
 """Doubtful lines that are looked at."""
+MOST_FLAGGED = 200
+"""Pages of doubtful order that are named."""
 DOUBTFUL_PAGES = 20
 """Pages with doubtful lines on one page of the room."""
 router = APIRouter(prefix="/data")
@@ -142,7 +145,26 @@ def document_page(
         next=room.address(f"{path}/{number + 1}") if document.page(number + 1) else "",
         more=room.address(f"{path}/{number}", first=following[0].number) if following else "",
         uncovered=_uncovered(document, shown, every),
+        columns=columns_of(project, document, number),
+        columns_address=room.address(f"{path}/{number}/columns"),
     )
+
+
+@router.post("/documents/{document_id}/{number}/columns")
+def decide_columns(
+    visit: NamedDep,
+    project: ProjectDep,
+    document_id: str,
+    number: int,
+    choice: Annotated[ColumnsChoice, Form()],
+    whole: Annotated[bool, Form()] = False,
+    variant: Text = "",
+) -> Response:
+    """Note how many columns a page has; the next run reads its file again."""
+    room = data_room(project, variant)
+    document, _ = find_page(project, document_id, number)
+    note_columns(project, document, 0 if whole else number, choice, visit.reviewer)
+    return RedirectResponse(room.address(f"/documents/{document_id}/{number}"), 303)
 
 
 def _chunk_mark(chunk: PageChunk) -> Mark:
@@ -200,31 +222,59 @@ def _uncovered(document: DocumentEntry, page: PageEntry, chunks: Sequence[PageCh
 
 @router.get("/doubtful", response_class=HTMLResponse)
 def doubtful(
-    visit: VisitDep, project: ProjectDep, variant: Text = "", start: int = 0
+    visit: VisitDep,
+    project: ProjectDep,
+    variant: Text = "",
+    start: int = 0,
+    show: Literal["", "pages", "lines"] = "",
 ) -> HTMLResponse:
-    """Pages with lines that OCR is not sure of, those with most of them first."""
+    """Pages whose order is doubtful, and pages with doubtful lines, those with most of them first.
+
+    `show`: only one of both.
+    """
     room = data_room(project, variant)
-    artifact = newest(room.artifacts, "doubtful")
-    ids = {d.source: d for d in project_documents(project.snapshot(), room.variant).values()}
-    rows: list[dict[str, Any]] = []
-    if artifact is not None:
-        file = open_table(artifact, "doubtful")
-        rows = file.flat_rows(range(min(file.count, MOST_DOUBTS)))
+    documents_read = [*project_documents(project.snapshot(), room.variant).values()]
+    rows = _every_doubt(room)
     pages: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in rows if show != "pages" else ():
         pages.setdefault((row["source"], row["page"]), []).append(row)
     most_first = sorted(pages.items(), key=lambda page: -len(page[1]))
+    flagged = [(one, page) for one in documents_read for page in one.pages if page.doubts]
+    ids = {one.source: one for one in documents_read}
     start = max(0, start)
     end = start + DOUBTFUL_PAGES
     return render(
         visit,
         "data/doubtful.html.jinja",
         room=room,
+        show=show,
+        flagged=flagged[:MOST_FLAGGED] if show != "lines" and not start else (),
+        flagged_count=len(flagged),
+        line_count=len(rows),
+        checked=_checked(room),
         decisions=decisions_of(project),
         pages=[(ids.get(key[0]), *key, lines) for key, lines in most_first[start:end]],
-        previous=room.address("/doubtful", start=str(start - DOUBTFUL_PAGES)) if start else "",
-        next=room.address("/doubtful", start=str(end)) if end < len(most_first) else "",
+        previous=room.address("/doubtful", show=show, start=str(max(0, start - DOUBTFUL_PAGES)))
+        if start
+        else "",
+        next=room.address("/doubtful", show=show, start=str(end)) if end < len(most_first) else "",
     )
+
+
+def _every_doubt(room: DataRoom) -> list[dict[str, Any]]:
+    artifact = newest(room.artifacts, "doubtful")
+    if artifact is None:
+        return []
+    file = open_table(artifact, "doubtful")
+    return file.flat_rows(range(min(file.count, MOST_DOUBTS)))
+
+
+def _checked(room: DataRoom) -> dict[str, int]:
+    """How many lines OCR read, how many other models read again, and how many pages these are."""
+    artifact = newest(room.artifacts, "documents")
+    summary = artifact.manifest.summary if artifact is not None else {}
+    names = {"lines": "ocr_lines", "checked": "checked_lines", "pages": "ocr_pages"}
+    return {name: int(summary.get(key, 0)) for name, key in names.items()}
 
 
 @router.get("/doubtful/{document_id}/{number}", response_class=HTMLResponse)

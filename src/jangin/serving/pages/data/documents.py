@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from jangin.core.digest import digest_file
 from jangin.core.parquet import part_paths
+from jangin.core.records import OrderDoubt
 from jangin.core.store import Artifact
 from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
@@ -30,6 +32,8 @@ class PageEntry:
     is_ocr: bool
     confidence: float | None
     reason: str
+    doubts: tuple[OrderDoubt, ...] = ()
+    """Why the order of its lines is doubtful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +135,16 @@ def _index(
     }
 
 
-def _page(row: Mapping[str, object]) -> PageEntry:
+def _page(row: Mapping[str, Any]) -> PageEntry:
     confidence = row["confidence"]
     return PageEntry(
-        int(str(row["number"])),
-        int(str(row["start"])),
-        int(str(row["end"])),
+        int(row["number"]),
+        int(row["start"]),
+        int(row["end"]),
         row["method"] == "ocr",
-        None if confidence is None else float(str(confidence)),
+        None if confidence is None else float(confidence),
         str(row["reason"]),
+        tuple(OrderDoubt.model_validate(doubt) for doubt in row.get("doubts") or ()),
     )
 
 
@@ -171,6 +176,12 @@ def source_file(document: DocumentEntry) -> Path | None:
     except OSError:
         return None
     return path if digest[: len(document.id)] == document.id else None
+
+
+def digest_of(document: DocumentEntry) -> str:
+    """sha256 of the file of a document; empty where it is gone or has other bytes by now."""
+    path = source_file(document)
+    return "" if path is None else digest_file(path)
 
 
 def is_gone(document: DocumentEntry) -> bool:

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from jangin.documents.ocr.cross_check import Letters, Others, cross_check, judge
+from jangin.documents.ocr.page import read_page
+from jangin.documents.ocr.second_reading import Line
+from jangin.documents.ocr.tesseract import Word
+
+FONT = "/usr/share/fonts/truetype/nanum/NanumGothic.ttf"
+
+
+def letters(text, confidence=90.0):
+    """A line as `judge` takes it."""
+    words = text.split(" ")
+    ends, at = [], 0
+    for word in words:
+        at += len(word)
+        ends.append(at)
+    joined = "".join(words)
+    return Letters(joined, tuple(ends), (confidence,) * len(joined))
+
+
+def judged(line, **readings):
+    """{part: what is written there, None for a doubt} of the parts that are not confirmed."""
+    others = Others(**{name: "".join(text.split()) for name, text in readings.items()})
+    own = letters(line)
+    return {own.text[each.start : each.stop]: each.text for each in judge(own, others)}
+
+
+def test_a_code_that_the_latin_model_and_both_models_read_is_right():
+    line = "필터 MCB-63의 교체"
+    assert not judged(
+        line, first="필터 1108-63의 교체", both="필터 MCB-632| 교체", latin="Ze MCB-639| 24"
+    )
+
+
+def test_a_number_without_its_first_digit_is_a_doubt_or_gets_it_back():
+    readings = {
+        "first": "전압은 110 \\이다.", "both": "전압은 110 V이다.", "latin": "ALS 110 VOIC}.",
+        "large": "전압은 110 V이다.", "korean": "전압은 110 \\이다.",
+    }  # fmt: skip
+    assert judged("전압은 10 V이다.", **readings) == {"10": "110"}
+
+
+def test_letters_of_two_scripts_in_one_word_are_a_doubt():
+    readings = {
+        "first": "TO미《 5급", "both": "1001 5급", "latin": "TOPIK 53", "large": "1001 5급",
+        "korean": "T0미《 5급",
+    }  # fmt: skip
+    assert judged("TO미《 5급", **readings) == {"미": None, "《": None}
+
+
+def test_a_latin_word_that_all_others_read_replaces_what_the_korean_model_made_of_it():
+    readings = {
+        "first": "검사 10 이후", "both": "검사 ALT 이후", "latin": "At ALT Ol",
+        "large": "검사 ALT 이후", "korean": "검사 417 이후",
+    }  # fmt: skip
+    assert judged("검사 ^ 이후", **readings) == {"^": "ALT"}
+
+
+def test_digits_in_whose_place_the_latin_model_reads_letters_are_a_doubt():
+    readings = dict.fromkeys(("first", "both", "large", "korean"), "가스 502 농도는")
+    assert judged("가스 502 농도는", latin="7tA SO2 SEE", **readings) == {"502": None}
+
+
+def test_a_bracket_without_a_partner_that_others_do_not_read_is_taken_out():
+    readings = {
+        "first": "(CATS 전시는", "both": "CATS 전시는", "latin": "CATS AAIE",
+        "large": "CATS 전시는", "korean": "(475 전시는",
+    }  # fmt: skip
+    assert judged("(CATS 전시는", **readings) == {"(CATS": "CATS"}
+
+
+def test_a_line_of_hangul_and_circled_numbers_is_not_read_again():
+    word = Word((1, 1, 1), 0, 10, 200, 30, 95.0, "①계약자는")
+    line = Line([word, word], ["①계약자는", "알린다."], [" ", ""])
+    page_HW = np.full((60, 500), 255, dtype=np.uint8)
+    assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 0
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_no_latin_word_of_a_scan_is_wrong_in_the_text():
+    lines = (
+        "외국인 학생은 TOPIK 6급 이상을 취득한다.",
+        "배관 재질은 SUS304 강관을 쓴다.",
+        "서버 nas03의 설정을 바꾼다.",
+    )
+    page = Image.new("L", (1100, 420), 255)
+    pen = ImageDraw.Draw(page)
+    for row, text in enumerate(lines):
+        pen.text((80, 60 + 110 * row), text, fill=10, font=ImageFont.truetype(FONT, 29))
+    reading = read_page(np.asarray(page), 200, ("kor",))
+    assert (reading.lines, reading.checked) == (3, 3)
+    doubtful = {line.number for line in reading.doubtful}
+    shown = enumerate((reading.complete or reading.text).split("\n"))
+    read = [(number in doubtful, "".join(text.split())) for number, text in shown if text]
+    truth = ["".join(text.split()) for text in lines]
+    assert [aside or text == true for (aside, text), true in zip(read, truth, strict=True)] == [
+        True
+    ] * 3

@@ -155,8 +155,10 @@ class Project:
         with open_session(self.folder / "project.yaml") as session:
             rows = [r for r in session.examples("main", "train") if r.kind == "original"]
         row = rows[-1] if reject else rows[0]
-        words = Wording(f"규정에 따르면 {row.question}", row.answer, row.evidence)
-        decision = decide(row, "reject" if reject else "edit", "kim", None if reject else words)
+        question = f"규정에 따르면 {row.question}"
+        words = Wording(question=question, answer=row.answer, evidence=row.evidence)
+        kind = "reject" if reject else "edit"
+        decision = decide(row, kind, "kim", after=None if reject else words)
         append_decisions(self.folder / "reviews.jsonl", [decision])
 
     def add(self) -> None:

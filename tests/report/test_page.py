@@ -171,6 +171,14 @@ def test_files_and_pages_say_why_they_were_not_read_as_they_are(page):
         assert text in section(page, "ocr")
 
 
+def test_both_counts_of_files_that_were_not_read_say_the_same(page):
+    missed = "1 files of the folder were not read."
+    assert missed in page
+    shown = section(page, "unreadable")
+    assert f"{missed} 1 more were left out on purpose: copies" in shown
+    assert shown.index("잠김.pdf") < shown.index("b.md")
+
+
 def test_lengths_curves_and_provenance_are_there(page):
     for text in ("n = 24.", "n = 5.", "95%: 33"):
         assert text in section(page, "lengths")

@@ -112,7 +112,6 @@ def review(
     Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
     them. Without a terminal, or with --status, the decisions are counted.
     """
-    from jangin.examples.reviews.leases import ReviewLeases
     from jangin.project.session import open_session
     from jangin.report.data.review_queue import last_pairs, log_of, open_queue
 
@@ -124,6 +123,7 @@ def review(
         if _decide_documents(session, name, log, (replaces, both_hold, undo), by):
             return
         back = from_ is not None
+        undecided = from_ is None and _print_undecided(session, name, log)
         pairs = last_pairs(session, name)
         queue = open_queue(
             session, name, log, paraphrases=paraphrases or back, everything=back, pairs=pairs
@@ -143,12 +143,39 @@ def review(
     if not left:
         console.print(f"{_counts(queue)}. Show them again with --decided.", highlight=False)
         return
+    if undecided:  # the screen of the first example would wipe them away
+        _ask("Enter shows the examples.")
+    _look_through(left, log, reviewer, project)
+
+
+def _look_through(left: "list[QueueItem]", log: Path, reviewer: str, project: Path) -> None:
+    """Show the rows one at a time, and say at the end what was written."""
+    from jangin.examples.reviews.leases import ReviewLeases
+
     screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text, ReviewLeases(log))
     screen.show()
     console.print(
         f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _print_undecided(session: "Session", variant: str, log: Path) -> bool:
+    """Name the questions that documents answer differently and nobody has decided about.
+
+    False where there are none.
+    """
+    from jangin.examples.reviews.log import read_log
+    from jangin.project.contradictions import conflict_lines, conflicts_of, undecided
+
+    last = session.last_artifacts(variant, ("curate",))
+    waiting = undecided(conflicts_of(last), read_log(log))
+    if not waiting:
+        return False
+    kept = last["curate"].manifest.config.get("conflicts") == "keep"
+    for line in conflict_lines(waiting, kept):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    return True
 
 
 def _decide_documents(

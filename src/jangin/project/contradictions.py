@@ -1,14 +1,20 @@
 """Documents that contradict each other: named after every run, in plans and in reports."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import combinations, product
 
 from jangin.core.errors import DataError, counted
 from jangin.core.parquet import read_columns, read_table
 from jangin.core.store import Artifact
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
-from jangin.examples.reviews.log import NamedDocument, ReviewDecision
+from jangin.examples.reviews.log import (
+    NamedDocument,
+    ReviewDecision,
+    collect_reviews,
+    document_decisions,
+)
 from jangin.text.normalize import nfc
 
 SHOWN = 10
@@ -39,6 +45,38 @@ def disagreements(conflicts: Iterable[Conflict]) -> list[Disagreement]:
         groups.setdefault(conflict.sources, []).append(conflict)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return [Disagreement(sources, tuple(own)) for sources, own in ordered]
+
+
+def undecided(conflicts: Iterable[Conflict], decisions: Sequence[ReviewDecision]) -> list[Conflict]:
+    """The conflicts about which people have not decided, of all decisions of a log.
+
+    Open is one with two documents of which neither was replaced or called wrong about the question,
+    and about which nobody said that each holds under its condition.
+    """
+    between = document_decisions(decisions)
+    rejected = {
+        name
+        for name, review in collect_reviews(decisions).items()
+        if review.verdict is not None and review.verdict.decision == "reject"
+    }
+    return [each for each in conflicts if _is_open(each, between, rejected)]
+
+
+def _is_open(
+    conflict: Conflict, between: Sequence[ReviewDecision], rejected: Collection[str]
+) -> bool:
+    left = {side.document: side.source for side in conflict.sides if side.example not in rejected}
+    settled: set[frozenset[str]] = set()
+    for each in between:
+        new, old = (
+            {name for name, source in left.items() if document.is_one(name, source)}
+            for document in each.documents or ()
+        )
+        if each.decision == "replaces":
+            left = {name: source for name, source in left.items() if name not in old}
+        else:
+            settled.update(frozenset(pair) for pair in product(new, old))
+    return any(frozenset(pair) not in settled for pair in combinations(left, 2))
 
 
 def by_source(conflict: Conflict) -> list[ConflictSide]:

@@ -145,7 +145,8 @@ def results_context(
     `lost` are the counts of what was dropped, where they have been collected already.
     """
     lost = _dropped_context(artifacts) if lost is None else lost
-    unread = _unread(loaded, artifacts)
+    unread = sorted(_unread(loaded, artifacts), key=lambda row: not row.is_missed)
+    losses = _losses(lost, unread)
     best = _best(results)
     return {
         "words": words,
@@ -157,8 +158,9 @@ def results_context(
         "progress": _progress(loaded, artifacts),
         **_result_context(results, artifacts, words),
         "unreadable": unread,
+        "missed": losses["unread"],
         "random_base": starts_from_nothing(artifacts, best),
-        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), seconds, words),
+        "glance": glance(results, artifacts, best, spend, losses, seconds, words),
         "forest_chart": forest_of(results.rows, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jangin.core.records import Chunk, Example, Message, Page
+from jangin.core.records import Chunk, Example, Message, OrderDoubt, Page
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import REASONS, Material, find_concerns
 
@@ -185,3 +185,26 @@ def test_most_of_the_planted_faults_are_among_the_first_rows(monkeypatch, name):
     assert len(faulty & first) >= 16
     for module in ("material", name):
         sys.modules.pop(module)
+
+
+def test_rows_of_flagged_pages_and_passages_come_before_those_of_other_pages():
+    doubt = OrderDoubt(reason="articles_fall", values=(9, 4))
+    pages = {
+        ("rules.pdf", 1): Page(number=1, start=0, end=400, method="text"),
+        ("rules.pdf", 2): Page(number=2, start=400, end=900, method="text", doubts=(doubt,)),
+    }
+    text = chunk("spans", LEAVE)
+    spans = text.model_copy(update={"start": 390, "end": 390 + len(LEAVE)})
+    plain = row("일반휴학은 통산 몇 년까지 할 수 있나요?", "3년", page=1, chunk_ids=("first",))
+    across = row("육아휴학은 몇 년까지 할 수 있나요?", "2년", page=1, chunk_ids=("spans",))
+    own = row("등록금은 언제까지 내나요?", "2월 말", page=2)
+    rows, chunks = [plain, across, own], [chunk("first", LEAVE), spans]
+    found = find_concerns(Material.of(rows, chunks, pages=pages))
+    flagged = {
+        index: values for index in found for key, _, values in found[index] if key == "order"
+    }
+    assert flagged == {1: {"page": "2"}, 2: {"page": "2"}}
+    queue = make_queue(Material.of(rows, chunks, pages=pages), {})
+    assert {item.example.id for item in queue[:2]} == {across.id, own.id}
+    order = next(reason for reason in REASONS if reason.key == "order")
+    assert order.said({"page": "2"}, "ko") == "2쪽의 줄이 읽는 순서대로가 아닐 수 있습니다"

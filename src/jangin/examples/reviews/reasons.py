@@ -199,6 +199,24 @@ def _read_by_ocr(material: Material) -> Iterator[Concern]:
             yield index, min(1.0, 0.3 + 2 * unsure), values
 
 
+def _doubtful_order(material: Material) -> Iterator[Concern]:
+    """Rows whose page, or a page of whose passage, `load` has flagged."""
+    flagged: dict[str, list[Page]] = defaultdict(list)
+    for (document, _), page in material.pages.items():
+        if page.doubts:
+            flagged[document].append(page)
+    for index, row in enumerate(material.rows):
+        chunks = [material.chunks[name] for name in row.chunk_ids if name in material.chunks]
+        numbers = [
+            page.number
+            for page in flagged.get(row.document_id, ())
+            if page.number == row.page
+            or any(page.start < chunk.end and chunk.start < page.end for chunk in chunks)
+        ]
+        if numbers:
+            yield index, 1.0, {"page": ", ".join(map(str, sorted(numbers)))}
+
+
 _ODD_TOKEN = re.compile(
     r"[A-Za-z]+[가-힣]*[《》〈〉|¦][가-힣]*|[가-힣]+[《〈|¦]|(?<=[가-힣])[|¦_^~`](?=[가-힣])|[ㄱ-ㅎㅏ-ㅣ]+|[□�■]|"
     r"(?<![A-Za-z0-9])(?:\d+[lIOo|]\d*|[lIO|]\d{1,})(?![A-Za-z0-9])|(?<=[가-힣])(?<!몇)[a-zA-Z](?=[가-힣])|"
@@ -714,6 +732,12 @@ REASONS: tuple[Reason, ...] = (
         ("page perhaps misread",
          "The page may have been read across its columns: {words}"),
         ("잘못 읽은 쪽일 수 있음", "여러 단을 가로질러 읽은 쪽일 수 있습니다: {words}"),
+    ),
+    _reason(
+        "order", 0.9, _doubtful_order,
+        ("order of lines doubtful",
+         "The lines of page {page} may not be in the order in which they are read"),
+        ("줄 순서가 의심스러움", "{page}쪽의 줄이 읽는 순서대로가 아닐 수 있습니다"),
     ),
     _reason(
         "not_in_evidence", 0.85, _each(_not_in_evidence),

@@ -23,7 +23,7 @@ from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES
 from jangin.report.data.near_copies import KeptNearCopies, rules_of_near_copies
 
-QUEUE_VERSION = 3
+QUEUE_VERSION = 4
 """To be raised when the same artifacts make another queue, or its file has another form."""
 LEAST = 1_000
 """Rows from which on a queue is worth a file."""

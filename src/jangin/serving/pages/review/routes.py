@@ -1,6 +1,6 @@
 """The pages of the review: the queue, one row at a time, and what a key does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args
 
@@ -8,13 +8,20 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
+from jangin.examples.curation.contradictions import Conflict, ConflictSide
 from jangin.examples.reviews.index import ChangedMeanwhileError, ReviewIndex
 from jangin.examples.reviews.leases import ReviewLeases
-from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording, decide_on
+from jangin.examples.reviews.log import (
+    DecisionKind,
+    ReviewDecision,
+    Wording,
+    decide_on,
+    read_log,
+)
 from jangin.examples.reviews.queue import QueueItem, unsupported, wording_fault
 from jangin.examples.reviews.queue_columns import Kind, QueueFilter, State
 from jangin.examples.reviews.reasons import reason_names
-from jangin.project.contradictions import conflicts_of
+from jangin.project.contradictions import by_source, conflicts_of, undecided
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
@@ -120,6 +127,8 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
     everything = replace(desk.shown, state="all")
     hidden = len(desk.index.matching(everything, desk.by)) - page.total
     following = None if page.following is None else desk.address("", after=page.following)
+    conflicts = conflicts_of(desk.project.snapshot().variants[desk.variant].last)
+    waiting = undecided(conflicts, read_log(desk.index.log))
     return show(
         desk,
         "review/queue.html.jinja",
@@ -133,8 +142,25 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
         kinds=[kind for kind in get_args(Kind) if kind],
         sources=desk.index.sources,
         signals=reason_names(desk.visit.words.language),
-        contradictions=len(conflicts_of(desk.project.snapshot().variants[desk.variant].last)),
+        contradictions=len(waiting),
+        conflicts=_matching_conflicts(waiting, desk.shown)[:PAGE_ROWS] if after < 0 else [],
     )
+
+
+def _matching_conflicts(
+    conflicts: Sequence[Conflict], shown: QueueFilter
+) -> list[tuple[Conflict, list[ConflictSide]]]:
+    """The undecided conflicts that a filter shows, each with its sides."""
+    if shown.state not in ("open", "all") or shown.kind or shown.signal not in ("", "conflict"):
+        return []
+    wanted = shown.words.casefold().split()
+    rows = []
+    for conflict in conflicts:
+        sides = by_source(conflict)
+        text = " ".join(f"{s.question} {s.answer} {s.evidence}" for s in sides).casefold()
+        if shown.source in ("", *conflict.sources) and all(word in text for word in wanted):
+            rows.append((conflict, sides))
+    return rows
 
 
 def _first_reason(desk: Desk, position: int) -> str:

@@ -232,8 +232,8 @@ _FORM_KOREAN = """
 마찬가지 마치 만 만약 만일 만큼 많 말 맞 매 매년 매우 매월 매일 매주 먼저 며칠 명 명시 몇 모두
 못 무엇 문 문서 문의 물론 미리 및 바로 밖 반드시 반환 받 발생 방문 방법 방식 번 보 보관 보존
 본인 부과 부분 부여 부터 분 불가 비용 비율 사람 사용 사용자 사이 사항 산정 상한 서로 서류 선생님
-설정 수 수량 수행 쉬 승인 시각 시간 시작 시점 시한 식 신고 신청 실시 실행 쓰 씨 아니 아니요 아래
-안 안내 않 알 앞 액수 약 어느 어디 어떤 어떻게 언제 얼마 없 여러분 역시 연간 연락 열 열리 예
+설정 수 수량 수행 쉬 시 승인 시각 시간 시작 시점 시한 식 신고 신청 실시 실행 쓰 씨 아니 아니요 아래
+안 안내 않 알 앞 아니라 액수 약 어느 어디 어떤 어떻게 언제 얼마 없 여러분 역시 연간 연락 열 열리 예
 예정 오 완료 외 요구 요금 요청 우리 운영 원 월 월간 위 위하 위해 유지 유효 의무 의미 의하 의해
 이 이는 이때 이루어지 이뤄지 이번 이상의 이용 이용자 이율 인원 인정 일 일자 일정 있 자료 작 저
 저희 적 적용 전 전체 절차 접수 정도 정보 정산 정원 정하 정해 제공 제시 제출 제한 조건 종료 좋 주
@@ -248,8 +248,10 @@ their readers do, what amounts are called."""
 _CLAIMS = """
 accepted additional approval approve approved bring charge charged compulsory contact cover
 covered discount extra include included inform mandatory notify obligatory optional permission
-report responsible submit 감면 결제 납부 따로 무관 반환 방문 별도 부과 승인 신고 연락 의무 정산
+report responsible submit customer customers employee employees staff member members
+감면 결제 납부 따로 무관 반환 방문 별도 부과 승인 신고 연락 의무 정산
 제시 제출 제한 지참 참여 책임 청구 추가 포함 필수 할인 허가
+회사 고객 직원 본인 회원 기관 사용자 이용자 담당자 책임자
 """
 CLAIM_WORDS = frozenset(_CLAIMS.split())
 """Form beside a fact; on their own they say something that needs support."""
@@ -276,6 +278,11 @@ SAME_MEANING = tuple(
         "자동차 자가용 승용차 차량 차",
         "의사 의료진",
         "반납 돌려주",
+        "부담 부담하 내 지불 납부 pay pays paid cover covers bear bears",
+        "수령 수령일 받",
+        "추가 추가되 더 더하 가산 가산되",
+        "노인 어르신 고령자",
+        "빌리 빌려 빌릴 빌린 대출 대여",
         "환불 환급 돌려",
         "인터넷 온라인 웹사이트 홈페이지 online website web internet",
         "하루 일일 1일",

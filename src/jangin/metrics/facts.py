@@ -28,9 +28,17 @@ from jangin.metrics.answer_forms import (
     YES,
     plain,
 )
-from jangin.metrics.measures import PERIODS, Measure, folded, rate_of, read_measures, without
+from jangin.metrics.measures import (
+    PERIODS,
+    Measure,
+    folded,
+    rate_of,
+    read_measures,
+    time_units,
+    without,
+)
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of what is right; stored grades of another version are computed again
 from the stored answers, without asking any model."""
 
@@ -77,7 +85,7 @@ _CLAUSE = re.compile(
     r"|(?<=없으나)\s+"
     r"|(?<=는데)\s+|\s+(?=(?:but|and|while|whereas|however|그리고|하지만|그러나|다만)\s)"
 )
-_SENTENCE = re.compile(r"(?<=[다요음함임됨.!?])[.!?]?\s+(?=\S)|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)|(?<=[가-힣]다)(?<!보다)(?<!마다)\s+(?=\S)|\n+")
 _ENDINGS = re.compile(
     r"(?:습니다|ㅂ니다|입니다|이에요|예요|이다|이며|이고|이라고|라고|이라|이나|인데|니다|었다"
     r"|았다|였다|는다|어요|아요|해요|"
@@ -178,7 +186,8 @@ def _stems(word: str) -> tuple[str, ...]:
         single = (
             re.sub(r"(?<=[a-z]{3})(?:ies|es|s)$", "", bare) if not bare.endswith("ss") else bare
         )
-        return tuple(dict.fromkeys((word, bare, single))) if bare else (word,)
+        code = re.sub(r"[-_./]", "", bare) if any(c.isdigit() for c in bare) else bare
+        return tuple(dict.fromkeys((word, bare, single, code))) if bare else (word,)
     stems = [word]
     stripped = word
     for _ in range(2):
@@ -273,9 +282,9 @@ _ASKS_RATE = re.compile(
     r"얼마나 자주|주기|몇 (?:년|개월|달|주|일|번|회)?\\s?마다|\bhow (?:often|frequently)\b"
 )
 _ALLOWS = re.compile(
-    r"까지|이내|안에|최대|한도|최장|상한|수 있|할 수|되나요|언제까지|제한|넘"
+    r"까지|이내|안에|최대|한도|최장|상한|수 있|유효|할 수|되나요|언제까지|제한|넘"
     r"|\b(?:may|can|could|allowed|permitted|up to|maximum|at most|within|limit|until|deadline"
-    r"|no later|the most|entitled)\b"
+    r"|no later|the most|entitled|valid)\b"
 )
 _DEMANDS = re.compile(
     r"이상|최소|어야|아야|여야|해야|야|적어도|필요|하한|려면|부터"
@@ -321,6 +330,24 @@ _JOINED = re.compile(
     r"as)\s(?:the\s)?|(?<=[가-힣])[와과]\s)"
     r"(?P<right>[^,.;]{1,30})"
 )
+_IF = re.compile(
+    r"(?:[가-힣]+\s)?[가-힣]+(?<!하)(?:이면|되면|하면|으면|라면|거든|경우)(?:에|에는|는)?(?=[\s,])"
+    r"|\b(?:if|unless|in case|provided)\b[^,.;]{1,60}"
+)
+"""What a statement depends on: the words of a condition."""
+_FOR = re.compile(r"\s?(?:동안|간(?![가-힣])|in total|altogether)")
+_TIMES_OF_YEAR = frozenset(("year", "term", "quarter", "month", "week", "day", "hour"))
+_RELATIVE = (
+    re.compile(r"다음|익월|익년|이듬|\b(?:next|following)\b"),
+    re.compile(r"지난|전월|전년|\b(?:previous|preceding|last)\b"),
+)
+"""Periods that are counted from another one: they are part of the fact."""
+_DISCOUNT = re.compile(
+    r"할인|감면|깎|빼|절반만|\b(?:off|discount\w*|reduc\w*|rebate|less|save\w*)\b"
+)
+_PAYING = re.compile(r"지불|부담|낸다|냅니다|내야|납부|\b(?:pays?|paid|costs?)\b")
+_OTHERWISE = re.compile(r"그렇지 않으면|아니면|그 밖|그 외|\b(?:otherwise|if not|else)\b")
+_EXCEPTION = re.compile(r"\b(?:except|unless|apart from|other than|but)\b|단,?\s|다만|제외하고")
 _ORDER = re.compile(r"순서|차례대로|order|sequence")
 
 
@@ -404,6 +431,17 @@ class _Grading:
             raise _WrongError("refused", match[0])
         if (match := HEDGES.search(text)) is not None and not self._said(HEDGES):
             raise _WrongError("limited", match[0])
+        for relative in _RELATIVE:
+            if relative.search(self._gold.text) and not any(
+                relative.search(part.text) for part in (self._answer, self._question)
+            ):
+                raise _WrongError("missing", self._gold.text)
+        if (
+            _DISCOUNT.search(self._gold.text)
+            and not _DISCOUNT.search(self._answer.text)
+            and (match := _PAYING.search(self._answer.text)) is not None
+        ):
+            raise _WrongError("negated", match[0])
         if (match := OUTDATED_ANSWER.search(text)) is not None and not self._said(OUTDATED_ANSWER):
             raise _WrongError("limited", match[0])
 
@@ -446,6 +484,12 @@ class _Grading:
                 raise _WrongError("negated", first.text)
         if said is not wanted:
             raise _WrongError("negated", first.text)
+        exception = _EXCEPTION.search(self._gold.text)
+        if exception is not None:
+            named = _part(self._gold.text[exception.end() :]).words
+            lost = [w for w in named if not _is_form(w) and not _is_known(w, [self._answer])]
+            if lost:
+                raise _WrongError("missing", lost[0].text)
 
     def _near_words(self, words: Sequence[_Word]) -> bool:
         content = [w for w in words if not _is_form(w)]
@@ -461,6 +505,13 @@ class _Grading:
             same = [
                 m for m in self._answer.measures if gold.agrees(m) and self._unit_is_clear(gold, m)
             ]
+            if not same and gold.unit == "workday":
+                # The question is about workdays; an answer may leave the word out.
+                same = [
+                    m
+                    for m in self._answer.measures
+                    if m.unit == "day" and m.value == m.written == gold.written
+                ]
             same = [m for m in same if m.start not in denied] or same
             if not same:
                 if self._is_optional(gold):
@@ -476,6 +527,12 @@ class _Grading:
                 raise _WrongError(*problems[0])  # type: ignore[misc]  # none of them is None
             for measure in same:
                 matched[measure.start] = gold
+        for rate in self._gold.rates - self._answer.rates:
+            number = rate.split()[0]
+            if number.isdigit() and not any(
+                f"{m.written:f}" == number for m in self._answer.measures
+            ):
+                raise _WrongError("missing", rate)
         missing = self._gold.rates - self._answer.rates - self._asked_rates
         counted = [
             m
@@ -492,6 +549,10 @@ class _Grading:
         """A measure that the question gives already, or a single one that the rate implies."""
         if any(gold.agrees(m) for m in self._question.measures) and len(self._gold.measures) > 1:
             return True
+        if any(gold.agrees(m) for m in self._question.measures) and any(
+            rate[0].isdigit() for rate in gold.per
+        ):
+            return True
         if gold.unit == "ordinal" and gold.bounds and len(self._gold.measures) > 1:
             return not any(m.unit == "ordinal" for m in self._answer.measures)
         if gold.unit == "times" and gold.value == 1 and gold.per and gold.per & self._answer.rates:
@@ -501,8 +562,11 @@ class _Grading:
 
     def _unit_is_clear(self, gold: Measure, given: Measure) -> bool:
         """True if both have a unit, or the question has the one that is left out."""
-        if gold.unit == given.unit or (gold.unit and given.unit) or not gold.unit:
+        if gold.unit == given.unit or (gold.unit and given.unit):
             return True
+        if not gold.unit:
+            asked = time_units(self._question.text)
+            return not asked or not time_units(given.text) or bool(asked & time_units(given.text))
         written = re.sub(r"[\d.,\s-]", "", gold.text)
         question = self._question.text
         return written in question or _ASKS_NUMBER.search(question) is not None
@@ -557,9 +621,25 @@ class _Grading:
         rates_added = (
             given.per - self._gold.rates - self._asked_rates - self._answer_rates_known(alike)
         )
+        rates_added -= {
+            name
+            for sentence in self._sentences
+            if any(gold.agrees(m) for m in sentence.measures)
+            for name in sentence.rates - _TIMES_OF_YEAR
+        }
+        if gold.per & _TIMES_OF_YEAR and not given.per and self._is_total(given):
+            return "contradicted", given.text
         if rates_added and not self._rate_is_known(rates_added):
             return "contradicted", f"{given.text} / {', '.join(sorted(rates_added))}"
         return None
+
+    def _is_total(self, given: Measure) -> bool:
+        """True for an amount of several periods together: 3개월 동안 230만 원."""
+        clause = self._clause_of(given)
+        return any(
+            m.unit in ("day", "month") and m.written > 1 and _FOR.match(clause.text, m.end)
+            for m in clause.measures
+        )
 
     def _is_enumerated(self, gold: Measure, given: Measure) -> bool:
         """True for the two ends of a range alone, as in `Wednesday and Sunday`."""
@@ -629,6 +709,8 @@ class _Grading:
             free = _FREE.search(word.text) and _FREE.search(self._answer.text)
             if in_question or free or _is_stated(word, joined, self._answer):
                 continue
+            if self._is_in_compound(word):
+                continue
             missing.append(word)
         if (
             missing
@@ -644,6 +726,17 @@ class _Grading:
             places = [self._answer.text.find(w.stems[-1]) for w in content]
             if places != sorted(places):
                 raise _WrongError("contradicted", self._answer.text)
+
+    def _is_in_compound(self, word: _Word) -> bool:
+        """True if the answer writes it together with its neighbour: 약정이율 for 약정 이율."""
+        words = self._gold.words
+        index = words.index(word)
+        pairs = [words[i : i + 2] for i in (index - 1, index) if 0 <= i < len(words) - 1]
+        return any(
+            len(pair[0].stems[-1]) > 1 and pair[0].stems[-1] + pair[1].stems[-1] in w.text
+            for pair in pairs
+            for w in self._answer.words
+        )
 
     def _options(self) -> list[str]:
         """The choices that the question gives."""
@@ -679,9 +772,15 @@ class _Grading:
     def _order(self) -> None:
         """What the answer puts before or after an event stands so in the evidence."""
         known = (self._gold, self._question, *(self._near or self._sentences))
+        elsewhere = [s for s in self._sentences if s not in known]
         for pattern, opposite in ((_EARLIER, _LATER), (_LATER, _EARLIER)):
             match = pattern.search(self._answer.text)
             if match is None or any(pattern.search(part.text) for part in known):
+                continue
+            inside = [c for c in _clauses(self._answer.text) if pattern.search(c.text)]
+            if not any(map(self._has_fact, inside)) and any(
+                pattern.search(s.text) for s in elsewhere
+            ):
                 continue
             if any(opposite.search(part.text) for part in known):
                 raise _WrongError("contradicted", match[0])
@@ -722,8 +821,19 @@ class _Grading:
             for clause in _clauses(part.text)
             for words in _all_denied(clause)
         ]
+        gold_words = [w for w in self._gold.words if not _is_form(w)] or self._gold.words
         for clause in _clauses(self._answer.text):
-            for words in _all_denied(clause):
+            for match in DENIALS.finditer(clause.rest):
+                words = _denied_words(clause, match)
+                after = [w for w in clause.words if w.start >= match.end()]
+                contrast = match.lastgroup == "is" and clause.text.startswith("라", match.end())
+                denied = words[-1:]
+                if (
+                    contrast
+                    and any(w.text == g.text or _share(w, g) for w in after for g in gold_words)
+                    and not any(_share(w, g) for w in denied for g in gold_words)
+                ):
+                    continue
                 free = _FREE.search(clause.text) and any(
                     _FREE.search(p.text) for p in self._known()
                 )
@@ -738,6 +848,8 @@ class _Grading:
         known = (*self._gold.measures, *self._question.measures)
         for measure in self._answer.measures:
             if measure.start in matched or any(measure.agrees(m) for m in known):
+                continue
+            if any(rate.split()[0] == f"{measure.written:f}" for rate in self._gold.rates):
                 continue
             clause = self._clause_of(measure)
             if measure.unit == "times" and measure.value == 1 and measure.per & self._gold.rates:
@@ -755,10 +867,24 @@ class _Grading:
             placed = any(
                 any(s.has(w) for w in own) or any(_states(s, m) for m in beside) for s in holders
             )
+            placed = placed or self._is_other_limit(measure, holders)
             if not placed and not self._is_range(measure) and not self._opens(measure, holders):
                 raise _WrongError("contradicted", measure.text)
             if self._is_alternative(measure, holders):
                 raise _WrongError("contradicted", measure.text)
+
+    def _is_other_limit(self, measure: Measure, holders: Sequence[_Part]) -> bool:
+        """True for `capped at $15` beside `$1.50`: a limit that the reference answer lacks."""
+        limits = _limits(measure)
+        return (
+            bool(limits)
+            and not any(_limits(m) & limits for m in self._gold.measures)
+            and any(
+                measure.agrees(m) and limits <= _limits(m)
+                for part in holders
+                for m in part.measures
+            )
+        )
 
     def _opens(self, measure: Measure, holders: Sequence[_Part]) -> bool:
         """True for the other end of a range in the evidence, in the same order."""
@@ -779,8 +905,12 @@ class _Grading:
     def _is_other_rate(self, measure: Measure, holders: Sequence[_Part]) -> bool:
         """True for an amount by another period than the answer's, as the evidence has it."""
         own = measure.per - {name for m in self._gold.measures for name in m.per}
-        return bool(own) and any(
-            measure.agrees(m) and own <= m.per for part in holders for m in part.measures
+        if not own:
+            return False
+        return any(
+            measure.agrees(m) and own <= m.per | {rate_of(other) for other in part.measures}
+            for part in holders
+            for m in part.measures
         )
 
     def _is_alternative(self, measure: Measure, holders: Sequence[_Part]) -> bool:
@@ -827,7 +957,8 @@ class _Grading:
             return any(m.agrees(g) for m in clause.measures for g in self._gold.measures)
         if _polarity(self._gold) is not None:
             return True
-        return any(clause.has(w) for w in self._gold.words if not _is_form(w))
+        content = [w for w in self._gold.words if not _is_form(w)] or self._gold.words
+        return any(map(clause.has, content))
 
     def _stand_together(self, clause: _Part, foreign: Sequence[_Word], is_fact: bool) -> bool:
         """True if one sentence of the evidence says it."""
@@ -852,10 +983,32 @@ class _Grading:
             return False
         if _polarity(self._gold) is not None and self._has_fact(clause):
             return True
+        if not self._has_fact(clause) and not self._meets_conditions(sentence):
+            return False
         pieces = [p for p in _clauses(sentence.text) if any(map(p.has, foreign))] or [sentence]
         best = max(pieces, key=lambda p: sum(map(p.has, clause.words)))
         free = _FREE.search(sentence.text) is not None and _FREE.search(clause.text) is not None
         return clause.denied is best.denied or clause.denied is sentence.denied or free
+
+    def _meets_conditions(self, sentence: _Part) -> bool:
+        """True if answer or question name what a sentence of the evidence depends on.
+
+        `상품이 불량이면 배송비는 회사가 낸다` does not say that the company pays otherwise.
+        """
+        if _OTHERWISE.search(self._answer.text):
+            return True
+        known = [self._answer, self._question, self._gold]
+        for match in _IF.finditer(sentence.text):
+            words = [
+                w
+                for w in sentence.words
+                if match.start() <= w.start < match.end() and not _is_form(w)
+            ]
+            measures = [m for m in sentence.measures if match.start() <= m.start < match.end()]
+            stated = any(m.agrees(o) for m in measures for p in known for o in p.measures)
+            if words and not stated and not _is_known(words[-1], known):
+                return False
+        return True
 
     def _misbound(self, clause: _Part) -> str:
         """The words of a clause whose own value in the evidence is another one; mostly empty."""
@@ -1059,6 +1212,10 @@ def _all_denied(clause: _Part) -> list[list[_Word]]:
     return [_denied_words(clause, match) for match in DENIALS.finditer(clause.rest)]
 
 
+def _share(word: _Word, other: _Word) -> bool:
+    return not set(word.stems).isdisjoint(other.stems)
+
+
 def _share_stem(words: Sequence[_Word], others: Sequence[_Word]) -> bool:
     """True if two denials have a word in common."""
     mine = [w for w in words if not _is_form(w)] or words
@@ -1143,6 +1300,8 @@ def _is_verb(word: _Word, clause: _Part) -> bool:
         following = clause.text[word.end :]
         if re.search("(?:하는|되는|하던|되던)$", word.text):
             return True
+        if word is not clause.words[-1] and _CONVERB.search(word.text):
+            return True
         if word is last and _VERB_BEFORE.match(following) and not _PARTICLE.search(word.text):
             return True
         return (
@@ -1154,6 +1313,7 @@ def _is_verb(word: _Word, clause: _Part) -> bool:
     return before != [] and (before[0] in _AUXILIARIES or before[0].endswith("ly"))
 
 
+_CONVERB = re.compile("[가-힣](?:여|어|아|해|와|려|겨|서|면서)$")
 _NOUN_WITH_COPULA = re.compile(
     "(?:입니다|이에요|예요|이다|이며|이고|이지만|인데|임|이야|일까|이라고)$"
 )

@@ -98,12 +98,23 @@ _NATIVE = {
     "일곱": 7, "여덟": 8, "아홉": 9, "열": 10, "열한": 11, "열두": 12, "스무": 20, "스물": 20,
     "서른": 30, "석": 3, "넉": 4,
 }  # fmt: skip
+_NATIVE |= {
+    tens + ones: value + _NATIVE[ones]
+    for tens, value in (("열", 10), ("스물", 20), ("서른", 30), ("마흔", 40), ("쉰", 50))
+    for ones in ("한", "하나", "두", "둘", "세", "셋", "네", "넷", "다섯", "여섯", "일곱", "여덟")
+}
+_NATIVE |= {"열아홉": 19, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
+_NATIVE_NUMBER = re.compile(
+    r"(?<![가-힣])(?P<word>둘|셋|넷|다섯|여섯|일곱|여덟|아홉)(?=\s?(?:이상|이하|까지|미만|씩|입니다|이다|이에요)"
+    r"|(?:이|을|은|이나)?(?![가-힣]))"
+)
+"""A number that counts what stands before it: 자녀가 셋."""
 _NATIVE_COUNT = re.compile(
     rf"(?<![가-힣])(?P<word>{'|'.join(sorted(_NATIVE, key=len, reverse=True))})\s?"
     r"(?=(?:번(?!째)|차례|달|시간|사람|명|살|가지|개|곳|장|권|해|학기|주일|배|점|대|병|잔"
     r"|박스|상자|편|건|군데"
     r"|단계|페이지|쪽|층|차례|자리|석|부|자(?=[ 이까는를]|$)|그루|송이|켤레|벌"
-    r"|매)(?![가-힣]*[0-9])|시(?![가-힣]))"
+    r"|매|알|정|포|캡슐|방울|봉지|팀|학급|과목|마리|쌍|그릇|인분|자녀|아이|가구|세대|칸|줄)(?![가-힣]*[0-9])|시(?![가-힣]))"
 )
 _SPAN_WORDS = {
     "하루": (1, "day"), "이틀": (2, "day"), "사흘": (3, "day"), "나흘": (4, "day"),
@@ -117,6 +128,7 @@ _SPAN_WORDS = {
     "a year and a half": (18, "month"), "one and a half years": (18, "month"),
     "a week and a half": (10, "day"), "half a day": (720, "minute"),
     "a fortnight": (14, "day"), "fortnight": (14, "day"),
+    "같은 날": (0, "shift"), "같은날": (0, "shift"),
     "전날": (-1, "shift"), "당일": (0, "shift"), "익일": (1, "shift"), "다음 날": (1, "shift"),
     "다음날": (1, "shift"), "이튿날": (1, "shift"), "the same day": (0, "shift"),
     "the day before": (-1, "shift"), "the next day": (1, "shift"),
@@ -134,6 +146,7 @@ _SPAN_WORD = re.compile(
         for word in sorted(_SPAN_WORDS, key=len, reverse=True)
     )
     + r"|\bhalf\b(?! an? )(?! of the (?:day|year))"
+    r"|^an? (?:hour|day|week|month|year)\b"
     r"|(?<=\bfor )an? (?:hour|day|week|month|year)\b|(?<=\b(?:in|is) )an? (?:hour|week|month"
     r"|year)\b"
     r"|(?<=\bwithin )an? (?:hour|day|week|month|year)\b"
@@ -256,7 +269,7 @@ _LITERAL_SPACED = re.compile(
 _LITERAL_KO = re.compile(
     r"(?!(?:이상|이하|이내|미만|초과|까지|부터|에서|에게|보다|으로|만|도|은|는|이|가|을|를|의"
     r"|에|와|과|로|다|입니다|정도|가량|쯤|씩|당|간|전|후"
-    r"|뒤|내|안|나|이나|이고|이며)(?![가-힣])|입니|이에|예요|이었|이라|까지|부터|이상|이하"
+    r"|뒤|내|안|나|이나|이고|이며)(?![가-힣])|입니|이다|이며|이고|이지|이에|예요|이었|이라|까지|부터|이상|이하"
     r"|이내|미만|초과|에서)[가-힣]{1,2}?(?=(?:이상|이하"
     r"|이내|미만|초과|까지|부터|에서|에게|보다|으로|마다|만|도|은|는|이|가|을|를|의|에|와|과"
     r"|로|씩|당|간|째|이다|입니다|이에요|예요|이며"
@@ -340,10 +353,14 @@ def folded(text: str) -> str:
     """NFKC, lower case, markdown and quotes as spaces, signs unified; for positions of measures."""
     text = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
     text = _MARKDOWN.sub(" ", text.translate(_SIGNS))
+    text = _WORKDAY.sub(r"\1영업일", text)
     return _TITLE.sub(r"\1", _HALF_OF_DAY.sub(r" \1m", text))
 
 
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s?([ap])\.\s?m\.?(?![a-z])")
+_WORKDAY = re.compile(
+    r"(?:영업일|근무일|업무일)(?:을|으로)?\s?(?:기준\s?)?(?:으로|로)?\s?(\d+)\s?(?:일|영업일)"
+)
 _TITLE = re.compile(r"\b(dr|mr|mrs|ms|prof|approx|vs)\.")
 """Points that end no sentence."""
 
@@ -381,7 +398,7 @@ def _bare(text: str) -> list[Measure]:
         measure = _amount(rest, amount)
         matches.append(measure)
         position = max(measure.end, amount.end())
-    for pattern in (_NATIVE_COUNT, _SINO, _ENGLISH_WORD):
+    for pattern in (_NATIVE_COUNT, _NATIVE_NUMBER, _SINO, _ENGLISH_WORD):
         for match in pattern.finditer(rest):
             if not any(m.start <= match.start() < m.end for m in matches):
                 matches.append(_with_unit(rest, _word_value(match), match.start(), match.end()))
@@ -590,6 +607,27 @@ def _word_value(match: re.Match[str]) -> Decimal:
     return _D(total + section + digit)
 
 
+_TIME_UNITS = re.compile(
+    r"시간|분(?![가-힣])|며칠|개월|달|주일|주(?=[ 간에])|년|일(?=[ 간까이])"
+    r"|\b(?:minute|hour|day|week|month|year)s?\b"
+)
+
+
+def time_units(text: str) -> frozenset[str]:
+    """The units of time that a text names, in one spelling for each."""
+    same = {
+        "며칠": "day",
+        "일": "day",
+        "주일": "week",
+        "주": "week",
+        "개월": "month",
+        "달": "month",
+    }
+    same |= {"년": "year", "시간": "hour", "분": "minute"}
+    words = (m[0].removesuffix("s") for m in _TIME_UNITS.finditer(text))
+    return frozenset(same.get(word, word) for word in words)
+
+
 _BIGGER = {"month": 12, "day": 7, "minute": 60}
 
 
@@ -618,7 +656,7 @@ def _composed(text: str, matches: Sequence[Measure]) -> list[Measure]:
 
 
 def _written_unit(measure: Measure) -> str:
-    return re.sub(r"[\d.,\s-]", "", measure.text)
+    return re.sub(r"[\d.,\s-]|^한(?=.)", "", measure.text)
 
 
 _BETWEEN = re.compile(
@@ -672,12 +710,13 @@ _AFTER_KO = (
     ("over", r"보다\s?(?:많|크|높|길|더|오래|늦)"),
     (
         "max",
-        r"\s?(?:이내|이하|한도|(?:안|내)(?=에|으로|로|의|$|[ .,)](?!\s?[가-힣]*(?:하|되|쓰|면))))",
+        r"\s?(?:이내|이하|한도|[으]?로\s?제한"
+        r"|(?:안|내)(?=에|으로|로|의|$|[ .,)](?!\s?[가-힣]*(?:하|되|쓰|면))))",
     ),
     ("min", r"\s?이상"),
     ("about", r"\s?(?:정도|가량|쯤|내외|안팎|남짓)"),
     ("before", r"\s?(?:이전|전(?=까지|에|$|[ .,)]|부터|이|으로))"),
-    ("after", r"\s?(?:이후|후|뒤|지나)"),
+    ("after", r"(?:이|가)?\s?(?:지나|지난|경과)|\s?(?:이후|후|뒤)"),
     ("until", r"(?:까지)"),
     ("from", r"(?:부터|에서부터)"),
     ("every", r"\s?마다"),
@@ -693,6 +732,8 @@ _AFTER_EN = (
     ("about", r"\s?(?:or so|approximately)\b"),
 )  # fmt: skip
 _BEFORE = (
+    ("after", r"식후\s?"),
+    ("before", r"식전\s?"),
     ("max", r"(?:최대|최고|많아야|최장|상한|한도)(?:\s?(?:는|은|가|로))?\s?[^\d,.]{0,5}"),
     ("min", r"(?:최소|적어도|최저|최단|하한|못해도)(?:\s?(?:는|은|로))?\s?[^\d,.]{0,5}"),
     ("about", r"(?<![가-힣])(?:약|대략|대강|거의)\s?"),
@@ -703,10 +744,10 @@ _BEFORE = (
         r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s|a total of\s)?"),
     ("min", r"(?:at least|min(?:imum)?\.?(?: of| is)?)\s"),
     ("over", r"(?:more than|over|above|exceed(?:s|ing)?|longer than|greater than|older than|higher "
-        r"than|later than|>)\s?"),
+        r"than|later than|>)\s?(?:[a-z]+\s)?"),
     ("under", r"(?:under|less than|below|fewer than|shorter than|lower than|younger than"
         r"|<)\s?(?:the "
-        r"age of\s)?"),
+        r"age of\s)?(?:[a-z]+\s)?"),
     ("until", r"(?:until|till|through|by|to|-|~)\s?(?:the\s)?(?:end of\s)?"),
     ("from", r"(?:from|since|starting|beginning|between|as of)\s(?:on\s)?(?:the\s)?(?:age of\s)?"),
     ("after", r"after\s(?:the\s)?"),

@@ -618,6 +618,11 @@ class _Grading:
             added |= _opposed(stated, wanted)
         if added or (lost and not self._lost_is_fine(lost, alike)):
             return "limited", given.text + " " + " ".join(sorted(added or lost))
+        return self._rate_problem(gold, given, alike)
+
+    def _rate_problem(
+        self, gold: Measure, given: Measure, alike: Sequence[Measure]
+    ) -> tuple[FactReason, str] | None:
         rates_added = (
             given.per - self._gold.rates - self._asked_rates - self._answer_rates_known(alike)
         )

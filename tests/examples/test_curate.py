@@ -15,7 +15,7 @@ from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
-from jangin.examples.curation.contradictions import Conflict
+from jangin.examples.curation.contradictions import Conflict, SourcedRow, find_contradictions
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.examples.reviews.log import (
@@ -645,3 +645,17 @@ class TestDecisionsBetweenDocuments:
         assert document_decisions([first, second, undo]) == [first]
         assert document_decisions([first, second, undo, undo]) == []
         assert collect_reviews([first, undo]) == {}
+
+
+def test_questions_with_other_numbers_are_about_other_matters_though_their_clauses_are_alike():
+    def row(number, document, matter, days):
+        clause = f"휴가 {matter}종의 신청 기한은 {days}일이다."
+        return SourcedRow(
+            *(number, str(number), str(number), "original", document, f"{document}.md", 1, ""),
+            *(clause, f"휴가 {matter}종의 신청 기한은 며칠인가요?", f"{days}일", ""),
+        )
+
+    other_matters = [row(0, "one", 1, 3), row(1, "two", 2, 5)]
+    same_matter = [row(0, "one", 1, 3), row(1, "two", 1, 5)]
+    assert find_contradictions(other_matters).conflicts == []
+    assert [c.difference for c in find_contradictions(same_matter).conflicts] == ["amount"]

@@ -565,8 +565,8 @@ class _Grading:
         if gold.unit == given.unit or (gold.unit and given.unit):
             return True
         if not gold.unit:
-            asked = time_units(self._question.text)
-            return not asked or not time_units(given.text) or bool(asked & time_units(given.text))
+            named = time_units(self._question.text)
+            return not named or not time_units(given.text) or bool(named & time_units(given.text))
         written = re.sub(r"[\d.,\s-]", "", gold.text)
         question = self._question.text
         return written in question or _ASKS_NUMBER.search(question) is not None

@@ -264,9 +264,17 @@ class _Search:
     def _join(self, ones: Iterable[int], twos: Sequence[int]) -> None:
         for one in ones:
             for two in twos:
-                if self._may_differ(one, two):
+                if self._may_differ(one, two) or self._ask_for_others(one, two):
                     continue
                 self._edges.setdefault((one, two), "amount")
+
+    def _ask_for_others(self, one: int, two: int) -> bool:
+        """True if the questions have other numbers: 휴가 1종 and 휴가 2종 are two matters."""
+        numbers = [
+            {(amount.value, amount.unit) for amount in self._says(self._rows[row].question).amounts}
+            for row in (one, two)
+        ]
+        return numbers[0] != numbers[1]
 
     def result(self) -> Contradictions:
         """Conflicts of families that are connected by contradicting rows."""

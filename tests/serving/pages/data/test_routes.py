@@ -107,7 +107,7 @@ def test_documents_are_listed_and_their_chunks_drawn(browser, ids):
     assert '<mark class="chunk' in plain
     moved = browser.get(f"/data/documents/{ids['취업규칙.pdf']}/1", params={"page": 3})
     assert moved.url.path.endswith("/3")
-    assert "의심스러운 줄이 없습니다" in browser.get("/data/doubtful").text
+    assert "순서가 의심스러운 쪽도 없습니다" in browser.get("/data/doubtful").text
 
 
 def test_files_that_are_left_out_of_the_documents_are_listed_with_the_reason(browser, project):

@@ -131,7 +131,7 @@ def test_the_model_that_learns_the_answers_is_chosen_and_becomes_the_base(contex
     assert (first.name, first.rank, first.chosen) == ("knows", 1, True)
     assert (second.name, second.rank, second.chosen) == ("blank", 2, False)
     assert first.nats_per_character < second.nats_per_character / 2
-    assert {row.criterion for row in (first, second)} == {"answers"}
+    assert {row.criterion for row in (first, second)} == {"facts"}
     assert (first.method, first.n, first.answered) == ("full", 6, 6)
     assert first.right > second.right
     assert first.character_f1 > second.character_f1
@@ -145,8 +145,8 @@ def test_the_model_that_learns_the_answers_is_chosen_and_becomes_the_base(contex
     assert (reference["id"], reference["revision"]) == ("knows", first.revision)
     assert not (context.workspace / "candidates").exists()
     message = context.services.progress.messages[-1]
-    assert re.search(r"select: knows .*\b6 held-out answers after 4 steps", message)
-    assert re.search(rf"\n  blank +{second.nats_per_character:.3f} +0\.0312 ", message)
+    assert re.search(r"select: knows .*facts right after 4 steps of tuning than blank", message)
+    assert re.search(rf"\n  blank +0 of 6 +{second.nats_per_character:.3f} +0\.0312 ", message)
 
 
 @pytest.mark.slow

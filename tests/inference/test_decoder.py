@@ -1,5 +1,7 @@
 """The choice of a decoder: models that are only right in a certain way."""
 
+from inspect import signature
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -13,6 +15,8 @@ from jangin.models.forward.exactness import half_precision_tolerance
 from jangin.models.starter import random_llama
 from tests.family_models import family_model
 
+CACHE = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+"""What the installed transformers calls it; since 5.24 the first."""
 PROMPTS = [[5, 9, 33], [8, 70, 41, 12], [60, 3, 20], [4, 51], [17, 23, 42, 88]]
 
 
@@ -21,27 +25,26 @@ class BlindToPadding(LlamaForCausalLM):
 
     _supports_attention_backend = False
 
-    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, use_cache=None):
+    def forward(self, input_ids=None, attention_mask=None, cache=None, use_cache=None):
         del attention_mask
-        return super().forward(
-            input_ids=input_ids, past_key_values=past_key_values, use_cache=use_cache
-        )
+        named = {CACHE: cache}
+        return super().forward(input_ids=input_ids, use_cache=use_cache, **named)
 
 
 class OneRow(BlindToPadding):
     """Fails for more than one row."""
 
-    def forward(self, input_ids=None, past_key_values=None, use_cache=None):
+    def forward(self, input_ids=None, cache=None, use_cache=None):
         if len(input_ids) > 1:
             raise ValueError("one row only")
-        return super().forward(input_ids, None, past_key_values, use_cache)
+        return super().forward(input_ids, None, cache, use_cache)
 
 
 class Forgetful(BlindToPadding):
     """Has no cache, and takes one without a word."""
 
-    def forward(self, input_ids=None, past_key_values=None, use_cache=None):
-        del past_key_values, use_cache
+    def forward(self, input_ids=None, cache=None, use_cache=None):
+        del cache, use_cache
         return super().forward(input_ids, use_cache=False)
 
 

@@ -272,7 +272,10 @@ def test_a_baseline_of_all_variants_is_one_row(verdict_of):
 
 @pytest.mark.parametrize(
     ("language", "said"),
-    [("en", "have 100\u00a0% of its answers and 0\u00a0% of"), ("ko", "기본 모델이 0%")],
+    [
+        ("en", "100\u00a0% of its answers have the form as taught, and 0\u00a0% of"),
+        ("ko", "기본 모델이 0%"),
+    ],
 )
 def test_a_base_that_is_right_in_other_words_is_as_good_and_only_its_form_differs(
     verdict_of, language, said

@@ -79,7 +79,8 @@ class Background:
     def __init__(self, words):
         assert words[:2] == ["jangin", "serve"]
         self.process = Serving(words[2:], preload=[LIBRARIES])
-        assert "http://" in self.process.stdout.readline()
+        # The first server of a machine says before its address that it compiles kernels.
+        assert any("http://" in line for line in self.process.stdout)
 
     def stop(self):
         self.process.terminate()

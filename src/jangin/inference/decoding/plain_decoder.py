@@ -16,8 +16,8 @@ from transformers import Cache
 from jangin.models.forward.rope import RopeLimit
 from jangin.models.loading import base_model
 
-_CACHES = ("past_key_values", "cache_params", "state")
-"""Names under which models of transformers take and return their cache."""
+_CACHES = ("cache", "past_key_values", "cache_params", "state")
+"""Names under which models of transformers take and return their cache; from 5.24 on the first."""
 
 
 class NoCacheError(Exception):
@@ -103,10 +103,11 @@ class CachedDecoder(PlainDecoder):
             positions_NT = (self.mask_NT.cumsum(1) - 1).clamp_min(0)[:, -longest:]
             options["position_ids"] = positions_NT
             # A recurrent state knows of no padding, once the prompts are in it.
-            if self.cache is None or self.cache_name == "past_key_values":
+            if self.cache is None or self.cache_name in ("cache", "past_key_values"):
                 options["attention_mask"] = self.mask_NT
         output = self.forward(ids_NT, **options)
-        self.cache = getattr(output, self.cache_name, None) if self.cache_name else None
+        held = (getattr(output, name, None) for name in _CACHES if self.cache_name)
+        self.cache = next((cache for cache in held if cache is not None), None)
         if self.cache is None:
             raise NoCacheError
         logits_NV = output.logits[:, -1]

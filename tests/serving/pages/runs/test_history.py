@@ -111,7 +111,7 @@ def test_reading_changes_nothing_and_an_old_ledger_is_brought_up_to_date(store):
     path = store / "ledger.sqlite"
     before = path.stat().st_mtime_ns
     past_runs(store, "../project.yaml")
-    assert spending(store) == history.Spending()
+    assert spending(store, "../project.yaml") == history.Spending()
     assert path.stat().st_mtime_ns == before
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")

@@ -352,10 +352,7 @@ _ORDER = re.compile(r"순서|차례대로|order|sequence")
 
 
 class _WrongError(Exception):
-    def __init__(self, reason: FactReason, detail: str) -> None:
-        super().__init__(reason)
-        self.reason: FactReason = reason
-        self.detail = detail.strip()
+    """Its arguments are the reason and the words that decide."""
 
 
 class _Grading:
@@ -396,7 +393,8 @@ class _Grading:
             self._words()
             self._conditions()
         except _WrongError as wrong:
-            return FactGrade(False, wrong.reason, wrong.detail)
+            reason, detail = wrong.args
+            return FactGrade(False, reason, detail.strip())
         return FactGrade(True, "stated")
 
     def _known(self) -> Iterable[_Part]:

@@ -95,6 +95,8 @@ class Project:
         """
         from jangin.project.runner import Watcher
         from jangin.report.data.results import collect_results
+        from jangin.report.i18n.translate import Words
+        from jangin.report.sections.versions import version_lines
         from jangin.report.terminal.progress import step_line
 
         with (
@@ -117,9 +119,10 @@ class Project:
             conflicts = [row for own in artifacts.values() for row in conflicts_of(own)]
             unread = [row for name in names for row in session.unread_files(name)]
             project = session.project.name
+            versions = version_lines(session.project, list(artifacts.values()), Words("en"))
         messages = display.progress.messages if isinstance(display.progress, SilentProgress) else ()
         results = Results(project, collected)
-        warnings = [*messages, *unread_lines(unread), *conflict_lines(conflicts)]
+        warnings = [*messages, *unread_lines(unread), *versions, *conflict_lines(conflicts)]
         return Run(project, steps, results, failures_of(steps), warnings)
 
     def tables(self, variant: str | None = None) -> list[str]:

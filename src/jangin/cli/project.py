@@ -12,12 +12,13 @@ from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jangin.core.store import Artifact
     from jangin.documents.flagged import FlaggedPage
     from jangin.documents.readers.folder import UnreadableFile
     from jangin.project.failures import Failures
+    from jangin.project.file import LoadedProject
     from jangin.project.plan import PlannedStage
     from jangin.project.session import Session
 
@@ -81,7 +82,7 @@ def plan(
         with console.status("  estimating"):
             result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
-        artifacts = {name: session.last_artifacts(name, ("curate",)) for name in names}
+        artifacts = {name: session.last_artifacts(name, ("chunk", "curate")) for name in names}
         flagged = session.flagged_pages(names)
         unpriced = sum(row.unpriced for row in session.ledger.spend(session.project_name))
         budget = session.budget
@@ -111,6 +112,7 @@ def plan(
         text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."
         console.print(escape(text), style="dim", highlight=False)
     _print_unread(unread, flagged)
+    _print_versions(session.project, list(artifacts.values()))
     _print_conflicts(artifacts)
     if lacks_user_questions(session.project):
         _print_wanted_questions(session.project.folder)
@@ -129,6 +131,15 @@ def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
         ]
         for line in conflict_lines(list({row.id: row for row in rows}.values()), kept):
             console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+
+
+def _print_versions(loaded: "LoadedProject", artifacts: "Sequence[Mapping[str, Artifact]]") -> None:
+    """Name the files that may be versions of one document."""
+    from jangin.report.sections.versions import version_lines
+    from jangin.report.terminal.console import words
+
+    for line in version_lines(loaded, artifacts, words()):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _unread(
@@ -173,7 +184,7 @@ def run(
     from jangin.project.runner import Watcher
     from jangin.project.session import check_stage, open_session
     from jangin.report.data.results import collect_results
-    from jangin.report.terminal.progress import Bars, step_line
+    from jangin.report.terminal.progress import Bars
     from jangin.report.terminal.tables import result_table
 
     check_stage(stage)
@@ -182,15 +193,7 @@ def run(
         open_session(project, store, bars, workers, record=record, cluster=cluster) as session,
     ):
         names = session.choose(variant)
-        shown: list[str] = []
-
-        def done(step: "PlannedStage") -> None:
-            if step.variant not in shown:
-                shown.append(step.variant)
-                console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
-            console.print(step_line(step), highlight=False)
-
-        watcher = Watcher(bars.begins, done)
+        watcher = Watcher(bars.begins, _printer(session.project))
         steps = session.run(names, stage, watcher, retry_failed=retry_failed)
         artifacts = _artifacts_of(steps, names)
         results = collect_results(artifacts)
@@ -208,6 +211,26 @@ def run(
     _print_failures(failures, run_command(project, store, variant))
     if not all(failed.accepted for failed in failures):
         raise typer.Exit(1)
+
+
+def _printer(project: "LoadedProject") -> "Callable[[PlannedStage], None]":
+    """Prints every finished step, and after `chunk` the files that may be versions."""
+    from jangin.report.terminal.progress import step_line
+
+    shown: list[str] = []
+    compared: list[Path] = []
+
+    def done(step: "PlannedStage") -> None:
+        if step.variant not in shown:
+            shown.append(step.variant)
+            console.print(f"[bold]{escape(project.name)}[/] / {escape(step.variant)}")
+        console.print(step_line(step), highlight=False)
+        chunks = step.artifact if step.stage.name == "chunk" else None
+        if chunks is not None and chunks.folder not in compared:
+            compared.append(chunks.folder)
+            _print_versions(project, [{"chunk": chunks}])
+
+    return done
 
 
 def _artifacts_of(

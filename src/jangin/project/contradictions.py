@@ -6,19 +6,29 @@ from difflib import get_close_matches
 from itertools import combinations, product
 
 from jangin.core.errors import DataError, counted
-from jangin.core.parquet import read_columns, read_table
+from jangin.core.parquet import count_rows, read_columns, read_table
+from jangin.core.records import Chunk
 from jangin.core.store import Artifact
+from jangin.documents.load import LoadConfig
+from jangin.documents.versions import SuspectedVersions, suspected_versions
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
+from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.log import (
+    LOG,
     NamedDocument,
     ReviewDecision,
     collect_reviews,
     document_decisions,
+    read_log,
 )
+from jangin.project.file import LoadedProject
 from jangin.text.normalize import nfc
 
 SHOWN = 10
 """Questions that are named of each group of documents; a table has all."""
+
+MOST_CHUNKS = 20_000
+"""Chunks up to which files are compared before anything is asked; about 12 seconds of CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +152,45 @@ def decision_lines(decisions: Iterable[ReviewDecision]) -> list[str]:
             }[each.decision]
             lines.append(f"{what} ({each.by or 'nobody named'}, {each.at:%Y-%m-%d})")
     return lines
+
+
+def decisions_between(loaded: LoadedProject) -> list[ReviewDecision]:
+    """What people decided between documents, in the logs of all variants."""
+    logs = set()
+    for variant in loaded.variants.values():
+        config = variant.stage_config("review")
+        logs.add(loaded.folder / (config.path if isinstance(config, ReviewConfig) else LOG))
+    return [each for log in sorted(logs) for each in document_decisions(read_log(log))]
+
+
+def settled_files(loaded: LoadedProject) -> set[frozenset[str]]:
+    """Pairs of files that people decided about, in a log or by `documents.load.replaces`."""
+    pairs = {
+        frozenset(document.source for document in each.documents)
+        for each in decisions_between(loaded)
+        if each.documents is not None
+    }
+    for variant in loaded.variants.values():
+        config = variant.stage_config("load")
+        if isinstance(config, LoadConfig):
+            pairs |= {frozenset((n, old)) for n, olds in config.replaces.items() for old in olds}
+    return pairs
+
+
+def is_compared(chunks: Artifact) -> bool:
+    """True if the files of an artifact of `chunk` are few enough to be compared."""
+    return count_rows(chunks.file("chunks.parquet")) <= MOST_CHUNKS
+
+
+def undecided_versions(
+    loaded: LoadedProject, artifacts: Iterable[Mapping[str, Artifact]]
+) -> list[SuspectedVersions]:
+    """Files of any of {stage: artifact} that may be versions, without those decided about."""
+    settled = settled_files(loaded)
+    suspected: dict[tuple[str, str], SuspectedVersions] = {}
+    chunks = {own["chunk"].folder: own["chunk"] for own in artifacts if "chunk" in own}
+    for artifact in chunks.values():
+        if is_compared(artifact):
+            for each in suspected_versions(read_table(artifact.file("chunks.parquet"), Chunk)):
+                suspected.setdefault(each.sources, each)
+    return [each for sources, each in suspected.items() if frozenset(sources) not in settled]

@@ -49,6 +49,7 @@ from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
 from jangin.report.sections.memory import memory
 from jangin.report.sections.quantization import quantized_files
 from jangin.report.sections.tokens import token_preview
+from jangin.report.sections.versions import contradictions
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -124,6 +125,7 @@ def build_report(
         "versions": versions(artifacts),
         **results_context(loaded, artifacts, results, words, spend, seconds, lost),
         **lost,
+        **contradictions(loaded, artifacts, words),
         **_chart_context(artifacts, words),
         "quantized": quantized_files(artifacts, words),
         "token_rows": token_preview(loaded, artifacts),

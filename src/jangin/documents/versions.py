@@ -120,8 +120,8 @@ def _passages(chunks: Sequence[Chunk]) -> Iterator[Passage]:
         lines = [line for line in chunk.text.split("\n") if line.strip() not in headings]
         for text in _SENTENCE_END.split("\n".join(lines)):
             if text and (words := " ".join(text.split())):
-                place = (chunk.document_id, chunk.source, chunk.page, chunk.start)
-                yield Passage(*place, headings[-1], words)
+                origin = (chunk.document_id, chunk.source, chunk.page, chunk.start)
+                yield Passage(*origin, headings[-1], words)
 
 
 def _subject(heading: str) -> str:

@@ -319,6 +319,13 @@ def _are_alike(one: list[str], two: list[str]) -> bool:
     return not (mine and theirs) or all(map(_is_grammar, mine | theirs))
 
 
+_ALLOWS = re.compile("^(?:있|가능|한다|하지|된다|되지|can$|may$|must$)")
+
+
 def _is_grammar(word: str) -> bool:
-    """True for a word that denies or limits."""
-    return bool(_NEGATION.search(word) or word in ("초과", "이상", "미만", "이하", "넘"))
+    """True for a word that allows, denies or limits."""
+    return bool(
+        _NEGATION.search(word)
+        or _ALLOWS.search(word)
+        or word in ("초과", "이상", "미만", "이하", "넘")
+    )

@@ -9,11 +9,14 @@ import pytest
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount
 from jangin.core.parquet import read_table
+from jangin.core.records import Example
 from jangin.evaluation.results import Result
+from jangin.examples.curation.contradictions import Conflict, ConflictSide
+from jangin.examples.reviews.log import LOG, NamedDocument, append_decisions, decide_documents
 from jangin.report.data.glance import kind_of_system
 from jangin.report.i18n.translate import Words, strings
 from jangin.report.page import build_report, short
-from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
+from tests.report.workshop import HOSTILE, ORDER, ORIGINALS, PROJECT, Workshop, predictions
 
 CALLS = CallCount(requests=31, answered=29, asked_again=2)
 
@@ -310,3 +313,25 @@ def test_systems_are_told_apart_by_kind(label, kind):
 )
 def test_what_a_model_repeats_is_shown_once(text, shown):
     assert short(text).rstrip() == shown
+
+
+def test_conflicts_stand_with_files_pages_and_answers_and_what_was_decided(workshop):
+    sides = [
+        ConflictSide(
+            document=name, source=f"{name}.pdf", page=page, section="제4조", question="몇 대까지?",
+            answer=answer, evidence=answer, example=name, family=name,
+        )
+        for name, page, answer in (("new", 3, "2대"), ("old", 5, "1대"))
+    ]  # fmt: skip
+    conflict = Conflict(id="c", difference="amount", sides=tuple(sides))
+    tables = {"examples": (Example, ORIGINALS), "conflicts": (Conflict, [conflict])}
+    made = {"curate": workshop.publish("curate", tables, {"contradictions": 1})}
+    page = build_report(workshop.open(PROJECT), {"main": made}, CALLS, "en")
+    shown = section(page, "contradictions")
+    for words in ("new.pdf ↔ old.pdf", "2대", "1대", "page 3", "page 5", "Not decided yet"):
+        assert words in shown
+    named = [NamedDocument(id=side.document, source=side.source) for side in sides]
+    append_decisions(workshop.folder / LOG, [decide_documents("replaces", *named, "kim")])
+    page = build_report(workshop.open(PROJECT), {"main": made}, CALLS, "en")
+    assert "Decided. Run again" in section(page, "contradictions")
+    assert "new.pdf replaces old.pdf" in section(page, "contradictions")

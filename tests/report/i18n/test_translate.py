@@ -86,6 +86,8 @@ COMPOSED = {
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
     "order": get_args(OrderDoubt.model_fields["reason"].annotation),
+    "contradictions": ("replaces", "both_hold"),
+    "versions_kind": ("amount", "date", "negation"),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""

@@ -101,6 +101,11 @@ def contradictions(loaded: LoadedProject, artifacts: Artifacts, words: Words) ->
     pairs = undecided_versions(loaded, artifacts.values())
     return {
         "conflict_groups": groups,
+        "conflicts_kept": any(
+            own["curate"].manifest.config.get("conflicts") == "keep"
+            for own in artifacts.values()
+            if "curate" in own
+        ),
         "suspected": [
             {
                 "pair": pair,

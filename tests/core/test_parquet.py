@@ -2,6 +2,7 @@ import contextlib
 import tempfile
 import typing
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -140,10 +141,21 @@ def test_other_rows_or_another_order_have_another_digest(tmp_path, one, other):
     assert same == (repr(one) == repr(other))
 
 
+class FirstPage(types.Record):
+    """A page as the first stores have it: fields that `Page` got since are columns of their own."""
+
+    number: int
+    start: int
+    end: int
+    method: Literal["text", "ocr", "vision"]
+    confidence: float | None = None
+    reason: str = ""
+
+
 def test_the_digest_of_a_table_is_the_same_in_every_release(tmp_path):
-    page = types.Page(number=1, start=0, end=3, method="ocr", confidence=88.5, reason="빈 쪽")
+    page = FirstPage(number=1, start=0, end=3, method="ocr", confidence=88.5, reason="빈 쪽")
     path = tmp_path / "pages.parquet"
-    write_table(path, types.Page, [page, types.Page(number=2, start=3, end=4, method="text")])
+    write_table(path, FirstPage, [page, FirstPage(number=2, start=3, end=4, method="text")])
     assert digest_table(path) == "345dfdb3ecc542a1cba793303f6090cf3c2c977a8c47becb8a6de72e2619347b"
 
 

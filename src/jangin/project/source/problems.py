@@ -209,6 +209,8 @@ def example_of(name: str, annotation: Any) -> str:
     origins = {get_origin(kind) for kind in (annotation, *get_args(annotation))}
     if not origins & {tuple, dict} and not config_classes(annotation):
         return ""
+    if name == "columns" and dict in origins:  # of pages; a list of this name is of a table
+        return "{rules.pdf: 2, rules.pdf#3: 1}"
     if name in EXAMPLES or get_origin(annotation) is not tuple:
         return EXAMPLES.get(name, "")
     words = get_args(get_args(annotation)[0])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from layouts import Layout, layouts
 from producers import draw, is_installed, scanned
+from strangers import Stranger, draw_stranger, strangers
 
 HERE = Path(__file__).resolve().parent
 ALIKE = 90.0
@@ -24,6 +25,14 @@ ALIKE = 90.0
 FEWEST = 10
 """Letters of a sentence that is measured on a scan; shorter ones are like one another."""
 DPI = 200
+
+
+Document = Layout | Stranger
+
+
+def documents() -> list[Document]:
+    """Every document of the bench."""
+    return [*layouts(), *strangers()]
 
 
 def squeezed(text: str) -> str:
@@ -63,7 +72,7 @@ def in_order(found: list[int]) -> set[int]:
     return chosen
 
 
-def score(layout: Layout, text: str, is_scan: bool) -> tuple[int, int, list[str]]:
+def score(layout: Document, text: str, is_scan: bool) -> tuple[int, int, list[str]]:
     """(sentences whole and in order, sentences, the others)."""
     truth = [one for one in layout.truth() if not is_scan or len(squeezed(one)) >= FEWEST]
     right = in_order(places(truth, text, is_scan))
@@ -109,7 +118,7 @@ def read_scan(path: Path, language: str) -> list[str]:
 def read_all(folder: Path, out: Path, scans: bool, only: list[str]) -> None:
     """Read every PDF in a process of its own, and write {name: text}."""
     texts = {}
-    for layout in layouts():
+    for layout in documents():
         name = file_name(layout)
         path = folder / f"{name}.pdf"
         if path.exists() and (not only or any(part in name for part in only)):
@@ -118,18 +127,23 @@ def read_all(folder: Path, out: Path, scans: bool, only: list[str]) -> None:
     out.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
-def file_name(layout: Layout) -> str:
+def file_name(layout: Document) -> str:
+    if isinstance(layout, Stranger):
+        return f"strangers_{layout.producer}_{layout.name}"
     kind = "one" if layout.single else "columns"
     return f"{kind}_{layout.producer}_{layout.name}"
 
 
 def draw_all(folder: Path, only: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for layout in layouts():
+    for layout in documents():
         path = folder / f"{file_name(layout)}.pdf"
         wanted = not only or any(part in path.stem for part in only)
         if wanted and not path.exists() and is_installed(layout.producer):
-            draw(layout, path)
+            if isinstance(layout, Stranger):
+                draw_stranger(layout, path)
+            else:
+                draw(layout, path)
 
 
 def measure_columns(
@@ -152,7 +166,7 @@ def measure_columns(
 def show(name: str, texts: dict[str, str], scans: bool, verbose: bool) -> None:
     totals: dict[str, list[int]] = {}
     print(f"{name}, {'scans' if scans else 'text layers'}")
-    for layout in layouts():
+    for layout in documents():
         key = file_name(layout)
         if key not in texts:
             continue

@@ -2,6 +2,7 @@
 
 import copy
 import html
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -17,14 +18,17 @@ FONTS = {
     "book": ("/usr/share/fonts/truetype/nanum/NanumMyeongjo.ttf", "NanumMyeongjo"),
     "code": ("/usr/share/fonts/truetype/nanum/NanumGothicCoding.ttf", "NanumGothicCoding"),
 }
+HTML = "<!doctype html><meta charset=utf-8>"
 WIDTH, HEIGHT = 595.0, 842.0
 SCALE = {"title": 1.6, "left": 1.4, "heading": 1.15}
 
 
 def is_installed(producer: str) -> bool:
-    """Whether this machine has the program."""
+    """Whether this machine has the program or package."""
     program = {"chromium": "chromium", "libreoffice": "soffice"}.get(producer)
-    return program is None or shutil.which(program) is not None
+    if program is not None:
+        return shutil.which(program) is not None
+    return importlib.util.find_spec(producer) is not None
 
 
 def draw(layout: Layout, path: Path) -> None:
@@ -194,13 +198,18 @@ def flowable(item: Item, layout: Layout) -> Any:
     )
 
 
-def _reportlab(layout: Layout, path: Path) -> None:
+def register_fonts() -> None:
+    """Make `FONTS` known to reportlab by their names."""
     from reportlab.pdfbase import pdfmetrics
     from reportlab.pdfbase.ttfonts import TTFont
 
     for name, (file, _) in FONTS.items():
         if name not in pdfmetrics.getRegisteredFontNames():
             pdfmetrics.registerFont(TTFont(name, file))
+
+
+def _reportlab(layout: Layout, path: Path) -> None:
+    register_fonts()
     page = _Page(layout, path)
     for band in layout.bands:
         page.band(band)
@@ -268,7 +277,13 @@ def _chromium(layout: Layout, path: Path) -> None:
         .ruled td {{ border: 1px solid; padding: 2pt 12pt }} .pairs {{ width: 100% }}
         .pairs td {{ padding: 2pt 6pt 2pt 0; vertical-align: top }}"""
     head = f'<div style="font-size:7.5pt">{html.escape(layout.head)}</div>' if layout.head else ""
-    page = f"<!doctype html><meta charset=utf-8><style>{style}</style>{head}{''.join(bands)}"
+    print_html(
+        f"<!doctype html><meta charset=utf-8><style>{style}</style>{head}{''.join(bands)}", path
+    )
+
+
+def print_html(page: str, path: Path) -> None:
+    """Print a page by Chromium."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "page.html"
         source.write_text(page, encoding="utf-8")
@@ -399,23 +414,33 @@ def _fodt(layout: Layout) -> str:
     ]
     body = "".join(_section(band, n, styles) for n, band in enumerate(layout.bands))
     head = f"<style:header><text:p>{html.escape(layout.head)}</text:p></style:header>"
-    margin = f"{layout.margin}pt"
+    return fodt("".join(styles), body, layout.margin, head if layout.head else "")
+
+
+def fodt(styles: str, body: str, points: float = 48.0, head: str = "") -> str:
+    """A text document in flat ODF, with margins of `points`."""
+    margin = f"{points}pt"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <office:document {NAMESPACES} office:version="1.3"
  office:mimetype="application/vnd.oasis.opendocument.text"><office:automatic-styles>
 <style:page-layout style:name="page"><style:page-layout-properties fo:page-width="{WIDTH}pt"
  fo:page-height="{HEIGHT}pt" fo:margin-top="{margin}" fo:margin-bottom="{margin}"
  fo:margin-left="{margin}" fo:margin-right="{margin}"/></style:page-layout>
-{"".join(styles)}</office:automatic-styles><office:master-styles><style:master-page
- style:name="Standard" style:page-layout-name="page">{head if layout.head else ""}
+{styles}</office:automatic-styles><office:master-styles><style:master-page
+ style:name="Standard" style:page-layout-name="page">{head}
 </style:master-page></office:master-styles><office:body><office:text>{body}</office:text>
 </office:body></office:document>"""
 
 
 def _libreoffice(layout: Layout, path: Path) -> None:
+    print_fodt(_fodt(layout), path)
+
+
+def print_fodt(text: str, path: Path) -> None:
+    """Print a text document in flat ODF by LibreOffice."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{path.stem}.fodt"
-        source.write_text(_fodt(layout), encoding="utf-8")
+        source.write_text(text, encoding="utf-8")
         subprocess.run(
             [
                 *("soffice", f"-env:UserInstallation=file://{folder}/profile", "--headless"),

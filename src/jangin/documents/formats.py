@@ -47,7 +47,7 @@ class Format:
 
 
 FORMATS = (
-    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=10),
+    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=11),
     Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
     Format("plain text", (".txt",), read_plain),
     Format("HTML", (".html", ".htm", ".xhtml"), read_html, packages=("lxml",), version=2),
@@ -74,7 +74,7 @@ FORMATS = (
         (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
         read_image,
         packages=("PIL",),
-        version=7,
+        version=8,
     ),
 )
 """A row with a reader is all that `load`, `chunk` and `jangin doctor` need for a format."""

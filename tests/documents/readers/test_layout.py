@@ -335,3 +335,107 @@ def test_what_a_browser_prints_around_a_single_page_is_no_text(sheet, read, chan
     assert all(word in page.text for word in WORDS)
     kept = sum(text in page.text for _, _, text, _ in (PRINTED | changed).values())
     assert len(PRINTED | changed) - kept == removed
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_a_title_on_a_gradient_of_many_rectangles_is_a_line_of_text(sheet, read, side_by_side):
+    for top, title in ((780, "The general terms of the ferry"), (600, "What is paid back")):
+        for part in range(40):
+            sheet.canvas.setFillColorRGB(0.3, 0.4 + part / 80, 0.9 - part / 80)
+            x, y, width, height = (50 + 12 * part, top, 12.2, 22)
+            if not side_by_side:
+                x, y, width, height = (50, top + part / 2, 480, 0.7)
+            sheet.canvas.rect(x, y, width, height, stroke=0, fill=1)
+        sheet.canvas.setFillColorRGB(0, 0, 0)
+        sheet.write(60, top + 6, title)
+        for number, words in enumerate(WORDS):
+            sheet.write(50, top - 20 - 16 * number, words)
+    (page,) = read(sheet.save())
+    lines = [line.removeprefix("# ") for line in page.text.split("\n")]
+    assert "The general terms of the ferry" in lines
+    assert "What is paid back" in lines
+    assert "|" not in page.text
+
+
+def test_shaded_cells_of_a_few_colours_stay_a_table(sheet, read):
+    for number, x in enumerate((50, 110, 170, 230, 290, 350)):
+        sheet.canvas.setFillGray((0.8, 0.9)[number % 2])
+        sheet.canvas.rect(x, 700, 60, 22, stroke=0, fill=1)
+        sheet.canvas.setFillGray(0)
+        sheet.write(x + 4, 706, f"cell {number}")
+    (page,) = read(sheet.save())
+    cells = [f"cell {number}" for number in range(6)]
+    assert page.text.split("\n")[0] == f"| {' | '.join(cells)} |"
+
+
+def test_text_below_a_nested_table_is_not_repeated_in_its_rows(sheet, read):
+    sheet.grid((50, 150, 500), (700, 680, 560, 540))
+    sheet.grid((150, 270, 390), (680, 660, 640, 620))
+    for x, y, text in (
+        (54, 686, "case"),
+        (154, 686, "what is paid"),
+        (54, 666, "delay"),
+        (154, 666, "days"),
+        (274, 666, "share"),
+        (154, 646, "three"),
+        (274, 646, "a tenth"),
+        (154, 626, "seven"),
+        (274, 626, "a fifth"),
+        (154, 600, "Days are counted from the day after."),
+        (154, 580, "A storm is no delay."),
+        (54, 546, "damage"),
+        (154, 546, "all of the price"),
+    ):
+        sheet.write(x, y, text)
+    (page,) = read(sheet.save())
+    assert page.text.split("\n") == [
+        "| case | what is paid |  |",
+        "| --- | --- | --- |",
+        "| delay | days | share |",
+        "| delay | three | a tenth |",
+        "| delay | seven | a fifth |",
+        "| delay | Days are counted from the day after. A storm is no delay. |  |",
+        "| damage | all of the price |  |",
+    ]
+
+
+def test_an_article_that_is_drawn_into_a_table_heads_the_rows_below_it(sheet, read, korean_font):
+    sheet.grid((50, 150, 250, 350), (700, 680, 660, 640, 620, 600))
+    rows = {
+        686: ("종류", "한도", "기한"),
+        666: ("수선", "5만 원", "3일"),
+        626: ("종류", "한도", "기한"),
+        606: ("교환", "9만 원", "7일"),
+    }
+    for y, row in rows.items():
+        for x, text in zip((54, 154, 254), row, strict=True):
+            sheet.write(x, y, text, font=korean_font)
+    sheet.write(54, 646, "제3조(교환의 종류와 한도 및 그 기한)", font=korean_font)
+    (page,) = read(sheet.save())
+    assert page.text.split("\n") == [
+        "| 종류 | 한도 | 기한 |",
+        "| --- | --- | --- |",
+        "| 수선 | 5만 원 | 3일 |",
+        "",
+        "제3조(교환의 종류와 한도 및 그 기한)",
+        "",
+        "| 종류 | 한도 | 기한 |",
+        "| --- | --- | --- |",
+        "| 교환 | 9만 원 | 7일 |",
+    ]
+
+
+def test_rows_between_rules_are_read_across_though_the_rules_are_drawn_in_pieces(sheet, read):
+    y = 780
+    for part in range(3):
+        sheet.write(50, y, WORDS[part])
+        for row in range(6):
+            y -= 20
+            for x in (50, 180, 310, 440):
+                sheet.write(x, y, f"row {row} cell {x} {part}")
+                sheet.canvas.line(x, y - 5, x + 130, y - 5)
+        y -= 30
+    (page,) = read(sheet.save())
+    rows = [line for line in page.text.split("\n") if line.startswith("row ")]
+    assert len(rows) == 18
+    assert all(line.count("cell") == 4 for line in rows)

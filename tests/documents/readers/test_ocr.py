@@ -10,7 +10,7 @@ from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents import load
-from jangin.documents.layout.gutters import Box, columns
+from jangin.documents.layout.gutters import Box, Columns, columns
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.page import read_page
@@ -193,14 +193,39 @@ def test_columns_are_distinguished_from_lists_and_page_numbers():
         page[top : top + 25, :450] = True
         page[top : top + 25, 550:] = True
     nothing = np.zeros_like(page)
-    boxes = columns(page, nothing, 200)
+    boxes = [column.box for column in columns(page, nothing, 200, Columns())]
     inked = [b for b in boxes if page[b.top : b.bottom, b.left : b.right].any()]
     assert [box.left > 400 for box in inked] == [False, True]
     contents = page.copy()
     contents[:, 550:970] = False
-    whole = [Box(0, 800, 0, 1000)]
-    assert columns(contents, nothing, 200) == whole
-    assert columns(nothing, nothing, 200) == whole
+    for mask in (contents, nothing):
+        (whole,) = columns(mask, nothing, 200, Columns())
+        assert whole.box == Box(0, 800, 0, 1000)
+        assert not whole.others_HW.any()
+
+
+def test_every_line_of_a_scan_is_in_one_column_though_their_boxes_overlap():
+    page = np.zeros((1100, 1200), dtype=bool)
+    page[40:70, 40:700] = True  # a title over two columns, beside a box at the right
+    boxes = np.zeros_like(page)
+    boxes[40:600, 840:1180] = True
+    for top in range(110, 480, 40):
+        page[top : top + 22, 40:380] = True
+        page[top + 15 : top + 37, 440:780] = True
+    page[500:530, 40:700] = True
+    for top in range(560, 1060, 40):
+        page[top : top + 22, 40:380] = True
+        page[top + 15 : top + 37, 440:780] = True
+        page[top + 90 : top + 112, 840:1180] = True
+    found = columns(page, boxes, 200, Columns())
+    assert len(found) > 3
+    taken = np.zeros(page.shape, dtype=int)
+    for column in found:
+        box, own = column.box, page & ~column.others_HW
+        taken[box.top : box.bottom, box.left : box.right] += own[
+            box.top : box.bottom, box.left : box.right
+        ]
+    assert (taken[page & ~boxes] == 1).all()
 
 
 def test_a_blank_page_has_no_ink():

@@ -4,8 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from jangin.documents.layout.order import ARTICLE_LINE, SENTENCE_END, Block
+from jangin.documents.layout.order import SENTENCE_END, Block
 from jangin.documents.layout.shapes import Area, bounding_box
+from jangin.documents.layout.tables import ARTICLE_LINE
 from jangin.documents.layout.text_line import TextLine
 
 MARK = re.compile(r"(\d{1,2}|[*†‡§]|주)\s*[.)]?\s*\S")

@@ -58,6 +58,8 @@ GUTTER = 0.7
 """Least width of a gutter, in heights of a line."""
 LINES = 5
 """Lines that both sides of a gutter have at least, in all zones together."""
+BELOW_BOX = 3
+"""The same where the left edge of a box or table shows the column."""
 IN_FRAME = 8
 """The same inside a frame, where drawings such as time lines have words side by side."""
 WIDE = 8.0
@@ -67,8 +69,10 @@ ZONE = 4
 """Lines on both sides together that a zone has at least; a row alone is read across."""
 ALIGNED = 0.25
 """Share of the lines right of a gutter that begin at it; there may be further columns."""
-TRIED = 6
+TRIED = 8
 """Candidates that are looked at, those at which most lines begin first."""
+NEAR = 3
+"""Of these, so many in a width of two heights of a line."""
 LEVEL = 0.3
 """Two lines stand at one height if their middles differ by at most this part of a line's height."""
 LARGE = 1.2
@@ -79,6 +83,8 @@ FULL = 0.15
 """Share of full lines, whose text goes on in the next one, that shows running text."""
 SPACED = 0.12
 """Share of wider spaces between lines that shows headings and paragraphs: rows are even."""
+THIN = 0.35
+"""Least height of a line on a picture, in those of the others; rest of rules are lower."""
 DEPTH = 3
 """Gutters inside columns are looked for so many times."""
 
@@ -177,13 +183,17 @@ def _shared_count(
 
 def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool) -> _Gutter | None:
     """The gutter with most lines on both of its sides that is one; None if there is none."""
-    fewest = 1 if forced or how.known else how.least
+    boxes = edges[~is_text & (edges[:, 3] - edges[:, 1] > 3 * em)]
+    boxes = boxes[boxes[:, 2] - boxes[:, 0] >= WIDE * em, 0]
+    fewest = 1 if forced or how.known else min(how.least, BELOW_BOX if len(boxes) else how.least)
     candidates = _candidates(edges, is_text, em, fewest)
     gutters = [_zoned(edges, is_text, x, em) for x in candidates]
     gutters.sort(key=lambda one: -one.weight)
     for gutter in gutters:
         is_known = any(-em / 2 < gutter.x - x < 2 * em for x in how.known)
-        least = 1 if forced or is_known else how.least
+        is_drawn = bool(((gutter.x - boxes > -em / 2) & (gutter.x - boxes < 2 * em)).any())
+        least = 1 if forced or is_known else BELOW_BOX if is_drawn else how.least
+        is_known |= is_drawn
         if gutter.lines < least:
             continue
         if forced or _is_gutter(edges, is_text, gutter, em, is_known=is_known):
@@ -214,8 +224,11 @@ def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[fl
     starts_C = starts_CN.sum(axis=1)
     likely_C &= starts_C >= ALIGNED * fewest
     likely_C &= across_C <= 4 * np.minimum(left_C, right_C)
-    order = np.argsort(-starts_C[likely_C], kind="stable")[:TRIED]
-    return [float(x) for x in lefts[likely_C][order]]
+    out: list[float] = []
+    for x in lefts[likely_C][np.argsort(-starts_C[likely_C], kind="stable")]:
+        if sum(abs(x - other) <= em for other in out) < NEAR:
+            out.append(float(x))
+    return out[:TRIED]
 
 
 def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
@@ -379,40 +392,70 @@ def _are_notes(zones: Sequence[Edges], apart: float, em: float) -> bool:
     return apart > 0.5 and near >= 0.5 * count
 
 
-def columns(occupied_HW: Mask, solid_HW: Mask, dpi: int, count: int | None = None) -> list[Box]:
-    """Columns of a page of pixels in reading order; one box if there is no gutter.
+@dataclass(frozen=True, slots=True)
+class PictureColumn:
+    """A column of a page of pixels."""
+
+    box: Box
+    others_HW: Mask
+    """Lines, boxes and tables of other columns, of which some are inside `box`."""
+
+
+def columns(
+    occupied_HW: Mask,
+    solid_HW: Mask,
+    dpi: int,
+    how: Columns,
+    rules: Sequence[Box] = (),
+) -> list[PictureColumn]:
+    """Columns of a page of pixels in reading order; one if there is no gutter.
 
     Args:
         occupied_HW: ink of letters.
         solid_HW: boxes and tables.
         dpi: resolution.
-        count: number of columns that a person gave; None to find them.
+        how: how they are found; `known` in pixels.
+        rules: horizontal rules, which part the zones of columns.
 
     """
     height, width = occupied_HW.shape
-    page = [Box(0, height, 0, width)]
+    page = [PictureColumn(Box(0, height, 0, width), np.zeros_like(occupied_HW))]
     step = max(1, dpi // 50)
-    texts = _boxes(_pooled(occupied_HW & ~solid_HW, step), dpi // step)
-    solids = _boxes(_pooled(solid_HW, step), 0)
+    texts, lines_HW = _boxes(_pooled(occupied_HW & ~solid_HW, step), dpi // step)
+    solids, solids_HW = _boxes(_pooled(solid_HW, step), 0)
     if len(texts) < 2:
         return page
-    edges = step * np.array([*texts, *solids], dtype=np.float64)
-    is_text = np.arange(len(edges)) < len(texts)
-    groups = [g for g in in_groups(edges, is_text, Columns(count)) if len(g)]
+    em = float(np.median([bottom - top for _, top, _, bottom in texts.values()]))
+    places = [tuple(step * edge for edge in box) for box in (*texts.values(), *solids.values())]
+    places += [(rule.left, rule.top, rule.right, rule.bottom) for rule in rules]
+    edges = np.array(places, dtype=np.float64)
+    tall = (edges[:, 3] - edges[:, 1]) / step
+    is_text = (np.arange(len(edges)) < len(texts)) & (tall >= THIN * em)
+    groups = [g[g < len(texts) + len(solids)] for g in in_groups(edges, is_text, how)]
+    groups = [g for g in groups if len(g)]
     if len(groups) < 2:
         return page
+    owner_of_line, owner_of_solid = (
+        np.full(labels.max() + 1, -1) for labels in (lines_HW, solids_HW)
+    )
+    for number, group in enumerate(groups):
+        owner_of_line[[label for index, label in enumerate(texts) if index in group]] = number
+        owner_of_solid[
+            [label for index, label in enumerate(solids, start=len(texts)) if index in group]
+        ] = number
+    owners_HW = np.maximum(owner_of_line[lines_HW], owner_of_solid[solids_HW])
+    owners_HW = owners_HW.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
     out = []
-    for group in groups:
+    for number, group in enumerate(groups):
         left, top = edges[group, :2].min(axis=0)
         right, bottom = edges[group, 2:].max(axis=0)
-        out.append(
-            Box(
-                max(0, int(top) - step),
-                min(height, int(bottom) + step),
-                max(0, int(left) - step),
-                min(width, int(right) + step),
-            )
+        box = Box(
+            max(0, int(top) - step),
+            min(height, int(bottom) + step),
+            max(0, int(left) - step),
+            min(width, int(right) + step),
         )
+        out.append(PictureColumn(box, (owners_HW >= 0) & (owners_HW != number)))
     return out
 
 
@@ -424,10 +467,12 @@ def _pooled(mask_HW: Mask, step: int) -> Mask:
     return any_ink(rows_HW.reshape(len(rows_HW), -1, step), axis=2)
 
 
-def _boxes(mask_HW: Mask, dpi: int) -> list[tuple[int, int, int, int]]:
-    """(left, top, right, bottom) of lines, whose letters are nearer than 0.09 inch; not of specks.
+def _boxes(
+    mask_HW: Mask, dpi: int
+) -> tuple[dict[int, tuple[int, int, int, int]], NDArray[np.int32]]:
+    """({label: (left, top, right, bottom)} of lines, the labels); not of specks.
 
-    With `dpi` 0, of what touches.
+    Letters of a line are nearer than 0.09 inch. With `dpi` 0, of what touches.
     """
     from scipy import ndimage
 
@@ -438,11 +483,12 @@ def _boxes(mask_HW: Mask, dpi: int) -> list[tuple[int, int, int, int]]:
         joined_HW = ndimage.binary_closing(padded, np.ones((1, reach)))[:, reach:-reach]
     labels_HW, _ = ndimage.label(joined_HW, np.ones((3, 3)))
     least = 0.04 * dpi
-    return [
-        (sides.start, rows.start, sides.stop, rows.stop)
-        for rows, sides in ndimage.find_objects(labels_HW)
+    boxes = {
+        label: (sides.start, rows.start, sides.stop, rows.stop)
+        for label, (rows, sides) in enumerate(ndimage.find_objects(labels_HW), start=1)
         if max(rows.stop - rows.start, sides.stop - sides.start) > least
-    ]
+    }
+    return boxes, labels_HW
 
 
 def any_ink(ink: Mask, axis: int) -> Mask:

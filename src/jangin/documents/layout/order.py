@@ -9,12 +9,17 @@ from jangin.documents.layout.gutters import IN_FRAME, Columns
 from jangin.documents.layout.rows import Row, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
 from jangin.documents.layout.shapes import Area, bounding_box
-from jangin.documents.layout.tables import Grid, in_cells, table_lines
+from jangin.documents.layout.tables import (
+    ARTICLE_LINE,
+    Grid,
+    headings_in,
+    in_cells,
+    table_lines,
+)
 from jangin.documents.layout.text_line import TextLine
 
 LONG_CELL = 900
 """A grid with a cell of more characters is a frame around text, not a table."""
-ARTICLE_LINE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
 SENTENCE_END = re.compile(r"[.!?。][\"'”’)\]」』]*$")
 
 
@@ -128,8 +133,7 @@ def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[B
     columns = {column for _, column in places.values()}
     inner = [one for one in nested if len(one.cells) * len(one.cells[0]) >= 4]
     if len(columns) > 1 and not inner and not any(map(_is_text, cells.values())):
-        lines = table_lines(grid, cells, by_position=how.by_position, spaced=how.spaced)
-        return [Block(lines, grid.area, grid.xs)]
+        return _table(grid, cells, how)
     blocks = []
     for cell in sorted(cells, key=lambda one: places[one]):
         own = [
@@ -142,6 +146,30 @@ def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[B
             reading_order(_around(cells[cell]), cells[cell], own, how, Columns(least=IN_FRAME))
         )
     return blocks
+
+
+def _table(grid: Grid, cells: dict[int, list[Run]], how: Trust) -> list[Block]:
+    """The rows of a table, with the headings that are drawn into it as text between them."""
+    blocks: list[Block] = []
+    left = dict(cells)
+    for heading in [*headings_in(grid, cells), None]:
+        last = len(grid.ys) if heading is None else grid.corner(heading)[0]
+        rows = {cell: left.pop(cell) for cell in list(left) if grid.corner(cell)[0] < last}
+        if len({grid.corner(cell)[1] for cell in rows}) > 1:
+            lines = table_lines(grid, rows, by_position=how.by_position, spaced=how.spaced)
+            whole = len(rows) == len(cells)
+            area = grid.area if whole else _around([run for runs in rows.values() for run in runs])
+            blocks.append(Block(lines, area, grid.xs))
+        elif rows:
+            blocks.append(_lines([run for runs in rows.values() for run in runs], how))
+        if heading is not None:
+            blocks.append(_lines(left.pop(heading), how))
+    return blocks
+
+
+def _lines(runs: list[Run], how: Trust) -> Block:
+    lines = [row.line(by_position=how.by_position) for row in rows_of(runs)]
+    return Block(lines, bounding_box(lines))
 
 
 def _around(runs: Sequence[Run]) -> Area:

@@ -11,7 +11,7 @@ from jangin.documents.layout.order import Block, Trust, reading_order
 from jangin.documents.layout.running import running
 from jangin.documents.layout.runs import Run, cut_at_gaps, joined
 from jangin.documents.layout.shapes import Area, Shapes
-from jangin.documents.layout.tables import grids, header_rule
+from jangin.documents.layout.tables import grids, header_rule, merged
 from jangin.documents.layout.text_line import TextLine
 from jangin.text.normalize import CONTROL, nfc
 
@@ -78,9 +78,10 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
 
 
 def _long(page: PageContent) -> list[Area]:
-    """Horizontal rules over most of the page."""
-    width = page.area.right - page.area.left
-    return [rule for rule in page.shapes.across if rule.right - rule.left > 0.6 * width]
+    """Horizontal rules over a third of the page or more; those drawn piece by piece are joined."""
+    least = (page.area.right - page.area.left) / 3
+    across = [((r.bottom + r.top) / 2, r.left, r.right) for r in page.shapes.across]
+    return [Area(left, y, right, y) for y, left, right in merged(across) if right - left > least]
 
 
 def _draws_spaces(runs: Iterable[Run]) -> bool:

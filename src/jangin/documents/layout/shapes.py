@@ -4,6 +4,7 @@ import ctypes
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jangin.documents.layout.text_line import TextLine
@@ -16,6 +17,8 @@ DOTS = 5
 """Fewest dots of a dotted rule."""
 MOST_SEGMENTS = 2000
 """Paths of more segments are drawings."""
+SHADES = 5
+"""Fewest colours, and rectangles, of a gradient that is drawn as rectangles side by side."""
 
 Matrix = tuple[float, float, float, float, float, float]
 UNMOVED: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
@@ -72,6 +75,14 @@ class Shapes:
     """Marks smaller than `THIN` in both directions, as dotted rules are made of."""
 
 
+class _Path(NamedTuple):
+    """A path of the page, the matrix of the form that it is in, and its place."""
+
+    item: Any
+    matrix: Matrix | None
+    area: Area
+
+
 def shapes_of(page: Any, turn: Turn, page_area: Area) -> Shapes:
     """Rules, frames and pictures of a `pypdfium2.PdfPage`; `turn` makes the page upright."""
     import pypdfium2.raw as pdfium
@@ -81,6 +92,7 @@ def shapes_of(page: Any, turn: Turn, page_area: Area) -> Shapes:
     edges = tuple(ctypes.c_float() for _ in range(4))
     pointers = tuple(ctypes.byref(edge) for edge in edges)
     left, bottom, right, top = edges
+    paths: list[_Path] = []
     for item, matrix in _objects(page):
         shapes.count += 1
         kind = kind_of(item)
@@ -91,9 +103,11 @@ def shapes_of(page: Any, turn: Turn, page_area: Area) -> Shapes:
             if matrix is None and area[2] - area[0] < THIN and area[3] - area[1] < THIN:
                 shapes.dots.append(area)
             else:
-                _add_path(shapes, item, turn(*_moved(area, matrix)), matrix, turn, page_area)
+                paths.append(_Path(item, matrix, turn(*_moved(area, matrix))))
         elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
             shapes.pictures.append(turn(*_moved(area, matrix)))
+    for path in _without_gradients(paths, shapes):
+        _add_path(shapes, path, turn, page_area)
     shapes.dots = [turn(*dot) for dot in shapes.dots] if len(shapes.dots) >= DOTS else []
     _add_dotted(shapes)
     return shapes
@@ -132,12 +146,52 @@ def _moved(area: Area, matrix: Matrix | None) -> Area:
     return Area(x0 + x2 + e, y0 + y2 + f, x1 + x3 + e, y1 + y3 + f)
 
 
-def _add_path(
-    shapes: Shapes, item: Any, area: Area, matrix: Matrix | None, turn: Turn, page_area: Area
-) -> None:
+def _without_gradients(paths: Sequence[_Path], shapes: Shapes) -> Iterator[_Path]:
+    """The paths, except rectangles side by side in many colours: each such row is one frame."""
+    start = 0
+    for stop in range(1, len(paths) + 1):
+        if stop < len(paths) and _is_row([path.area for path in paths[start : stop + 1]][-3:]):
+            continue
+        row = paths[start:stop]
+        if len(row) >= SHADES and len({_fill(path.item) for path in row} - {None}) >= SHADES:
+            lefts, bottoms, rights, tops = zip(*(path.area for path in row), strict=True)
+            shapes.frames.append(Area(min(lefts), min(bottoms), max(rights), max(tops)))
+        else:
+            yield from row
+        start = stop
+
+
+def _is_row(areas: Sequence[Area]) -> bool:
+    """True if rectangles, two or three, touch one another along one line and are equally high."""
+    return any(
+        all(
+            abs(a[low] - b[low]) < 0.5
+            and abs(a[high] - b[high]) < 0.5
+            and min(a[2 + along], b[2 + along]) > max(a[along], b[along]) - 0.5
+            for a, b in pairwise(areas)
+        )
+        for along, low, high in ((0, 1, 3), (1, 0, 2))
+    )
+
+
+def _fill(item: Any) -> tuple[int, ...] | None:
+    """Colour of a rectangle that is filled and not drawn around; None for other paths."""
+    import pypdfium2.raw as pdfium
+
+    fill, stroke = ctypes.c_int(), ctypes.c_int()
+    pdfium.FPDFPath_GetDrawMode(item, fill, stroke)
+    if stroke.value or not fill.value or pdfium.FPDFPath_CountSegments(item) > 5:
+        return None
+    levels = [ctypes.c_uint() for _ in range(4)]
+    pdfium.FPDFPageObj_GetFillColor(item, *levels)
+    return tuple(level.value for level in levels)
+
+
+def _add_path(shapes: Shapes, path: _Path, turn: Turn, page_area: Area) -> None:
     """Sort a path into rules, frames and drawings; drawings are left out."""
     import pypdfium2.raw as pdfium
 
+    item, matrix, area = path
     width, height = area.right - area.left, area.top - area.bottom
     if width < THIN and height < THIN:
         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from jangin.documents.layout.rows import Row, line_of, rows_of
-from jangin.documents.layout.runs import Glyph, Run, middle_of, words
+from jangin.documents.layout.runs import Glyph, Run, joined, middle_of, words
 from jangin.documents.layout.shapes import Area, Shapes
 from jangin.documents.layout.text_line import TextLine
 
@@ -18,6 +18,7 @@ NARROW = 6.0
 """Rows and columns narrower than this are double rules."""
 LONGEST_REPEATED = 200
 """Glyphs of a cell over several rows that is written in each of them."""
+ARTICLE_LINE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
 ENUMERATOR = re.compile(r"(?:\(?\d{1,2}[).]|\(?[가-하][).]|[①-⑳•·○●▶*-])\s*")
 VALUE = re.compile(r"[\d.,~%xX×+\-–/\s]*\d[\d.,~%xX×+\-–/\s]*[%원만억천백일회년월개세점명건배]*")
 
@@ -60,7 +61,7 @@ def grids(shapes: Shapes) -> list[Grid]:
     for frame in shapes.frames:
         across += [(frame.bottom, frame.left, frame.right), (frame.top, frame.left, frame.right)]
         down += [(frame.left, frame.bottom, frame.top), (frame.right, frame.bottom, frame.top)]
-    across, down = _merged(across), _merged(down)
+    across, down = merged(across), merged(down)
     out = []
     for rows, columns in _meeting(across, down):
         if (grid := _grid(rows, columns)) is not None:
@@ -72,7 +73,7 @@ def _size(area: Area) -> float:
     return (area.right - area.left) * (area.top - area.bottom)
 
 
-def _merged(rules: list[Rule]) -> list[Rule]:
+def merged(rules: list[Rule]) -> list[Rule]:
     """Rules with those joined that continue or cover one another."""
     out: list[Rule] = []
     for at, start, end in sorted(rules):
@@ -137,8 +138,29 @@ def _grid(rows: list[Rule], columns: list[Rule]) -> Grid | None:
                 merge(numbers[row][column], numbers[row][column - 1])
             if row and not _drawn(rows, upper, (left + right) / 2):
                 merge(numbers[row][column], numbers[row - 1][column])
+    _cut_corners(numbers)
     area = Area(xs[0], ys[-1], xs[-1], ys[0])
     return Grid(area, tuple(xs), tuple(ys), tuple(tuple(line) for line in numbers))
+
+
+def _cut_corners(numbers: list[list[int]]) -> None:
+    """Number the parts of cells that are no rectangles, such as those around a nested table.
+
+    A part is the rows in which the cell covers the same columns.
+    """
+    columns: dict[int, dict[int, list[int]]] = defaultdict(dict)
+    for row, line in enumerate(numbers):
+        for column, number in enumerate(line):
+            columns[number].setdefault(row, []).append(column)
+    following = max(columns) + 1
+    for rows in columns.values():
+        for above, row in pairwise(sorted(rows)):
+            if rows[row] == rows[above]:
+                number = numbers[above][rows[above][0]]
+            else:
+                number, following = following, following + 1
+            for column in rows[row]:
+                numbers[row][column] = number
 
 
 def _drawn(rules: list[Rule], position: float, point: float) -> bool:
@@ -150,12 +172,18 @@ def _drawn(rules: list[Rule], position: float, point: float) -> bool:
 
 
 def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
-    """{cell: its runs}; a run that crosses a rule is cut there, between words."""
+    """{cell: its runs}; a run that crosses a rule is cut there, between words.
+
+    An article heading that is drawn over rules is not: it is in the cell in which it begins.
+    """
     cells: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         first, last = grid.cell(run.left + 0.5, run.middle), grid.cell(run.right - 0.5, run.middle)
         if run.turned or first == last:
             cells[grid.cell((run.left + run.right) / 2, run.middle)].append(run)
+            continue
+        if ARTICLE_LINE.match(joined(run.glyphs).lstrip()):
+            cells[first].append(run)
             continue
         parts: dict[int, list[Glyph]] = defaultdict(list)
         for word in words(run):
@@ -164,6 +192,28 @@ def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
             if part := run.part(glyphs):
                 cells[cell].append(part)
     return cells
+
+
+def headings_in(grid: Grid, cells: dict[int, list[Run]]) -> list[int]:
+    """Cells, from top to bottom, that hold an article over all columns and have none beside them.
+
+    Such a line is drawn into the table; it heads what is below it.
+    """
+    covered = {cell: set(grid.rows_of(cell)) for cell in cells}
+    out = []
+    for cell, runs in cells.items():
+        upper = max(runs, key=lambda run: (run.middle, -run.left))
+        row, column = grid.corner(cell)
+        stop = column + grid.cells[row].count(cell)
+        is_over = stop == len(grid.xs) - 1 or upper.right > grid.xs[stop] + 1
+        if (
+            column == 0
+            and is_over
+            and ARTICLE_LINE.match(joined(upper.glyphs).lstrip())
+            and not any(other != cell and rows & covered[cell] for other, rows in covered.items())
+        ):
+            out.append(cell)
+    return sorted(out, key=grid.corner)
 
 
 def table_lines(

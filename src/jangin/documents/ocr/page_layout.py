@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.layout.gutters import Box, Profile, any_ink, columns, extent
+from jangin.documents.layout.gutters import Box, Columns, Profile, any_ink, columns, extent
 from jangin.documents.layout.open_tables import closing_lines
 from jangin.documents.layout.picture_tables import PictureCell, cells_of
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
@@ -62,7 +62,8 @@ def unfold(sheet: Sheet, dpi: int, columns: int | None = None) -> Unfolded:
     clean_HW = _erased(sheet.clean_HW, rules_HW)
     rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
-    crops = _cropped(_pieces(clean_HW, barriers_HW, dpi, columns), dpi)
+    found = Columns(columns)
+    crops = _cropped(_pieces(clean_HW, barriers_HW, across_HW, dpi, found), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
     return Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
 
@@ -135,7 +136,22 @@ def _has_edges(tiles: NDArray[np.float64], rows: slice, sides: slice) -> bool:
     return not steps or float(np.median(steps)) >= SHADE_STEP
 
 
-def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int, columns: int | None) -> Iterator[Piece]:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page and the areas that its rules and the edges of its shading enclose."""
+
+    image_HW: Grey
+    labels_HW: NDArray[np.int32]
+    boxes: dict[int, Box]
+    parents: dict[int, int]
+    across_HW: Mask
+    """Horizontal rules."""
+    dpi: int
+
+
+def _pieces(
+    clean_HW: Grey, barriers_HW: Mask, across_HW: Mask, dpi: int, how: Columns
+) -> Iterator[Piece]:
     """Crops in reading order: text between tables, then the table's cells row by row."""
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
@@ -144,10 +160,14 @@ def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int, columns: int | None) ->
         for label, (rows, sides) in enumerate(ndimage.find_objects(labels_HW), start=1)
         if min(rows.stop - rows.start, sides.stop - sides.start) > dpi // 16
     }
-    image_HW = np.pad(clean_HW, 1, constant_values=255)
     outer = int(labels_HW[0, 0])
     parents = {label: _parent(label, boxes, outer) for label in boxes}
-    yield from _region(outer, image_HW, labels_HW, boxes, parents, dpi, columns)
+    image_HW, across_HW = (
+        np.pad(clean_HW, 1, constant_values=255),
+        np.pad(across_HW, 1, constant_values=False),
+    )
+    page = _Page(image_HW, labels_HW, boxes, parents, across_HW, dpi)
+    yield from _region(page, outer, how)
 
 
 def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
@@ -165,51 +185,65 @@ def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
     return min(around)[1] if around else outer
 
 
-def _region(
-    label: int,
-    image_HW: Grey,
-    labels_HW: NDArray[np.int32],
-    boxes: dict[int, Box],
-    parents: dict[int, int],
-    dpi: int,
-    count: int | None = None,
-) -> Iterator[Piece]:
+def _region(page: _Page, label: int, how: Columns) -> Iterator[Piece]:
     """Pieces of one enclosed area and, recursively, of the areas inside it."""
-    area = boxes[label]
+    area = page.boxes[label]
     inside = np.s_[area.top : area.bottom, area.left : area.right]
-    flow_HW = np.full(image_HW.shape, 255, dtype=np.uint8)
-    flow_HW[inside] = np.where(labels_HW[inside] == label, image_HW[inside], 255)
-    cells = [n for n, parent in parents.items() if parent == label and n != label]
-    solid_HW = np.zeros(flow_HW[inside].shape, dtype=bool)
-    for cell in cells:
-        box = boxes[cell]
-        solid_HW[
-            box.top - area.top : box.bottom - area.top, box.left - area.left : box.right - area.left
-        ] = True
-    for column in columns(flow_HW[inside] < INK_BELOW, solid_HW, dpi, count):
-        part = Box(
-            area.top + column.top,
-            area.top + column.bottom,
-            area.left + column.left,
-            area.left + column.right,
-        )
-        y = part.top
-        inked_H = any_ink(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
-        for table, members in _tables([n for n in cells if boxes[n].touches(part, 0)], boxes, dpi):
-            top = max(y, _blank_row(inked_H, table.top, y, -1))
-            bottom = max(top, _blank_row(inked_H, table.bottom, part.bottom, 1))
-            yield flow_HW[y:top, part.left : part.right], None
-            yield flow_HW[top : table.top, table.left : table.right], None
-            yield flow_HW[top:bottom, part.left : table.left], None
-            inner = [
-                list(_region(member, image_HW, labels_HW, boxes, parents, dpi))
-                for member in members
-            ]
-            yield from _in_table(inner, [boxes[member] for member in members], dpi)
-            yield flow_HW[top:bottom, table.right : part.right], None
-            yield flow_HW[table.bottom : bottom, table.left : table.right], None
-            y = max(y, bottom)
-        yield flow_HW[y : part.bottom, part.left : part.right], None
+    is_own_HW = page.labels_HW[inside] == label
+    flow_HW = np.where(is_own_HW, page.image_HW[inside], 255).astype(np.uint8)
+    cells = {
+        number: _moved(page.boxes[number], area)
+        for number, parent in page.parents.items()
+        if parent == label and number != label
+    }
+    solid_HW = np.zeros(flow_HW.shape, dtype=bool)
+    for box in cells.values():
+        solid_HW[box.top : box.bottom, box.left : box.right] = True
+    rules = _long_rules(page.across_HW[inside] & ~solid_HW)
+    for column in columns(flow_HW < INK_BELOW, solid_HW, page.dpi, how, rules):
+        own_HW = np.where(column.others_HW, 255, flow_HW).astype(np.uint8)
+        own = {
+            number: box
+            for number, box in cells.items()
+            if box.touches(column.box, 0)
+            and not column.others_HW[(box.top + box.bottom) // 2, (box.left + box.right) // 2]
+        }
+        yield from _column(page, own_HW, column.box, own)
+
+
+def _column(page: _Page, flow_HW: Grey, part: Box, cells: dict[int, Box]) -> Iterator[Piece]:
+    """Pieces of one column: its text with the tables in their places."""
+    y = part.top
+    inked_H = any_ink(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
+    for table, members in _tables(cells, page.dpi):
+        top = max(y, _blank_row(inked_H, table.top, y, -1))
+        bottom = max(top, _blank_row(inked_H, table.bottom, part.bottom, 1))
+        yield flow_HW[y:top, part.left : part.right], None
+        yield flow_HW[top : table.top, table.left : table.right], None
+        yield flow_HW[top:bottom, part.left : table.left], None
+        inner = [list(_region(page, member, Columns())) for member in members]
+        yield from _in_table(inner, [cells[member] for member in members], page.dpi)
+        yield flow_HW[top:bottom, table.right : part.right], None
+        yield flow_HW[table.bottom : bottom, table.left : table.right], None
+        y = max(y, bottom)
+    yield flow_HW[y : part.bottom, part.left : part.right], None
+
+
+def _moved(box: Box, area: Box) -> Box:
+    """A box of the page as one of an area of it."""
+    return Box(
+        box.top - area.top, box.bottom - area.top, box.left - area.left, box.right - area.left
+    )
+
+
+def _long_rules(across_HW: Mask) -> list[Box]:
+    """Horizontal rules over a third of an area or more."""
+    labels_HW, _ = ndimage.label(across_HW, np.ones((3, 3)))
+    return [
+        Box(rows.start, rows.stop, sides.start, sides.stop)
+        for rows, sides in ndimage.find_objects(labels_HW)
+        if sides.stop - sides.start > across_HW.shape[1] / 3
+    ]
 
 
 def _in_table(inner: list[list[Piece]], boxes: list[Box], dpi: int) -> Iterator[Piece]:
@@ -230,10 +264,10 @@ def _blank_row(inked_H: Profile, row: int, limit: int, step: int) -> int:
     return row + step * int(blank[0]) if blank.size else row
 
 
-def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box, list[int]]]:
+def _tables(boxes: dict[int, Box], dpi: int) -> list[tuple[Box, list[int]]]:
     """(box, cells in row order) of tables from top to bottom; touching cells are one table."""
     tables: list[tuple[Box, list[int]]] = []
-    for cell in sorted(cells, key=lambda n: boxes[n].top):
+    for cell in sorted(boxes, key=lambda n: boxes[n].top):
         box, members = boxes[cell], [cell]
         for table in [t for t in tables if t[0].touches(box, dpi // 25)]:
             tables.remove(table)

@@ -217,10 +217,10 @@ def test_every_line_of_a_scan_is_in_one_column_though_their_boxes_overlap():
         page[top : top + 22, 40:380] = True
         page[top + 15 : top + 37, 440:780] = True
         page[top + 90 : top + 112, 840:1180] = True
-    found = columns(page, boxes, 200, Columns())
-    assert len(found) > 3
+    parts = columns(page, boxes, 200, Columns())
+    assert len(parts) > 3
     taken = np.zeros(page.shape, dtype=int)
-    for column in found:
+    for column in parts:
         box, own = column.box, page & ~column.others_HW
         taken[box.top : box.bottom, box.left : box.right] += own[
             box.top : box.bottom, box.left : box.right

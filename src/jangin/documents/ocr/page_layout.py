@@ -62,8 +62,8 @@ def unfold(sheet: Sheet, dpi: int, columns: int | None = None) -> Unfolded:
     clean_HW = _erased(sheet.clean_HW, rules_HW)
     rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
-    found = Columns(columns)
-    crops = _cropped(_pieces(clean_HW, barriers_HW, across_HW, dpi, found), dpi)
+    how = Columns(columns)
+    crops = _cropped(_pieces(clean_HW, barriers_HW, across_HW, dpi, how), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
     return Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
 

@@ -9,8 +9,17 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
-from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
+from jangin.core.records import (
+    Choice,
+    Dropped,
+    DroppedPair,
+    Example,
+    Message,
+    PreferencePair,
+    SplitExample,
+)
 from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.examples.curation.contradictions import Conflict, ConflictSide
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Steps
 from jangin.training.preferences import (
@@ -190,8 +199,52 @@ def test_distractors_of_a_chunk_that_is_taught_are_used_beside_held_out_paraphra
     context = context_of(choices=choices, table=table, sources=({"type": "distractors"},))
     STAGE.run(context)
     assert {pair.example_id for pair in pairs_of(context)} == {c.id for c in choices[:2]}
-    assert STAGE.machine(context.config) == {"distractors": "2"}
+    assert STAGE.machine(context.config) == {"distractors": "3"}
     assert STAGE.machine(PreferencesConfig()) == {}
+
+
+def test_nothing_that_documents_disagree_about_or_people_rejected_becomes_a_pair(
+    context_of, tmp_path
+):
+    def choice(question, text, document, **fields):
+        return Choice.make(
+            user(question), text, ("99일",), document_id=document, source=document, **fields
+        )
+
+    def side(document, text, name):
+        return ConflictSide(
+            document=document, source=document, page=1, section="", evidence="", example=name,
+            question="일반휴학은 통산 몇 년까지 되나요?", answer=text, family=name,
+        )  # fmt: skip
+
+    twin, rejected = example("병가는 며칠?", "5일"), example("휴가비는 얼마?", "3만 원")
+    disputed = [
+        choice("일반휴학은 통산 몇 년까지 가능한가요?", "3년", "new.docx"),
+        choice("기숙사 통금은 몇 시인가요?", "23시", "new.docx"),
+        choice("기숙사 통금은 몇 시인가요?", "1시", "old.docx"),
+        choice("휴가비는 얼마?", "3만 원", "new.docx", family=rejected.id),
+    ]
+    sound = [
+        choice("육아휴학은 몇 년까지 되나요?", "2년", "new.docx"),
+        choice("육아휴학은 몇 년까지 되나요?", "2년", "old.docx"),
+        choice("병가는 며칠?", "5일", "new.docx", family=twin.id),
+    ]
+    folder = tmp_path / "curated"
+    folder.mkdir()
+    sides = (side("new.docx", "3년", "n"), side("old.docx", "2년", "o"))
+    conflict = Conflict(id="c", difference="amount", sides=sides)
+    write_table(folder / "conflicts.parquet", Conflict, [conflict])
+    dropped = Dropped(example=twin, rule="near_duplicate", reason="")
+    write_table(folder / "dropped.parquet", Dropped, [dropped])
+    context = context_of(
+        choices=[*disputed, *sound],
+        sources=({"type": "distractors"},),
+        inputs={"examples": make_artifact(folder)},
+    )
+    STAGE.run(context)
+    assert {pair.example_id for pair in pairs_of(context)} == {each.id for each in sound}
+    assert context.summary["doubtful_choices"] == len(disputed)
+    assert "examples" not in STAGE.inputs(PreferencesConfig())
 
 
 def test_pairs_of_a_file_are_used_but_never_those_of_held_out_questions(context_of, tmp_path):

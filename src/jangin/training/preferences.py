@@ -21,8 +21,10 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, DataError, StageError, counted
 from jangin.core.executor import ONE_GPU, map_all
 from jangin.core.model_protocols import ChatReply, ChatRequest
+from jangin.core.parquet import read_as, read_table
 from jangin.core.records import (
     Choice,
+    Dropped,
     DroppedPair,
     Example,
     Message,
@@ -33,6 +35,7 @@ from jangin.core.records import (
 )
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
+from jangin.examples.curation.contradictions import Conflict, SourcedRow, find_contradictions
 from jangin.llm.engines.config import EndpointEngine, Engine, LocalEngine, VllmEngine
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
@@ -364,7 +367,8 @@ def _distractor_pairs(
     """Pairs from multiple-choice questions that no held-out row asks or is made of.
 
     A chunk that training rows teach may have held-out rows, too, such as held-out paraphrases: it
-    is excluded only if no training row is made of it.
+    is excluded only if no training row is made of it. Nothing that is in doubt is chosen: see
+    `_doubtful`.
     """
     choices = context.read("choices", Choice) if context.has("choices") else []
     if not choices:
@@ -379,7 +383,12 @@ def _distractor_pairs(
     trained = {row.example.family for row in splits if row.split == "train"}
     held_out_families = {example.family for example in held_out} - trained
     seed = context.config.seed
+    doubtful = _doubtful(context, choices, splits)
+    if doubtful:
+        context.summary["doubtful_choices"] = len(doubtful)
     for choice in choices:
+        if choice.id in doubtful:
+            continue
         if letters_only(_question(choice.prompt)) in questions:
             continue
         if choice.family in held_out_families:
@@ -396,6 +405,46 @@ def _distractor_pairs(
                 example_id=choice.id,
                 **choice.model_dump(include=_PROVENANCE),
             )
+
+
+ALIKE_RULES = ("exact_duplicate", "near_duplicate", "semantic_duplicate", "family")
+"""Rules of `curate` that drop a row although its answer is right."""
+
+
+def _doubtful(
+    context: StageContext[PreferencesConfig],
+    choices: Sequence[Choice],
+    splits: Sequence[SplitExample],
+) -> set[str]:
+    """Ids of the choices whose answer somebody or something doubts.
+
+    The example with the same question was left out, other than as a duplicate; or documents answer
+    the question differently and nobody has decided between them.
+    """
+    known = {name for row in splits for name in (row.example.id, row.example.family)}
+    sides = []
+    if context.has("examples"):
+        folder = context.folder("examples")
+        if (dropped := folder / "dropped.parquet").exists():
+            rows = (row for batch in read_as(dropped, Dropped) for row in batch.to_pylist())
+            known.update(row["example"]["id"] for row in rows if row["rule"] in ALIKE_RULES)
+        if (conflicts := folder / "conflicts.parquet").exists():
+            sides = [side for each in read_table(conflicts, Conflict) for side in each.sides]
+    doubtful = {c.id for c in choices if c.family not in known and c.family != c.id}
+    compared = [
+        SourcedRow(
+            number, each.id, each.id, "original", each.document_id, each.source, each.page,
+            each.section, "", _question(each.prompt), each.answer, "",
+        )
+        for number, each in enumerate(choices)
+    ] + [
+        SourcedRow(
+            number, each.example, each.family, "original", each.document, each.source, each.page,
+            each.section, "", each.question, each.answer, "",
+        )
+        for number, each in enumerate(sides, len(choices))
+    ]  # fmt: skip
+    return doubtful | (find_contradictions(compared).of_family.keys() & {c.id for c in choices})
 
 
 def _question(prompt: Prompt) -> str:
@@ -552,7 +601,13 @@ def _sources(config: PreferencesConfig, project_folder: Path) -> Mapping[str, Pa
 def _machine(config: PreferencesConfig) -> Mapping[str, str]:
     """The version of the source `distractors`."""
     used = any(isinstance(source, Distractors) for source in config.sources)
-    return {"distractors": "2"} if used else {}
+    return {"distractors": "3"} if used else {}
+
+
+def _ignores(config: PreferencesConfig) -> tuple[str, ...]:
+    """What was left out of the examples matters to multiple-choice questions only."""
+    used = any(isinstance(source, Distractors) for source in config.sources)
+    return () if used else ("examples",)
 
 
 def _wants(config: PreferencesConfig) -> tuple[str, ...]:
@@ -564,13 +619,14 @@ STAGE = Stage(
     name="preferences",
     version=1,
     reads=("base", "splits"),
-    may_read=("model", "choices"),
+    may_read=("model", "choices", "examples"),
     makes=("pairs",),
     run=run,
     resumable=True,
     sources=_sources,
     machine=_machine,
     wants=_wants,
+    ignores=_ignores,
     cost=_cost,
     maps=lambda config: any(
         isinstance(source, Sampling) and not isinstance(source.engine, EndpointEngine)

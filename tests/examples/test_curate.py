@@ -15,12 +15,18 @@ from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
-from jangin.examples.curation.contradictions import Conflict, SourcedRow, find_contradictions
+from jangin.examples.curation.contradictions import (
+    Conflict,
+    SourcedRow,
+    find_contradictions,
+    with_conditions,
+)
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.examples.reviews.log import (
     NamedDocument,
     collect_reviews,
+    conditions_of,
     decide_documents,
     document_decisions,
     withdraw_documents,
@@ -645,6 +651,76 @@ class TestDecisionsBetweenDocuments:
         assert document_decisions([first, second, undo]) == [first]
         assert document_decisions([first, second, undo, undo]) == []
         assert collect_reviews([first, undo]) == {}
+
+    def test_conditions_that_people_named_begin_the_questions_of_their_documents(self):
+        rows = [row for n in (0, 1) for row in edition(f"{n}.docx", n) if row.kind == "original"]
+        when = ("2026년 입학생", "2025년 이전 입학생")
+        decision = decide_documents("both_hold", named(0), named(1), "kim", when)
+        kept, changed = with_conditions(rows, [decision])
+        assert changed == 6
+        for number, condition in enumerate(when):
+            own = [row for row in kept if row.source == f"{number}.docx"]
+            assert [row.question.startswith(f"{condition}: ") for row in own] == [True] * 3 + [
+                False
+            ]
+            assert [row.answer for row in own] == [answers[number] for _, *answers in LEAVE]
+            assert [row.family for row in own] == [row.id for row in own]
+        result = curate(kept, CurateConfig(), decisions=[decision])
+        assert result.conflicts == ()
+        assert len(result.kept) == 7
+        assert with_conditions(kept, [decision])[0] == kept, "not twice"
+        assert with_conditions(rows, [])[0] == rows
+
+    @pytest.mark.parametrize("conditions", [("", "b"), ("a", ""), ("a", " a ")])
+    def test_conditions_that_do_not_tell_the_documents_apart_are_refused(self, conditions):
+        with pytest.raises(ValueError, match="a condition of its own"):
+            conditions_of(*conditions)
+        with pytest.raises(ValidationError):
+            decide_documents("both_hold", named(0), named(1), "kim", conditions)
+        with pytest.raises(ValidationError):
+            decide_documents("replaces", named(0), named(1), "kim", ("a", "b"))
+
+
+class TestOneDocument:
+    def fees(self, *answers):
+        question = "공과대학의 수업료는 얼마인가요?"
+        return [
+            example(question, answer, document_id="a" * 64, source="등록금.xlsx", page=page)
+            for page, answer in enumerate(answers, 1)
+        ]
+
+    def test_that_contradicts_itself_is_a_question_for_a_person_in_any_order(self):
+        rows = self.fees("4,312,000원", "4,520,000원")
+        for ordered in (rows, rows[::-1]):
+            result = curate(ordered, CurateConfig())
+            assert result.kept == []
+            (conflict,) = result.conflicts
+            assert conflict.sources == ("등록금.xlsx",)
+            assert {(side.page, side.answer) for side in conflict.sides} == {
+                (1, "4,312,000원"), (2, "4,520,000원"),
+            }  # fmt: skip
+            assert rules_of(result) == ["contradiction"] * 2
+            assert "its document answers the question twice" in result.dropped[0].reason
+
+    def test_that_says_the_same_in_other_words_keeps_one(self):
+        result = curate(self.fees("30일", "30일까지 됩니다"), CurateConfig())
+        assert len(result.kept) == 1
+        assert result.conflicts == ()
+        assert rules_of(result) == ["conflicting_answer"]
+
+    def test_wordings_of_two_of_its_questions_are_dropped_and_the_questions_stay(self):
+        originals = [
+            example(f"{hall} 통금은 몇 시인가요?", hour, document_id="a" * 64, source="a.md")
+            for hall, hour in (("1관", "23시"), ("2관", "24시"))
+        ]
+        wordings = [
+            example("통금이 언제죠?", row.answer, row.id, document_id="a" * 64, parent=row.id)
+            for row in originals
+        ]
+        for rows in ([*originals, *wordings], [*originals[::-1], *wordings[::-1]]):
+            result = curate(rows, CurateConfig())
+            assert {row.id for row in result.kept} == {row.id for row in originals}
+            assert rules_of(result) == ["conflicting_answer"] * 2
 
 
 def test_questions_with_other_numbers_are_about_other_matters_though_their_clauses_are_alike():

@@ -14,11 +14,17 @@ from rich.text import Text
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, edit_text, errors, read_key
-from jangin.core.errors import counted
+from jangin.core.errors import ConfigError, counted
 
 if TYPE_CHECKING:
+    from jangin.examples.curation.contradictions import Conflict
     from jangin.examples.reviews.leases import ReviewLeases
-    from jangin.examples.reviews.log import DecisionKind, ReviewDecision, Wording
+    from jangin.examples.reviews.log import (
+        DecisionKind,
+        NamedDocument,
+        ReviewDecision,
+        Wording,
+    )
     from jangin.examples.reviews.queue import QueueItem
     from jangin.project.session import Session
 
@@ -83,6 +89,14 @@ BothHoldOption = Annotated[
         metavar="ONE OTHER", help="Each of two documents is right, under its own condition."
     ),
 ]
+ConditionsOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="WHEN WHEN",
+        help="With --both-hold: when each of the two is right, in the same order. The questions "
+        "that both answer differently begin with it.",
+    ),
+]
 UndoOption = Annotated[
     tuple[str, str] | None,
     typer.Option(metavar="ONE OTHER", help="Withdraw the decision between two documents."),
@@ -105,6 +119,7 @@ def review(
     status: Annotated[bool, typer.Option("--status", help="Only count the decisions.")] = False,
     replaces: ReplacesOption = None,
     both_hold: BothHoldOption = None,
+    conditions: ConditionsOption = None,
     undo: UndoOption = None,
 ) -> None:
     """Accept, correct, reject and rate examples, the most suspicious first.
@@ -112,6 +127,7 @@ def review(
     Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
     them. Without a terminal, or with --status, the decisions are counted.
     """
+    from jangin.project.contradictions import conflicts_of
     from jangin.project.session import open_session
     from jangin.report.data.review_queue import last_pairs, log_of, open_queue
 
@@ -120,8 +136,9 @@ def review(
             _keep_from_documents(session, from_)
         name = session.choose(variant)[-1]
         log = log_of(session, name)
-        if _decide_documents(session, name, log, (replaces, both_hold, undo), by):
+        if _decide_documents(session, name, log, (replaces, both_hold, undo), conditions, by):
             return
+        conflicts = conflicts_of(session.last_artifacts(name, ("curate",)))
         back = from_ is not None
         undecided = from_ is None and _print_undecided(session, name, log)
         pairs = last_pairs(session, name)
@@ -130,12 +147,12 @@ def review(
         )
     reviewer = by or user_name()
     if from_ is not None:
-        _take_sheet(from_, queue, log, reviewer)
+        _take_sheet(from_, queue, log, reviewer, conflicts)
         return
     left = [item for item in queue if decided or not item.decided]
     if to is not None:
         session.wrote(to)
-        console.print(_write(to, left, queue, log), highlight=False)
+        console.print(_write(to, left, queue, log, conflicts), highlight=False)
         return
     if status or not console.is_terminal:
         console.print(_counts(queue), highlight=False)
@@ -183,6 +200,7 @@ def _decide_documents(
     variant: str,
     log: Path,
     named: "tuple[tuple[str, str] | None, ...]",
+    conditions: "tuple[str, str] | None",
     by: str,
 ) -> bool:
     """Append decisions between documents, and say what holds; False where none was given.
@@ -192,16 +210,18 @@ def _decide_documents(
     from jangin.examples.reviews import log as records
     from jangin.project.contradictions import chosen_document, decision_lines, documents_of
 
+    if conditions is not None and named[1] is None:
+        raise ConfigError("--conditions belong to --both-hold ONE OTHER. Name the two files there.")
     if not any(named):
         return False
-    documents = documents_of(session.last_artifacts(variant, ("load",)))
+    known = records.read_log(log)
+    documents = documents_of(session.last_artifacts(variant, ("load",)), known)
     decisions = []
     kinds: tuple[DecisionKind, ...] = ("replaces", "both_hold", "undo")
     for kind, names in zip(kinds, named, strict=True):
         if names is not None:
             first, second = (chosen_document(documents, each) for each in names)
-            decide = records.withdraw_documents if kind == "undo" else records.decide_documents
-            decisions.append(decide(kind, first, second, by or user_name()))
+            decisions.append(_decision(kind, first, second, by or user_name(), conditions))
     records.append_decisions(log, decisions)
     for line in decision_lines(records.document_decisions(records.read_log(log))):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -209,13 +229,40 @@ def _decide_documents(
     return True
 
 
-def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", log: Path) -> str:
+def _decision(
+    kind: "DecisionKind",
+    first: "NamedDocument",
+    second: "NamedDocument",
+    by: str,
+    conditions: "tuple[str, str] | None",
+) -> "ReviewDecision":
+    """A decision between two documents; raises `ConfigError` for conditions that are none."""
+    from jangin.examples.reviews.log import conditions_of, decide_documents, withdraw_documents
+
+    if kind == "undo":
+        return withdraw_documents(kind, first, second, by)
+    if kind == "replaces" or conditions is None:
+        return decide_documents(kind, first, second, by)
+    try:
+        return decide_documents(kind, first, second, by, conditions_of(*conditions))
+    except ValueError as error:
+        raise ConfigError(f"--conditions: {error}") from error
+
+
+def _write(
+    to: Path,
+    left: "Sequence[QueueItem]",
+    queue: "Sequence[QueueItem]",
+    log: Path,
+    conflicts: "Sequence[Conflict]",
+) -> str:
     """Write the rows that are left, or all decisions; returns what was written in words."""
     from jangin.core.store import output_errors
     from jangin.examples.reviews.argilla_records import argilla_archive
     from jangin.examples.reviews.exchange import export_lines
     from jangin.examples.reviews.log import read_log
     from jangin.examples.reviews.sheet import write_sheet
+    from jangin.project.contradictions import document_pairs, undecided
 
     if to.suffix == ".jsonl":
         decisions = read_log(log)
@@ -226,7 +273,10 @@ def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", 
         with output_errors(to):
             to.write_bytes(argilla_archive(queue, to.stem))
         return f"{counted(len(queue), 'example')} in {to}"
-    return f"{counted(write_sheet(to, left), 'example')} in {to}"
+    decisions = read_log(log)
+    pairs = document_pairs(undecided(conflicts, decisions), decisions)
+    more = f" and {counted(len(pairs), 'contradiction')} between documents" if pairs else ""
+    return f"{counted(write_sheet(to, left, pairs), 'example')}{more} in {to}"
 
 
 def _keep_from_documents(session: "Session", sheet: Path) -> None:
@@ -244,11 +294,18 @@ def _keep_from_documents(session: "Session", sheet: Path) -> None:
     session.wrote(sheet)
 
 
-def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: str) -> None:
+def _take_sheet(
+    path: Path,
+    queue: "Sequence[QueueItem]",
+    log: Path,
+    reviewer: str,
+    conflicts: "Sequence[Conflict]",
+) -> None:
     """Append the decisions of a sheet to the log, and name the rows that could not be taken."""
     from jangin.examples.reviews.exchange import read_decision_file
     from jangin.examples.reviews.log import append_decisions, read_log
     from jangin.examples.reviews.sheet import read_sheet
+    from jangin.project.contradictions import document_pairs
 
     if path.suffix in (".jsonl", ".json"):
         items = {item.example.id: item for item in queue}
@@ -262,7 +319,7 @@ def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: s
         )  # fmt: skip
         _name_problems(imported.problems)
         return
-    sheet = read_sheet(path, queue, reviewer)
+    sheet = read_sheet(path, queue, reviewer, document_pairs(conflicts, read_log(log)))
     if sheet.decisions:
         append_decisions(log, sheet.decisions)
     console.print(

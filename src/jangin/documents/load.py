@@ -36,7 +36,7 @@ from jangin.documents.readers.folder import (
 )
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FileReceipt, FolderReader, KnownReadings
-from jangin.text.normalize import nfc
+from jangin.text.normalize import nfc, nfd
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.vision import Transcriber
@@ -218,9 +218,16 @@ def replaced_files(config: LoadConfig, names: Collection[str]) -> dict[str, str]
         if last in followed:
             raise DataError(
                 f"load.replaces: {old!r} and {new!r} replace each other. Keep the line of the "
-                "edition that is in force."
+                "edition that is in force, or withdraw the decision: jangin review --undo."
             )
     return replaced
+
+
+def would_read(config: LoadConfig, project_folder: Path, name: str) -> bool:
+    """True for a file of the folder that the patterns match."""
+    folder = project_folder / config.folder
+    is_there = any((folder / form(name)).is_file() for form in (nfc, nfd))
+    return is_there and _globs(_patterns(config)).fullmatch(name.lower()) is not None
 
 
 def _patterns(config: LoadConfig) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ Rules, in order; each sees what the ones before it left:
     characters          question or answer too short or too long
     tokens              prompt and answer together too short or too long for the base model
     replaced            a person decided that another document replaces its document
-    contradiction       another document answers the question differently; see `contradictions`
+    contradiction       documents, or one in two places, answer it differently; see `contradictions`
     exact_duplicate     same prompt, same answer
-    conflicting_answer  same prompt, another answer
+    conflicting_answer  same prompt, another answer; wordings of two questions are both dropped
     near_duplicate      nearly the same question after the same context
     semantic_duplicate  question and answer similar to an encoder; off by default
     family              a paraphrase of a question that one of the four rules above dropped in
@@ -82,6 +82,7 @@ from jangin.examples.reviews.log import (
     document_decisions,
     read_log,
 )
+from jangin.text.contradiction import difference, said
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,7 @@ REMEDIES: dict[Rule, str] = {
     "characters": "widen question_characters or answer_characters under curate",
     "tokens": "widen tokens under curate, or choose a base model with a longer context",
     "replaced": "withdraw the decision with `jangin review --undo`",
-    "contradiction": "decide between the documents with `jangin review`, or set conflicts: keep",
+    "contradiction": "decide between the answers with `jangin review`, or set conflicts: keep",
     "exact_duplicate": "add other source documents",
     "conflicting_answer": "set conflicts: keep under curate",
     "near_duplicate": "raise threshold under curate, or set guard: true",
@@ -139,8 +140,8 @@ class CurateConfig(StageConfig):
     """Length of prompt and answer together in tokens of the base model, without the chat template.
     Not applied where the project has no base model."""
     conflicts: Literal["keep", "drop"] = "drop"
-    """Several answers to one prompt: `drop` keeps one of them, but none where two documents
-    contradict each other, until a person decides; `keep` keeps all."""
+    """Several answers to one prompt: `drop` keeps one of them, but none where two documents, or two
+    places of one, contradict each other, until a person decides; `keep` keeps all."""
     threshold: float = Field(default=0.75, ge=0.6, le=1)
     """Two questions are near-duplicates from this normalised Levenshtein similarity on."""
     guard: bool = True
@@ -219,6 +220,7 @@ def decide(
         _contradicting(state, batches, decisions, drops=config.conflicts == "drop")
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
+        state.apply("conflicting_answer", _too_broad(state))
         state.drop_duplicates(lambda left: _conflicting(rows, left))
     state.drop_duplicates(lambda left: _near(state, left, config, spread))
     if encoder is not None and isinstance(config.semantic, EncoderSemantic):
@@ -354,6 +356,26 @@ def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
             )
             decisions[index] = duplicate("conflicting_answer", reason, best)
     return decisions
+
+
+def _too_broad(state: FilterState) -> dict[int, str]:
+    """Wordings of two questions on documents with other answers: they ask for neither of them."""
+    rows = state.rows
+    groups = [
+        group
+        for group in _grouped(rows, state.left(), rows.prompt)
+        if state.kind(group[0]) == "paraphrase"
+        and rows.origin[group].all()
+        and len({state.family(index) for index in group}) > 1
+    ]
+    answers = rows.answers_of([index for group in groups for index in group])
+    reasons: dict[int, str] = {}
+    for group in groups:
+        first, *others = (said(answers[index]) for index in group)
+        if any(difference(first, each, same_question=True) for each in others):
+            names = ", ".join(sorted({str(rows.parents[index].as_py()) for index in group}))
+            reasons |= dict.fromkeys(group, f"a wording of {names}, which have different answers")
+    return reasons
 
 
 def _contradicting(

@@ -18,6 +18,7 @@ from jangin.core.errors import SettingsError, all_counted
 from jangin.core.jsonl import write_jsonl
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
+from jangin.examples.curation.contradictions import with_conditions
 from jangin.examples.reviews.effects import apply_reviews
 from jangin.examples.reviews.log import LOG, collect_reviews, document_decisions, read_log
 
@@ -49,10 +50,11 @@ def review(context: StageContext[ReviewConfig]) -> None:
             "hand, so none is left. Withdraw "
             "decisions with `jangin review`, or generate other questions under synthesize."
         )
-    context.write("examples", Example, result.rows)
+    of_documents = document_decisions(log)
+    kept, conditioned = with_conditions(result.rows, of_documents)
+    context.write("examples", Example, kept)
     context.write("rejected", Dropped, result.rejected)
     decisions = [decision for left in result.unmatched for decision in left.history]
-    of_documents = document_decisions(log)
     write_jsonl(context.workspace / LOG, [*decisions, *of_documents])
     context.summary.update(
         read=len(rows),
@@ -66,6 +68,8 @@ def review(context: StageContext[ReviewConfig]) -> None:
     )
     if of_documents:
         context.summary["of_documents"] = len(of_documents)
+    if conditioned:
+        context.summary["conditioned"] = conditioned
 
 
 def _sources(config: ReviewConfig, folder: Path) -> Mapping[str, Path]:

@@ -19,8 +19,10 @@ from jangin.examples.reviews.log import (
     ReviewDecision,
     collect_reviews,
     document_decisions,
+    pair_id,
     read_log,
 )
+from jangin.examples.reviews.sheet import DocumentPair
 from jangin.project.file import LoadedProject
 from jangin.text.normalize import nfc
 
@@ -60,14 +62,15 @@ def disagreements(conflicts: Iterable[Conflict]) -> list[Disagreement]:
 def undecided(conflicts: Iterable[Conflict], decisions: Sequence[ReviewDecision]) -> list[Conflict]:
     """The conflicts about which people have not decided, of all decisions of a log.
 
-    Open is one with two documents of which neither was replaced or called wrong about the question,
-    and about which nobody said that each holds under its condition.
+    Open is one with two sides that disagree, of which neither was rejected or corrected, or is of a
+    document that was replaced, and about whose documents nobody said that each holds under its
+    condition.
     """
     between = document_decisions(decisions)
     rejected = {
         name
         for name, review in collect_reviews(decisions).items()
-        if review.verdict is not None and review.verdict.decision == "reject"
+        if review.verdict is not None and review.verdict.decision in ("reject", "edit")
     }
     return [each for each in conflicts if _is_open(each, between, rejected)]
 
@@ -75,18 +78,22 @@ def undecided(conflicts: Iterable[Conflict], decisions: Sequence[ReviewDecision]
 def _is_open(
     conflict: Conflict, between: Sequence[ReviewDecision], rejected: Collection[str]
 ) -> bool:
-    left = {side.document: side.source for side in conflict.sides if side.example not in rejected}
+    left = [side for side in conflict.sides if side.example not in rejected]
     settled: set[frozenset[str]] = set()
     for each in between:
         new, old = (
-            {name for name, source in left.items() if document.is_one(name, source)}
+            {side.document for side in left if document.is_one(side.document, side.source)}
             for document in each.documents or ()
         )
         if each.decision == "replaces":
-            left = {name: source for name, source in left.items() if name not in old}
+            left = [side for side in left if side.document not in old]
         else:
             settled.update(frozenset(pair) for pair in product(new, old))
-    return any(frozenset(pair) not in settled for pair in combinations(left, 2))
+    return any(
+        conflict.disagree(one, two)
+        for one, two in combinations(left, 2)
+        if frozenset((one.document, two.document)) not in settled
+    )
 
 
 def by_source(conflict: Conflict) -> list[ConflictSide]:
@@ -101,31 +108,65 @@ def conflict_lines(conflicts: Sequence[Conflict], kept: bool = False) -> list[st
     questions = counted(len(conflicts), "question is", "questions are")
     fate = "taught all the same (conflicts: keep)" if kept else "neither taught nor asked"
     lines = [f"documents disagree: {questions} answered differently and {fate}"]
-    for group in disagreements(conflicts):
+    groups = disagreements(conflicts)
+    for group in groups:
         count = counted(len(group.conflicts), "question")
-        lines.append(f"  {' and '.join(group.sources)}: {count}")
+        alone = ", which contradicts itself" if len(group.sources) == 1 else ""
+        lines.append(f"  {' and '.join(group.sources)}{alone}: {count}")
         for conflict in group.conflicts[:SHOWN]:
             sides = by_source(conflict)
             lines.append(f"    {sides[0].question}")
             lines += [f"      {side.source}, page {side.page}: {side.answer}" for side in sides]
         if len(group.conflicts) > SHOWN:
             lines.append(f"    and {len(group.conflicts) - SHOWN} more: jangin show conflicts")
-    if not kept:
+    if kept:
+        return lines
+    if any(len(group.sources) > 1 for group in groups):
         lines.append(
             "  Decide: jangin review --replaces NEW OLD, or --both-hold ONE OTHER, or on the page "
             "of contradictions in the browser (jangin open); then run again."
         )
+    if any(len(group.sources) == 1 for group in groups):
+        lines.append(
+            "  Where a document contradicts itself, reject the wrong row, or write into each "
+            "question what it is about: jangin review, or the same page; then run again."
+        )
     return lines
 
 
-def documents_of(artifacts: Mapping[str, Artifact]) -> dict[str, NamedDocument]:
-    """{name of its file: document} of all that `load` has read."""
+def document_pairs(
+    conflicts: Iterable[Conflict], decisions: Sequence[ReviewDecision] = ()
+) -> list[DocumentPair]:
+    """Every two documents that disagree, with what each says, for a sheet."""
+    decided = {each.id: each for each in document_decisions(decisions)}
+    pairs: dict[tuple[str, str], DocumentPair] = {}
+    for conflict in conflicts:
+        sides: dict[str, list[ConflictSide]] = {}
+        for side in by_source(conflict):
+            sides.setdefault(side.source, []).append(side)
+        for names in combinations(sorted(sides), 2):
+            one, two = (NamedDocument(id=sides[name][0].document, source=name) for name in names)
+            known = decided.get(pair_id(one, two))
+            pair = pairs.setdefault(names, DocumentPair((one, two), ([], []), known))
+            for lines, name in zip(pair.answers, names, strict=True):
+                lines += [f"{side.question} {side.answer}" for side in sides[name]]
+    return [pairs[names] for names in sorted(pairs)]
+
+
+def documents_of(
+    artifacts: Mapping[str, Artifact], decisions: Iterable[ReviewDecision] = ()
+) -> dict[str, NamedDocument]:
+    """{name of its file: document} of all that `load` has read or people have decided about.
+
+    What another document replaces is not read any more, and the decision can be withdrawn.
+    """
+    named = {each.source: each for d in decisions for each in d.documents or ()}
     artifact = artifacts.get("load")
     if artifact is None:
-        return {}
+        return named
     columns = read_columns(artifact.file("documents.parquet"), ["id", "source"]).to_pydict()
     pairs = zip(columns["id"], columns["source"], strict=True)
-    return {source: NamedDocument(id=name, source=source) for name, source in pairs}
+    return named | {source: NamedDocument(id=name, source=source) for name, source in pairs}
 
 
 def chosen_document(documents: Mapping[str, NamedDocument], name: str) -> NamedDocument:
@@ -150,6 +191,12 @@ def decision_lines(decisions: Iterable[ReviewDecision]) -> list[str]:
                 "both_hold": f"{first} and {second} each hold under a condition: questions with "
                 "the same words stay out until someone adds it to them",
             }[each.decision]
+            if each.conditions is not None:
+                one, two = each.conditions
+                what = (
+                    f"{first} holds under the condition {one!r}, {second} under {two!r}: questions "
+                    "that both answer differently begin with it"
+                )
             lines.append(f"{what} ({each.by or 'nobody named'}, {each.at:%Y-%m-%d})")
     return lines
 

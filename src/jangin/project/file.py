@@ -15,7 +15,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
-from jangin.documents.load import LoadConfig
+from jangin.documents.load import LoadConfig, would_read
 from jangin.documents.ocr.corrections import LOG as OCR_LOG
 from jangin.documents.queries import QueriesConfig
 from jangin.documents.rank import RankConfig
@@ -29,7 +29,7 @@ from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig
 from jangin.examples.read import ReadConfig
 from jangin.examples.review import ReviewConfig
-from jangin.examples.reviews.log import LOG
+from jangin.examples.reviews.log import LOG, document_decisions, read_log
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
@@ -259,7 +259,8 @@ def check_project(
         named = variants or {"main": {}}
         for name, overrides in named.items():
             merged = _merge(data, overrides or {})
-            merged = _switch(_with_review(_with_additions(merged, path.parent), path.parent))
+            merged = _with_review(_with_additions(merged, path.parent), path.parent)
+            merged = _with_replaced(_switch(merged), path.parent)
             project = _validate(merged, problems, ("variants", name) if variants else ())
             if project is not None:
                 problems += _wiring_problems(project, ("variants", name) if variants else ())
@@ -372,6 +373,32 @@ def _with_review(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not {"read", "synthesize"} & {*examples} or _ignores_reviews(examples):
         return data
     return {**data, "examples": {**examples, "review": {}}}
+
+
+def _with_replaced(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Let `load.replaces` have what people decided between documents that are read.
+
+    Then nothing of a replaced document is read, asked about, tested or searched.
+    """
+    examples, documents = data.get("examples"), data.get("documents")
+    load = documents.get("load") if isinstance(documents, dict) else None
+    review = examples.get("review") if isinstance(examples, dict) else None
+    if not isinstance(load, dict) or not isinstance(review, dict):
+        return data
+    log = folder / str(review.get("path", LOG))
+    try:
+        if not log.is_file() or b'"replaces"' not in log.read_bytes():
+            return data
+        config = LoadConfig.model_validate_json(json.dumps(load, default=str), strict=True)
+    except (OSError, ValidationError):
+        return data  # said where the file is checked, or where the stage reads the log
+    replaces = {name: list(olds) for name, olds in config.replaces.items()}
+    for each in document_decisions(read_log(log)):
+        if each.decision == "replaces" and each.documents is not None:
+            new, old = (document.source for document in each.documents)
+            if would_read(config, folder, new) and would_read(config, folder, old):
+                replaces[new] = sorted({*replaces.get(new, ()), old})
+    return {**data, "documents": {**data["documents"], "load": {**load, "replaces": replaces}}}
 
 
 def _ignores_reviews(examples: Mapping[str, Any]) -> bool:

@@ -17,6 +17,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def nfd(text: str) -> str:
+    """The text in NFD, as macOS writes names of files."""
+    return unicodedata.normalize("NFD", text)
+
+
 def clean_text(text: str) -> str:
     """NFC with LF line ends, without control characters, spaces at line ends and outer newlines."""
     text = re.sub(r"\r\n?|\x0c|\x85|\u2028|\u2029", "\n", text)

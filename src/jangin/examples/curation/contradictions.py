@@ -1,10 +1,11 @@
-"""Questions that two documents answer differently: no file's name or place decides which is right.
+"""Questions that documents answer differently: no file's name or place decides which is right.
 
 Two rows of different documents ask the same if one wording of each has the same content words, or
 if the clauses that they quote are the same up to the amounts and each answer has its own clause's
-amount. They contradict each other if their answers differ in facts, not in wording: see
-`text.contradiction`. The families of both, with all wordings and what evolved from them, are left
-out of training and tests until a person decides.
+amount. Two rows of one document ask the same if their questions have the same words. They
+contradict each other if their answers differ in facts, not in wording: see `text.contradiction`.
+The families of both, with all wordings and what evolved from them, are left out of training and
+tests until a person decides.
 """
 
 from collections import defaultdict
@@ -14,8 +15,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
-from jangin.core.records import Record
-from jangin.examples.reviews.log import NamedDocument, ReviewDecision
+from jangin.core.parquet import batches_of
+from jangin.core.records import Example, Record
+from jangin.examples.reviews.effects import edit, renamed
+from jangin.examples.reviews.log import NamedDocument, ReviewDecision, Wording
 from jangin.text.contradiction import (
     Amount,
     Difference,
@@ -55,7 +58,7 @@ class ConflictSide(Record):
 
 
 class Conflict(Record):
-    """A question that documents answer differently; none of its rows is taught or asked."""
+    """A question that has different answers in documents; none of its rows is taught or asked."""
 
     id: str
     difference: Difference
@@ -65,8 +68,17 @@ class Conflict(Record):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The files, in order of name."""
+        """The files, in order of name; a single one that contradicts itself."""
         return tuple(sorted({side.source for side in self.sides}))
+
+    def disagree(self, one: ConflictSide, two: ConflictSide) -> bool:
+        """True for sides of two documents, and for two of one document that contradict it."""
+        if one.document != two.document:
+            return True
+        same_words = text_key(one.question) == text_key(two.question)
+        return same_words and bool(
+            difference(said(one.answer), said(two.answer), same_question=True)
+        )
 
 
 class SourcedRow(NamedTuple):
@@ -105,14 +117,7 @@ class Contradictions:
 def sourced_rows(
     batches: "Callable[[Sequence[str]], Iterable[pa.RecordBatch]]", left: Callable[[int], bool]
 ) -> list[SourcedRow]:
-    """The rows of documents, where these are at least two; `left` says which rows count."""
-    import pyarrow.compute as pc
-
-    documents: set[str] = set()
-    for batch in batches(("document_id",)):
-        documents.update(name for name in pc.unique(batch.column(0)).to_pylist() if name)
-    if len(documents) < 2:
-        return []
+    """The rows of documents; `left` says which rows count."""
     rows, first = [], 0
     for batch in batches(NEEDED):
         for index, row in enumerate(batch.select(NEEDED).to_pylist(), first):
@@ -163,9 +168,51 @@ def find_contradictions(
     pairs = [each.documents for each in decisions if each.decision == "both_hold"]
     search = _Search(rows, [pair for pair in pairs if pair is not None])
     search.by_question(lambda row: text_key(row.question), same_words=True)
-    search.by_question(lambda row: question_key(row.question), same_words=False)
-    search.by_clause()
+    if len({row.document for row in rows}) > 1:
+        search.by_question(lambda row: question_key(row.question), same_words=False)
+        search.by_clause()
     return search.result()
+
+
+def with_conditions(
+    rows: Sequence[Example], decisions: Sequence[ReviewDecision]
+) -> tuple[list[Example], int]:
+    """(the rows with the conditions that people named in their questions, number of changed ones).
+
+    The questions that two documents answer differently begin with the condition of each. A row
+    with another question has another id; what evolved from it names the new one.
+    """
+    named = [each for each in decisions if each.conditions is not None]
+    if not named:
+        return list(rows), 0
+    sourced = sourced_rows(lambda names: batches_of(rows, Example, names), lambda _: True)
+    others = [each for each in decisions if each.decision != "both_hold"]
+    gone = replaced_rows(sourced, others)
+    found = find_contradictions([row for row in sourced if row.row not in gone])
+    conditions: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for each in named:
+        for conflict in found.conflicts:
+            for document, condition in _conditions(conflict, each):
+                for side in conflict.sides:
+                    if document.is_one(side.document, side.source):
+                        conditions[side.document, side.family].setdefault(condition)
+    changed: dict[str, Example] = {}
+    for row in rows:
+        if own := conditions.get((row.document_id, row.family)):
+            question = f"{', '.join(own)}: {row.question}"
+            after = Wording(question=question, answer=row.answer, evidence=row.evidence)
+            changed[row.id] = edit(row, after).model_copy(update={"scores": row.scores})
+    return [renamed(changed.get(row.id, row), changed) for row in rows], len(changed)
+
+
+def _conditions(conflict: Conflict, decision: ReviewDecision) -> list[tuple[NamedDocument, str]]:
+    """The two documents of a decision with their conditions, if the conflict is between them."""
+    pairs = list(zip(decision.documents or (), decision.conditions or (), strict=True))
+    involved = [
+        any(document.is_one(side.document, side.source) for side in conflict.sides)
+        for document, _ in pairs
+    ]
+    return pairs if all(involved) else []
 
 
 class _Search:
@@ -188,13 +235,18 @@ class _Search:
             if name := key(row):
                 groups[row.context, name].append(position)
         for group in groups.values():
-            if len({self._rows[position].document for position in group}) < 2:
+            if len(group) < 2:
                 continue
             for one, two in combinations(self._distinct(group), 2):
-                if self._rows[one].document != self._rows[two].document:
-                    if not same_words and self._may_differ(one, two):
-                        continue
+                if self._may_contradict(one, two, same_words=same_words):
                     self._compare(one, two, same_words=same_words)
+
+    def _may_contradict(self, one: int, two: int, *, same_words: bool) -> bool:
+        """Within a document only questions themselves do: a wording of another may be too broad."""
+        first, second = self._rows[one], self._rows[two]
+        if first.document == second.document:
+            return same_words and "paraphrase" not in (first.kind, second.kind)
+        return same_words or not self._may_differ(one, two)
 
     def _may_differ(self, one: int, two: int) -> bool:
         """True if people decided that each of the two documents holds under its condition."""
@@ -209,8 +261,9 @@ class _Search:
         """One row for each family of a document, up to a number of different answers."""
         seen: set[tuple[str, str]] = set()
         answers: dict[str, set[str]] = defaultdict(set)
-        for position in sorted(group, key=lambda each: self._rows[each].id):
-            row = self._rows[position]
+        rows = self._rows
+        for position in sorted(group, key=lambda p: (rows[p].kind == "paraphrase", rows[p].id)):
+            row = rows[position]
             known = answers[row.document]
             key = text_key(row.answer)
             if (row.document, row.family) in seen or len(known | {key}) > MOST_ANSWERS:
@@ -334,6 +387,8 @@ def _place(side: ConflictSide) -> tuple[str, str]:
 
 def why(conflict: Conflict, document: str) -> str:
     """The reason to leave out a row of a document: what the others say, and where."""
-    others = [side for side in conflict.sides if side.document != document] or [*conflict.sides]
-    shown = "; ".join(f"{side.source}, page {side.page}: {side.answer!r}" for side in others[:3])
-    return f"another document answers differently, and nobody has decided yet: {shown}"
+    others = [side for side in conflict.sides if side.document != document]
+    sides = others or [*conflict.sides]
+    shown = "; ".join(f"{side.source}, page {side.page}: {side.answer!r}" for side in sides[:3])
+    who = "another document answers" if others else "its document answers the question twice,"
+    return f"{who} differently, and nobody has decided yet: {shown}"

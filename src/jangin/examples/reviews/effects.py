@@ -91,7 +91,6 @@ def apply_reviews(
         and review.verdict is not None
         and review.verdict.after is not None
     }
-    new_ids = {old: row.id for old, row in edited.items()}
     originals = {row.id: row for row in rows if row.id in edited}
     result = Reviewed()
     gone: dict[str, str] = {}
@@ -108,8 +107,7 @@ def apply_reviews(
         new = edited.get(row.id, row)
         if row.kind == "paraphrase" and row.id not in edited and row.parent in edited:
             new = _follow(row, originals[row.parent], edited[row.parent])
-        parent, family = new_ids.get(row.parent, row.parent), new_ids.get(row.family, row.family)
-        new = new.model_copy(update={"parent": parent, "family": family})
+        new = renamed(new, edited, row.family)
         result.rows.append(new if review is None else _with_scores(new, review, double=double))
         if verdict is not None:
             result.applied[verdict.decision] = result.applied.get(verdict.decision, 0) + 1
@@ -118,6 +116,17 @@ def apply_reviews(
         review for name, review in reviews.items() if name not in used and not review.of_pair
     ]
     return result
+
+
+def renamed(row: Example, edited: Mapping[str, Example], family: str = "") -> Example:
+    """The row with the new ids of edited rows, {old id: row}, as its parent and family.
+
+    `family` is what it was before the row itself was edited; default: that of the row.
+    """
+    ids = [
+        edited[name].id if name in edited else name for name in (row.parent, family or row.family)
+    ]
+    return row.model_copy(update={"parent": ids[0], "family": ids[1]})
 
 
 def _reject(result: Reviewed, row: Example, reason: str) -> None:

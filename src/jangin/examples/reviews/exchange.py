@@ -9,7 +9,7 @@ from typing import Any
 from jangin.core.errors import DataError
 from jangin.core.jsonl import parse_record
 from jangin.examples.reviews.argilla_records import decisions_of_record
-from jangin.examples.reviews.log import ReviewDecision, collect_reviews
+from jangin.examples.reviews.log import ReviewDecision, collect_reviews, document_decisions
 from jangin.examples.reviews.queue import QueueItem, wording_problem
 
 
@@ -79,15 +79,10 @@ def _merge(
     for decision in known:
         newest[_subject(decision)] = max(newest.get(_subject(decision), decision.at), decision.at)
     standing = {
-        (review.id, d.by, d.decision, d.after, d.reason, d.score)
-        for review in collect_reviews(known).values()
-        for d in review.history
-    }
+        _content(d) for review in collect_reviews(known).values() for d in review.history
+    } | {_content(d) for d in document_decisions(known)}
     for location, decision in given:
-        content = (
-            decision.id, decision.by, decision.decision, decision.after, decision.reason,
-            decision.score,
-        )  # fmt: skip
+        content = _content(decision)
         problem = _problem(decision, items)
         if _identity(decision) in lines or content in standing:
             result.known += 1
@@ -100,13 +95,22 @@ def _merge(
     return result
 
 
+def _content(decision: ReviewDecision) -> tuple[Any, ...]:
+    """What a decision says, whenever it was made."""
+    return (
+        decision.id, decision.by, decision.decision, decision.after, decision.reason,
+        decision.score, decision.documents, decision.conditions,
+    )  # fmt: skip
+
+
 def _identity(decision: ReviewDecision) -> str:
     return decision.model_dump_json(exclude_none=True)
 
 
 def _subject(decision: ReviewDecision) -> tuple[str, str, str]:
-    """Decisions with the same subject relocation each other."""
-    return decision.id, decision.by, "verdict" if decision.is_verdict else decision.decision
+    """Decisions with the same subject replace each other."""
+    replaces = decision.is_verdict or decision.documents is not None
+    return decision.id, decision.by, "verdict" if replaces else decision.decision
 
 
 def _problem(decision: ReviewDecision, items: Mapping[str, QueueItem]) -> str:

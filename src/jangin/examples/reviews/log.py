@@ -94,6 +94,9 @@ class ReviewDecision(Record):
     documents: tuple[NamedDocument, NamedDocument] | None = None
     """For `replaces` the one that is in force and the one that it replaces; for `both_hold` two
     documents of which each is right under its condition."""
+    conditions: tuple[str, str] | None = None
+    """For `both_hold`: when each of the two holds, such as `staff hired before 2024`. Questions
+    that both answer differently begin with it; without it those with the same words stay out."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -103,6 +106,10 @@ class ReviewDecision(Record):
             raise ValueError("`rate` needs `score`, 1 to 5, and no other decision has it")
         if (self.decision in OF_DOCUMENTS) != (self.documents is not None):
             raise ValueError("`replaces` and `both_hold` need `documents`, and nothing else has it")
+        if self.conditions is not None and (
+            self.decision != "both_hold" or conditions_of(*self.conditions) != self.conditions
+        ):
+            raise ValueError("`conditions` are two different texts, and only of `both_hold`")
         new = self.after
         if new is not None and not (new.question.strip() and new.answer.strip()):
             raise ValueError("`after` needs a question and an answer; reject the example instead")
@@ -166,11 +173,37 @@ def decide_on(
 
 
 def decide_documents(
-    decision: DecisionKind, first: NamedDocument, second: NamedDocument, by: str
+    decision: DecisionKind,
+    first: NamedDocument,
+    second: NamedDocument,
+    by: str,
+    conditions: tuple[str, str] | None = None,
 ) -> ReviewDecision:
-    """A decision between two documents, made now; raises `ValueError` for other decisions."""
+    """A decision between two documents, made now; raises `ValueError` for other decisions.
+
+    `conditions` are those of the first and of the second document, for `both_hold`.
+    """
     before = Wording(question="", answer="")
-    return decide_on(pair_id(first, second), before, decision, by, documents=(first, second))
+    documents = (first, second)
+    return decide_on(
+        pair_id(*documents), before, decision, by, documents=documents, conditions=conditions
+    )
+
+
+def conditions_of(first: str, second: str) -> tuple[str, str] | None:
+    """The conditions under which two documents hold; None where both are empty.
+
+    Raises `ValueError` where they do not tell the documents apart.
+    """
+    one, two = (" ".join(text.split()).rstrip(":") for text in (first, second))
+    if not one and not two:
+        return None
+    if not (one and two) or one == two:
+        raise ValueError(
+            "each of the two documents needs a condition of its own: when the first one holds, and "
+            "when the second one does. Write both, or neither."
+        )
+    return one, two
 
 
 def withdraw_documents(

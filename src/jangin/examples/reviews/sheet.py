@@ -4,16 +4,28 @@ Columns to fill in: `decision` (accept, reject, or empty), `reason`, `score` (1 
 answer, evidence and the rejected answer of a preference pair can be changed in place. `id` and
 `version` identify the row as it was when the sheet was written, so that a row which has changed
 since is named instead of overwritten.
+
+Two documents that contradict each other have two rows at the top with what each says. `accept` in
+one and `reject` in the other: the first replaces the second. `accept` in both: each holds, under
+the condition in `reason`, if there is one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
-from jangin.examples.reviews.log import ReviewDecision, Wording
+from jangin.examples.reviews.log import (
+    NamedDocument,
+    ReviewDecision,
+    Wording,
+    conditions_of,
+    decide_documents,
+    pair_id,
+)
 from jangin.examples.reviews.queue import QueueItem, wording_problem
 from jangin.prepare.tables.sheets import without_apostrophe, write_csv, write_xlsx
 
@@ -37,6 +49,22 @@ WORDS = {
     **dict.fromkeys(("edit", "edited", "수정"), "edit"),
 }
 """Values of the column `decision`."""
+MOST_SHOWN = 30
+"""Questions that a row about a document lists."""
+
+
+class DocumentPair(NamedTuple):
+    """Two documents that contradict each other, in order of their names."""
+
+    documents: tuple[NamedDocument, NamedDocument]
+    answers: tuple[list[str], list[str]]
+    """Questions with the answers of each."""
+    decided: ReviewDecision | None = None
+
+    @property
+    def id(self) -> str:
+        """What a decision about them is about."""
+        return pair_id(*self.documents)
 
 
 @dataclass(slots=True)
@@ -50,13 +78,14 @@ class SheetDecisions:
     """Rows whose decision is in the log already."""
 
 
-def write_sheet(path: Path, queue: Sequence[QueueItem]) -> int:
-    """Write the queue as .csv or .xlsx; returns the number of rows.
+def write_sheet(path: Path, queue: Sequence[QueueItem], pairs: Sequence[DocumentPair] = ()) -> int:
+    """Write the queue as .csv or .xlsx, contradicting documents first; returns its length.
 
     Raises `DataError` for another suffix and where the file cannot be written, `MachineError`
     where the package for XLSX files is missing.
     """
-    rows = [_cells(item) for item in queue]
+    rows = [cells for pair in pairs for cells in _document_cells(pair)]
+    rows += [_cells(item) for item in queue]
     kind = path.suffix.lower()
     if kind == ".csv":
         write_csv(path, rows)
@@ -64,7 +93,25 @@ def write_sheet(path: Path, queue: Sequence[QueueItem]) -> int:
         write_xlsx(path, rows, {"decision": ("accept", "reject")})
     else:
         raise DataError(f"{path}: a sheet for review is .csv or .xlsx. Name the file like that.")
-    return len(rows)
+    return len(queue)
+
+
+def _document_cells(pair: DocumentPair) -> list[dict[str, str]]:
+    """A row for each of two documents."""
+    decided = f"{pair.decided.decision} {pair.decided.by}".strip() if pair.decided else ""
+    return [
+        dict.fromkeys(COLUMNS, "")
+        | {
+            "id": pair.id,
+            "source": document.source,
+            "passage": "\n".join(answers[:MOST_SHOWN]),
+            "why": f"conflict: {other.source}",
+            "reviewed": decided,
+        }
+        for document, other, answers in zip(
+            pair.documents, pair.documents[::-1], pair.answers, strict=True
+        )
+    ]
 
 
 def _cells(item: QueueItem) -> dict[str, str]:
@@ -96,8 +143,10 @@ def version_of(wording: Wording) -> str:
     return short_digest(wording.model_dump(exclude_none=True))
 
 
-def read_sheet(path: Path, queue: Sequence[QueueItem], by: str) -> SheetDecisions:
-    """The decisions of a sheet about the examples of the queue; nothing is written.
+def read_sheet(
+    path: Path, queue: Sequence[QueueItem], by: str, pairs: Sequence[DocumentPair] = ()
+) -> SheetDecisions:
+    """The decisions of a sheet about examples and documents; nothing is written.
 
     Raises `DataError` where the file is no such sheet.
     """
@@ -105,6 +154,7 @@ def read_sheet(path: Path, queue: Sequence[QueueItem], by: str) -> SheetDecision
     from jangin.prepare.tables.schema import REASON, ROW
 
     items = {item.example.id: item for item in queue}
+    between = _BetweenDocuments(pairs, by)
     result = SheetDecisions()
     with TemporaryDirectory() as work:
         table = open_table(path, TableSettings(), Path(work))
@@ -121,11 +171,70 @@ def read_sheet(path: Path, queue: Sequence[QueueItem], by: str) -> SheetDecision
                 continue
             cells = {name: (row[name] or "").strip() for name in ("id", "version", *TO_FILL)}
             cells["rejected"] = (row.get("rejected") or "").strip()
+            if between.take(cells, (row.get("source") or "").strip(), location):
+                continue
             try:
                 _take(cells, items.get(cells["id"]), by, result)
             except ValueError as error:
                 result.problems.append(f"{location}: {error}")
+    between.finish(result)
     return result
+
+
+class _BetweenDocuments:
+    """The rows about contradicting documents, two and two."""
+
+    def __init__(self, pairs: Sequence[DocumentPair], by: str) -> None:
+        self._pairs = {pair.id: pair for pair in pairs}
+        self._by = by
+        self._cells: dict[str, dict[str, tuple[str, str, str]]] = {}
+
+    def take(self, cells: Mapping[str, str], source: str, location: str) -> bool:
+        """True for a row about a document, which is kept until `finish`."""
+        if cells["id"] not in self._pairs:
+            return False
+        own = self._cells.setdefault(cells["id"], {})
+        own[source] = (cells["decision"], cells["reason"], location)
+        return True
+
+    def finish(self, result: SheetDecisions) -> None:
+        """Add the decisions, and the problems of those that are none."""
+        for name, own in self._cells.items():
+            if not any(decision or reason for decision, reason, _ in own.values()):
+                continue
+            pair = self._pairs[name]
+            try:
+                new = self._decision(pair, own)
+            except ValueError as error:
+                location = next(iter(own.values()))[2]
+                result.problems.append(f"{location}: {error}")
+                continue
+            old = pair.decided
+            what = (new.decision, new.documents, new.conditions)
+            if old is not None and what == (old.decision, old.documents, old.conditions):
+                result.unchanged += 1
+            else:
+                result.decisions.append(new)
+
+    def _decision(
+        self, pair: DocumentPair, own: Mapping[str, tuple[str, str, str]]
+    ) -> ReviewDecision:
+        first, second = pair.documents
+        given = [own.get(document.source, ("", "", "")) for document in pair.documents]
+        words = tuple(WORDS.get(decision.lower(), "") for decision, _, _ in given)
+        reasons = (given[0][1], given[1][1])
+        if words == ("accept", "accept"):
+            conditions = conditions_of(*reasons)
+            return decide_documents("both_hold", first, second, self._by, conditions)
+        if words == ("accept", "reject"):
+            return decide_documents("replaces", first, second, self._by)
+        if words == ("reject", "accept"):
+            return decide_documents("replaces", second, first, self._by)
+        raise ValueError(
+            f"{first.source} and {second.source} contradict each other. Write accept for the one "
+            "that holds and reject for the one that it replaces; or accept for both and, as the "
+            "reason of each, when it holds."
+        )
 
 
 def _take(

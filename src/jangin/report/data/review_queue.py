@@ -168,10 +168,13 @@ def open_queue(
     """The examples as they come to the review, without those that the last curation dropped.
 
     `everything`: those too, as for a sheet that was written before. `pairs`: these among them.
+    Where a document has changed since, or another one replaces it, they are those of the last run.
     Raises `DataError` where no examples have been made yet.
     """
     artifacts = session.artifacts(variant)
     enabled = _makers(session, variant)
+    if enabled and enabled[-1] not in artifacts:
+        artifacts = session.last_artifacts(variant, (*enabled, "chunk", "load"))
     if not enabled:
         raise DataError(
             f"{session.project.path} makes no examples to review. Turn on synthesize or read."

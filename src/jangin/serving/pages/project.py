@@ -52,6 +52,10 @@ class Snapshot:
     """Changes whenever the project file or an artifact does."""
 
 
+_Times = tuple[tuple[str, int, int], ...]
+"""(path, modification time in ns, size) of files."""
+
+
 class OpenProject:
     """The project of a server; safe to use from several threads."""
 
@@ -61,7 +65,7 @@ class OpenProject:
         self.folder = self.path.parent
         self._clock = clock
         self._lock = threading.Lock()
-        self._loaded: tuple[object, LoadedProject] | None = None
+        self._loaded: tuple[tuple[_Times, _Times], LoadedProject] | None = None
         self._snapshot: tuple[object, Snapshot] | None = None
         self._checked = -FRESH_SECONDS
 
@@ -86,12 +90,15 @@ class OpenProject:
             return self._load()
 
     def _load(self) -> LoadedProject:
-        # The review is on by itself once there is a log of decisions.
-        reviewed = (self.folder / LOG).exists()
         files = [self.path, *(self.folder / name for name in FILES.values())]
-        seen = (reviewed, _times(files))
+        # The review is on by itself once there is a log, and documents that it replaces are not
+        # read; other decisions leave the project the same.
+        seen = (_times(files), _times([self.folder / LOG]))
         if self._loaded is None or self._loaded[0] != seen:
-            self._loaded = (seen, open_project(self.path))
+            loaded, old = open_project(self.path), self._loaded
+            if old is not None and old[0][0] == seen[0] and old[1].variants == loaded.variants:
+                loaded = old[1]
+            self._loaded = (seen, loaded)
         return self._loaded[1]
 
     def session(self) -> AbstractContextManager[Session]:
@@ -165,7 +172,7 @@ def _signs_of_change(loaded: LoadedProject) -> Iterator[Path]:
         yield from sorted(path for path in store.iterdir() if path.is_dir())
 
 
-def _times(paths: "Iterator[Path] | list[Path]") -> tuple[tuple[str, int, int], ...]:
+def _times(paths: "Iterator[Path] | list[Path]") -> _Times:
     times = []
     for path in paths:
         try:

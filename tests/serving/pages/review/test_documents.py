@@ -5,9 +5,11 @@ import json
 import pytest
 
 from jangin.cli.main import app
+from jangin.core.errors import ConfigError
 from jangin.core.parquet import write_table
 from jangin.core.store import Store
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
+from jangin.examples.reviews.exchange import export_lines, read_decisions
 from jangin.examples.reviews.log import (
     NamedDocument,
     Wording,
@@ -17,7 +19,9 @@ from jangin.examples.reviews.log import (
     read_log,
     withdraw_documents,
 )
-from jangin.project.contradictions import undecided
+from jangin.examples.reviews.sheet import read_sheet, write_sheet
+from jangin.project.contradictions import document_pairs, undecided
+from jangin.project.file import open_project
 from tests.serving.pages.review.test_routes import kim, rows
 
 __all__ = ("kim", "rows")
@@ -129,5 +133,136 @@ def test_a_document_that_is_not_there_is_refused_and_nothing_is_saved(kim, rows,
 
 
 def test_a_conflict_that_is_gone_is_refused(kim, log):
-    assert kim.submit("/review/documents/wrong", conflict="0", source="a.md").status_code == 404
+    assert kim.submit("/review/documents/wrong", conflict="0", example="a").status_code == 404
     assert not log.exists()
+
+
+def test_a_document_that_contradicts_itself_is_open_until_one_of_its_answers_is_rejected():
+    sides = tuple(side(OLD, text, text) for text in ("100원", "200원"))
+    alone = Conflict(id="c", difference="amount", sides=sides)
+    agreeing = Conflict(id="a", difference="amount", sides=(sides[0], side(NEW, "100원", "n")))
+    wording = Wording(question="연체료는 얼마인가요?", answer="100원")
+    assert undecided([alone], []) == [alone]
+    assert undecided([alone], [decide_on("100원", wording, "reject", "kim")]) == []
+    between = [decide_documents("replaces", NEW, OLD, "kim")]
+    assert undecided([alone, agreeing], between) == []
+    assert document_pairs([alone]) == []
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """Writes a sheet of contradictions, fills it in, and reads it back."""
+
+    def filled(name, values, decisions=()):
+        pairs = document_pairs([conflict("c2", OLD, NEW)], decisions)
+        path = tmp_path / name
+        assert write_sheet(path, [], pairs) == 0
+        lines = path.read_text("utf-8-sig").splitlines() if path.suffix == ".csv" else []
+        if lines:
+            cells = dict(zip(lines[0].split(","), range(99), strict=False))
+            rows = [line.split(",") for line in lines[1:]]
+            assert [row[cells["source"]] for row in rows] == ["new.md", "old.md"]
+            assert [row[cells["passage"]] for row in rows] == [
+                "연체료는 얼마인가요? dnew 100원", "연체료는 얼마인가요? dold 100원",
+            ]  # fmt: skip
+            for row, (decision, reason) in zip(rows, values, strict=True):
+                row[cells["decision"]], row[cells["reason"]] = decision, reason
+            path.write_text("\n".join([lines[0], *map(",".join, rows)]), "utf-8")
+        return read_sheet(path, [], "lee", pairs)
+
+    return filled
+
+
+def test_decisions_between_documents_are_made_in_a_sheet(sheet):
+    (new,) = sheet("a.csv", [("accept", ""), ("반려", "")]).decisions
+    assert (new.decision, new.by) == ("replaces", "lee")
+    assert [each.source for each in new.documents] == ["new.md", "old.md"]
+    (old,) = sheet("b.csv", [("reject", ""), ("accept", "")]).decisions
+    assert [each.source for each in old.documents] == ["old.md", "new.md"]
+    (both,) = sheet("c.csv", [("accept", "신입생"), ("accept", "재학생")]).decisions
+    assert (both.decision, both.conditions) == ("both_hold", ("신입생", "재학생"))
+    known = sheet("d.csv", [("accept", "신입생"), ("accept", "재학생")], [both])
+    assert (known.decisions, known.unchanged, known.problems) == ([], 1, [])
+    nothing = sheet("e.csv", [("", ""), ("", "")])
+    assert (nothing.decisions, nothing.problems) == ([], [])
+    assert sheet("f.xlsx", []).decisions == []
+
+
+@pytest.mark.parametrize(
+    "values", [[("accept", ""), ("", "")], [("reject", ""), ("reject", "")], [("", "x"), ("", "")]]
+)
+def test_a_sheet_that_decides_on_one_of_two_documents_only_is_named_with_its_row(sheet, values):
+    result = sheet("half.csv", values)
+    assert result.decisions == []
+    (problem,) = result.problems
+    assert "half.csv, row 2: new.md and old.md contradict each other" in problem
+
+
+def test_conditions_that_do_not_differ_are_named_with_the_row_of_the_sheet(sheet):
+    result = sheet("same.csv", [("accept", "늘"), ("accept", "늘")])
+    (problem,) = result.problems
+    assert "same.csv, row 2: each of the two documents needs a condition of its own" in problem
+
+
+def test_the_other_way_round_is_another_decision_in_an_exchanged_log():
+    one, two = (decide_documents("replaces", *pair, "kim") for pair in ((OLD, NEW), (NEW, OLD)))
+    data = export_lines([two.model_copy(update={"at": one.at.replace(year=2100)})]).encode()
+    imported = read_decisions("log.jsonl", data, {}, [one])
+    assert [each.documents for each in imported.decisions] == [(NEW, OLD)]
+    again = read_decisions("log.jsonl", export_lines([one]).encode(), {}, [one])
+    assert (again.decisions, again.known) == ([], 1)
+
+
+def test_each_holds_under_a_condition_that_is_written_on_the_page(kim, contradicting, log):
+    one, two = (each.source for each in contradicting)
+    form = {"decision": "both_hold", "first": one, "second": two}
+    refused = kim.submit("/review/documents", **form, when_first="신입생")
+    assert refused.status_code == 400
+    assert "두 칸을 모두 비워" in refused.text
+    page = kim.submit("/review/documents", **form, when_first=" 신입생", when_second="재학생")
+    assert f"{one}: 신입생에 해당할 때. {two}: 재학생에 해당할 때." in page.text
+    (decision,) = document_decisions(read_log(log))
+    assert decision.conditions == ("신입생", "재학생")
+    kim.submit("/review/documents", decision="undo", first=one, second=two)
+
+
+def test_the_first_click_opens_what_stands_first_in_the_queue(kim, contradicting):
+    start = kim.get("/review/next", follow_redirects=False)
+    assert start.headers["location"] == "/review/documents#c1"
+    page = kim.get("/review/documents").text
+    assert 'href="/review/next?after=-2"' in page
+    behind = kim.get("/review/next?after=-2", follow_redirects=False)
+    assert behind.headers["location"].startswith("/review/items/")
+
+
+def test_conditions_in_the_terminal_belong_to_both_hold(project, contradicting, log, capsys):
+    command = ["review", "-p", str(project / "project.yaml")]
+    names = [each.source for each in contradicting]
+    for wrong in (["--conditions", "a", "b"], ["--both-hold", *names, "--conditions", "a", "a"]):
+        with pytest.raises(ConfigError, match=r"^--conditions"):
+            app([*command, *wrong], standalone_mode=False)
+    app([*command, "--both-hold", *names, "--conditions", "a", "b"], standalone_mode=False)
+    assert f"{names[0]} holds under the condition 'a'" in capsys.readouterr().out
+    app([*command, "--undo", *names], standalone_mode=False)
+
+
+def test_a_replaced_document_is_not_read_until_the_decision_is_withdrawn(
+    project, contradicting, log, capsys
+):
+    command = ["review", "-p", str(project / "project.yaml")]
+    new, old = (each.source for each in contradicting)
+    path = project / "project.yaml"
+
+    def replaced():
+        return [
+            variant.stage_config("load").replaces
+            for variant in open_project(path).variants.values()
+        ]
+
+    before = replaced()
+    app([*command, "--replaces", new, old], standalone_mode=False)
+    assert replaced() == [{**each, new: (old,)} for each in before]
+    app([*command, "--status"], standalone_mode=False)
+    assert "not decided;" in capsys.readouterr().out, "rows of the last run can be reviewed"
+    app([*command, "--undo", new, old], standalone_mode=False)
+    assert replaced() == before

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from jangin.examples.reviews.log import (
     Wording,
     collect_reviews,
+    conditions_of,
     decide_documents,
     decide_on,
     document_decisions,
@@ -26,6 +27,7 @@ from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.visit import PageError
 
 Name = Annotated[str, Form(max_length=1000)]
+Condition = Annotated[str, Form(max_length=300)]
 router = APIRouter(prefix="/review")
 
 
@@ -67,26 +69,45 @@ def decide_between(
     decision: Annotated[Literal["replaces", "both_hold", "undo"], Form()],
     first: Name,
     second: Name,
+    when_first: Condition = "",
+    when_second: Condition = "",
 ) -> Response:
     """Save or withdraw a decision between two documents."""
-    known = documents_of(desk.project.snapshot().variants[desk.variant].last)
+    last = desk.project.snapshot().variants[desk.variant].last
+    known = documents_of(last, read_log(desk.index.log))
     one, two = chosen_document(known, first), chosen_document(known, second)
-    decide = withdraw_documents if decision == "undo" else decide_documents
-    desk.index.save([decide(decision, one, two, desk.by)])
+    if decision == "undo":
+        new = withdraw_documents(decision, one, two, desk.by)
+    elif decision == "both_hold":
+        try:
+            conditions = conditions_of(when_first, when_second)
+        except ValueError:
+            raise PageError(400, "review_documents_conditions_wrong") from None
+        new = decide_documents(decision, one, two, desk.by, conditions)
+    else:
+        new = decide_documents(decision, one, two, desk.by)
+    desk.index.save([new])
     return _back(desk, decision)
 
 
 @router.post("/documents/wrong")
 def reject_side(
-    desk: OwnDeskDep, conflict: Annotated[str, Form(max_length=64)], source: Name
+    desk: OwnDeskDep,
+    conflict: Annotated[str, Form(max_length=64)],
+    example: Annotated[str, Form(max_length=64)],
 ) -> Response:
-    """Reject what one document says about a question; all rows of the conflict at once."""
+    """Reject what a document says about a question, all rows of the conflict at once.
+
+    Of a document that contradicts itself it is one answer only.
+    """
     last = desk.project.snapshot().variants[desk.variant].last
     chosen = next((each for each in conflicts_of(last) if each.id == conflict), None)
-    if chosen is None:
+    wrong = [side for side in chosen.sides if side.example == example] if chosen else []
+    if chosen is None or not wrong:
         raise PageError(404, "review_no_row")
     batch = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f} {desk.by}"
-    rows = [side for side in chosen.sides if side.source == source]
+    alone = len(chosen.sources) == 1
+    rows = wrong if alone else [s for s in chosen.sides if s.source == wrong[0].source]
     desk.index.save(
         [
             decide_on(

@@ -25,7 +25,8 @@ from jangin.examples.reviews.log import decide_on, read_log
 from jangin.examples.reviews.queue import QueueItem
 from jangin.examples.reviews.queue_columns import Kind, State
 from jangin.examples.reviews.reasons import reason_names
-from jangin.examples.reviews.sheet import read_sheet, write_sheet
+from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
+from jangin.project.contradictions import conflicts_of, document_pairs
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
 from jangin.serving.pages.visit import PageError
@@ -170,7 +171,7 @@ def export(
         data, kind = argilla_archive(_items(desk), title), "application/zip"
     else:
         data, kind = (
-            _sheet(_items(desk)),
+            _sheet(_items(desk), _document_pairs(desk)),
             ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         )
     headers = {"content-disposition": f'attachment; filename="{name}"'}
@@ -187,10 +188,16 @@ def _items(desk: Desk) -> list[QueueItem]:
     ]
 
 
-def _sheet(items: Sequence[QueueItem]) -> bytes:
+def _document_pairs(desk: Desk) -> list[DocumentPair]:
+    """Every two documents that disagree, with what was decided."""
+    last = desk.project.snapshot().variants[desk.variant].last
+    return document_pairs(conflicts_of(last), read_log(desk.index.log))
+
+
+def _sheet(items: Sequence[QueueItem], pairs: Sequence[DocumentPair]) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sheet.xlsx"
-        write_sheet(path, items)
+        write_sheet(path, items, pairs)
         return path.read_bytes()
 
 
@@ -222,6 +229,6 @@ def _read_sheet(
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"sheet{suffix}"
         path.write_bytes(data)
-        sheet = read_sheet(path, items, desk.by)
+        sheet = read_sheet(path, items, desk.by, _document_pairs(desk))
     problems = [text.replace(str(path), name) for text in sheet.problems]
     return ImportedDecisions(sheet.decisions, problems, sheet.unchanged)

@@ -37,6 +37,8 @@ from jangin.serving.pages.review.screen import (
 from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
 
 PAGE_ROWS = 50
+START = -1
+"""Before the contradictions of documents; what is below is behind these, before the first row."""
 LONGEST_TEXT = 20_000
 router = APIRouter(prefix="/review")
 Text = Annotated[str, Query(max_length=200)]
@@ -117,7 +119,7 @@ TextsDep = Annotated[dict[str, str], Depends(sent_texts)]
 
 
 @router.get("")
-def queue(desk: DeskDep, after: int = -1) -> Response:
+def queue(desk: DeskDep, after: int = START) -> Response:
     """The rows that a filter shows, and where to begin."""
     page = desk.index.page(desk.shown, desk.by, after, PAGE_ROWS)
     rows = [
@@ -190,8 +192,13 @@ def show(desk: Desk, template: str, status: int = 200, **context: Any) -> Respon
 
 
 @router.get("/next")
-def following(desk: OwnDeskDep, after: int = -1, saved: Text = "") -> Response:
-    """Go to the next row that this reviewer can decide on."""
+def following(desk: OwnDeskDep, after: int = START, saved: Text = "") -> Response:
+    """Go to the next row that this reviewer can decide on; at the start, to open contradictions."""
+    if after == START:
+        last = desk.project.snapshot().variants[desk.variant].last
+        waiting = undecided(conflicts_of(last), read_log(desk.index.log))
+        if first := _matching_conflicts(waiting, desk.shown):
+            return RedirectResponse(f"{desk.address('/documents')}#{first[0][0].id}", 303)
     row = desk.take(after)
     if row is None:
         return RedirectResponse(desk.address("/done", saved=saved), 303)

@@ -188,10 +188,10 @@ def with_conditions(
     sourced = sourced_rows(lambda names: batches_of(rows, Example, names), lambda _: True)
     others = [each for each in decisions if each.decision != "both_hold"]
     gone = replaced_rows(sourced, others)
-    found = find_contradictions([row for row in sourced if row.row not in gone])
+    search = find_contradictions([row for row in sourced if row.row not in gone])
     conditions: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for each in named:
-        for conflict in found.conflicts:
+        for conflict in search.conflicts:
             for document, condition in _conditions(conflict, each):
                 for side in conflict.sides:
                     if document.is_one(side.document, side.source):

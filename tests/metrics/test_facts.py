@@ -62,7 +62,7 @@ def test_a_fact_is_right_in_any_form(answer, gold, question, evidence):
         ("I do not know.", "7.20 euros", "What does it cost?", TRAM, "refused", "i do not know"),
         ("마음 상담은 50분입니다.", "연 8회", HOW_OFTEN, COUNSEL, "missing", "8회"),
         ("연 10회", "연 8회", HOW_OFTEN, COUNSEL, "contradicted", "10회"),
-        ("월 8회", "연 8회", HOW_OFTEN, COUNSEL, "contradicted", "month"),
+        ("월 8회", "연 8회", HOW_OFTEN, COUNSEL, "contradicted", "월 8회"),
         ("연 8회 또는 10회", "연 8회", HOW_OFTEN, COUNSEL, "contradicted", "또는"),
         ("최대 8회가 아니라 10회입니다.", "연 8회", HOW_OFTEN, COUNSEL, "negated", "8회"),
         ("8회 이상 받을 수 있습니다.", "연 8회까지", HOW_OFTEN, COUNSEL, "limited", "8회"),

@@ -615,7 +615,7 @@ class _Grading:
         if _opposed(stated, wanted) and not _opposed(stated, wanted) <= allowed:
             added |= _opposed(stated, wanted)
         if added or (lost and not self._lost_is_fine(lost, alike)):
-            return "limited", given.text + " " + " ".join(sorted(added or lost))
+            return "limited", self._clause_of(given).text.strip()
         return self._rate_problem(gold, given, alike)
 
     def _rate_problem(
@@ -633,7 +633,7 @@ class _Grading:
         if gold.per & _TIMES_OF_YEAR and not given.per and self._is_total(given):
             return "contradicted", given.text
         if rates_added and not self._rate_is_known(rates_added):
-            return "contradicted", f"{given.text} / {', '.join(sorted(rates_added))}"
+            return "contradicted", self._clause_of(given).text.strip()
         return None
 
     def _is_total(self, given: Measure) -> bool:

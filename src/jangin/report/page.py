@@ -112,9 +112,11 @@ def build_report(
     words = Words(cast(Language, chosen))
     results = collect_results(artifacts)
     lost = _dropped_context(artifacts)
+    off = [stage.name for stage in STAGES if not _is_on(stage.name, loaded)]
     context = {
         "as_of": _newest(artifacts),
-        "off": [stage.name for stage in STAGES if not _is_on(stage.name, loaded)],
+        "off": off,
+        "off_names": [words(f"stage_{stage}") for stage in off],
         "calls": calls,
         "spend": spend,
         "spent_usd": sum(row.usd for row in spend),
@@ -389,7 +391,7 @@ def _absence(stage: str, loaded: LoadedProject, artifacts: Artifacts, words: Wor
     if any(stage in stages for stages in artifacts.values()):
         return ""
     key = "absent_not_made" if _is_on(stage, loaded) else "absent_off"
-    return words(key, stage=stage)
+    return words(key, stage=words(f"stage_{stage}"))
 
 
 def _is_on(stage: str, loaded: LoadedProject) -> bool:

@@ -72,6 +72,15 @@ def _any_number(noun: re.Match[str]) -> str:
     return f"{noun[1]}s?{verb}"
 
 
+_DIGEST = re.compile(r"\b[0-9a-f]{16}(과|와|은|는|이|가|을|를)?")
+"""An id and the Korean particle after it."""
+_PARTICLES = {"과": "와", "은": "는", "이": "가", "을": "를"}
+"""{particle after a consonant: after a vowel}."""
+_LOCATED = re.compile(r"((?:\S+:\d+: )?[\w.*-]+\.[\w.*-]+: |\S+:\d+: )([^\n]+)")
+"""A message about a line of a file, or about a key: `project.yaml:3: models.sft: unknown key`."""
+_LISTED = re.compile(r",? or |, ")
+_SHARE = re.compile(r"([\d,]+) of ([^()]+) \((\d+%)\)")
+"""Of a list of files: `11 of rows.csv (92%)`."""
 _FIELD = re.compile(r"\\{(\w+)\\}")
 _ONE_WORD = frozenset(("id", "share", "limit", "figure", "low", "high", "count", "stage"))
 
@@ -106,13 +115,44 @@ class Words:
             match = pattern.fullmatch(text)
             if match is not None:
                 values: dict[str, str] = match.groupdict()
-                if "reason" in values:
-                    values["reason"] = self.reason(values["reason"])
-                if "sentences" in values:
-                    values["sentences"] = self._sentences(values["sentences"])
+                for name, value in values.items():
+                    values[name] = self._field(name, value)
                 return with_particles(korean, values).format(**values)
-        first, joined, rest = text.partition("; ")
-        return f"{self.reason(first)}; {self.reason(rest)}" if joined else text
+        located = _LOCATED.fullmatch(text)
+        if located is not None:
+            return f"{located[1]}{self.reason(located[2])}"
+        for between in ("\n", "; "):
+            first, joined, rest = text.partition(between)
+            if joined:
+                return f"{self.reason(first)}{joined}{self.reason(rest)}"
+        return text
+
+    def reason_without_ids(self, text: str) -> str:
+        """The same for a person: another row stands where its id was."""
+        shown = self.reason(text)
+        if self.language == "en":
+            return _DIGEST.sub(self("data_another_row"), shown)
+        # The particle after an id fits the id.
+        return _DIGEST.sub(
+            lambda id_: self("data_another_row") + _PARTICLES.get(id_[1], id_[1] or ""), shown
+        )
+
+    def _field(self, name: str, value: str) -> str:
+        """What stands in a field of a reason: itself a reason, a name, a list, or as it is."""
+        if name in ("reason", "text", "where"):
+            return self.reason(value)
+        if name == "sentences":
+            return self._sentences(value)
+        if name in ("name", "set"):
+            return self.known(f"name_{value}", value)
+        if name in ("keys", "words"):
+            listed = (word.partition(" in ") for word in _LISTED.split(value.replace("'", "")))
+            return ", ".join(f"`{b}`의 `{key}`" if b else f"`{key}`" for key, _, b in listed)
+        if name == "given":
+            return f"`{value}`"
+        if name == "list":
+            return _SHARE.sub(r"\2 \1개(\3)", value)
+        return value
 
     def _sentences(self, text: str) -> str:
         """`REASON REMEDY`, or `NAMES: REASON REMEDY`, with both sentences in this language."""

@@ -217,7 +217,8 @@ def _training(label: str, artifact: Artifact, words: Words) -> Flow:
         tokens = summary.get("trained_tokens", 0)
         notes.append(words("note_trained", count=summary["rows"], tokens=tokens))
     if "trainable_parameters" in summary:
-        count, method = summary["trainable_parameters"], summary.get("method", "")
+        count, method = summary["trainable_parameters"], str(summary.get("method", ""))
+        method = words.known(f"value_method_{method}", method)
         notes.append(words("note_trainable", count=count, method=method))
     return Flow(label, words("flow_steps", count=summary.get("steps", 0)), notes=tuple(notes))
 

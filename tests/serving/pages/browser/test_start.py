@@ -127,7 +127,7 @@ def edit(page):
     text = editor.input_value()
     assert 'name: "우리 규정"' in text
     editor.fill(text.replace("  curate:\n", "  curat:\n"))
-    page.get_by_text("did you mean 'curate'?").wait_for()
+    page.get_by_text("`curate`입니까?").wait_for()
     line = text.splitlines().index("  curate:") + 1
     expect(page.locator(".lines .wrong")).to_have_text(str(line))
     check_accessibility(page)

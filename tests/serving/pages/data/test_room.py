@@ -3,7 +3,7 @@
 import pytest
 
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.data.room import cell_text, column_name, reason_text, value_text
+from jangin.serving.pages.data.room import cell_text, column_name, value_text
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_long_values_are_cut_and_columns_have_names():
 
 def test_reasons_name_no_ids():
     reason = "same prompt and answer as 4142f6dbbc4edad0"
-    assert reason_text(Words("ko"), reason) == "질문과 답이 다른 예제와 같음"
-    assert reason_text(Words("en"), reason) == "same prompt and answer as another example"
+    assert Words("ko").reason_without_ids(reason) == "질문과 답이 다른 예제와 같음"
+    assert Words("en").reason_without_ids(reason) == "same prompt and answer as another example"

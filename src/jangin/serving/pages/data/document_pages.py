@@ -9,14 +9,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from jangin.project.unread_files import unread_files
 from jangin.serving.pages.data.catalog import newest
-from jangin.serving.pages.data.column_decisions import ColumnsChoice, columns_of, note_columns
-from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
-from jangin.serving.pages.data.line_decisions import (
+from jangin.serving.pages.data.decisions import (
     MOST_LINE,
     Choice,
+    ColumnsChoice,
+    columns_of,
     decisions_of,
+    note_columns,
     note_decision,
 )
+from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.page_view import Mark
 from jangin.serving.pages.data.pictures import find_page, pictures_of
 from jangin.serving.pages.data.room import DataRoom, data_room

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jangin.core.store import Artifact
+from jangin.metrics.scores.table import METRICS
 from jangin.project.tables.rows import is_id
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.project import OpenProject
@@ -15,10 +16,18 @@ from jangin.serving.pages.visit import PageError
 TECHNICAL = frozenset(
     ("template", "temperature", "sample", "weights", "seed_word", "start", "end", "teacher")
 )
-_DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
-_DIGEST_WITH_PARTICLE = re.compile(r"\b[0-9a-f]{16}(과|와|은|는|이|가|을|를)?")
-_PARTICLES = {"과": "와", "은": "는", "이": "가", "을": "를"}
-"""{particle after a consonant: after a vowel}."""
+NAMED = {
+    "split": "set", "evidence_set": "name", "dimension": "slice", "rule": "rule",
+    "scorer": "scorer",
+}  # fmt: skip
+"""{column: first part of the keys of its values}."""
+SYSTEMS = frozenset(("system", "against", "a", "b"))
+HOLDING_IDS = frozenset(("family", "request", "document"))
+"""Columns that may hold an id, without being called one."""
+_LONG_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")
+"""People tell rows apart by its beginning."""
+_SCORE = re.compile(r"([a-z_]+) (\d[\d.]*)")
+"""Of a cell with all scores of a row."""
 LONGEST_CELL = 180
 """Characters of a value in a table; all of it is on the page of the row."""
 
@@ -80,25 +89,29 @@ def value_text(words: Words, column: str, value: Any) -> str:
         return f"{value:,.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    text = str(value)
-    if column in ("reason", "remedy"):
-        return reason_text(words, text)
-    if column == "split":
-        return words.known(f"set_{text}", text)
-    if column == "rule":
-        return words.known(f"rule_{text}", text)
+    return _text(words, column, str(value))
+
+
+def _text(words: Words, column: str, text: str) -> str:
+    """A text by the names of its column."""
+    if column in ("reason", "remedy", "place"):
+        return words.known(f"reason_{text}", "") or words.reason_without_ids(text)
+    if is_id(column) or column in HOLDING_IDS:
+        return _LONG_DIGEST.sub(r"\1", text)
+    if column in NAMED:
+        return words.known(f"{NAMED[column]}_{text}", text)
+    if column in SYSTEMS:
+        return words.system(text)
+    if column == "measure" and text in METRICS:
+        return words.metric(text)
+    if column == "template":
+        stage, _, language = text.partition("@")[0].partition("/")
+        said = words.known(f"stage_{stage}", stage)
+        spoken = words.known(f"value_language_{language}", language)
+        return f"{said} ({spoken})" if language else said
+    if column == "scores":
+        return _SCORE.sub(lambda s: f"{words.known(f'scorer_{s[1]}', s[1])} {s[2]}", text)
     return words.known(f"value_{column}_{text}", text) if len(text) < 30 else text
-
-
-def reason_text(words: Words, text: str) -> str:
-    """A reason in the language of the page, without ids: a link leads to the other row."""
-    shown = words.reason(text)
-    if words.language == "en":
-        return _DIGEST.sub(words("data_another_row"), shown)
-    # The particle after an id fits the id.
-    return _DIGEST_WITH_PARTICLE.sub(
-        lambda match: words("data_another_row") + _PARTICLES.get(match[1], match[1] or ""), shown
-    )
 
 
 def cell_text(words: Words, column: str, value: Any) -> str:

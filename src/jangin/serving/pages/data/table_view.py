@@ -17,6 +17,7 @@ CHOICES = (
 )  # fmt: skip
 """Columns that are offered as a choice, where they have few values."""
 MOST_CHOICES = 4
+_BOOLEANS = {"True": True, "False": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def table_view(
             for number, row in page.rows
         ],
         "choices": {
-            name: [(v, value_text(words, name, v), count) for v, count in options]
+            name: [(v, value_text(words, name, _BOOLEANS.get(v, v)), count) for v, count in options]
             for name, options in choices.items()
         },
         "picked": picked,

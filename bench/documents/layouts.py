@@ -1,6 +1,6 @@
-"""Pages of columns, and pages of one column that look like it, with every sentence known.
+"""Test pages set in columns, and single-column pages that resemble them; every sentence is known.
 
-A `Layout` says what is on the pages; producers.py draws it as a PDF. All text is made up here.
+A `Layout` describes the pages and producers.py draws them as a PDF. All text is invented.
 """
 
 import random
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 def words(text: str, between: str = " ") -> list[str]:
-    """The words of a list."""
+    """Split a list of words."""
     return text.split(between)
 
 
@@ -61,7 +61,7 @@ TITLES = {
 
 
 class Writer:
-    """Makes sentences that are unlike one another."""
+    """Writes sentences, no two of which are the same."""
 
     def __init__(self, language: str, seed: object) -> None:
         self.language, self.chance = language, random.Random(repr(seed))
@@ -69,7 +69,7 @@ class Writer:
         self.article = 0
 
     def sentence(self, size: int = 1) -> str:
-        """`size`: 0 to 2, from half a line of a column to two or three."""
+        """A new sentence; `size` 0 is half a line of a column, 2 is two or three lines."""
         while (text := self._sentence(size)) in self.written:
             pass
         self.written.add(text)
@@ -107,7 +107,7 @@ class Writer:
         )
 
     def number(self) -> str:
-        """The heading of the next article."""
+        """Heading of the next article, numbered."""
         self.article += 1
         title = self.chance.choice(TITLES[self.language])
         if self.language == "en":
@@ -117,7 +117,7 @@ class Writer:
     def articles(
         self, count: int, sizes: tuple[int, ...] = (0, 1), most: int = 2, run_in: bool = False
     ) -> "list[Item]":
-        """Articles of one to `most` sentences; `run_in`: the number stands in the text."""
+        """Articles of one to `most` sentences; with `run_in`, headings are part of the text."""
         out: list[Item] = []
         for _ in range(count):
             own = [
@@ -134,17 +134,17 @@ class Writer:
         return out
 
     def prose(self, paragraphs: int, sentences: int = 4, size: int = 2) -> "list[Item]":
-        """Paragraphs without headings."""
+        """Paragraphs of running text."""
         return [
             Text(tuple(self.sentence(size) for _ in range(sentences))) for _ in range(paragraphs)
         ]
 
     def box(self, sentences: int = 2) -> "Box":
-        """A box of short sentences."""
+        """A frame around short sentences."""
         return Box(Text(tuple(self.sentence(1) for _ in range(sentences))))
 
     def table(self, rows: int, columns: int = 2, wide: bool = False) -> "Table":
-        """A ruled table with this many rows below its header."""
+        """A ruled table with a header and this many rows."""
         head = ("구분", "기한", "값") if self.language == "ko" else ("Item", "Days", "Price")
         pick = self.chance.choice
         body = [
@@ -171,11 +171,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Table:
-    """A ruled table; its cells are not measured."""
+    """A ruled table, whose cells are not scored."""
 
     rows: tuple[tuple[str, ...], ...]
     wide: bool = False
-    """True for one as wide as the page."""
+    """True if it is as wide as the page."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows without rules that are read across; `widths` are shares of the width."""
+    """Unruled rows, read across; `widths` are shares of the page's width."""
 
     rows: tuple[tuple[str, ...], ...]
     widths: tuple[float, ...] = (0.3, 0.7)
@@ -200,7 +200,7 @@ Item = Text | Box | Table | Figure | Pairs
 
 @dataclass(frozen=True)
 class Band:
-    """A part of the page from margin to margin: its columns, and what flows through them.
+    """A horizontal part of the page: its columns and what flows through them.
 
     `apart`: one list of items for each column instead.
     """
@@ -214,7 +214,7 @@ class Band:
     """True to fill the columns down to the foot of the page, else they end at about one height."""
 
     def every(self) -> Iterator[Item]:
-        """Items in the order in which they are read."""
+        """Items in reading order."""
         yield from self.items
         for column in self.apart:
             yield from column
@@ -222,7 +222,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Layout:
-    """What one document shows."""
+    """One document: its content, its type and its producer."""
 
     name: str
     language: str
@@ -242,7 +242,7 @@ class Layout:
     """True for a page of one column, which must not be cut."""
 
     def truth(self) -> list[str]:
-        """Sentences, headings and rows in the order in which they are read."""
+        """Sentences, headings and rows in reading order."""
         out: list[str] = []
         for band in self.bands:
             for item in band.every():
@@ -266,28 +266,32 @@ class _Collector:
 TWO, THREE = (1.0, 1.0), (1.0, 1.0, 1.0)
 
 
-def _reportlab(add: Callable[..., None]) -> None:
+def _articles(add: Callable[..., None]) -> None:
+    """Articles of one to three lines, run in, justified, short or long."""
     w = Writer("ko", 1)
     add("appendix", "ko", Band(tuple(w.articles(60, (0,), 2)), TWO, 22, fill=True), points=9.0)
-    w = Writer("ko", 2)
-    add(
-        "table_heads_second",
-        "ko",
-        Band(
-            apart=(
-                tuple(w.articles(17)),
-                (Text(("수강 신청 기준표",), "heading"), w.table(5), *w.articles(13)),
-            ),
-            columns=TWO,
-            gutter=34,
-        ),
-        head="다온대학교 학사규정",
-        foot=True,
-    )
     w = Writer("ko", 3)
     add("run_in", "ko", Band(tuple(w.articles(40, (0, 1), 3, True)), TWO, 28, fill=True), foot=True)
     w = Writer("ko", 4)
     add("justified", "ko", Band(tuple(w.articles(34, (0, 1, 2), 3)), TWO, 20), justified=True)
+    w = Writer("ko", 9)
+    add("unequal", "ko", Band(tuple(w.articles(36)), (1.0, 1.6), 24, fill=True))
+    w = Writer("ko", 10)
+    add("unequal_wide_left", "ko", Band(tuple(w.articles(36, (0, 1, 2), 2)), (1.9, 1.0), 20))
+    w = Writer("ko", 16)
+    add("narrow_gutter", "ko", Band(tuple(w.articles(40, (0, 1), 2, True)), TWO, 13, fill=True))
+    w = Writer("ko", 17)
+    add("one_sentence", "ko", Band(tuple(w.articles(44, (0,), 1)), TWO, 30, fill=True))
+    w = Writer("ko", 18)
+    add("prose", "ko", Band(tuple(w.prose(14)), TWO, 22, fill=True), justified=True, font="book")
+    w = Writer("ko", 19)
+    add("short_last_column", "ko", Band(tuple(w.articles(29)), TWO, 26, fill=True))
+    w = Writer("ko", 20)
+    add("few_lines", "ko", Band(tuple(w.articles(8, (0, 1), 1)), TWO, 30), points=10.0)
+
+
+def _heads(add: Callable[..., None]) -> None:
+    """Titles, a figure or a table across all columns."""
     w = Writer("ko", 5)
     add(
         "title_across",
@@ -321,12 +325,6 @@ def _reportlab(add: Callable[..., None]) -> None:
             )
         ],
     )
-    w = Writer("ko", 8)
-    add("three_columns", "ko", Band(tuple(w.articles(60)), THREE, 18, fill=True), points=8.0)
-    w = Writer("ko", 9)
-    add("unequal", "ko", Band(tuple(w.articles(36)), (1.0, 1.6), 24, fill=True))
-    w = Writer("ko", 10)
-    add("unequal_wide_left", "ko", Band(tuple(w.articles(36, (0, 1, 2), 2)), (1.9, 1.0), 20))
     w = Writer("ko", 11)
     add(
         "figure_across",
@@ -343,6 +341,25 @@ def _reportlab(add: Callable[..., None]) -> None:
         Band(tuple(w.articles(12)), TWO),
         Band((w.table(4, 3, True),)),
         Band(tuple(w.articles(14, (0, 1), 2, True)), TWO),
+    )
+
+
+def _boxes_and_notes(add: Callable[..., None]) -> None:
+    """A table or a box in a column, notes beside the text."""
+    w = Writer("ko", 2)
+    add(
+        "table_heads_second",
+        "ko",
+        Band(
+            apart=(
+                tuple(w.articles(17)),
+                (Text(("수강 신청 기준표",), "heading"), w.table(5), *w.articles(13)),
+            ),
+            columns=TWO,
+            gutter=34,
+        ),
+        head="다온대학교 학사규정",
+        foot=True,
     )
     w = Writer("ko", 13)
     add(
@@ -371,16 +388,12 @@ def _reportlab(add: Callable[..., None]) -> None:
         notes=(w.sentence(0), w.sentence(0), w.sentence(0)),
         margin=96,
     )
-    w = Writer("ko", 16)
-    add("narrow_gutter", "ko", Band(tuple(w.articles(40, (0, 1), 2, True)), TWO, 13, fill=True))
-    w = Writer("ko", 17)
-    add("one_sentence", "ko", Band(tuple(w.articles(44, (0,), 1)), TWO, 30, fill=True))
-    w = Writer("ko", 18)
-    add("prose", "ko", Band(tuple(w.prose(14)), TWO, 22, fill=True), justified=True, font="book")
-    w = Writer("ko", 19)
-    add("short_last_column", "ko", Band(tuple(w.articles(29)), TWO, 26, fill=True))
-    w = Writer("ko", 20)
-    add("few_lines", "ko", Band(tuple(w.articles(8, (0, 1), 1)), TWO, 30), points=10.0)
+
+
+def _more_columns(add: Callable[..., None]) -> None:
+    """Three columns, and English."""
+    w = Writer("ko", 8)
+    add("three_columns", "ko", Band(tuple(w.articles(60)), THREE, 18, fill=True), points=8.0)
     w = Writer("en", 21)
     add("english_rules", "en", Band(tuple(w.articles(34)), TWO, 24, fill=True))
     w = Writer("en", 22)
@@ -405,7 +418,7 @@ def _reportlab(add: Callable[..., None]) -> None:
 
 
 def _left_titles(add: Callable[..., None]) -> None:
-    """Titles over all columns that end before the gutter."""
+    """Titles above all columns that are too short to reach the gutter."""
     for producer, seed in (("reportlab", 31), ("chromium", 131)):
         w = Writer("ko", seed)
         bands = [
@@ -420,149 +433,173 @@ def _left_titles(add: Callable[..., None]) -> None:
 
 
 def _other_producers(add: Callable[..., None]) -> None:
-    for number, producer in enumerate(("chromium", "libreoffice"), start=1):
-        n = 100 * number
-        w = Writer("ko", n + 1)
-        add("rules", "ko", Band(tuple(w.articles(44, (0, 1), 2)), TWO, 26), producer=producer)
-        w = Writer("ko", n + 2)
-        add(
-            "run_in_justified",
-            "ko",
-            Band((Text(("국립 바다대학교 학칙 시행 세칙",), "title"),)),
-            Band(tuple(w.articles(40, (0, 1), 3, True)), TWO, 22),
-            producer=producer,
-            justified=True,
-        )
-        w = Writer("ko", n + 3)
-        add(
-            "table_and_box",
-            "ko",
-            Band((w.box(2), *w.articles(13), w.table(4), *w.articles(14)), TWO, 30),
-            producer=producer,
-            head="산학협력단 내규",
-        )
-        w = Writer("ko", n + 4)
-        add("three", "ko", Band(tuple(w.articles(50, (0, 1), 1)), THREE, 18), producer=producer)
-        w = Writer("ko", n + 5)
-        add(
-            "unequal",
-            "ko",
-            Band(apart=(tuple(w.articles(12)), tuple(w.articles(15))), columns=(1.0, 1.5)),
-            producer=producer,
-        )
-        w = Writer("ko", n + 6)
-        add(
-            "titles_between",
-            "ko",
-            *[
-                band
-                for title in (
-                    "제1편 학생 자치 활동과 지원",
-                    "제2편 시설 이용과 변상",
-                    "제3편 벌칙과 부칙",
-                )
-                for band in (
-                    Band((Text((title,), "title"),)),
-                    Band(tuple(w.articles(7, (0, 1), 1)), TWO, 24),
-                )
-            ],
-            producer=producer,
-        )
-        w = Writer("en", n + 7)
-        add(
-            "english",
-            "en",
-            Band((Text(("Handbook for lodgers and their guests",), "title"), *w.prose(1, 2))),
-            Band(tuple(w.articles(34, (0, 1, 2), 2)), TWO, 22),
-            producer=producer,
-        )
-        w = Writer("en", n + 8)
-        add(
-            "english_prose",
-            "en",
-            Band(tuple(w.prose(9, 4)), TWO, 20),
-            producer=producer,
-            justified=True,
-            font="book",
-        )
+    for n, producer in ((100, "chromium"), (200, "libreoffice")):
+        _other_articles(add, producer, n)
+        _other_titles(add, producer, n)
+
+
+def _other_articles(add: Callable[..., None], producer: str, n: int) -> None:
+    """Articles in columns, by a producer other than reportlab; `n`: seed."""
+    w = Writer("ko", n + 1)
+    add("rules", "ko", Band(tuple(w.articles(44, (0, 1), 2)), TWO, 26), producer=producer)
+    w = Writer("ko", n + 2)
+    add(
+        "run_in_justified",
+        "ko",
+        Band((Text(("국립 바다대학교 학칙 시행 세칙",), "title"),)),
+        Band(tuple(w.articles(40, (0, 1), 3, True)), TWO, 22),
+        producer=producer,
+        justified=True,
+    )
+    w = Writer("ko", n + 3)
+    add(
+        "table_and_box",
+        "ko",
+        Band((w.box(2), *w.articles(13), w.table(4), *w.articles(14)), TWO, 30),
+        producer=producer,
+        head="산학협력단 내규",
+    )
+    w = Writer("ko", n + 4)
+    add("three", "ko", Band(tuple(w.articles(50, (0, 1), 1)), THREE, 18), producer=producer)
+    w = Writer("ko", n + 5)
+    add(
+        "unequal",
+        "ko",
+        Band(apart=(tuple(w.articles(12)), tuple(w.articles(15))), columns=(1.0, 1.5)),
+        producer=producer,
+    )
+
+
+def _other_titles(add: Callable[..., None], producer: str, n: int) -> None:
+    """Titles between stretches of columns, and English; `n`: seed."""
+    w = Writer("ko", n + 6)
+    add(
+        "titles_between",
+        "ko",
+        *[
+            band
+            for title in (
+                "제1편 학생 자치 활동과 지원",
+                "제2편 시설 이용과 변상",
+                "제3편 벌칙과 부칙",
+            )
+            for band in (
+                Band((Text((title,), "title"),)),
+                Band(tuple(w.articles(7, (0, 1), 1)), TWO, 24),
+            )
+        ],
+        producer=producer,
+    )
+    w = Writer("en", n + 7)
+    add(
+        "english",
+        "en",
+        Band((Text(("Handbook for lodgers and their guests",), "title"), *w.prose(1, 2))),
+        Band(tuple(w.articles(34, (0, 1, 2), 2)), TWO, 22),
+        producer=producer,
+    )
+    w = Writer("en", n + 8)
+    add(
+        "english_prose",
+        "en",
+        Band(tuple(w.prose(9, 4)), TWO, 20),
+        producer=producer,
+        justified=True,
+        font="book",
+    )
 
 
 def _single(add: Callable[..., None]) -> None:
-    """Pages of one column that have white strips."""
-    for number, producer in enumerate(("reportlab", "chromium", "libreoffice"), start=1):
-        n = 1000 * number
+    """Pages of one column with white strips in them."""
+    for n, producer in ((1000, "reportlab"), (2000, "chromium"), (3000, "libreoffice")):
         how = {"producer": producer, "single": True, "points": 10.0}
-        w = Writer("ko", n + 1)
-        items = [Text((f"{c}. {w.sentence(2)}",), "hanging") for c in "가나다라마바사아자차카타"]
-        add("hanging", "ko", Band((*w.articles(3, (1, 2)), *items)), **how)
-        w = Writer("ko", n + 2)
-        names, rows = w.chance, []
-        for k in range(24):
-            thing = names.choice(THINGS["ko"])
-            rows.append((f"{thing} {k + 1}호", f"{names.randint(2, 90)}일", f"{k * 37 + 12}원"))
-        add(
-            "wide_table",
-            "ko",
-            Band((Text(("보관 물품 목록",), "title"), Pairs(tuple(rows), (0.45, 0.3, 0.25)))),
-            **how,
-        )
-        w = Writer("ko", n + 3)
-        rows = []
-        for k in range(30):
-            title = f"제{k + 1}조({names.choice(TITLES['ko'])})"
-            dots = "" if number == 2 else " " + "." * names.randint(30, 60)
-            rows.append((title + dots, str(k // 2 + 3)))
-        add(
-            "contents",
-            "ko",
-            Band((Text(("차 례",), "title"), Pairs(tuple(rows), (0.9, 0.1), True))),
-            **how,
-        )
-        w = Writer("ko", n + 4)
-        labels = words(
-            "성명 생년월일 주소 전화번호 소속 학번 학년 전공 지도교수"
-            " 신청사유 시작일 종료일 은행 계좌번호"
-        )
-        values = [(label, w.sentence(k % 2)) for k, label in enumerate(labels)]
-        add("form", "ko", Band((Text(("신 청 서",), "title"), Pairs(tuple(values)))), **how)
-        w = Writer("ko", n + 5)
-        terms = [
-            (f"“{thing}”", f"{w.sentence(1)}") for thing in THINGS["ko"][: 16 if number < 3 else 12]
-        ]
-        add("definitions", "ko", Band((*w.articles(2), Pairs(tuple(terms), (0.2, 0.8)))), **how)
-        w = Writer("ko", n + 6)
-        signed = (
-            ("갑: 다온대학교 총장", "을: 주식회사 모래언덕"),
-            ("주소: 바다시 등대로 12", "주소: 솔밭군 항구길 7"),
-            ("대표자: 김바다 (인)", "대표자: 이소나무 (인)"),
-        )
-        add("signatures", "ko", Band((*w.articles(8, (1, 2), 2), Pairs(signed, (0.5, 0.5)))), **how)
-        w = Writer("en", n + 7)
-        code = [
-            f"{'    ' * (k % 3)}value_{k} = measure(depth={k * 3}, limit={k + 40})"
-            + (f"{' ' * (8 + 4 * (2 - k % 3))}# note {k}" if k % 2 else "")
-            for k in range(32)
-        ]
-        add("code", "en", Band((*w.prose(1, 2), *(Text((line,), "code") for line in code))), **how)
-        w = Writer("en", n + 8)
-        rows = [
-            (f"{8 + k // 2}:{30 * (k % 2):02d}", w.sentence(0), names.choice(OFFICES["en"]))
-            for k in range(20)
-        ]
-        add(
-            "timetable",
-            "en",
-            Band((Text(("Programme of the day",), "title"), Pairs(tuple(rows), (0.15, 0.55, 0.3)))),
-            **how,
-        )
-        w = Writer("ko", n + 9)
-        add("articles", "ko", Band(tuple(w.articles(22, (0, 1), 2))), **how)
+        _lists(add, n, how)
+        _forms(add, n, how)
+        _programmes(add, n, how)
+
+
+def _lists(add: Callable[..., None], n: int, how: dict[str, object]) -> None:
+    """Lists, a table without rules, and a table of contents."""
+    w = Writer("ko", n + 1)
+    items = [Text((f"{c}. {w.sentence(2)}",), "hanging") for c in "가나다라마바사아자차카타"]
+    add("hanging", "ko", Band((*w.articles(3, (1, 2)), *items)), **how)
+    w = Writer("ko", n + 2)
+    names, rows = w.chance, []
+    for k in range(24):
+        thing = names.choice(THINGS["ko"])
+        rows.append((f"{thing} {k + 1}호", f"{names.randint(2, 90)}일", f"{k * 37 + 12}원"))
+    add(
+        "wide_table",
+        "ko",
+        Band((Text(("보관 물품 목록",), "title"), Pairs(tuple(rows), (0.45, 0.3, 0.25)))),
+        **how,
+    )
+    w = Writer("ko", n + 3)
+    rows = []
+    for k in range(30):
+        title = f"제{k + 1}조({names.choice(TITLES['ko'])})"
+        dots = "" if n == 2000 else " " + "." * names.randint(30, 60)
+        rows.append((title + dots, str(k // 2 + 3)))
+    add(
+        "contents",
+        "ko",
+        Band((Text(("차 례",), "title"), Pairs(tuple(rows), (0.9, 0.1), True))),
+        **how,
+    )
+
+
+def _forms(add: Callable[..., None], n: int, how: dict[str, object]) -> None:
+    """Labels with values, terms with definitions, and signatures."""
+    w = Writer("ko", n + 4)
+    labels = words(
+        "성명 생년월일 주소 전화번호 소속 학번 학년 전공 지도교수"
+        " 신청사유 시작일 종료일 은행 계좌번호"
+    )
+    values = [(label, w.sentence(k % 2)) for k, label in enumerate(labels)]
+    add("form", "ko", Band((Text(("신 청 서",), "title"), Pairs(tuple(values)))), **how)
+    w = Writer("ko", n + 5)
+    terms = [(f"“{thing}”", f"{w.sentence(1)}") for thing in THINGS["ko"][: 16 if n < 3000 else 12]]
+    add("definitions", "ko", Band((*w.articles(2), Pairs(tuple(terms), (0.2, 0.8)))), **how)
+    w = Writer("ko", n + 6)
+    signed = (
+        ("갑: 다온대학교 총장", "을: 주식회사 모래언덕"),
+        ("주소: 바다시 등대로 12", "주소: 솔밭군 항구길 7"),
+        ("대표자: 김바다 (인)", "대표자: 이소나무 (인)"),
+    )
+    add("signatures", "ko", Band((*w.articles(8, (1, 2), 2), Pairs(signed, (0.5, 0.5)))), **how)
+
+
+def _programmes(add: Callable[..., None], n: int, how: dict[str, object]) -> None:
+    """Code, a timetable, and articles."""
+    w = Writer("en", n + 7)
+    code = [
+        f"{'    ' * (k % 3)}value_{k} = measure(depth={k * 3}, limit={k + 40})"
+        + (f"{' ' * (8 + 4 * (2 - k % 3))}# note {k}" if k % 2 else "")
+        for k in range(32)
+    ]
+    add("code", "en", Band((*w.prose(1, 2), *(Text((line,), "code") for line in code))), **how)
+    w = Writer("en", n + 8)
+    rows = [
+        (f"{8 + k // 2}:{30 * (k % 2):02d}", w.sentence(0), w.chance.choice(OFFICES["en"]))
+        for k in range(20)
+    ]
+    add(
+        "timetable",
+        "en",
+        Band((Text(("Programme of the day",), "title"), Pairs(tuple(rows), (0.15, 0.55, 0.3)))),
+        **how,
+    )
+    w = Writer("ko", n + 9)
+    add("articles", "ko", Band(tuple(w.articles(22, (0, 1), 2))), **how)
 
 
 def layouts() -> list[Layout]:
-    """Every layout of the bench, those of columns first."""
+    """Every layout of the bench; pages in columns come first."""
     made = _Collector()
-    _reportlab(made.add)
+    _articles(made.add)
+    _heads(made.add)
+    _boxes_and_notes(made.add)
+    _more_columns(made.add)
     _left_titles(made.add)
     _other_producers(made.add)
     _single(made.add)

@@ -70,6 +70,41 @@ NOUNS = {
         "passport copy|proof of residence|birth record|letter of surety|photo sheet",
         "consular desk|annex|waiting room|notary office",
     ),
+    "insurance": (
+        "보험계약자|피보험자|보험수익자|대리인|손해사정사|청구인",
+        "보험증권|청구서|진단서|사고 경위서|납입 증명|해지 환급금 안내문",
+        "고객 창구|보상 센터|지점|심사 부서|콜센터",
+    ),
+    "statute_en": (
+        "harbour master|licensee|owner of a slipway|inspector|occupier|undertaker",
+        "certificate|notice of works|tide register|plan of the pier|security bond",
+        "county court|port office|record room|customs shed",
+    ),
+    "museum": (
+        "단체 관람객|해설사|후원 회원|어린이|전시 기획자|사진 촬영자",
+        "청동 거울|고지도|백자 항아리|관람권|음성 안내기|복제 유물",
+        "제2전시실|수장고|체험 공방|중앙 홀|기념품점",
+    ),
+    "court": (
+        "신청인|피신청인|참고인|대리인|보조참가인|감정인",
+        "사업 계획서|현장 사진|처분 통지서|회의록|감정서|위임장",
+        "조정실|구청 건축과|감정 사무소|기록 열람실",
+    ),
+    "talks": (
+        "boat builder|forester|marine painter|lighthouse keeper|rope maker",
+        "oak frame|tide table|old sail|carved figurehead|saw pit",
+        "long hall|library|yard tent|chapel",
+    ),
+    "lab": (
+        "technician|trainee|night analyst|visitor|safety officer",
+        "buffer bottle|centrifuge|cold plate|pipette set|sample rack|filter unit",
+        "cold room|wash bay|north bench|dark room",
+    ),
+    "coop": (
+        "조합원|이사장|감사위원|준조합원|대의원|사무국장",
+        "출자 증권|회계 장부|임원 명부|사업 보고서|탈퇴 신청서|공동 창고 열쇠",
+        "총회장|사무국|직판장|공동 작업장|지역 분회",
+    ),
     "gym": (
         "정기 회원|일일 이용자|강사|학생 회원|단체 대표|보조 요원",
         "사물함 열쇠|수영모|예약 확인증|운동 기록지|수건|건강 문진표",
@@ -122,6 +157,8 @@ class Stranger:
     notes: list[str] = field(default_factory=list)
     """Sentences whose place among the others does not matter."""
     single: bool = False
+    other: list[str] = field(default_factory=list)
+    """The sentences in another order that is right, too."""
 
     def truth(self) -> list[str]:
         """Sentences in the order in which they are read."""
@@ -386,11 +423,198 @@ def sidebar() -> Stranger:
     return d
 
 
+def insurance() -> Stranger:
+    """Terms under chapters on a gradient across both columns, a small table in one of them."""
+    t = Teller("insurance", "ko", 11)
+    d = Stranger("insurance_terms", "ko", "weasyprint")
+    d.put("""<style>@page{size:A4;margin:17mm 16mm;
+    @bottom-right{content:"무지개화재 " counter(page);
+    font-size:7pt}}body{margin:0;font:8.8pt/1.5 NanumGothic}.c{columns:2;column-gap:7mm}
+    p{margin:0;text-align:justify}h3{font-size:9.6pt;margin:2mm 0 .5mm;break-after:avoid}
+    .g{background:linear-gradient(90deg,#0a5,#eef);padding:2mm 4mm;font-size:12pt;margin:4mm 0 2mm}
+    table{border-collapse:collapse;margin:1mm 0}td{border:.5pt solid;padding:1pt 8pt}</style>""")
+    number = 0
+    for chapter, title in enumerate(("총칙", "보험금의 지급", "계약자의 의무", "분쟁의 조정"), 1):
+        d.tell(f"제{chapter}관 {title}", tag="div", kind="g")
+        d.put("<div class=c>")
+        for _ in range((2, 9, 4, 3)[chapter - 1]):
+            number += 1
+            d.tell(f"제{number}조({t.chance.choice(TITLES)}에 관한 사항)", tag="h3")
+            for mark in "①②③"[: t.chance.randint(1, 3)]:
+                d.tell(f"{mark} {t.say()}")
+            if number == 6:
+                d.put(
+                    "<table><tr><td>구분</td><td>한도</td></tr><tr><td>입원</td><td>40만 원"
+                    "</td></tr><tr><td>통원</td><td>12만 원</td></tr></table>"
+                )
+        d.put("</div>")
+    return d
+
+
+def act() -> Stranger:
+    """An English act: one wide column, notes in the left margin."""
+    t = Teller("statute_en", "en", 12)
+    d = Stranger("act_margin_notes", "en", "typst")
+    d.source = """#set page(paper: "a4", margin: (left: 55mm, right: 20mm, y: 20mm))
+#set text(font: "DejaVu Serif", size: 9pt)
+#set par(justify: true, leading: 0.65em)
+#align(center)[#text(15pt)[Harbours and Slipways Act]]
+"""
+    d.sentences.append("Harbours and Slipways Act")
+    for number in range(1, 15):
+        note = t.say(0)
+        d.notes.append(note)
+        d.source += f"#place(left, dx: -40mm)[#box(width: 34mm)[#text(7pt)[{note}]]]\n"
+        d.write(f"{number}. {t.say(2)}", *t.several(1, 2))
+    return d
+
+
+def museum() -> Stranger:
+    """Three columns of a guide, pictures in them, a heading over two of them."""
+    t = Teller("museum", "ko", 13)
+    d = Stranger("museum_guide", "ko", "chromium")
+    d.put("""<style>@page{size:A4;margin:13mm}body{margin:0;font:8.8pt/1.55 NanumMyeongjo}
+    .c{columns:3;column-gap:6mm}p{margin:0 0 1.5mm}h1{font:700 20pt NanumGothic;margin:0 0 4mm}
+    h2{font:700 11pt NanumGothic;margin:2mm 0 1mm;color:#a33}
+    .i{height:26mm;background:#d7c9a8;margin:1mm 0;break-inside:avoid}
+    .k{font-size:7.2pt;color:#444}.x{border-top:1pt solid;border-bottom:1pt solid;padding:2mm 0;
+    margin:4mm 0;display:grid;grid-template-columns:1fr 2fr;gap:6mm}</style>""")
+    d.tell("달빛 박물관 관람 길잡이", tag="h1")
+    d.put("<div class=c>")
+    for number in range(1, 9):
+        d.tell(f"{number}실 {t.nouns[1][number % 6]} 전시", tag="h2")
+        d.tell(*t.several(2, 3))
+        if number in (2, 5):
+            d.put("<div class=i></div>")
+            d.tell(f"사진 {number}. {t.say(0)}", kind="k")
+        d.tell(*t.several(1, 2))
+    d.put("</div><div class=x><div>")
+    d.tell("관람 예절", tag="h2")
+    for _ in range(3):
+        d.tell(t.say(0))
+    d.put("</div><div>")
+    d.tell("단체 관람과 대관", tag="h2")
+    for _ in range(3):
+        d.tell(*t.several(2, 2))
+    d.put("</div></div>")
+    return d
+
+
+def judgment() -> Stranger:
+    """A decision: parties across the page, then two columns, by LibreOffice."""
+    t = Teller("court", "ko", 14)
+    d = Stranger("court_decision", "ko", "libreoffice")
+    styles = "".join(
+        f'<style:style style:name="{name}" style:family="paragraph"><style:paragraph-properties '
+        f'fo:line-height="150%" {how}/><style:text-properties fo:font-size="{size}pt" '
+        f'style:font-size-asian="{size}pt" fo:font-family="NanumMyeongjo" '
+        'style:font-family-asian="NanumMyeongjo"/></style:style>'
+        for name, size, how in (
+            ("t", 18, 'fo:text-align="center" fo:margin-bottom="10pt"'),
+            ("h", 10.5, 'fo:text-align="center" fo:margin-top="8pt" fo:margin-bottom="3pt"'),
+            ("p", 9.2, 'fo:text-align="justify" fo:text-indent="9pt"'),
+        )
+    ) + (
+        '<style:style style:name="S" style:family="section"><style:section-properties>'
+        '<style:columns fo:column-count="2"><style:column style:rel-width="500*" '
+        'fo:end-indent="9pt"/><style:column style:rel-width="500*" fo:start-indent="9pt"/>'
+        "</style:columns></style:section-properties></style:style>"
+    )
+
+    def line(kind: str, *sentences: str) -> str:
+        d.sentences.extend(sentences)
+        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
+
+    body = line("t", "결 정")
+    for part in ("사건 2031재허 114", "신청인 물결 조합", "피신청인 솔숲 구청장"):
+        body += line("p", part)
+    body += '<text:section text:style-name="S" text:name="S">'
+    for title in ("주 문", "신청의 취지", "이 유", "결 론"):
+        body += line("h", title)
+        for _ in range({"주 문": 2, "이 유": 7}.get(title, 2)):
+            body += line("p", *t.several(1, 3))
+    body += "</text:section>"
+    for part in ("2031. 4. 9.", "재판장 이바다", "위원 김산들"):
+        body += line("p", part)
+    d.source = styles + "\n---\n" + body
+    return d
+
+
+def programme() -> Stranger:
+    """Talks in two columns, each with its time in front of it."""
+    t = Teller("talks", "en", 15)
+    d = Stranger("conference_programme", "en", "typst")
+    d.source = """#set page(paper: "a4", margin: 16mm, columns: 2)
+#set columns(gutter: 9mm)
+#set text(font: "DejaVu Sans", size: 8.6pt)
+#set par(leading: 0.6em)
+#place(top + center, scope: "parent", float: true)[#text(18pt)[Tide and Timber Days]]
+"""
+    d.sentences.append("Tide and Timber Days")
+    for day in ("Monday", "Tuesday", "Wednesday"):
+        d.write(f"{day} in the {t.chance.choice(t.nouns[2])}", before="#text(12pt)[", after="]\n\n")
+        for hour in range(9, 16):
+            time, text = f"{hour}:{t.chance.choice(('00', '15', '40'))}", t.say()
+            d.sentences.append(f"{time} {text}")
+            d.source += f"#grid(columns: (13mm, 1fr), [{time}], [{text}])\n\n"
+    return d
+
+
+def protocol() -> Stranger:
+    """A narrow list at the left and steps at the right, under titles across both."""
+    t = Teller("lab", "en", 16)
+    d = Stranger("lab_protocols", "en", "chromium")
+    d.put("""<style>@page{size:A4;margin:15mm}body{margin:0;font:9pt/1.45 "DejaVu Sans"}
+    h1{font-size:13pt;background:linear-gradient(#fed,#fb7);padding:1mm 3mm;margin:3mm 0 2mm}
+    .g{display:grid;grid-template-columns:1fr 2.2fr;gap:9mm;break-inside:avoid}
+    ul{margin:0;padding-left:4mm}
+    ol{margin:0;padding-left:5mm}</style>""")
+    for number in range(1, 6):
+        d.tell(f"Protocol {number}: care of the {t.nouns[1][number]}", tag="h1")
+        d.put("<div class=g><ul>")
+        for _ in range((2, 5, 3, 4, 2)[number - 1]):
+            d.tell(t.say(0), tag="li")
+        d.put("</ul><ol>")
+        for _ in range((3, 4, 5, 2, 3)[number - 1]):
+            d.tell(*t.several(1, 2), tag="li")
+        d.put("</ol></div>")
+    return d
+
+
+def cooperative() -> Stranger:
+    """Centred headings, a wide gutter, a table without upright rules across both columns."""
+    t = Teller("coop", "ko", 17)
+    d = Stranger("cooperative_rules", "ko", "reportlab")
+    for number in range(1, 25):
+        d.story.append((f"제{number}장 {t.nouns[1][number % 6]}", t.several(1, 2)))
+    for heading, own in d.story:
+        d.sentences += [heading, *own]
+    return d
+
+
+def notice() -> Stranger:
+    """Korean left and English right, paragraph beside paragraph, each pair at one height."""
+    t, e = Teller("embassy", "ko", 18), Teller("consul", "en", 18)
+    d = Stranger("bilingual_rows", "ko", "chromium")
+    d.put("""<style>@page{size:A4;margin:18mm}body{margin:0;font:9.4pt/1.6 NanumGothic}
+    .g{display:grid;grid-template-columns:1fr 1fr;gap:3mm 10mm}p{margin:0}</style><div class=g>""")
+    left, right = [], []
+    for number in range(1, 10):
+        own, other = [f"{number}. {t.say()}", t.say(0)], [f"{number}. {e.say()}", e.say(0)]
+        d.tell(*own)
+        d.tell(*other)
+        left += own
+        right += other
+    d.put("</div>")
+    d.other = left + right
+    return d
+
+
 def strangers() -> list[Stranger]:
-    return [
-        one()
-        for one in (hospital, bylaws, statute, newsletter, price_list, bilingual, gym, sidebar)
-    ]
+    """The first set, and the second."""
+    first = (hospital, bylaws, statute, newsletter, price_list, bilingual, gym, sidebar)
+    second = (insurance, act, museum, judgment, programme, protocol, cooperative, notice)
+    return [one() for one in (*first, *second)]
 
 
 def draw_stranger(d: Stranger, path: Path) -> None:
@@ -408,8 +632,10 @@ def draw_stranger(d: Stranger, path: Path) -> None:
     elif d.producer == "libreoffice":
         styles, body = d.source.split("\n---\n")
         producers.print_fodt(producers.fodt(styles, body), path)
-    else:
+    elif d is not None and d.name == "price_list":
         _price_pages(d, path)
+    else:
+        _two_frames(d, path)
 
 
 def _price_pages(d: Stranger, path: Path) -> None:
@@ -449,3 +675,45 @@ def _price_pages(d: Stranger, path: Path) -> None:
         aside.drawOn(canvas, 440, top - height - 6)
         y -= 14
     canvas.save()
+
+
+def _two_frames(d: Stranger, path: Path) -> None:
+    from reportlab.lib.enums import TA_CENTER
+    from reportlab.lib.styles import ParagraphStyle
+    from reportlab.platypus import (
+        BaseDocTemplate,
+        Frame,
+        FrameBreak,
+        NextPageTemplate,
+        PageBreak,
+        PageTemplate,
+        Paragraph,
+        Table,
+    )
+
+    producers.register_fonts()
+    text = ParagraphStyle("p", fontName="book", fontSize=9.4, leading=14)
+    heading = ParagraphStyle(
+        "h", fontName="book", fontSize=11, leading=20, alignment=TA_CENTER, spaceBefore=4
+    )
+    document = BaseDocTemplate(str(path), pagesize=(595, 842), invariant=1)
+    left, right = Frame(50, 250, 225, 540, id="a"), Frame(320, 250, 225, 540, id="b")
+    low = Frame(50, 60, 495, 180, id="c")
+    whole = [Frame(50, 60, 225, 730, id="d"), Frame(320, 60, 225, 730, id="e")]
+    document.addPageTemplates(
+        [PageTemplate("first", [left, right, low]), PageTemplate("second", whole)]
+    )
+    parts: list[Any] = [NextPageTemplate("second")]
+    for number, (title, own) in enumerate(d.story):
+        parts += [Paragraph(title, heading), Paragraph(" ".join(own), text)]
+        if number == 5:
+            parts.append(FrameBreak())
+        if number == 10:
+            rows = [("종류", "출자 한도", "배당 기한", "맡은 곳")] + [
+                (f"{letter}형", f"{size}좌", f"{size + 3}일", "사무국")
+                for letter, size in (("가", 10), ("나", 25), ("다", 60), ("라", 90))
+            ]
+            font, size = ("FONT", (0, 0), (-1, -1), "book", 9), 0.5
+            rule = ("LINEBELOW", (0, 0), (-1, -1), size, "black")
+            parts += [FrameBreak(), Table(rows, style=[font, rule], colWidths=120), PageBreak()]
+    document.build(parts)

@@ -439,3 +439,24 @@ def test_rows_between_rules_are_read_across_though_the_rules_are_drawn_in_pieces
     rows = [line for line in page.text.split("\n") if line.startswith("row ")]
     assert len(rows) == 18
     assert all(line.count("cell") == 4 for line in rows)
+
+
+def test_the_first_line_of_a_page_is_no_running_head_of_two_pages_if_it_is_under_a_title(
+    sheet, read
+):
+    sheet.write(50, 800, "What is paid for keys")
+    for day, top in ((15, 770), (57, 770)):
+        sheet.write(290, 30, f"- {day} -", size=8)
+        sheet.write(50, top, f"A fee of {day} pounds is due for")
+        sheet.write(50, top - 16, "every key that is lost.")
+        for number, words in enumerate(WORDS):
+            sheet.write(50, 600 - 16 * number, words)
+        sheet.next_page()
+    pages = read(sheet.save())
+    assert [
+        f"A fee of {day} pounds" in page.text for day, page in zip((15, 57), pages, strict=True)
+    ] == [
+        True,
+        True,
+    ]
+    assert [page.removed for page in pages] == [("- 15 -",), ("- 57 -",)]

@@ -7,6 +7,7 @@ prints above and below a page needs no second page.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from jangin.documents.layout.rows import rows_of
 from jangin.documents.layout.runs import Run, joined
@@ -49,19 +50,16 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
     A page that has nothing else keeps them.
     """
     edges = [list(_edge_rows(area, runs)) for area, runs, _ in pages]
+    keys = [
+        {id(run): list(_keys(run)) for run in {id(r): r for _, row in rows for r in row}.values()}
+        for rows in edges
+    ]
     seen: dict[Key, list[int]] = defaultdict(list)
-    keys: list[dict[int, list[Key]]] = []
-    for number, rows in enumerate(edges):
-        own: dict[int, list[Key]] = {}
-        for _, row in rows:
-            for run in row:
-                if id(run) not in own:
-                    own[id(run)] = list(_keys(run))
-                    for key in own[id(run)]:
-                        seen[key].append(number)
-        keys.append(own)
+    for number, own in enumerate(keys):
+        for key in chain.from_iterable(own.values()):
+            seen[key].append(number)
     often = 2 if len(pages) == 2 else max(FEWEST, int(len(pages) * SHARE))
-    out = []
+    peeled: list[list[Run]] = []
     for number, (rows, own, (area, runs, grids)) in enumerate(zip(edges, keys, pages, strict=True)):
 
         def pages_with(run: Run, own: dict[int, list[Key]] = own, number: int = number) -> int:
@@ -77,11 +75,27 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
                 inside = [id(run) for run in runs if _inside(run, grid)]
                 if not recurring.issuperset(inside):
                     recurring -= set(inside)
-        gone = list(_peeled(rows, recurring))
+        peeled.append(list(_peeled(rows, recurring)))
+    if len(pages) == 2:
+        peeled = _on_both(peeled, keys)
+    out = []
+    for gone, (area, runs, _) in zip(peeled, pages, strict=True):
         taken = {id(run) for run in gone}
         gone += [run for run in _of_browser(area, runs) if id(run) not in taken]
         out.append(gone if len(gone) < len(runs) else [])
     return out
+
+
+def _on_both(peeled: list[list[Run]], keys: list[dict[int, list[Key]]]) -> list[list[Run]]:
+    """What is at the edge of both pages; on one of them, a line of text is like a line below it."""
+    first, second = (
+        {key for run in runs for key in own[id(run)]}
+        for runs, own in zip(peeled, keys, strict=True)
+    )
+    return [
+        [run for run in runs if not other.isdisjoint(own[id(run)])]
+        for runs, own, other in zip(peeled, keys, (second, first), strict=True)
+    ]
 
 
 def _of_browser(area: Area, runs: list[Run]) -> list[Run]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left
+from dataclasses import replace
 from pathlib import Path
 
 from layouts import Layout, layouts
@@ -74,6 +75,10 @@ def in_order(found: list[int]) -> set[int]:
 
 def score(layout: Document, text: str, is_scan: bool) -> tuple[int, int, list[str]]:
     """(sentences whole and in order, sentences, the others)."""
+    if isinstance(layout, Stranger) and layout.other:
+        again = replace(layout, sentences=layout.other, other=[])
+        first = score(replace(layout, other=[]), text, is_scan)
+        return max(first, score(again, text, is_scan), key=lambda one: one[0])
     truth = [one for one in layout.truth() if not is_scan or len(squeezed(one)) >= FEWEST]
     right = in_order(places(truth, text, is_scan))
     notes = places(
@@ -103,14 +108,17 @@ def read_layer(path: Path) -> list[str]:
 def read_scan(path: Path, language: str) -> list[str]:
     """Text of the pages of a PDF as scans; doubtful lines are part of it."""
     from jangin.documents.ocr.page import read_page
+    from jangin.documents.ocr.page_layout import KnownColumns, gutters_of
     from jangin.documents.readers.pdf_text import open_pdf, render_page
 
     code = ("eng",) if language == "en" else ("kor",)
     out = []
+    gutters: tuple[float, ...] = ()
     with open_pdf(path) as document:
         for number in range(1, len(document) + 1):
             page_HW = scanned(render_page(document, number, DPI), number + len(path.stem))
-            reading = read_page(page_HW, DPI, code)
+            reading = read_page(page_HW, DPI, code, columns=KnownColumns(None, gutters))
+            gutters += gutters_of(page_HW, DPI)
             out.append(reading.complete or reading.text)
     return out
 

@@ -127,11 +127,13 @@ def count_pages(path: Path) -> int:
 def read_pages(job: PagesJob) -> dict[str, str]:
     """{key in the ledger: reading as JSON} of each page; raises `MachineError`."""
     from jangin.documents.ocr.page import read_page
+    from jangin.documents.ocr.page_layout import KnownColumns
 
     readings = {}
     for page in job.pages:
         page_HW = page_for_ocr(job.file.path, page.number, page.dpi)
-        reading = read_page(page_HW, page.dpi, page.languages, page.others, page.columns)
+        columns = KnownColumns(page.columns, page.gutters)
+        reading = read_page(page_HW, page.dpi, page.languages, page.others, columns)
         readings[page.key] = reading.to_json()
     return readings
 

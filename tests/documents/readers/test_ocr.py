@@ -14,7 +14,7 @@ from jangin.documents.layout.gutters import Box, Columns, columns
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.page import read_page
-from jangin.documents.ocr.page_layout import unfold
+from jangin.documents.ocr.page_layout import KnownColumns, gutters_of, unfold
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.reader import OcrReader, PageImage, page_key
 from jangin.documents.ocr.reading import OcrReading
@@ -312,3 +312,19 @@ def test_ocr_with_fewer_figures_never_replaces_a_text_layer_that_is_no_worse():
     everywhere = dict.fromkeys(range(1, 7), "article or clause counters lack their number")
     wrong = OcrReading(lossy.text, 91.0, 900.0, "다른 낱말 만으로 이루어진 쪽이라 믿을 수 없다")
     assert not _loses_numbers(layers, {1: wrong}, 1, False, everywhere)
+
+
+def test_a_scan_with_few_lines_has_the_columns_of_the_pages_before_it():
+    long, short = (np.full((1500, 1200), 255, dtype=np.uint8) for _ in range(2))
+    ragged = np.random.default_rng(2)
+    for page, lines in ((long, 30), (short, 3)):
+        for row in range(lines):
+            top = 100 + 40 * row
+            page[top : top + 22, 60 : 560 - 40 * ragged.integers(0, 5)] = 0
+            page[top + 9 : top + 31, 640 : 1140 - 40 * ragged.integers(0, 5)] = 0
+        page[:, ::8] = 255  # letters, not rules
+    (gutter,) = gutters_of(long, 100)
+    assert 630 < gutter * 1200 < 642
+    assert gutters_of(short, 100) == ()
+    sheet = prepare(short, 100)
+    assert len(unfold(sheet, 100, KnownColumns(None, (gutter,))).gutters) == 1

@@ -271,14 +271,16 @@ def _titles(edges: Edges, is_text: Flags, side: NDArray[np.int8], em: float) -> 
     """
     rules = edges[~is_text & (side == 0) & (edges[:, 3] - edges[:, 1] < em / 2), 1]
     is_large = edges[:, 3] - edges[:, 1] > LARGE * em
+    is_solid = is_text | (edges[:, 3] - edges[:, 1] >= em / 2)
     above = edges[:, 3][:, None]
     if len(rules):
         is_large |= ((rules >= above - em / 4) & (rules <= above + em)).any(axis=1)
     out = []
     for number in np.flatnonzero(is_large & is_text & (side != 0)):
         top, bottom = edges[number, 1], edges[number, 3]
-        others = edges[is_text & (side == -side[number])]
-        before, after = others[others[:, 1] < top, 3], others[others[:, 3] > bottom, 1]
+        others = edges[is_solid & (side == -side[number])]
+        is_above = others[:, 1] + others[:, 3] < top + bottom
+        before, after = others[is_above, 3], others[~is_above, 1]
         if len(before) and len(after):
             if before.max() <= top - em / 4 and after.min() >= bottom + em / 4:
                 out.append(int(number))

@@ -20,7 +20,7 @@ from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
 from jangin.documents.ocr.cross_check import cross_check
 from jangin.documents.ocr.missing_syllables import restore_syllables
-from jangin.documents.ocr.page_layout import Strip, Unfolded, unfold
+from jangin.documents.ocr.page_layout import UNKNOWN, KnownColumns, Strip, Unfolded, unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import INK_BELOW, has_ink, prepare
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
@@ -74,6 +74,8 @@ class Attempt:
     lines: list[Line]
     strips: tuple[Strip, ...] = ()
     """Where the image has cells of tables."""
+    crossed: int = 0
+    """Lines across what may be a gutter."""
 
     def mean(self) -> float:
         """Mean word confidence, weighted by length; 0 without words."""
@@ -101,12 +103,12 @@ def read_page(
     dpi: int,
     languages: tuple[str, ...],
     others: tuple[str, ...] = (),
-    columns: int | None = None,
+    columns: KnownColumns = UNKNOWN,
 ) -> OcrReading:
     """OCR result of one page, (H, W) uint8; the more attempts, the lower the confidence.
 
     `others` are languages to try, one by one, where a page does not seem to be in `languages`;
-    `columns` is the number of columns that a person gave, None to find them.
+    `columns` is what is known of its columns.
 
     Raises: MachineError: Tesseract fails.
     """
@@ -116,7 +118,9 @@ def read_page(
     for mode in MODES[1:]:
         if best.mean() >= GOOD_CONFIDENCE:
             break
-        other = _attempt(Unfolded(best.image_HW, best.strips), dpi, best.languages, mode)
+        other = _attempt(
+            Unfolded(best.image_HW, best.strips, best.crossed), dpi, best.languages, mode
+        )
         best = max(best, other, key=_weight)
     best = replace(best, lines=_without_poor_lines(best, dpi))
     firsts = [line.text for line in best.lines]
@@ -136,7 +140,7 @@ def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
 
 
 def _best(
-    page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...], columns: int | None
+    page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...], columns: KnownColumns
 ) -> Attempt:
     """The page in the first language; turned upright or in another one if that reads better.
 
@@ -197,7 +201,7 @@ def _in_best_language(
     dpi: int,
     first: Attempt,
     others: tuple[tuple[str, ...], ...],
-    columns: int | None,
+    columns: KnownColumns,
 ) -> Attempt:
     """The attempt `first`, or that in another language where the page does not seem to be in it."""
     is_foreign = first.languages[0] == KOREAN and first.hangul < FEW_HANGUL
@@ -217,7 +221,9 @@ def _is_mixed(first: Attempt, best: Attempt, dpi: int) -> bool:
     return both.hangul >= SOME_HANGUL and both.mean() >= best.mean()
 
 
-def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...], columns: int | None) -> Attempt:
+def _upright(
+    page_HW: "Grey", dpi: int, languages: tuple[str, ...], columns: KnownColumns
+) -> Attempt:
     """The page unfolded; where that has poor lines, the better of unfolded and as it is."""
     sheet = prepare(page_HW, dpi)
     unfolded = _attempt(unfold(sheet, dpi, columns), dpi, languages, MODES[0])
@@ -234,7 +240,7 @@ def _attempt(page: Unfolded, dpi: int, languages: tuple[str, ...], mode: int) ->
     circles = erase_circles(image_HW, dpi)
     output = recognize(image_HW, dpi, languages, mode)
     lines = _lines(words_of(output), circles, lines_of(output))
-    return Attempt(image_HW, languages, lines, page.strips)
+    return Attempt(image_HW, languages, lines, page.strips, page.crossed)
 
 
 def _lines(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> list[Line]:
@@ -307,6 +313,7 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
         " ".join(sure),
         tuple(doubtful),
         "\n".join(complete) if doubtful else "",
+        crossed=attempt.crossed,
     )
 
 

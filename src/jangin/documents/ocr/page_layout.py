@@ -9,7 +9,7 @@ Shape letters: H rows, W columns of pixels, top left first; grey levels 0 (ink) 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from scipy import ndimage
 from jangin.documents.layout.gutters import Box, Columns, Profile, any_ink, columns, extent
 from jangin.documents.layout.open_tables import closing_lines
 from jangin.documents.layout.picture_tables import PictureCell, cells_of
-from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
+from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet, prepare
 
 SHADE_BELOW = 242
 """Grey level below which a background is shading."""
@@ -37,22 +37,38 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownColumns:
+    """What is known of a page's columns before it is looked at."""
+
+    count: int | None = None
+    """How many a person gave; None to find them."""
+    gutters: tuple[float, ...] = ()
+    """Right edges of the gutters of pages before it, in shares of the width; fewer lines show
+    such a gutter."""
+
+
+UNKNOWN = KnownColumns()
+
+
+@dataclass(frozen=True, slots=True)
 class Unfolded:
     """A page as one column."""
 
     image_HW: Grey
     strips: tuple[Strip, ...] = ()
     """Its cells of tables, from top to bottom."""
+    crossed: int = 0
+    """Lines across what may be a gutter."""
+    gutters: tuple[float, ...] = ()
+    """Right edges of its gutters, in shares of the width."""
 
 
 Piece = tuple[Grey, PictureCell | None]
 """A part of a page, and the cell of a table that it is or is part of."""
 
 
-def unfold(sheet: Sheet, dpi: int, columns: int | None = None) -> Unfolded:
+def unfold(sheet: Sheet, dpi: int, known: KnownColumns = UNKNOWN) -> Unfolded:
     """The page as one column, (H, W) uint8: without rules and shading.
-
-    `columns`: number of columns that a person gave; None to find them.
 
     A page that is one column of plain text is returned as it is: cutting its margins off changes
     a letter here and there.
@@ -62,10 +78,18 @@ def unfold(sheet: Sheet, dpi: int, columns: int | None = None) -> Unfolded:
     clean_HW = _erased(sheet.clean_HW, rules_HW)
     rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
-    how = Columns(columns)
+    width = sheet.clean_HW.shape[1]
+    how = Columns(known.count, [gutter * width for gutter in known.gutters])
     crops = _cropped(_pieces(clean_HW, barriers_HW, across_HW, dpi, how), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
-    return Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
+    page = Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
+    gutters = tuple(gutter / width for gutter in how.known[len(known.gutters) :])
+    return replace(page, crossed=how.crossed, gutters=gutters)
+
+
+def gutters_of(page_HW: Grey, dpi: int) -> tuple[float, ...]:
+    """Right edges of the gutters of a page, (H, W) uint8, in shares of its width."""
+    return unfold(prepare(page_HW, dpi), dpi).gutters
 
 
 def without_rules(sheet: Sheet, dpi: int) -> Grey:

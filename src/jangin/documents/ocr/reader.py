@@ -31,6 +31,8 @@ class PageImage:
     """Number of the page in its file, from 1."""
     columns: int | None = None
     """Number of columns that a person gave; None to find them."""
+    gutters: Callable[[], tuple[float, ...]] = tuple
+    """Those of the pages before it, as of `KnownColumns`; called like `render`."""
 
 
 def picture_key(digest: str, number: int, columns: int | None) -> str:
@@ -62,6 +64,7 @@ class PageRequest:
     others: tuple[str, ...]
     dpi: int
     columns: int | None = None
+    gutters: tuple[float, ...] = ()
 
 
 class UnreadPagesError(JanginError):
@@ -115,6 +118,7 @@ class OcrReader:
         Raises: UnreadPagesError: more pages than `most` are not known.
         """
         from jangin.documents.ocr.page import read_page
+        from jangin.documents.ocr.page_layout import KnownColumns
 
         waiting: deque[OcrReading | tuple[str, Future[OcrReading]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
@@ -126,7 +130,8 @@ class OcrReader:
                     waiting.append(OcrReading.from_json(known))
                 else:
                     page_HW = picture.render()
-                    how = (self.dpi, self.languages, self.others, picture.columns)
+                    columns = KnownColumns(picture.columns, picture.gutters())
+                    how = (self.dpi, self.languages, self.others, columns)
                     waiting.append((key, pool.submit(read_page, page_HW, *how)))
                 while len(waiting) > 2 * self.workers:
                     yield self._finish(waiting.popleft())
@@ -136,13 +141,20 @@ class OcrReader:
     def _check(self, pictures: Sequence[PageImage]) -> None:
         if self.most is None:
             return
+        keys = [page_key(picture.key, self.identity) for picture in pictures]
         unknown = [
-            PageRequest(key, picture.number, self.languages, self.others, self.dpi, picture.columns)
-            for picture in pictures
-            if self.ledger.get(NAMESPACE, key := page_key(picture.key, self.identity)) is None
+            (key, picture)
+            for key, picture in zip(keys, pictures, strict=True)
+            if self.ledger.get(NAMESPACE, key) is None
         ]
         if len(unknown) > self.most:
-            raise UnreadPagesError(tuple(unknown))
+            how = (self.languages, self.others, self.dpi)
+            raise UnreadPagesError(
+                tuple(
+                    PageRequest(key, page.number, *how, page.columns, page.gutters())
+                    for key, page in unknown
+                )
+            )
 
     def _finish(self, item: "OcrReading | tuple[str, Future[OcrReading]]") -> OcrReading:
         if isinstance(item, OcrReading):

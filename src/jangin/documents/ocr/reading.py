@@ -53,6 +53,8 @@ class OcrReading:
     """Lines that were read."""
     checked: int = 0
     """Those that other models read, too: lines with a letter, digit or sign that is no Hangul."""
+    crossed: int = 0
+    """Lines across what may be a gutter between columns."""
 
     def to_json(self) -> str:
         """The form in the ledger."""

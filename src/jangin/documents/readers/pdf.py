@@ -5,7 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +39,10 @@ SHOWN = 4
 """Running heads and footers that are named when they are left out."""
 BLANK_DPI = 50
 """Resolution for deciding whether a page is blank."""
+GUTTER_PAGES = 3
+"""Pages before one that show where its gutters may be."""
+GUTTER_DPI = 75
+"""Resolution for looking at their gutters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +53,31 @@ class Pdf:
     """A `pypdfium2.PdfDocument`."""
     file: SourceFile
     settings: ReaderSettings
+    gutters: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """{page number: its gutters} of the pictures that were looked at."""
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
             columns = self.settings.columns_of(self.file.digest, number)
             key = picture_key(self.file.digest, number, columns)
-            yield PageImage(key, self._render(number), number, columns)
+            yield PageImage(
+                key, self._render(number), number, columns, partial(self._gutters_before, number)
+            )
 
     def _render(self, number: int) -> Callable[[], Any]:
         return lambda: pdf.render_page(self.document, number, self.settings.dpi)
+
+    def _gutters_before(self, number: int) -> tuple[float, ...]:
+        """Those of the pages before; they depend on the file only, as its readings are kept."""
+        from jangin.documents.ocr.page_layout import gutters_of
+
+        pages = range(max(1, number - GUTTER_PAGES), number)
+        for page in pages:
+            if page not in self.gutters:
+                page_HW = pdf.render_page(self.document, page, GUTTER_DPI)
+                self.gutters[page] = gutters_of(page_HW, GUTTER_DPI)
+        return tuple(sorted({gutter for page in pages for gutter in self.gutters[page]}))
 
     def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, OcrReading]:
         """{page number: OCR reading}, under a progress bar."""
@@ -294,7 +314,10 @@ def from_ocr(reading: OcrReading, reason: str, keep_doubtful: bool) -> PageReadi
     if reading.read_by:
         reason = f"{reason}; transcribed by {reading.read_by}"
     counts = (reading.lines, reading.checked)
-    return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful, *counts)
+    return PageReading(
+        *(text, "ocr", reading.confidence, reason, reading.doubtful, *counts),
+        crossed=reading.crossed,
+    )
 
 
 def _from_layers(layers: list[pdf.PageText], by_position: bool) -> list[PageReading]:

@@ -324,7 +324,7 @@ def test_a_scan_with_few_lines_has_the_columns_of_the_pages_before_it():
             page[top + 9 : top + 31, 640 : 1140 - 40 * ragged.integers(0, 5)] = 0
         page[:, ::8] = 255  # letters, not rules
     (gutter,) = gutters_of(long, 100)
-    assert 630 < gutter * 1200 < 642
+    assert 636 < gutter * 1200 < 650
     assert gutters_of(short, 100) == ()
     sheet = prepare(short, 100)
     assert len(unfold(sheet, 100, KnownColumns(None, (gutter,))).gutters) == 1

@@ -91,3 +91,17 @@ def test_english_lines_of_effect_are_read():
         rows += chunks(source, rules)
     (pair,) = suspected_versions(rows)
     assert (pair.newer, pair.dates) == ("a.pdf", ("2026-03-01", "2022-04-01"))
+
+
+def test_versions_are_told_among_many_documents_that_have_the_same_few_words():
+    subjects = [f"{one}{two}" for one in "가나다라마바사아" for two in "자차카타파하"]
+
+    def rules(number, days):
+        for place in range(6):
+            words = (subjects[(number * 7 + place * step) % 48] for step in (1, 5, 11, 17, 23))
+            yield f"제{place + 1}조(사항)", f"{' '.join(words)} 신청은 {days + place}일 안에 한다."
+
+    rows = [row for n in range(40) for row in chunks(f"{n}.md", rules(n, 3))]
+    rows += chunks("old.md", rules(20, 11))
+    pairs = {pair.sources: pair for pair in suspected_versions(rows)}
+    assert len(pairs["20.md", "old.md"].changed) == 6

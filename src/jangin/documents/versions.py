@@ -5,8 +5,8 @@ is a suggestion only: nothing is left out because of it.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -15,10 +15,11 @@ from jangin.core.records import Chunk
 from jangin.text.contradiction import (
     Amount,
     aligned,
-    alike_passages,
+    are_alike,
     difference,
     is_clause,
     masked,
+    resembling,
     said,
 )
 
@@ -27,6 +28,7 @@ SHARE = 0.2
 LONG = 12
 """Words from which on a single passage that differs is enough, whatever the share."""
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?。])\s+|\n\s*\n|\n(?=\|)|(?<=\|)\n|(?=[\u2460-\u2473])")
+_NUMBER = re.compile(r"\d[\d,.]*")
 _IN_FORCE = re.compile(r"시행|발효|개정|effective|in\s+force|comes?\s+into\s+effect|revised", re.I)
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _NAMES = "|".join(f"{name}[a-z]*" for name in _MONTHS)
@@ -95,15 +97,17 @@ def suspected_versions(chunks: Sequence[Chunk]) -> list[SuspectedVersions]:
     if len({chunk.document_id for chunk in chunks}) < 2:
         return []
     rows = sorted(set(_passages(chunks)))
-    read = [masked(f"{_subject(row.section)} {row.text}") for row in rows]
-    usable = [index for index in range(len(rows)) if is_clause(read[index][0])]
-    rows, read = [rows[i] for i in usable], [read[i] for i in usable]
-    size: dict[str, int] = defaultdict(int)
-    for row in rows:
-        size[row.source] += 1
+    texts = [f"{_subject(row.section)} {row.text}" for row in rows]
+    rough = [_NUMBER.sub("#", text.lower()).split() for text in texts]
+    read: dict[int, tuple[str, tuple[Amount, ...]]] = {}
     pairs: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for one, two in alike_passages([words for words, _ in read], [row.document for row in rows]):
-        pairs[rows[one].source, rows[two].source].append((one, two))
+    for one, two in resembling(rough, [row.document for row in rows]):
+        for each in (one, two):
+            if each not in read:
+                read[each] = masked(texts[each])
+        if is_clause(read[one][0]) and are_alike(read[one][0], read[two][0]):
+            pairs[rows[one].source, rows[two].source].append((one, two))
+    size = Counter(row.source for row, words in zip(rows, rough, strict=True) if len(words) > 1)
     in_force = _dates_in_force(chunks)
     result = []
     for sources, alike in pairs.items():
@@ -133,7 +137,7 @@ def _subject(heading: str) -> str:
 
 def _share(
     alike: Sequence[tuple[int, int]],
-    size: dict[str, int],
+    size: Mapping[str, int],
     sources: tuple[str, str],
     rows: Sequence[Passage],
 ) -> float:
@@ -145,7 +149,7 @@ def _share(
 def _changed(
     alike: Sequence[tuple[int, int]],
     rows: Sequence[Passage],
-    read: Sequence[tuple[str, tuple[Amount, ...]]],
+    read: Mapping[int, tuple[str, tuple[Amount, ...]]],
 ) -> list[ChangedPassage]:
     """The alike passages that differ, each once; one that the other file has, too, does not."""
     same = {i for pair in alike if rows[pair[0]].text == rows[pair[1]].text for i in pair}

@@ -1,10 +1,15 @@
 """Documents that contradict each other: named after every run, in plans and in reports."""
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations, product
 
+from pydantic import TypeAdapter
+
+from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, counted
 from jangin.core.parquet import count_rows, read_columns, read_table
 from jangin.core.records import Chunk
@@ -24,13 +29,18 @@ from jangin.examples.reviews.log import (
 )
 from jangin.examples.reviews.sheet import DocumentPair
 from jangin.project.file import LoadedProject
+from jangin.project.setup.housekeeping import TABLES
 from jangin.text.normalize import nfc
 
 SHOWN = 10
 """Questions that are named of each group of documents; a table has all."""
 
-MOST_CHUNKS = 20_000
-"""Chunks up to which files are compared before anything is asked; about 12 seconds of CPU."""
+VERSIONS_RULES = 1
+"""Increase it when `suspected_versions` finds others in the same chunks."""
+LEAST = 2_000
+"""Chunks from which on the comparison is worth a file."""
+MOST_FILES = 4
+"""Results of comparing the files of a project that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +234,26 @@ def settled_files(loaded: LoadedProject) -> set[frozenset[str]]:
     return pairs
 
 
-def is_compared(chunks: Artifact) -> bool:
-    """True if the files of an artifact of `chunk` are few enough to be compared."""
-    return count_rows(chunks.file("chunks.parquet")) <= MOST_CHUNKS
+def versions_of(chunks: Artifact) -> list[SuspectedVersions]:
+    """Files of an artifact of `chunk` that may be versions; of many chunks, kept in the store."""
+    rows = chunks.file("chunks.parquet")
+    if count_rows(rows) < LEAST:
+        return suspected_versions(read_table(rows, Chunk))
+    digest = short_digest([VERSIONS_RULES, chunks.manifest.content])
+    path = chunks.folder.parent.parent / TABLES / f"versions.{digest}.json"
+    form = TypeAdapter(list[SuspectedVersions])
+    with suppress(OSError, ValueError):
+        return form.validate_json(path.read_bytes())
+    suspected = suspected_versions(read_table(rows, Chunk))
+    with suppress(OSError):  # on a full disk they are compared again the next time
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(f".{secrets.token_hex(4)}")
+        partial.write_bytes(form.dump_json(suspected))
+        partial.rename(path)
+        files = path.parent.glob("versions.*.json")
+        for old in sorted(files, key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    return suspected
 
 
 def undecided_versions(
@@ -237,7 +264,6 @@ def undecided_versions(
     suspected: dict[tuple[str, str], SuspectedVersions] = {}
     chunks = {own["chunk"].folder: own["chunk"] for own in artifacts if "chunk" in own}
     for artifact in chunks.values():
-        if is_compared(artifact):
-            for each in suspected_versions(read_table(artifact.file("chunks.parquet"), Chunk)):
-                suspected.setdefault(each.sources, each)
+        for each in versions_of(artifact):
+            suspected.setdefault(each.sources, each)
     return [each for sources, each in suspected.items() if frozenset(sources) not in settled]

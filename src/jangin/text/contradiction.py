@@ -7,10 +7,11 @@ words mean: two long answers without a number that differ in words alone are tak
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from jangin.text.korean import PARTICLE_OR_COPULA, PLURAL_AND_PARTICLES
@@ -261,10 +262,10 @@ def _stem(word: str) -> str:
     return _ENDING.sub("", without) if len(without) > 1 else without
 
 
-RARE_WORDS = 6
-"""Rarest words of a passage by which passages that resemble it are looked up."""
+RARE_FEATURES = 6
+"""Rarest words and pairs of words of a passage by which those that resemble it are looked up."""
 FEW_HAVE = 64
-"""Number of passages up to which all that have a word are compared; of more, neighbours only."""
+"""Passages up to which all that have a word or pair are compared; of more, neighbours only."""
 NEIGHBOURS = 8
 ALIKE = 0.8
 """Least normalised Indel similarity of the words of two passages that are alike."""
@@ -278,29 +279,64 @@ def alike_passages(texts: Sequence[str], owners: Sequence[Hashable]) -> list[tup
     """Pairs (i, j), i < j, of passages with different owners that are alike up to their amounts.
 
     `texts` are `masked`. Short passages in which a word is replaced by another one are about other
-    things (opening hours of a library, of a gym) and not alike. Work is about proportional to the
-    number of passages: each is compared with those that share two of its rarest words.
+    things (opening hours of a library, of a gym) and not alike.
     """
     words = [text.split() for text in texts]
-    count: Counter[str] = Counter(word for own in words for word in set(own))
-    postings: dict[str, list[int]] = defaultdict(list)
-    for index, own in enumerate(words):
-        known = sorted((w for w in set(own) if count[w] > 1), key=lambda w: (count[w], w))
-        for word in known[:RARE_WORDS]:
-            postings[word].append(index)
+    return [
+        (one, two) for one, two in resembling(words, owners) if are_alike(texts[one], texts[two])
+    ]
+
+
+def resembling(words: Sequence[Sequence[str]], owners: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of passages with different owners that may be alike, in order.
+
+    Work is about proportional to the number of passages: each is compared with those that share
+    two of its rarest words and pairs of neighbouring words.
+    """
     shared: Counter[tuple[int, int]] = Counter()
-    for having in postings.values():
+    for having in _postings(words):
         for position, one in enumerate(having):
             last = len(having) if len(having) <= FEW_HAVE else position + 1 + NEIGHBOURS
             for two in having[position + 1 : last]:
                 if owners[one] != owners[two]:
                     shared[one, two] += 1
     return sorted(
-        pair
-        for pair, times in shared.items()
-        if (times > 1 or min(len(words[pair[0]]), len(words[pair[1]])) < RARE_WORDS)
-        and _are_alike(words[pair[0]], words[pair[1]])
+        (one, two)
+        for (one, two), times in shared.items()
+        if times > 1 or min(len(words[one]), len(words[two])) < RARE_FEATURES
     )
+
+
+def _postings(words: Sequence[Sequence[str]]) -> "Iterator[list[int]]":
+    """For each feature that is one of the rarest of several passages, these passages in order."""
+    import numpy as np
+
+    known: dict[str, int] = {}
+    rows = [[known.setdefault(word, len(known) + 1) for word in own] for own in words]
+    base = len(known) + 1
+    own = [{*row, *(a * base + b for a, b in pairwise(row))} for row in rows]
+    sizes = [len(features) for features in own]
+    features = np.fromiter((f for each in own for f in each), np.int64, sum(sizes))
+    passages = np.repeat(np.arange(len(own)), sizes)
+    names, places, counts = np.unique(features, return_inverse=True, return_counts=True)
+    several = counts[places] > 1
+    features, passages, places = features[several], passages[several], places[several]
+    order = np.lexsort((features, counts[places], passages))
+    passages, places = passages[order], places[order]
+    first = np.searchsorted(passages, passages, side="left")
+    rarest = np.arange(len(passages)) - first < RARE_FEATURES
+    passages, places = passages[rarest], places[rarest]
+    order = np.lexsort((passages, places))
+    passages, places = passages[order], places[order]
+    edges = np.searchsorted(places, np.arange(len(names) + 1)).tolist()
+    for begin, end in pairwise(edges):
+        if end - begin > 1:
+            yield passages[begin:end].tolist()
+
+
+def are_alike(first_text: str, second_text: str) -> bool:
+    """True if two `masked` passages are alike up to their amounts."""
+    return _are_alike(first_text.split(), second_text.split())
 
 
 def _are_alike(one: list[str], two: list[str]) -> bool:

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.ledger import CallCount
+from jangin.project.contradictions import versions_of
 from jangin.project.session import open_session
 from jangin.report.page import build_report
 from tests.documents.test_versions import RULES, old_rules
@@ -57,3 +58,22 @@ def test_run_plan_and_report_name_both_files_until_a_person_decides(folder, monk
     (folder / "project.yaml").write_text(decided, encoding="utf-8")
     assert "suspected versions" not in call("plan", "-p", folder)
     assert "판으로 보이는" not in call("run", "-p", folder)
+
+
+def test_what_was_compared_is_kept_with_many_chunks_and_a_damaged_file_is_made_anew(
+    folder, monkeypatch
+):
+    call("run", "-p", folder)
+    with open_session(folder / "project.yaml") as session:
+        (chunks,) = (own["chunk"] for own in [session.artifacts("main")])
+        expected = versions_of(chunks)
+        assert not (folder / "store/tables").exists(), "few chunks are worth no file"
+        monkeypatch.setattr("jangin.project.contradictions.LEAST", 1)
+        assert versions_of(chunks) == expected
+        (kept,) = (folder / "store/tables").glob("versions.*")
+        before = kept.stat().st_mtime_ns
+        assert versions_of(chunks) == expected
+        assert kept.stat().st_mtime_ns == before
+        kept.write_text("[{", encoding="utf-8")
+        assert versions_of(chunks) == expected
+    assert [pair.sources for pair in expected] == [("b.txt", "c.txt")]

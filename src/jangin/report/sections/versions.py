@@ -12,7 +12,6 @@ from jangin.project.contradictions import (
     conflicts_of,
     decisions_between,
     disagreements,
-    is_compared,
     settled_files,
     undecided_versions,
 )
@@ -30,8 +29,6 @@ def version_lines(
 ) -> list[str]:
     """Lines about the files that may be versions of one document, before anything is asked."""
     lines = []
-    if any("chunk" in own and not is_compared(own["chunk"]) for own in artifacts):
-        lines.append(words("versions_many"))
     for each in undecided_versions(loaded, artifacts):
         first, second = each.sources
         count = len(each.changed)

@@ -92,3 +92,22 @@ def test_passages_that_differ_in_amounts_are_alike_and_those_about_other_things_
     pairs = list(aligned(read[0][1], read[1][1]))
     assert [(a.text, b.text) for a, b in pairs] == [("3년", "2년"), ("6", "4")]
     assert alike_passages([words for words, _ in read[:2]], ["one", "one"]) == []
+
+
+SPELLED = (
+    ("매월 둘째 주 화요일입니다", "매월 셋째 주 화요일입니다", "매달 두 번째 주 화요일"),
+    ("해마다 한 번 받습니다", "2년마다 한 번 받습니다", "매년 1회 받습니다"),
+    ("열흘 안에 냅니다", "보름 안에 냅니다", "10일 안에 냅니다"),
+    ("십사 일 이내", "이십 일 이내", "14일 이내"),
+    ("once a year", "twice a year", "1 time every year"),
+    ("within fourteen days", "within thirty days", "within 14 days"),
+    ("twenty-one days", "22 days", "21 days"),
+    ("every other year", "annually", "every two years"),
+    ("the second Monday of the month", "the third Monday of the month", "The second Monday"),
+)
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SPELLED)
+def test_numbers_ordinals_and_frequencies_in_words_are_amounts(one, other, same):
+    assert difference(said(one), said(other), same_question=True) == "amount"
+    assert difference(said(one), said(same), same_question=True) == ""

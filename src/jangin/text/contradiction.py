@@ -70,6 +70,48 @@ ENOUGH_SHARED = 0.5
 """Share of the shorter answer's words from which on two answers say the same in other words."""
 
 
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_SINO = "일이삼사오육칠팔구"
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TEENS = ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_DAYS_OF_OLD = ("하루", "이틀", "사흘", "나흘", "닷새", "엿새")
+_ORDINALS = (
+    ("첫째", "첫 번째", "첫번째", "the first"),
+    ("둘째", "두 번째", "두번째", "the second"),
+    ("셋째", "세 번째", "세번째", "the third"),
+    ("넷째", "네 번째", "네번째", "the fourth"),
+    ("다섯째", "다섯 번째", "다섯번째", "the fifth"),
+)
+_FREQUENCIES = {
+    "1년마다": "매년 매해 해마다 연마다", "2년마다": "격년", "1개월마다": "매월 매달 달마다 다달이",
+    "2개월마다": "격월", "1주마다": "매주 주마다", "2주마다": "격주", "1일마다": "매일 날마다",
+    "every 1 year": "annually yearly", "every 1 month": "monthly", "every 1 week": "weekly",
+    "every 1 day": "daily", "1 times": "once", "2 times": "twice", "3 times": "thrice",
+}  # fmt: skip
+_SPELLED_AS = (
+    {name: f"{count} nth" for count, names in enumerate(_ORDINALS, 1) for name in names}
+    | {name: digits for digits, names in _FREQUENCIES.items() for name in names.split()}
+    | {name: str(10 * count) for count, name in enumerate(_TENS, 2)}
+    | {name: str(count) for count, name in enumerate(_TEENS, 13)}
+    | {
+        name: f"{count}일"
+        for count, name in enumerate(["하루", "이틀", "사흘", "나흘", "닷새", "엿새"], 1)
+    }
+    | {"열흘": "10일", "보름": "15일", "일주일": "7일", "반년": "6개월", "hundred": "100"}
+    | {f"every {unit}": f"every 1 {unit}" for unit in ("day", "week", "month", "year")}
+    | {f"every other {unit}": f"every 2 {unit}s" for unit in ("day", "week", "month", "year")}
+)
+_SPELLED = re.compile(
+    rf"\b(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_ONES)})\b|"
+    + "|".join(
+        rf"\b{word}\b" if word.isascii() else rf"(?<![가-힣]){word}"
+        for word in sorted(_SPELLED_AS, key=len, reverse=True)
+    )
+    + rf"|(?<![가-힣])[{_SINO[1:]}]?십[{_SINO}]?(?=\s?(?:일|년|개월|주|회|명|세|분|시간|퍼센트|만))"
+)
+"""Numbers, ordinals, spans and frequencies in words, as far as `located` does not read them."""
+
+
 class Amount(NamedTuple):
     """A quantity with what it counts."""
 
@@ -182,7 +224,20 @@ def agrees(one: Amount, two: Amount) -> bool:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
+    folded = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
+    return _SPELLED.sub(lambda match: _digits(match[0]), folded)
+
+
+def _digits(spelled: str) -> str:
+    """A spelled number, ordinal, span or frequency with digits."""
+    word = " ".join(spelled.replace("-", " ").split())
+    if word in _SPELLED_AS:
+        return _SPELLED_AS[word]
+    if " " in word:
+        tens, ones = word.split()
+        return str(int(_SPELLED_AS[tens]) + _ONES.index(ones) + 1)
+    tens, _, ones = word.partition("십")
+    return str(10 * (_SINO.index(tens) + 1 if tens else 1) + (_SINO.index(ones) + 1 if ones else 0))
 
 
 def _split(folded: str) -> list[str]:

@@ -1,21 +1,14 @@
 """Documents that contradict each other: named after every run, in plans and in reports."""
 
-import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations, product
 
-from pydantic import TypeAdapter
-
-from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, counted
-from jangin.core.parquet import count_rows, read_columns, read_table
-from jangin.core.records import Chunk
+from jangin.core.parquet import read_columns, read_table
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
-from jangin.documents.versions import SuspectedVersions, suspected_versions
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
 from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.log import (
@@ -29,18 +22,10 @@ from jangin.examples.reviews.log import (
 )
 from jangin.examples.reviews.sheet import DocumentPair
 from jangin.project.file import LoadedProject
-from jangin.project.setup.housekeeping import TABLES
 from jangin.text.normalize import nfc
 
 SHOWN = 10
 """Questions that are named of each group of documents; a table has all."""
-
-VERSIONS_RULES = 1
-"""Increase it when `suspected_versions` finds others in the same chunks."""
-LEAST = 2_000
-"""Chunks from which on the comparison is worth a file."""
-MOST_FILES = 4
-"""Results of comparing the files of a project that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,38 +217,3 @@ def settled_files(loaded: LoadedProject) -> set[frozenset[str]]:
         if isinstance(config, LoadConfig):
             pairs |= {frozenset((n, old)) for n, olds in config.replaces.items() for old in olds}
     return pairs
-
-
-def versions_of(chunks: Artifact) -> list[SuspectedVersions]:
-    """Files of an artifact of `chunk` that may be versions; of many chunks, kept in the store."""
-    rows = chunks.file("chunks.parquet")
-    if count_rows(rows) < LEAST:
-        return suspected_versions(read_table(rows, Chunk))
-    digest = short_digest([VERSIONS_RULES, chunks.manifest.content])
-    path = chunks.folder.parent.parent / TABLES / f"versions.{digest}.json"
-    form = TypeAdapter(list[SuspectedVersions])
-    with suppress(OSError, ValueError):
-        return form.validate_json(path.read_bytes())
-    suspected = suspected_versions(read_table(rows, Chunk))
-    with suppress(OSError):  # on a full disk they are compared again the next time
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(f".{secrets.token_hex(4)}")
-        partial.write_bytes(form.dump_json(suspected))
-        partial.rename(path)
-        files = path.parent.glob("versions.*.json")
-        for old in sorted(files, key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
-            old.unlink(missing_ok=True)
-    return suspected
-
-
-def undecided_versions(
-    loaded: LoadedProject, artifacts: Iterable[Mapping[str, Artifact]]
-) -> list[SuspectedVersions]:
-    """Files of any of {stage: artifact} that may be versions, without those decided about."""
-    settled = settled_files(loaded)
-    suspected: dict[tuple[str, str], SuspectedVersions] = {}
-    chunks = {own["chunk"].folder: own["chunk"] for own in artifacts if "chunk" in own}
-    for artifact in chunks.values():
-        for each in versions_of(artifact):
-            suspected.setdefault(each.sources, each)
-    return [each for sources, each in suspected.items() if frozenset(sources) not in settled]

@@ -7,6 +7,7 @@ words mean: two long answers without a number that differ in words alone are tak
 
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -348,18 +349,22 @@ def resembling(words: Sequence[Sequence[str]], owners: Sequence[Hashable]) -> li
     Work is about proportional to the number of passages: each is compared with those that share
     two of its rarest words and pairs of neighbouring words.
     """
-    shared: Counter[tuple[int, int]] = Counter()
+    import numpy as np
+
+    count, codes = len(words), array("q")
     for having in _postings(words):
         for position, one in enumerate(having):
             last = len(having) if len(having) <= FEW_HAVE else position + 1 + NEIGHBOURS
-            for two in having[position + 1 : last]:
-                if owners[one] != owners[two]:
-                    shared[one, two] += 1
-    return sorted(
-        (one, two)
-        for (one, two), times in shared.items()
-        if times > 1 or min(len(words[one]), len(words[two])) < RARE_FEATURES
-    )
+            codes.extend(
+                one * count + two
+                for two in having[position + 1 : last]
+                if owners[one] != owners[two]
+            )
+    pairs, times = np.unique(np.array(codes, np.int64), return_counts=True)
+    sizes = np.array([len(own) for own in words], np.int64)
+    first, second = pairs // max(count, 1), pairs % max(count, 1)
+    enough = (times > 1) | (np.minimum(sizes[first], sizes[second]) < RARE_FEATURES)
+    return list(zip(first[enough].tolist(), second[enough].tolist(), strict=True))
 
 
 def _postings(words: Sequence[Sequence[str]]) -> "Iterator[list[int]]":
@@ -367,23 +372,24 @@ def _postings(words: Sequence[Sequence[str]]) -> "Iterator[list[int]]":
     import numpy as np
 
     known: dict[str, int] = {}
-    rows = [[known.setdefault(word, len(known) + 1) for word in own] for own in words]
-    base = len(known) + 1
-    own = [{*row, *(a * base + b for a, b in pairwise(row))} for row in rows]
-    sizes = [len(features) for features in own]
-    features = np.fromiter((f for each in own for f in each), np.int64, sum(sizes))
-    passages = np.repeat(np.arange(len(own)), sizes)
-    names, places, counts = np.unique(features, return_inverse=True, return_counts=True)
-    several = counts[places] > 1
-    features, passages, places = features[several], passages[several], places[several]
-    order = np.lexsort((features, counts[places], passages))
-    passages, places = passages[order], places[order]
+    flat = np.array([known.setdefault(w, len(known) + 1) for own in words for w in own], np.int64)
+    owner = np.repeat(np.arange(len(words)), [len(own) for own in words])
+    inside = owner[1:] == owner[:-1]
+    neighbours = (flat[:-1] * (len(known) + 1) + flat[1:])[inside]
+    features = np.concatenate([flat, neighbours])
+    passages = np.concatenate([owner, owner[1:][inside]])
+    names, features = np.unique(features, return_inverse=True)
+    features, passages = np.divmod(np.unique(features * len(words) + passages), max(len(words), 1))
+    counts = np.bincount(features, minlength=len(names))
+    order = np.lexsort((features, counts[features], passages))
+    order = order[counts[features[order]] > 1]
+    features, passages = features[order], passages[order]
     first = np.searchsorted(passages, passages, side="left")
     rarest = np.arange(len(passages)) - first < RARE_FEATURES
-    passages, places = passages[rarest], places[rarest]
-    order = np.lexsort((passages, places))
-    passages, places = passages[order], places[order]
-    edges = np.searchsorted(places, np.arange(len(names) + 1)).tolist()
+    features, passages = features[rarest], passages[rarest]
+    order = np.lexsort((passages, features))
+    features, passages = features[order], passages[order]
+    edges = np.searchsorted(features, np.arange(len(names) + 1)).tolist()
     for begin, end in pairwise(edges):
         if end - begin > 1:
             yield passages[begin:end].tolist()

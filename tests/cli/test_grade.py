@@ -32,4 +32,6 @@ def test_keys_from_a_pipe_label_answers_without_their_system_and_grade(
     assert "휴가는 며칠인가요?" in shown
     assert "5일" in shown
     assert "secret" not in shown
+    assert "right" in shown
+    assert "2 of 3" in shown
     assert len(sample.left("kim")) == 1

@@ -36,7 +36,6 @@ from jangin.evaluation.tasks.numbers import NumberResult
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Full, Lora, Steps
 from jangin.training.sft import STAGE as SFT
@@ -687,12 +686,13 @@ def judged(context, reply):
         context.services, chat=lambda _name: CachedChat(fake, context.services.ledger)
     )
     context = replace(context, services=services)
-    write_judgements(context, context.config.pairwise, predictions, "ko", 0)
-    kinds = {"judgements": JudgedPair, "pairwise": PairwiseResult, "failed": Failed}
-    return fake, {
+    failed = write_judgements(context, context.config.pairwise, predictions, "ko", 0)
+    kinds = {"judgements": JudgedPair, "pairwise": PairwiseResult}
+    made = {
         kind: read_table(context.workspace / f"{kind}.parquet", record)
         for kind, record in kinds.items()
     }
+    return fake, {**made, "failed": failed}
 
 
 def test_a_judge_is_asked_in_both_orders_and_equal_answers_are_not_asked(context_of):

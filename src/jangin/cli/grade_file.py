@@ -1,8 +1,9 @@
-"""`jangin grade FILE`: answers graded by their facts, beside the verdicts of people."""
+"""`jangin grade FILE`: answers graded by their facts, beside a judge and the verdicts of people."""
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,15 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.terminal import console
-from jangin.core.errors import DataError, counted
+from jangin.core.errors import ConfigError, DataError
+from jangin.report.terminal.console import words
+from jangin.text.numbers import dollars
 
 if TYPE_CHECKING:
+    from jangin.core.stage import StageContext
+    from jangin.evaluation.second_opinion import AnswerToJudge, JudgedAnswer, SecondOpinion
     from jangin.metrics.facts import FactGrade
-    from jangin.metrics.statistics import Interval
+    from jangin.project.session import Session
 
 _REMEDY = (
     'Write one object a line: {"question": "...", "gold": "...", "answer": "...", '
@@ -38,26 +43,120 @@ class AnswerRow:
     """The verdict of a person; None where there is none."""
 
 
-def grade_file(file: Path, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class JudgeOption:
+    """A teacher of a project as the judge, with the project and its store."""
+
+    name: str
+    project: Path
+    store: Path | None
+
+
+def grade_file(file: Path, as_json: bool, judge: JudgeOption | None = None) -> None:
     """Grade the answers of a file and print shares, reasons and, beside `right`, the agreement.
 
-    Raises: DataError: the file cannot be read, or a row is not what it should be.
+    A judge is asked for a second opinion, in both orders; it changes no grade.
+
+    Raises:
+        DataError: the file cannot be read, or a row is not what it should be.
+        ConfigError: the project has no such teacher, or lacks its key.
+
     """
     from jangin.metrics.facts import grade_facts
 
     rows = list(read_answers(file))
     grades = [grade_facts(row.answer, row.gold, row.question, row.evidence) for row in rows]
-    if not as_json:
-        _show_shares(rows, grades)
-        if any(row.right is not None for row in rows):
-            _show_agreement(file, rows, grades)
+    judged = _judged(rows, judge, quiet=as_json) if judge else None
+    if as_json:
+        _print_json(rows, grades, judged)
         return
-    for row, result in zip(rows, grades, strict=True):
+    _show_shares(rows, grades)
+    if judge and judged:
+        _show_opinions(file, judge.name, rows, grades, judged)
+    if any(row.right is not None for row in rows):
+        _show_agreement(file, rows, grades, judged)
+
+
+def _print_json(
+    rows: "list[AnswerRow]", grades: "list[FactGrade]", judged: "list[JudgedAnswer] | None"
+) -> None:
+    for index, (row, result) in enumerate(zip(rows, grades, strict=True)):
         fields: dict[str, Any] = {"line": row.line, "right": result.right}
         fields |= {"reason": result.reason, "detail": result.detail}
+        if judged:
+            fields |= {"judge": judged[index].opinion, "judge_reasons": judged[index].reasons}
         if row.right is not None:
             fields["label"] = row.right
         typer.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def _judged(rows: "list[AnswerRow]", judge: JudgeOption, *, quiet: bool) -> "list[JudgedAnswer]":
+    """The judge's replies to each row; known ones come from the ledger of the project's store.
+
+    Raises: ConfigError: the project has no such teacher, or lacks its key.
+    """
+    from jangin.core.stage import SilentProgress
+    from jangin.evaluation.second_opinion import AnswerToJudge, SecondOpinion, ask_judge
+    from jangin.project.session import open_session
+    from jangin.report.terminal.progress import Bars
+
+    answers = [
+        AnswerToJudge(f"{row.line}", row.question, (row.gold,), row.answer, row.evidence)
+        for row in rows
+    ]
+    with ExitStack() as stack:
+        progress = SilentProgress() if quiet else stack.enter_context(Bars())
+        session = stack.enter_context(open_session(judge.project, judge.store, progress))
+        config = SecondOpinion(judge=judge.name)
+        context = _context(session, judge.name)
+        if not quiet:
+            _announce(context, config, answers)
+        judged, _ = ask_judge(context, config, answers)
+    return judged
+
+
+def _context(session: "Session", judge: str) -> "StageContext[Any]":
+    """What a judge is asked with, outside any stage.
+
+    Raises: ConfigError: the project has no such teacher, or lacks its key.
+    """
+    from jangin.core.config import StageConfig
+    from jangin.core.stage import StageContext
+
+    variants = session.project.variants
+    variant = next((name for name, own in variants.items() if judge in own.teachers), None)
+    if variant is None:
+        known = ", ".join(sorted({name for own in variants.values() for name in own.teachers}))
+        raise ConfigError(
+            f"{session.project.path}: there is no {judge!r} under `teachers`. "
+            + (f"Choose one of: {known}." if known else "Add it there.")
+        )
+    session.check_teacher(variant, judge)
+    session.ledger.stage = "grade"
+    return StageContext(StageConfig(), {}, session.store.root, session.services(variant))
+
+
+def _announce(
+    context: "StageContext[Any]", config: "SecondOpinion", answers: "list[AnswerToJudge]"
+) -> None:
+    """Say how many requests have no reply yet, and what they cost at most."""
+    from jangin.evaluation.second_opinion import requests_of
+    from jangin.llm.replies.structured import count_unpaid
+
+    chat = context.services.chat(config.judge)
+    questions = requests_of(context, config, chat.model, answers)
+    count = count_unpaid(context, chat, questions)
+    calls = context.calls
+    _say(
+        words()(
+            "opinion_send",
+            judge=config.judge,
+            count=count,
+            tokens=calls.prompt_tokens + calls.reply_tokens,
+            usd="" if calls.unpriced or not calls.usd else f", {dollars(calls.usd)}",
+            known=len(questions) - count,
+        )
+    )
 
 
 def read_answers(path: Path) -> Iterator[AnswerRow]:
@@ -138,51 +237,98 @@ def _verdict(path: Path, line: int, value: object) -> bool | None:
 
 
 def _show_shares(rows: list[AnswerRow], grades: "list[FactGrade]") -> None:
-    from jangin.metrics.statistics import wilson_interval
-
-    share = wilson_interval(sum(result.right for result in grades), len(grades))
-    _say(f"{counted(len(rows), 'answer')}: {_percent(share)} right by their facts")
+    say = words()
+    right = sum(result.right for result in grades)
+    _say(say("grade_shares", count=len(rows), share=_share(right, len(grades))))
     reasons = Counter(result.reason for result in grades)
     for reason, count in reasons.most_common():
-        _say(f"  {reason:<12} {count:>6,}")
-    if not all(row.evidence for row in rows):
-        bare = sum(not row.evidence for row in rows)
-        _say(
-            f"{counted(bare, 'row has', 'rows have')} no evidence: there only question and gold "
-            "support what else an answer says"
+        _say(f"  {count:>6,}  {say(f'reason_{reason}')}")
+    if bare := sum(not row.evidence for row in rows):
+        _say(say("grade_bare", count=bare))
+
+
+def _show_opinions(
+    file: Path,
+    judge: str,
+    rows: list[AnswerRow],
+    grades: "list[FactGrade]",
+    judged: "list[JudgedAnswer]",
+) -> None:
+    """Where judge and grader agree, and each row on which they differ."""
+    from jangin.evaluation.second_opinion import differs
+
+    say = words()
+    pairs = list(zip(grades, judged, strict=True))
+    decided = sum(said.opinion != "undecided" for said in judged)
+    differing = sum(differs(said.opinion, result.right) for result, said in pairs)
+    _say("\n" + say("opinion_of", judge=judge))
+    _say("  " + say("opinion_agrees", share=_share(decided - differing, decided), count=decided))
+    _say(
+        "  "
+        + say(
+            "opinion_undecided",
+            undecided=len(rows) - decided,
+            count=len(rows),
+            unusable=sum(said.unusable for said in judged),
+            replies=2 * len(rows),
         )
-
-
-def _show_agreement(file: Path, rows: list[AnswerRow], grades: "list[FactGrade]") -> None:
-    from jangin.metrics.agreement import Agreement
-
-    pairs = [(row, result) for row, result in zip(rows, grades, strict=True)]
-    labelled = [(row, result) for row, result in pairs if row.right is not None]
-    agreement = Agreement.of(
-        [result.right for _, result in labelled], [bool(row.right) for row, _ in labelled]
     )
-    _say(f"\nBeside your verdicts on {counted(len(labelled), 'answer')}:")
-    _say(f"  agreement    {_percent(agreement.agreement)}")
-    _say(
-        f"  false rights {_percent(agreement.false_right)}, "
-        f"{agreement.false_rights} of {counted(agreement.wrong, 'wrong answer')}"
-    )
-    _say(
-        f"  false wrongs {_percent(agreement.false_wrong)}, "
-        f"{agreement.false_wrongs} of {counted(agreement.right, 'right answer')}"
-    )
-    for row, result in labelled:
-        if result.right == row.right:
-            continue
-        said = "right" if result.right else f"wrong ({result.reason}: {result.detail})"
-        _say(f"\n{file}:{row.line}: you say {'right' if row.right else 'wrong'}, facts say {said}")
-        _say(f"  question {row.question}\n  gold     {row.gold}\n  answer   {row.answer}")
+    for row, (result, said) in zip(rows, pairs, strict=True):
+        if differs(said.opinion, result.right):
+            where, opinion = f"{file}:{row.line}", say(said.opinion)
+            shown = {"graded": _grade(result), "opinion": opinion, "reason": said.reasons[0]}
+            _say("\n" + say("opinion_says", where=where, **shown))
+            _show_row(row)
 
 
-def _percent(interval: "Interval") -> str:
-    """`62.0 % [50.1, 73.4]`."""
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * interval.estimate:.1f} % [{low:.1f}, {high:.1f}]"
+def _show_agreement(
+    file: Path,
+    rows: list[AnswerRow],
+    grades: "list[FactGrade]",
+    judged: "list[JudgedAnswer] | None",
+) -> None:
+    from jangin.metrics.agreement import Agreement, Calibration
+    from jangin.report.data.judged import agreement_lines, calibration_lines
+
+    say = words()
+    labelled = [index for index, row in enumerate(rows) if row.right is not None]
+    labels = [bool(rows[index].right) for index in labelled]
+    graded = [grades[index].right for index in labelled]
+    _say("\n" + say("grade_beside", count=len(labelled)))
+    if judged is None:
+        lines = agreement_lines(Agreement.of(graded, labels), say)
+    else:
+        opinions = [judged[index].opinion for index in labelled]
+        lines = calibration_lines(Calibration.of(graded, opinions, labels), say)
+    for line in lines:
+        _say(f"  {line}")
+    for index in labelled:
+        row, result = rows[index], grades[index]
+        if result.right != row.right:
+            said = say("right" if row.right else "wrong")
+            shown = {"where": f"{file}:{row.line}", "said": said, "graded": _grade(result)}
+            _say("\n" + say("grade_you_say", **shown))
+            _show_row(row)
+
+
+def _grade(result: "FactGrade") -> str:
+    say = words()
+    if result.right:
+        return say("right")
+    return say("grade_wrong", reason=say(f"reason_{result.reason}"), detail=result.detail)
+
+
+def _show_row(row: AnswerRow) -> None:
+    say = words()
+    for key, text in (("question", row.question), ("gold", row.gold), ("answer", row.answer)):
+        _say(f"  {say(key)}: {text}")
+
+
+def _share(part: int, whole: int) -> str:
+    from jangin.metrics.statistics import wilson_interval
+    from jangin.report.data.judged import share_text
+
+    return share_text(wilson_interval(part, whole), words())
 
 
 def _say(text: str) -> None:

@@ -5,14 +5,15 @@ Test questions are first checked for contamination by training questions. If mor
 
 The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`;
 `confidence` where examples name pages; further ones of the task, such as `label_results`;
-`judgements`, `pairwise` and `failed` with pairwise judges; `forgetting` with a general set.
+`judgements` and `pairwise` with pairwise judges, `opinions` with a second opinion, `failed` with
+either; `forgetting` with a general set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.digest import digest_value
@@ -40,6 +41,12 @@ from jangin.evaluation.results import (
     regrade,
     summarise,
 )
+from jangin.evaluation.second_opinion import (
+    PROMPTS,
+    OpinionRow,
+    SecondOpinion,
+    judge_predictions,
+)
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.systems.local_models import Folders, LocalModels
 from jangin.evaluation.systems.system import (
@@ -54,6 +61,7 @@ from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
 from jangin.llm.engines.config import LOCAL, EndpointEngine, Engine, VllmEngine
+from jangin.llm.replies.structured import Failed
 from jangin.metrics.facts import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 from jangin.models.shape import ModelShape
@@ -74,6 +82,10 @@ class EvaluateConfig(StageConfig):
     """Kind of answer, and how it is graded."""
     pairwise: tuple[PairwiseJudge, ...] = ()
     """LLM judges that compare two systems' answers, in both orders."""
+    second_opinion: Added[SecondOpinion | None] = None
+    """LLM judge that says of single free answers whether they are right, in both orders. It changes
+    no grade: the report shows where it differs from the grader of facts, and how often people agree
+    with either (`jangin grade --sample`)."""
     forgetting: Forgetting = NoForgetting()
     """General texts and questions on which the tuned model is compared with the base."""
     max_new_tokens: int = Field(default=48, ge=1)
@@ -101,6 +113,15 @@ class EvaluateConfig(StageConfig):
         if len({config_of(system).label for system in systems}) < len(systems):
             raise ValueError("a system is listed more than once in `systems`")
         return systems
+
+    @model_validator(mode="after")
+    def _opinions_of_free_answers(self) -> "EvaluateConfig":
+        if self.second_opinion is not None and self.task.gold != "text":
+            raise ValueError(
+                f"`second_opinion` is about free answers, and task `{self.task.type}` compares "
+                "them exactly. Remove one of both"
+            )
+        return self
 
     @property
     def shown_examples(self) -> list[str]:
@@ -411,8 +432,15 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         scratch=context.workspace / STORE_JOURNAL / "served",
     )
     predictions = evaluate(context, lambda system: system.open(inputs))
+    failures: list[Failed] = []
     if config.pairwise:
-        write_judgements(context, config.pairwise, predictions, inputs.language, config.seed)
+        failures += write_judgements(
+            context, config.pairwise, predictions, inputs.language, config.seed
+        )
+    if config.second_opinion is not None:
+        failures += _write_opinions(context, config.second_opinion, predictions, rows)
+    if config.pairwise or config.second_opinion is not None:
+        context.write("failed", Failed, failures)
     if isinstance(config.forgetting, GeneralSet):
         general = config.forgetting
         write_forgetting(
@@ -423,6 +451,28 @@ def run(context: StageContext[EvaluateConfig]) -> None:
             config.max_new_tokens,
             config.seed,
         )
+
+
+def _write_opinions(
+    context: StageContext[EvaluateConfig],
+    config: SecondOpinion,
+    predictions: Sequence[Prediction],
+    splits: Sequence[SplitExample],
+) -> list[Failed]:
+    """Write the table `opinions`; returns the failed requests."""
+    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
+    evidence = evidence_of((row.example for row in splits), chunks)
+    rows, failures = judge_predictions(context, config, predictions, evidence, context.config.seed)
+    context.write("opinions", OpinionRow, rows)
+    undecided = sum(row.opinion == "undecided" for row in rows)
+    differ = sum(row.differs for row in rows)
+    context.services.progress.message(
+        f"evaluate: of {counted(len(rows), 'answer')}, {config.judge} agrees with the grader on "
+        f"{len(rows) - differ - undecided}, differs on {differ} and is undecided on {undecided}. "
+        "No grade is changed. List where they differ with `jangin show opinions --where "
+        "differs=true` and the same --project."
+    )
+    return failures
 
 
 def _digest(context: StageContext[EvaluateConfig], model: LocalModel) -> str:
@@ -451,12 +501,15 @@ def _teachers(config: EvaluateConfig) -> tuple[str, ...]:
     hosted = [system.endpoint for system in config.system_configs if system.endpoint]
     grader = grader_of(config.task)
     graders = [grader.model] if grader is not None and grader.model else []
-    return tuple(dict.fromkeys((*hosted, *(pair.judge for pair in config.pairwise), *graders)))
+    judges = [pair.judge for pair in config.pairwise]
+    judges += [config.second_opinion.judge] if config.second_opinion else []
+    return tuple(dict.fromkeys((*hosted, *judges, *graders)))
 
 
 def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
     of_systems = (name for system in config.system_configs for name in system.prompts)
-    judges = ("judge_pair", "repair") if config.pairwise else ()
+    judges = ["judge_pair", "repair"] if config.pairwise else []
+    judges += [*PROMPTS, "repair"] if config.second_opinion else []
     return tuple(dict.fromkeys((*of_systems, *judges)))
 
 
@@ -489,6 +542,11 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
         calls += each * questions * len(systems)
     names = ", ".join(system.label for system in systems)
     text = f"{counted(questions, 'question')} to {names}"
+    if (opinion := context.config.second_opinion) is not None:
+        drawn = sum(min(opinion.limit, len(examples)) for examples in test_sets.values())
+        more = 2 * drawn * len(systems)
+        calls += more
+        text += f"; up to {counted(more, 'call')} to {opinion.judge} for a second opinion"
     local = sum(bool(system.local_model) for system in systems)
     if not local or isinstance(context.config.engine, EndpointEngine) or not context.has("base"):
         return Cost(calls=calls, text=text)

@@ -1,11 +1,16 @@
-"""What people say of single answers, against what the grader of facts says: `grades.jsonl`.
+"""What people say of single answers, against what grader and judge say: `grades.jsonl`.
 
 The log stands beside the project file. A person sees a question, the expected answer, the passage
 and an answer, but neither which system gave it nor how it was graded. A line keeps these texts: it
 counts for whatever evaluation has the same answer to the same question, and for no other.
+
+Most answers are drawn evenly, without a look at the judge's opinion; from these alone it is
+estimated how often grader and judge are right. Answers on which they differ are shown on top of
+that, and first: a label is worth most there, but such answers are harder than others, so their
+labels only say who is right where the two differ.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +22,11 @@ from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import Artifact, output_errors
 from jangin.evaluation.results import Evidence
-from jangin.evaluation.stored import read_evidence, read_predictions
+from jangin.evaluation.second_opinion import OpinionRow
+from jangin.evaluation.stored import read_evidence, read_opinions, read_predictions
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.prediction import Prediction
-from jangin.metrics.statistics import Interval, wilson_interval
+from jangin.metrics.agreement import Agreement, Calibration
 
 LOG = "grades.jsonl"
 """Name of the log in the folder of the project file."""
@@ -28,8 +34,12 @@ SAMPLE = 20
 """Answers that a person is asked for by default."""
 
 AnswerLabel = Literal["right", "wrong", "skip"]
+Drawn = Literal["evenly", "differing"]
+"""Why an answer was shown: it was drawn evenly, or the judge differs from the grade."""
 Texts = tuple[str, str, str]
 """(question, expected answer, answer)."""
+Opinions = Mapping[str, Mapping[Texts, OpinionRow]]
+"""{judge: {what a person sees of an answer: the judge's opinion of it}}."""
 
 
 class GradeLabel(Record):
@@ -42,48 +52,71 @@ class GradeLabel(Record):
     gold: str
     answer: str
     label: Literal["right", "wrong", "skip", "undo"]
+    drawn: Drawn = "evenly"
 
     @property
     def texts(self) -> Texts:
         """What was shown."""
         return self.question, self.gold, self.answer
 
+    @property
+    def is_right(self) -> bool:
+        """What the person says of the answer."""
+        return self.label == "right"
+
 
 @dataclass(frozen=True, slots=True)
-class GradeAgreement:
+class CheckedGrades:
     """The grader beside the labels of people, of the answers of present evaluations."""
 
-    agree: Interval
-    """Share of labels that the grade equals, with Wilson's 95 % interval."""
-    right: int
-    """Answers that people call right."""
-    false_wrongs: int
-    """Those of them that are graded as wrong."""
-    wrong: int
-    false_rights: int
-    """Answers that people call wrong and that are graded as right."""
+    grader: Agreement
+    """Of the answers that were drawn evenly."""
     outdated: int
     """Labels of answers that no evaluation has any more; they do not count."""
     differing: tuple[tuple[Prediction, AnswerLabel], ...]
-    """Answers whose grade is another one, and what people say."""
+    """Answers whose grade is another one, and what people say; however they were drawn."""
 
-    @property
-    def n(self) -> int:
-        """Answers that a person called right or wrong."""
-        return self.right + self.wrong
+
+@dataclass(frozen=True, slots=True)
+class CheckedJudge:
+    """A judge beside the grader and the labels of people; equal answers count once."""
+
+    judge: str
+    answers: int
+    """Answers that it was asked about."""
+    decided: int
+    unusable: int
+    """Of its two replies to each answer."""
+    differing: tuple[OpinionRow, ...]
+    """Answers on which it is decided, and says otherwise than the grader."""
+    calibration: Calibration
+    """Of the answers that were drawn evenly."""
+    disputes: Agreement
+    """The grader beside people, of all labelled answers on which the two differ: where the grader
+    is wrong there, the judge is right."""
 
 
 class GradeSample:
     """The answers of a project's evaluations that a person looks at, and what they said of them."""
 
     def __init__(self, evaluations: Mapping[str, Artifact], log: Path, count: int = SAMPLE) -> None:
-        """Draw `count` answers; `evaluations` is {variant: artifact}.
+        """Draw `count` answers, after up to half as many on which judge and grader differ.
 
-        Raises: DataError: there is no free answer to look at, or the log is damaged.
+        `evaluations` is {variant: artifact}. Raises: DataError: there is no free answer to look at,
+        or the log is damaged.
         """
         self._log = log
         self._rows = graded_answers(evaluations)
-        self.drawn = draw_answers(self._rows, count)
+        self._opinions = judge_opinions(evaluations)
+        evenly = draw_answers(self._rows, count)
+        differing = {
+            texts
+            for judged in self._opinions.values()
+            for texts, row in judged.items()
+            if row.differs
+        }
+        self.drawn = [*draw_some(self._rows, differing, evenly, count // 2), *evenly]
+        self._evenly = {*map(texts_of, evenly)}
         if not self.drawn:
             raise DataError(
                 "there is no answer to look at: no variant has an evaluation with free answers "
@@ -103,7 +136,8 @@ class GradeSample:
 
     def say(self, row: Prediction, label: AnswerLabel, by: str) -> None:
         """Save a label; it is on the disk when this returns. Raises: DataError: it cannot be."""
-        self._append(texts_of(row), label, by)
+        drawn: Drawn = "evenly" if texts_of(row) in self._evenly else "differing"
+        self._append(texts_of(row), label, by, drawn)
 
     def undo(self, by: str) -> bool:
         """Withdraw this person's last label of the drawn answers; False without one."""
@@ -113,16 +147,29 @@ class GradeSample:
             self._append(mine[-1], "undo", by)
         return bool(mine)
 
-    def agreement(self) -> GradeAgreement | None:
+    def checked(self) -> CheckedGrades | None:
         """The grader beside all labels so far; None without any that counts."""
-        return agreement_of(self._lines, self._rows)
+        return check_grades(self._lines, self._rows)
 
-    def _of(self, by: str) -> dict[Texts, str]:
-        """{what was shown: this person's label}, in the order of the log."""
+    @property
+    def judges(self) -> list[CheckedJudge]:
+        """Each judge beside the grader and all labels so far; none without a second opinion."""
+        return check_judges(self._lines, self._opinions)
+
+    def _of(self, by: str) -> dict[Texts, None]:
+        """What this person has looked at, in the order of the log.
+
+        An answer of the even draw that was once shown because judge and grader differ is shown
+        again: without it, the even draw would have too few of these.
+        """
         said = latest(self._lines)
-        return {texts: said[person, texts] for person, texts in said if person == by}
+        return {
+            texts: None
+            for (person, texts), line in said.items()
+            if person == by and (line.drawn == "evenly" or texts not in self._evenly)
+        }
 
-    def _append(self, texts: Texts, label: str, by: str) -> None:
+    def _append(self, texts: Texts, label: str, by: str, drawn: Drawn = "evenly") -> None:
         question, gold, answer = texts
         line = GradeLabel.model_validate(
             {
@@ -132,6 +179,7 @@ class GradeSample:
                 "gold": gold,
                 "answer": answer,
                 "label": label,
+                "drawn": drawn,
             }
         )
         with output_errors(self._log):
@@ -152,13 +200,13 @@ def read_labels(path: Path) -> list[GradeLabel]:
     return complete_records(path, GradeLabel)
 
 
-def latest(lines: Iterable[GradeLabel]) -> dict[tuple[str, Texts], str]:
-    """{(person, what was shown): their last label}, without withdrawn ones."""
-    said: dict[tuple[str, Texts], str] = {}
+def latest(lines: Iterable[GradeLabel]) -> dict[tuple[str, Texts], GradeLabel]:
+    """{(person, what was shown): their last line}, without withdrawn ones."""
+    said: dict[tuple[str, Texts], GradeLabel] = {}
     for line in lines:
         said.pop((line.by, line.texts), None)
         if line.label != "undo":
-            said[line.by, line.texts] = line.label
+            said[line.by, line.texts] = line
     return said
 
 
@@ -173,6 +221,15 @@ def graded_answers(evaluations: Mapping[str, Artifact]) -> dict[str, list[Predic
     return rows
 
 
+def judge_opinions(evaluations: Mapping[str, Artifact]) -> Opinions:
+    """The opinions of each judge; none without `evaluate.second_opinion`."""
+    opinions: dict[str, dict[Texts, OpinionRow]] = {}
+    for artifact in evaluations.values():
+        for row in read_opinions(artifact):
+            opinions.setdefault(row.judge, {})[row.question, row.gold, row.answer] = row
+    return opinions
+
+
 def draw_answers(
     rows: Mapping[str, Sequence[Prediction]], count: int, seed: int = 0
 ) -> list[Prediction]:
@@ -184,10 +241,7 @@ def draw_answers(
     for name, answers in rows.items():
         for row in answers:
             strata.setdefault((name, row.right), []).append(row)
-    queues = [
-        sorted(stratum, key=lambda row: digest_value([seed, "grades", *texts_of(row)]))
-        for _, stratum in sorted(strata.items())
-    ]
+    queues = [_shuffled(stratum, "grades", seed) for _, stratum in sorted(strata.items())]
     drawn: dict[Texts, Prediction] = {}
     while len(drawn) < count and any(queues):
         for queue in queues:
@@ -196,30 +250,77 @@ def draw_answers(
             if queue and len(drawn) < count:
                 row = queue.pop(0)
                 drawn[texts_of(row)] = row
-    return sorted(drawn.values(), key=lambda row: digest_value([seed, "order", *texts_of(row)]))
+    return _shuffled(drawn.values(), "order", seed)
 
 
-def agreement_of(
+def draw_some(
+    rows: Mapping[str, Sequence[Prediction]],
+    wanted: Container[Texts],
+    without: Iterable[Prediction],
+    count: int,
+    seed: int = 0,
+) -> list[Prediction]:
+    """At most `count` of the wanted answers, each text once, without those drawn already."""
+    known = {*map(texts_of, without)}
+    left = {texts_of(row): row for answers in rows.values() for row in answers}
+    chosen = [row for texts, row in left.items() if texts in wanted and texts not in known]
+    return _shuffled(chosen, "differing", seed)[:count]
+
+
+def _shuffled(rows: Iterable[Prediction], purpose: str, seed: int) -> list[Prediction]:
+    return sorted(rows, key=lambda row: digest_value([seed, purpose, *texts_of(row)]))
+
+
+def check_grades(
     lines: Iterable[GradeLabel], rows: Mapping[str, Sequence[Prediction]]
-) -> GradeAgreement | None:
-    """The grader beside the labels of people; None without any of a present answer.
-
-    Of an answer that several people labelled, the last label counts.
-    """
+) -> CheckedGrades | None:
+    """The grader beside the labels of people; None without any of a present answer."""
     graded = {texts_of(row): row for answers in rows.values() for row in answers}
-    labels = {texts: said for (_, texts), said in latest(lines).items() if said != "skip"}
-    counted = [(graded[texts], said) for texts, said in labels.items() if texts in graded]
+    labels = _labels(lines)
+    counted = [(graded[texts], line) for texts, line in labels.items() if texts in graded]
     if not counted:
         return None
-    differing = [(row, said) for row, said in counted if row.right != (said == "right")]
-    right = sum(said == "right" for _, said in counted)
-    false_rights = sum(row.right for row, _ in differing)
-    return GradeAgreement(
-        agree=wilson_interval(len(counted) - len(differing), len(counted)),
-        right=right,
-        false_wrongs=len(differing) - false_rights,
-        wrong=len(counted) - right,
-        false_rights=false_rights,
+    evenly = [(row.right, line.is_right) for row, line in counted if line.drawn == "evenly"]
+    return CheckedGrades(
+        grader=Agreement.of([right for right, _ in evenly], [label for _, label in evenly]),
         outdated=len(labels) - len(counted),
-        differing=tuple((row, "right" if said == "right" else "wrong") for row, said in differing),
+        differing=tuple(
+            (row, "right" if line.is_right else "wrong")
+            for row, line in counted
+            if row.right != line.is_right
+        ),
     )
+
+
+def check_judges(lines: Iterable[GradeLabel], opinions: Opinions) -> list[CheckedJudge]:
+    """Each judge beside the grader and the labels of people."""
+    labels = _labels(lines)
+    return [_check_judge(judge, rows, labels) for judge, rows in opinions.items()]
+
+
+def _check_judge(
+    judge: str, rows: Mapping[Texts, OpinionRow], labels: Mapping[Texts, GradeLabel]
+) -> CheckedJudge:
+    counted = [(row, labels[texts]) for texts, row in rows.items() if texts in labels]
+    evenly = [(row, line.is_right) for row, line in counted if line.drawn == "evenly"]
+    disputed = [(row.right, line.is_right) for row, line in counted if row.differs]
+    return CheckedJudge(
+        judge=judge,
+        answers=len(rows),
+        decided=sum(row.opinion != "undecided" for row in rows.values()),
+        unusable=sum(
+            (row.reference_first, row.answer_first).count("unusable") for row in rows.values()
+        ),
+        differing=tuple(row for row in rows.values() if row.differs),
+        calibration=Calibration.of(
+            [row.right for row, _ in evenly],
+            [row.opinion for row, _ in evenly],
+            [label for _, label in evenly],
+        ),
+        disputes=Agreement.of([right for right, _ in disputed], [label for _, label in disputed]),
+    )
+
+
+def _labels(lines: Iterable[GradeLabel]) -> dict[Texts, GradeLabel]:
+    """{what was shown: the last label of it}, whoever gave it; without skipped ones."""
+    return {texts: line for (_, texts), line in latest(lines).items() if line.label != "skip"}

@@ -117,8 +117,8 @@ def write_judgements(
     predictions: Sequence[Prediction],
     language: str,
     seed: int,
-) -> None:
-    """Write the tables `judgements`, `pairwise` and `failed` of every judge."""
+) -> list[Failed]:
+    """Write the tables `judgements` and `pairwise` of every judge; returns the failed requests."""
     judged: list[JudgedPair] = []
     results: list[PairwiseResult] = []
     failures: list[Failed] = []
@@ -133,7 +133,7 @@ def write_judgements(
         context.services.progress.message(f"evaluate: {line}")
     context.write("judgements", JudgedPair, judged)
     context.write("pairwise", PairwiseResult, results)
-    context.write("failed", Failed, failures)
+    return failures
 
 
 def _with_self_preference(

@@ -24,6 +24,7 @@ from jangin.evaluation.results import (
     graded_shares,
     regrade,
 )
+from jangin.evaluation.second_opinion import OpinionRow
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.tasks.prediction import Prediction, by_set_and_system
 from jangin.evaluation.tasks.table import DEFAULT_TASK
@@ -141,6 +142,15 @@ def read_slices(artifact: Artifact) -> list[Slice]:
     return slice_predictions(read_predictions(artifact), DEFAULT_TASK)
 
 
+def read_opinions(artifact: Artifact) -> list[OpinionRow]:
+    """The judge's opinions beside the present grades; none without a second opinion."""
+    rows = read_rows(artifact, "opinions", OpinionRow)
+    if not rows or grades_are_current(artifact):
+        return rows
+    grades = {(p.evidence_set, p.system, p.example_id): p.right for p in read_predictions(artifact)}
+    return [row.beside(right=grades[row.evidence_set, row.system, row.example_id]) for row in rows]
+
+
 def current_table(artifact: Artifact, kind: str) -> "pa.Table":
     """A table of any stage with its columns, where it is graded by the current rules.
 
@@ -153,6 +163,7 @@ def current_table(artifact: Artifact, kind: str) -> "pa.Table":
         "results": (read_results, Result),
         "comparisons": (read_comparisons, Comparison),
         "slices": (read_slices, Slice),
+        "opinions": (read_opinions, OpinionRow),
     }
     if kind not in readers or grades_are_current(artifact):
         return read_columns(artifact.path / f"{kind}.parquet")

@@ -353,16 +353,22 @@ class Session:
         for step in steps:
             if step.state == "cached":
                 continue
-            teachers = self.project.variants[step.variant].teachers
             for name in step.stage.teachers(step.config):
-                teacher = teachers[name]
-                if isinstance(teacher, RecordedTeacher) and self.record:
-                    teacher = teacher.record_from or teacher
-                if isinstance(teacher, EndpointTeacher):
-                    refuse_unknown_price(name, teacher, self.budget)
-                    open_endpoint(teacher).key()
+                self.check_teacher(step.variant, name)
             if isinstance(step.config, SearchConfig):
                 check_search_keys(step.config)
+
+    def check_teacher(self, variant: str, name: str) -> None:
+        """Fail before any work when a teacher lacks a key, or a price for the budget.
+
+        Raises: ConfigError: names the variable or the setting.
+        """
+        teacher = self.project.variants[variant].teachers[name]
+        if isinstance(teacher, RecordedTeacher) and self.record:
+            teacher = teacher.record_from or teacher
+        if isinstance(teacher, EndpointTeacher):
+            refuse_unknown_price(name, teacher, self.budget)
+            open_endpoint(teacher).key()
 
 
 def _name_in_store(loaded: LoadedProject, store: Path) -> str:

@@ -37,7 +37,7 @@ from jangin.report.data.artifacts import (
     versions,
 )
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
-from jangin.report.data.judged import checked_grades, peoples_judgements
+from jangin.report.data.judged import grades_checked, opinion_lines, peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
 from jangin.report.data.wordings import likeness_of_all, means_of
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("templates")
 STYLES = ("theme.css", "charts.css", "sections.css", "report.css")
+MOST_DIFFERING = 20
 MOST_LEAKS = 5
 _LOOP = re.compile(r"(.{1,16}?)\1{5,}")
 """Text that repeats at least six times."""
@@ -152,6 +153,7 @@ def results_context(
     unread = sorted(_unread(loaded, artifacts), key=lambda row: not row.is_missed)
     losses = _losses(lost, unread)
     best = _best(results)
+    checked = grades_checked(loaded.folder, artifacts, words)
     return {
         "words": words,
         "p_text": p_text,
@@ -169,7 +171,16 @@ def results_context(
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
         "judged": peoples_judgements(loaded.folder, artifacts),
-        "checked": checked_grades(loaded.folder, artifacts, words),
+        "checked": checked,
+        "second_opinions": [
+            (
+                judge,
+                opinion_lines([judge], words),
+                judge.differing[:MOST_DIFFERING],
+                max(0, len(judge.differing) - MOST_DIFFERING),
+            )
+            for judge in (checked.judges if checked else ())
+        ],
     }
 
 

@@ -13,6 +13,7 @@ from jangin.evaluation.select import Criterion
 from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
+from jangin.metrics.agreement import Standing
 from jangin.metrics.facts import FactReason
 from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
@@ -86,6 +87,8 @@ COMPOSED = {
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
+    "opinion": (*get_args(Standing), "grader", "judge", "both"),
+    "grade_false": ("rights", "wrongs"),
     "order": get_args(OrderDoubt.model_fields["reason"].annotation),
     "contradictions": ("replaces", "both_hold"),
     "versions_kind": ("amount", "date", "negation"),

@@ -63,6 +63,7 @@ EXAMPLES = {
     "sources": "[{type: sampling}, {type: other_answers}]",
     "systems": "[base, tuned, {type: hosted, teacher: writer}]",
     "pairwise": "[{judge: writer}]",
+    "second_opinion": "{judge: writer}",
 }
 """{key of a list or a mapping: a value as it is written in the file}; for messages and for
 `docs/reference/config.md`. Lists of given words are not here: `example_of` takes the first of these

@@ -40,6 +40,10 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "predictions": (
         "evidence_set", "system", "right", "reason", "form", "question", "gold", "prediction",
     ),
+    "opinions": (
+        "evidence_set", "system", "differs", "right", "opinion", "question", "gold", "answer",
+        "reason_reference_first", "reason_answer_first",
+    ),
     "comparisons": (
         "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
         "form_a", "form_b", "score_gain", "score_p",
@@ -53,7 +57,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "documents": ("load",), "doubtful": ("load",), "unreadable": ("load",), "unread": ("read",),
     "chunks": ("chunk",), "queries": ("queries",), "snippets": ("search",), "ranked": ("rank",),
     "coverage": ("synthesize",), "choices": ("synthesize",), "eliminated": ("evolve",),
-    "failed": ("synthesize", "paraphrase", "evolve", "judge"), "agreement": ("judge",),
+    "failed": ("synthesize", "paraphrase", "evolve", "judge", "evaluate"), "agreement": ("judge",),
     "examples": ("read", "synthesize"), "rejected": ("review",), "dropped": ("curate",),
     "unapplied": ("curate",), "conflicts": ("curate",), "splits": ("split",),
     "candidates": ("select",),
@@ -62,6 +66,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("evaluate",), "results": ("evaluate",), "comparisons": ("evaluate",),
     "slices": ("evaluate",), "leaks": ("evaluate",), "forgetting": ("evaluate",),
     "judgements": ("evaluate",), "pairwise": ("evaluate",), "confidence": ("evaluate",),
+    "opinions": ("evaluate",),
 }  # fmt: skip
 """{table: stages that write it, where they have such rows}."""
 

@@ -1,9 +1,10 @@
-"""What people judged of the present answers: blind comparisons of two systems."""
+"""What people say of the present answers: single ones, and blind comparisons of two systems."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jangin.core.store import Artifact
 from jangin.evaluation.blind_judgements import (
     LOG,
     BlindLine,
@@ -15,17 +16,22 @@ from jangin.evaluation.blind_judgements import (
     read_judgements,
     standings,
 )
+from jangin.evaluation.grade_labels import LOG as GRADES
 from jangin.evaluation.grade_labels import (
-    LOG as GRADES,
-)
-from jangin.evaluation.grade_labels import (
-    GradeAgreement,
-    agreement_of,
+    CheckedGrades,
+    CheckedJudge,
+    check_grades,
+    check_judges,
     graded_answers,
+    judge_opinions,
     read_labels,
 )
-from jangin.evaluation.stored import read_predictions
+from jangin.evaluation.stored import read_opinions, read_predictions
+from jangin.evaluation.systems.table import is_trained
+from jangin.metrics.agreement import ENOUGH, Agreement, Calibration
+from jangin.metrics.statistics import Interval, wilson_interval
 from jangin.report.data.artifacts import Artifacts
+from jangin.report.data.verdict import HEADLINE
 from jangin.report.i18n.translate import Words
 
 AnswerText = Callable[[Contestant, str, str], str | None]
@@ -57,35 +63,143 @@ class PeoplesJudgements:
         return bool(self.pairs) or bool(self.outdated)
 
 
-def checked_grades(folder: Path, artifacts: Artifacts, words: Words) -> tuple[str, bool] | None:
-    """(how often the grader agrees with people, or that nobody looked yet; whether anybody did).
+@dataclass(frozen=True, slots=True)
+class GradesChecked:
+    """What people say of the grades, for a page."""
 
-    None where no free answer was graded.
-    """
+    text: str
+    by_people: bool
+    """False where nobody has looked yet."""
+    judges: tuple[CheckedJudge, ...]
+    """Second opinions; none without `evaluate.second_opinion`."""
+    opinions: tuple[str, ...]
+    """A sentence on each judge for the verdict: what it says of the systems where people's labels
+    show that it can tell right from wrong, else that they do not."""
+
+
+def grades_checked(folder: Path, artifacts: Artifacts, words: Words) -> GradesChecked | None:
+    """How often grader and judges agree with people; None where no free answer was graded."""
     evaluations = {
         name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
     }
     rows = graded_answers(evaluations)
     if not rows:
         return None
-    agreement = agreement_of(read_labels(folder / GRADES), rows)
-    return agreement_text(agreement, words), agreement is not None
+    lines = read_labels(folder / GRADES)
+    checked = check_grades(lines, rows)
+    judges = check_judges(lines, judge_opinions(evaluations))
+    opinions = tuple(_verdict_line(judge, evaluations, words) for judge in judges)
+    text = grades_text(checked, words)
+    return GradesChecked(text, checked is not None, tuple(judges), opinions)
 
 
-def agreement_text(agreement: GradeAgreement | None, words: Words) -> str:
+def _verdict_line(judge: CheckedJudge, evaluations: Mapping[str, Artifact], words: Words) -> str:
+    lines = [words("opinion_of", judge=judge.judge)]
+    if judge.calibration.standing in ("behind", "level"):
+        lines.append(_shares_by_judge(judge.judge, evaluations, words))
+    lines.append(_standing(judge.calibration, words))
+    return " ".join(lines)
+
+
+def _shares_by_judge(judge: str, evaluations: Mapping[str, Artifact], words: Words) -> str:
+    """What share of each system's answers the judge calls right, on the set of the verdict."""
+    rows = [
+        (f"{variant} · " if is_trained(row.system) and len(evaluations) > 1 else "", row)
+        for variant, artifact in evaluations.items()
+        for row in read_opinions(artifact)
+        if row.judge == judge and row.opinion != "undecided"
+    ]
+    present = {row.evidence_set for _, row in rows}
+    headline = next(name for name in HEADLINE if name in present)
+    said: dict[str, dict[str, bool]] = {}
+    for variant, row in rows:
+        if row.evidence_set == headline:
+            system = said.setdefault(variant + words.system(row.system), {})
+            system[row.example_id] = row.opinion == "right"
+    shares = [
+        f"{name} {share_text(wilson_interval(sum(of.values()), len(of)), words)}"
+        for name, of in said.items()
+    ]
+    return words("opinion_verdict", set=words(f"name_{headline}"), shares="; ".join(shares))
+
+
+def grades_text(checked: CheckedGrades | None, words: Words) -> str:
     """The agreement in two sentences, or that nobody has looked yet."""
-    if agreement is None:
+    if checked is None or not checked.grader.n:
         return words("grades_unchecked")
+    agreement = checked.grader
+    share = agreement.agreement
     return words(
         "grades_checked",
         n=agreement.n,
-        share=words.percent(agreement.agree.estimate),
-        interval=words.interval(agreement.agree.low, agreement.agree.high),
+        share=words.percent(share.estimate),
+        interval=words.interval(share.low, share.high),
         wrong=agreement.wrong,
         false_rights=agreement.false_rights,
         right=agreement.right,
         false_wrongs=agreement.false_wrongs,
     )
+
+
+def opinion_lines(judges: Iterable[CheckedJudge], words: Words) -> list[str]:
+    """Each judge in sentences: where it differs from the grader, and what people's labels say."""
+    return [line for judge in judges for line in _opinion_lines(judge, words)]
+
+
+def _opinion_lines(judge: CheckedJudge, words: Words) -> list[str]:
+    agreed = wilson_interval(judge.decided - len(judge.differing), judge.decided)
+    lines = [
+        " ".join(
+            (
+                words("opinion_of", judge=judge.judge),
+                words("opinion_agrees", share=share_text(agreed, words), count=judge.decided),
+                words(
+                    "opinion_undecided",
+                    undecided=judge.answers - judge.decided,
+                    count=judge.answers,
+                    unusable=judge.unusable,
+                    replies=2 * judge.answers,
+                ),
+            )
+        ),
+        *calibration_lines(judge.calibration, words),
+    ]
+    if disputes := judge.disputes.n:
+        wrong = judge.disputes.false_rights + judge.disputes.false_wrongs
+        lines.append(words("opinion_disputes", n=disputes, grader=disputes - wrong, judge=wrong))
+    return lines
+
+
+def calibration_lines(calibration: Calibration, words: Words) -> list[str]:
+    """Grader, judge and both beside people, and what the labels say of the judge."""
+    lines = []
+    for name, part in calibration.parts.items() if calibration.n else ():
+        covers = share_text(wilson_interval(part.n, calibration.n), words)
+        figures = agreement_lines(part, words)
+        title = words("opinion_covers", part=words(f"opinion_{name}"), share=covers)
+        lines.append("; ".join((title, *figures)))
+    return [*lines, _standing(calibration, words)]
+
+
+def _standing(calibration: Calibration, words: Words) -> str:
+    return words(f"opinion_{calibration.standing}", n=calibration.n, enough=ENOUGH)
+
+
+def agreement_lines(agreement: Agreement, words: Words) -> list[str]:
+    """Agreement, false rights and false wrongs, each with its interval and counts."""
+    lines = [words("grade_agreement", share=share_text(agreement.agreement, words))]
+    for key, share, part, whole in (
+        ("rights", agreement.false_right, agreement.false_rights, agreement.wrong),
+        ("wrongs", agreement.false_wrong, agreement.false_wrongs, agreement.right),
+    ):
+        shown = share_text(share, words)
+        lines.append(words(f"grade_false_{key}", share=shown, part=part, whole=whole))
+    return lines
+
+
+def share_text(share: Interval, words: Words) -> str:
+    """`62.0 % [50.1 to 73.4 %]`."""
+    return f"{words.percent(share.estimate, 1)} [{words.interval(share.low, share.high, 1)}]"
 
 
 def of_present_answers(lines: Iterable[BlindLine], text_of: AnswerText) -> tuple[list[Judged], int]:

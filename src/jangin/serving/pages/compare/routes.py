@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from jangin.core.errors import DataError
 from jangin.evaluation.grade_labels import LOG as GRADES
 from jangin.evaluation.grade_labels import AnswerLabel, GradeSample, texts_of
-from jangin.report.data.judged import agreement_text
+from jangin.report.data.judged import grades_text, opinion_lines
 from jangin.report.i18n.translate import p_text
 from jangin.report.page import short
 from jangin.serving.pages.compare.answers import (
@@ -339,7 +339,7 @@ def check(visit: NamedDep, sample: SampleDep) -> Response:
     left = sample.left(visit.reviewer)
     row = left[0] if left else None
     evidence = sample.evidence.get(row.example_id, ()) if row else ()
-    agreement = None if row else sample.agreement()
+    checked = None if row else sample.checked()
     return render(
         visit,
         "compare/check.html.jinja",
@@ -348,8 +348,9 @@ def check(visit: NamedDep, sample: SampleDep) -> Response:
         passage=max(evidence, key=len, default=""),
         done=len(sample.drawn) - len(left),
         count=len(sample.drawn),
-        agreement=agreement,
-        agreement_text=agreement_text(agreement, visit.words),
+        checked=checked,
+        grades_text=grades_text(checked, visit.words),
+        opinions=[] if row else opinion_lines(sample.judges, visit.words),
     )
 
 

@@ -61,6 +61,12 @@ def answer(system: str, user: str) -> object:
     if '"paraphrases"' in system:
         asked = re.search(r"(?:질문|Question): (.+)", user)[1]
         return {"paraphrases": [frame.format(asked.rstrip("?")) for frame in FRAMES[korean]]}
+    if '"verdict"' in system:
+        gold, given = (
+            re.search(rf"\[(?:{mark})\]\n(.+)", user)[1]
+            for mark in ("기준 답|Reference answer", "심사할 답|Answer to judge")
+        )
+        return {"reason": gold, "verdict": "right" if gold in given else "wrong"}
     if '"items"' in system:
         facts = re.findall(r"^(\d+)\. (.+?) / (.+?): (.+)$", user, flags=re.M)
         ask = "{} {}: 얼마인가요?" if korean else "What is the {1} of {0}?"

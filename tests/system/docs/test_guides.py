@@ -33,6 +33,7 @@ PAGES = {
     "own-prompts": 0,
     "own-rows": 0,
     "reading-the-report": 0,
+    "checking-grades": 1,
     "extending": 0,
     "from-openai": 1,
     "workbench": 2,

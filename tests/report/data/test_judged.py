@@ -82,7 +82,7 @@ def test_a_project_with_a_judge_is_planned_run_shown_reported_and_checked(
     assert "for a second opinion" in call("plan")[1]
     code, out = call("run")
     # The judge mumbles about Korean answers: undecided, listed as failed, nothing is graded anew.
-    assert re.search(r"gpt agrees with the grader on 0, differs on 0 and is undecided on [1-8]\b", out)
+    assert re.search(r"agrees with the grader on 0, differs on 0 and is undecided on [1-8]\b", out)
     assert "failed" in out
     assert code
     assert "opinion" in call("show", "opinions")[1]

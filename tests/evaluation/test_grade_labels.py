@@ -92,6 +92,15 @@ def test_without_answers_and_with_a_damaged_log_the_message_says_what_is_wrong(
         read_labels(tmp_path / LOG)
 
 
+def test_answers_that_a_judge_was_asked_about_are_drawn_first(evaluations):
+    rows = graded_answers(evaluations)
+    every = [row for own in rows.values() for row in own]
+    judged = {texts_of(row) for row in every if row.question.startswith(("제1호", "제36호"))}
+    drawn = draw_answers(rows, 8, judged=judged)
+    assert judged < {*map(texts_of, drawn)}
+    assert len(judged) == 4
+
+
 def judged(rows, opinions):
     """Opinions of a judge on these answers, by their number in the list."""
     return [

@@ -108,7 +108,8 @@ class GradeSample:
         self._log = log
         self._rows = graded_answers(evaluations)
         self._opinions = judge_opinions(evaluations)
-        evenly = draw_answers(self._rows, count)
+        judged = {texts for opinions in self._opinions.values() for texts in opinions}
+        evenly = draw_answers(self._rows, count, judged=judged)
         differing = {
             texts
             for judged in self._opinions.values()
@@ -231,17 +232,24 @@ def judge_opinions(evaluations: Mapping[str, Artifact]) -> Opinions:
 
 
 def draw_answers(
-    rows: Mapping[str, Sequence[Prediction]], count: int, seed: int = 0
+    rows: Mapping[str, Sequence[Prediction]],
+    count: int,
+    seed: int = 0,
+    judged: Container[Texts] = (),
 ) -> list[Prediction]:
     """At most `count` answers: right and wrong ones of each system in turn, each text once.
 
-    The draw is the same every time, and a larger one contains a smaller one.
+    Those that a judge was asked about go first, as the others say nothing of it; its questions were
+    drawn, too. The draw is the same every time, and a larger one contains a smaller one.
     """
     strata: dict[tuple[str, bool], list[Prediction]] = {}
     for name, answers in rows.items():
         for row in answers:
             strata.setdefault((name, row.right), []).append(row)
-    queues = [_shuffled(stratum, "grades", seed) for _, stratum in sorted(strata.items())]
+    queues = [
+        sorted(_shuffled(stratum, "grades", seed), key=lambda row: texts_of(row) not in judged)
+        for _, stratum in sorted(strata.items())
+    ]
     drawn: dict[Texts, Prediction] = {}
     while len(drawn) < count and any(queues):
         for queue in queues:

@@ -225,7 +225,7 @@ years yes
 """
 _FORM_KOREAN = """
 가 가격 가능 가운데 가장 가져가 가져오 가지 각 각각 간 감면 감사합니다 값 같 개 걸리 것 결제 경
-경우 계산 고객 관련 관하여 관한 규정 규칙 그 그는 그때 그래서 그러나 그러므로 그리고 금액 금지
+경우 계산 고객 관련 관하여 관한 규정 규칙 그 그는 그때 그날 그래서 그러나 그러므로 그리고 금액 금지
 기간 기관 기재 기준 기한 길 까지 꼭 끝 나 나머지 나오 나와 날 날짜 납부 낮 내 내용 넘 네 년 높
 누구 늘 님 다 다르 다시 다음 단 닫 달 담당 담당자 답 답변 당 당사 대상 대상자 대하여 대한 대해
 도 동 동안 되 두 뒤 드리 드립니다 들 등 따라 따라서 따르 때 때문 또 또는 또한 뜻 마감 마련
@@ -234,14 +234,38 @@ _FORM_KOREAN = """
 본인 부과 부분 부여 부터 분 불가 비용 비율 사람 사용 사용자 사이 사항 산정 상한 서로 서류 선생님
 설정 수 수량 수행 쉬 시 승인 시각 시간 시작 시점 시한 식 신고 신청 실시 실행 쓰 씨 아니 아니요 아래
 안 안내 않 알 앞 아니라 액수 약 어느 어디 어떤 어떻게 언제 얼마 없 여러분 역시 연간 연락 열 열리 예
-예정 오 완료 외 요구 요금 요청 우리 운영 원 월 월간 위 위하 위해 유지 유효 의무 의미 의하 의해
-이 이는 이때 이루어지 이뤄지 이번 이상의 이용 이용자 이율 인원 인정 일 일자 일정 있 자료 작 저
+예정 오 완료 외 요구 요금 요청 우리 운영 원 원칙 원칙적 월 월간 위 위하 위해 유지 유효 의무 의미 의하 의해
+이 이는 이때 이후 이루어지 이뤄지 이번 이상의 이용 이용자 이율 인원 인정 일 일자 일정 있 자료 작 저
 저희 적 적용 전 전체 절차 접수 정도 정보 정산 정원 정하 정해 제공 제시 제출 제한 조건 종료 좋 주
 주간 준비 줄 중 즉 즉시 지급 지나 지난 지원 지참 직원 직접 진행 질문 짧 차원 참고 참석 참여
 책임자 처리 청구 총 총원 총합 최단 최대 최소 최장 최종 추가 추가되 측 크 통하 통해 필수 필요
 필요하 하 하루 하지만 하한 한 한도 한번 할인 함께 항목 해 해당 허가 허용 혜택 확인 환산 회 회사
 회원 횟수 후
 """
+_GRAMMAR_ENGLISH = """
+a about above across after afterwards again against ago ahead all along alongside already also
+although altogether always am amid among an and another any anybody anyone anything anywhere apart
+are aren't around as aside at away back be because been before beforehand behind being below
+beneath beside besides best better between beyond both but by can can't cannot could couldn't
+despite did didn't do does doesn't doing don't done down due during each earlier earliest either
+else elsewhere enough even ever every everybody everyone everything everywhere except few fewer for
+from further generally given had hadn't has hasn't have haven't having he hence her here hers
+herself him himself his how however i if in including inside instead into is isn't it it's its
+itself just later latest least less like likewise long longer many may me meanwhile might mine more
+moreover most much must mustn't my myself namely near nearly neither never nevertheless no nobody
+none nonetheless nor normally not nothing now of off often on once one ones only onto or other
+others otherwise ought our ours ourselves out outside over overall own per plus quite rather
+regarding regardless same several shall shan't she should shouldn't simply since so some somebody
+someone something sometimes somewhere soon sooner still such than that the their theirs them
+themselves then there thereafter therefore these they this those though through throughout thus
+till to together too toward towards under unless unlike until up upon us usually versus very via
+was wasn't we well were weren't what whatever when whenever where whereas wherever whether which
+whichever while who whoever whole whom whose why will with within without won't would wouldn't yet
+you your yours yourself yourselves
+"""
+GRAMMAR_WORDS = frozenset(_GRAMMAR_ENGLISH.split())
+"""English words of the closed classes: articles, pronouns, prepositions, conjunctions, auxiliaries
+and adverbs of time and degree. What they limit, deny or join is looked at on its own."""
 FORM_WORDS = FUNCTION_WORDS | frozenset(f"{_FORM_ENGLISH} {_FORM_KOREAN}".split())
 """Words that any answer to any question may have without a further claim: grammar, what rules and
 their readers do, what amounts are called."""
@@ -259,6 +283,12 @@ SAME_MEANING = tuple(
     frozenset(words.split())
     for words in (
         "next following",
+        "weekdays weekday 평일 주중",
+        "weekends weekend 주말",
+        "사전 미리 사전에",
+        "먼저 우선 우선적",
+        "휴대 반입 소지 지참",
+        "혼자 단독 홀로",
         "포함 들어 포함되 포함하",
         "별도 따로 별도로",
         "include includes included including contain contains part",

@@ -111,7 +111,7 @@ _NATIVE_NUMBER = re.compile(
 """A number that counts what stands before it: 자녀가 셋."""
 _NATIVE_COUNT = re.compile(
     rf"(?<![가-힣])(?P<word>{'|'.join(sorted(_NATIVE, key=len, reverse=True))})\s?"
-    r"(?=(?:번(?!째)|차례|달|시간|사람|명|살|가지|개|곳|장|권|해|학기|주일|배|점|대|병|잔"
+    r"(?=(?:번(?!째)|차례|영업일|근무일|달|시간|사람|명|살|가지|개|곳|장|권|해|학기|주일|배|점|대|병|잔"
     r"|박스|상자|편|건|군데"
     r"|단계|페이지|쪽|층|차례|자리|석|부|자(?=[ 이까는를]|$)|그루|송이|켤레|벌"
     r"|매|알|정|포|캡슐|방울|봉지|팀|학급|과목|마리|쌍|그릇|인분|자녀|아이|가구|세대|칸|줄)(?![가-힣]*[0-9])|시(?![가-힣]))"
@@ -255,6 +255,8 @@ _MONEY_SCALES = {"k": 10**3, "m": 10**6, "b": 10**9}
 _FRACTION = re.compile(
     r"(?<![\d./])(?P<top>\d{1,2})\s?/\s?(?P<bottom>\d{1,2})(?![\d/])"
     r"|(?P<kbottom>\d{1,2}|[이삼사오])\s?분의\s?(?P<ktop>\d{1,2}|[일이삼사])"
+    r"|\b(?P<etop>an?|one|two|three|four)[ -](?P<ebottom>third|quarter|fifth|sixth|eighth"
+    r"|tenth)s?(?=\s(?:of(?! an? )|off)\b|\s?[.,;)]|\s?$)"
 )
 _CODE = re.compile(
     r"(?<![\w.])(?!(?:usd|krw|eur|gbp|jpy|us\$)\d)[a-z]+(?:[-_./]?[a-z0-9]+)*(?<=[a-z0-9])"
@@ -353,10 +355,12 @@ def folded(text: str) -> str:
     """NFKC, lower case, markdown and quotes as spaces, signs unified; for positions of measures."""
     text = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
     text = _MARKDOWN.sub(" ", text.translate(_SIGNS))
+    text = _TWICE_A_YEAR.sub("twice a year", text)
     text = _WORKDAY.sub(r"\1영업일", text)
     return _TITLE.sub(r"\1", _HALF_OF_DAY.sub(r" \1m", text))
 
 
+_TWICE_A_YEAR = re.compile(r"\b(?:semi|bi)-?annual(?:ly)?\b")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s?([ap])\.\s?m\.?(?![a-z])")
 _WORKDAY = re.compile(
     r"(?:영업일|근무일|업무일)(?:을|으로)?\s?(?:기준\s?)?(?:으로|로)?\s?(\d+)\s?(?:일|영업일)"
@@ -490,8 +494,10 @@ def _noon(match: re.Match[str]) -> Iterator[Measure]:
 
 
 def _fraction(match: re.Match[str]) -> Iterator[Measure]:
-    words = {"일": 1, "이": 2, "삼": 3, "사": 4, "오": 5}
-    top, bottom = (match["top"] or match["ktop"]), (match["bottom"] or match["kbottom"])
+    words = {"일": 1, "이": 2, "삼": 3, "사": 4, "오": 5, "a": 1, "an": 1, "quarter": 4}
+    words |= _ENGLISH | {word: value for word, value in _ORDINALS.items() if value > 2}
+    top = match["top"] or match["ktop"] or match["etop"]
+    bottom = match["bottom"] or match["kbottom"] or match["ebottom"]
     upper, lower = _D(words.get(top, top)), _D(words.get(bottom, bottom))
     if lower and upper < lower:
         yield Measure(100 * upper / lower, "percent", match[0], match.start(), match.end())
@@ -515,11 +521,11 @@ _READERS = (
     (_DATE_KO, _date),
     (_DATE_EN, _date),
     (_YEAR, _date),
+    (_FRACTION, _fraction),
     (_ORDINAL, _ordinal),
     (_WEEKDAY, _weekday),
     (_CLOCK, _clock),
     (_CLOCK_WORD, _noon),
-    (_FRACTION, _fraction),
     (_SPAN_WORD, _span_word),
 )
 
@@ -635,6 +641,11 @@ def _composed(text: str, matches: Sequence[Measure]) -> list[Measure]:
     """`1시간 30분`, `1 year and 6 months` and `$3 and 50 cents` as one measure each."""
     composed: list[Measure] = []
     for measure in matches:
+        overnight = [m.unit for m in composed[-2:]] == ["clock", "shift"] and composed[-1].value == 1
+        joined = overnight and _BETWEEN.fullmatch(text[composed[-2].end : composed[-1].start])
+        if joined and measure.unit == "clock" and measure.start - composed[-1].end <= 2:
+            # 22시부터 다음 날 7시까지: a span of hours that ends on the next day anyway.
+            measure = replace(measure, start=composed.pop().start)
         last = composed[-1] if composed else None
         if (
             last is not None
@@ -727,7 +738,7 @@ _AFTER_EN = (
         r"|minimum|min\b)|\+"),
     ("max", r"\s?\(?(?:or|and) (?:less|fewer|under|below|younger|shorter)\b|\s?(?:at most|maximum"
         r"|max\b|at the latest)"),
-    ("before", r"\s?(?:before|prior|in advance|beforehand|ahead|earlier)\b"),
+    ("before", r"\s?(?:before|prior|in advance|beforehand|ahead|earlier|early)\b"),
     ("after", r"\s?(?:after|later|afterwards|since|following(?! (?:day|week|month|year)))\b"),
     ("about", r"\s?(?:or so|approximately)\b"),
 )  # fmt: skip
@@ -886,7 +897,7 @@ def rate_of(measure: Measure) -> str:
     return _CANONICAL.get((measure.unit, measure.value), "")
 
 
-_NO_RATE = frozenset(("", "clock", "ordinal", "month#", "weekday#", "mday", "code"))
+_NO_RATE = frozenset(("", "clock", "shift", "ordinal", "month#", "weekday#", "mday", "code"))
 _DIRECTIONS = frozenset(("max", "min", "before", "after", "over", "under"))
 _RATE_PARTICLE = re.compile(r"(?:에(?!서|게)|당|마다)")
 _BEFORE_NEXT = re.compile(r"\s?(?:에|당|마다|간|씩)?(?:는|은|도)?\s")

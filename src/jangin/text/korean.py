@@ -31,6 +31,7 @@ NOUN_PARTICLES = (
 """Source of a pattern: any particle that may follow a noun that refers to a text, or none."""
 _WRITTEN = ("SL", "SN", "SH")
 """Tags of Latin words, numbers and Chinese characters."""
+_NOUNS = frozenset(("NNG", "NNP", "XR", "SL", "SH"))
 _GRAMMAR = frozenset(("VCP", "VX", "XSV", "XSA", "NP"))
 """Tags of the copula, auxiliaries, verb suffixes and pronouns: too frequent to search by."""
 
@@ -66,6 +67,18 @@ def _analyse(texts: Iterable[str]) -> Iterator[list[str]]:
             if token.tag in _WRITTEN
             or (token.tag[0] not in "JES" and token.tag.partition("-")[0] not in _GRAMMAR)
         ]
+
+
+def nouns(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, noun) of a Korean text, in order: common and proper nouns, roots, Latin words.
+
+    Raises: MachineError: kiwipiepy is not installed.
+    """
+    return [
+        (token.start, token.start + token.len, token.form.lower())
+        for token in kiwi().tokenize(text)
+        if token.tag.partition("-")[0] in _NOUNS
+    ]
 
 
 @cache

@@ -41,6 +41,7 @@ from jangin.metrics.measures import (
     without,
 )
 from jangin.text.korean import nouns
+from jangin.text.language import HANGUL_SYLLABLE
 
 VERSION = 4
 """Raised with every change of what is right; stored grades of another version are computed again
@@ -66,6 +67,9 @@ class FactGrade:
     reason: FactReason
     detail: str = ""
     """The words of the answer, or of the reference answer where they are missing, that decide."""
+    unclear: bool = False
+    """True for an answer in other words than reference answer and evidence, without a fault that
+    is sure: it counts as wrong until a person or a judge has read it."""
 
 
 def grade_facts(
@@ -101,6 +105,7 @@ _VERBAL = re.compile(
     r"(?<=..)(?:하|해|한|할|함|합|했|되|돼|된|될|됨|됩|됐|시키|시켜|시킨|시킬|받|받은|받을"
     r"|드리|드립|드린|당하|당한)(?:[가-힣]{0,4})$"
 )
+_HONORIFIC = re.compile("(?:으?[시셔](?:야|면|고|지|며|거나|는|어야|어)(?:만|는|도)?|으?십니다|으?세요|으?셨습니다)$")
 _PARTICLE = re.compile(
     r"(?:에서는|에서도|에서의|에서|에게서|에게는|에게|에는|에도|에만|께서는|께서|께|한테"
     r"|으로서|으로써|으로는|으로도|으로만|으로|로서|로써|"
@@ -200,7 +205,8 @@ def _stems(word: str) -> tuple[str, ...]:
             break
         stripped = shorter
         stems.append(stripped)
-    for base in dict.fromkeys((word, stripped, plain(word).removesuffix("다"))):
+    polite = _HONORIFIC.sub("", word)
+    for base in dict.fromkeys((word, polite or word, stripped, plain(word).removesuffix("다"))):
         stems += [base, _VERBAL.sub("", base)]
         ending = _ENDINGS.sub("", base)
         if ending and ending != base:
@@ -277,6 +283,9 @@ _ASKS_AMOUNT = re.compile(
     r"deadline|deposit|maximum|minimum|rate|length|duration|temperature|period))\b|\buntil "
     r"when\b|\bby when\b"
 )
+_ASKS_RECIPIENT = re.compile(r"누구(?:에게|한테|께)|어디(?:에|로)")
+_SUBJECT = re.compile("[가-힣](?:이|가|께서)$")
+_RECIPIENT = re.compile("[가-힣](?:에게|한테|께)$")
 _ASKS_NAME = re.compile(r"누구|누가|무엇|어느|어떤|어디|\b(?:who|whom|which|what|where)\b")
 _ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
 _LEAST = re.compile(r"최소|최저|최단|하한|\b(?:minimum|least|lowest|smallest|shortest)\b")
@@ -334,7 +343,7 @@ _LATER = re.compile(
 _SUBORDINATE = re.compile(r"\b(?:because|since|as|so|which|who|that|if|when|while|but|where)\b")
 _JOINED = re.compile(
     r"(?P<left>[^,.;]{1,40}?)(?:\s?(?:,|·|/)\s?(?:and\s|및\s)?|\s(?:and|및|그리고|as well "
-    r"as)\s(?:the\s)?|(?<=[가-힣])[와과]\s)"
+    r"as)\s(?:the\s)?|(?<=[가-힣])[와과]\s(?!똑?같은|동일|다른|달리|비슷|함께|관련|별도))"
     r"(?P<right>[^,.;]{1,30})"
 )
 _IF = re.compile(
@@ -374,6 +383,10 @@ class _WrongError(Exception):
     """Its arguments are the reason and the words that decide."""
 
 
+class _UnclearError(_WrongError):
+    """The answer says it in other words; only a reader can tell whether it is right."""
+
+
 class _Grading:
     """One answer beside its reference answer, its question and its evidence."""
 
@@ -382,6 +395,7 @@ class _Grading:
         self._answer = _part(_core(self._text))
         self._gold = _part(_core(folded(gold)))
         self._question = _part(folded(question))
+        self._proper = _proper_names(gold)
         sources = [_sentences(folded(text)) for text in evidence if text]
         self._sentences = [sentence for source in sources for sentence in source]
         self._headings = [
@@ -396,26 +410,35 @@ class _Grading:
         self._rates = {name for part in self._known() for name in part.rates}
 
     def grade(self) -> FactGrade:
-        """Grade; the checks go from the plainest fault to the finest."""
-        try:
-            self._commitment()
-            if (wanted := _polarity(self._gold)) is not None:
-                self._polarity(wanted)
-            matched = self._amounts()
-            self._superlative()
-            self._anchor()
-            if _polarity(self._gold) is None:
-                self._names()
-            self._choice()
-            self._beside()
-            self._order()
-            self._denials()
-            self._others(matched)
-            self._words()
-            self._conditions()
-        except _WrongError as wrong:
-            reason, detail = wrong.args
-            return FactGrade(False, reason, detail.strip())
+        """Grade. A fault that is sure decides before one that only a reader can judge."""
+        self._matched: dict[int, Measure] = {}
+        first: _UnclearError | None = None
+        for check in (
+            self._commitment,
+            self._yes_or_no,
+            self._amounts,
+            self._superlative,
+            self._anchor,
+            self._names,
+            self._roles,
+            self._choice,
+            self._beside,
+            self._order,
+            self._denials,
+            self._others,
+            self._words,
+            self._conditions,
+        ):
+            try:
+                check()
+            except _UnclearError as unclear:
+                first = first or unclear
+            except _WrongError as wrong:
+                reason, detail = wrong.args
+                return FactGrade(False, reason, detail.strip())
+        if first is not None:
+            reason, detail = first.args
+            return FactGrade(False, reason, detail.strip(), unclear=True)
         return FactGrade(True, "stated")
 
     def _known(self) -> Iterable[_Part]:
@@ -481,8 +504,15 @@ class _Grading:
 
     # -- yes and no
 
-    def _polarity(self, wanted: bool) -> None:
-        first = next(iter(_clauses(self._answer.text)), self._answer)
+    def _yes_or_no(self) -> None:
+        wanted = _polarity(self._gold)
+        if wanted is None:
+            return
+        clauses = _clauses(self._answer.text) or (self._answer,)
+        # Not always the first one: bed linen is included, but towels are not.
+        first = max(clauses, key=lambda c: sum(map(self._question.has, _content(c))))
+        if _polarity(clauses[0]) is not None:
+            first = clauses[0]
         word = _polarity(self._answer)
         rest = [w for w in first.words if w.text not in YES | NO]
         rest_text = first.rest
@@ -513,6 +543,11 @@ class _Grading:
             )
             if not word and not denied and repeats and not asked_denied:
                 raise _WrongError("negated", first.text)
+        named = _EXCEPTION.search(self._gold.text)
+        if said is not wanted and named is not None and CONDITIONS.search(self._answer.text):
+            words = _content(_part(self._gold.text[named.end() :]))
+            if words and all(map(self._answer.has, words)):
+                return  # only guide dogs are allowed: no, except guide dogs
         if said is not wanted:
             raise _WrongError("negated", first.text)
         exception = _EXCEPTION.search(self._gold.text)
@@ -528,9 +563,9 @@ class _Grading:
 
     # -- amounts
 
-    def _amounts(self) -> dict[int, Measure]:
-        """{start of a measure of the answer: that of the reference answer it states}."""
-        matched: dict[int, Measure] = {}
+    def _amounts(self) -> None:
+        """Find the measure of the answer that states each measure of the reference answer."""
+        matched = self._matched
         denied = _denied_measures(self._answer)
         for gold in self._gold.measures:
             same = [
@@ -548,6 +583,10 @@ class _Grading:
                 if self._is_optional(gold) or self._is_as_often(gold):
                     continue
                 kind = [m for m in self._answer.measures if _is_rival(gold, m)]
+                if any(_is_about(gold, m) for m in self._answer.measures) or (
+                    gold.unit == "mday" and _END_OF.search(self._answer.text)
+                ):
+                    raise _UnclearError("missing", gold.text)
                 if kind:
                     raise _WrongError("contradicted", kind[0].text)
                 raise _WrongError("missing", gold.text)
@@ -574,7 +613,6 @@ class _Grading:
         asks = bool(counted) and _ASKS_RATE.search(self._question.text) is not None
         if missing and (not self._gold.measures or asks) and not repeated:
             raise _WrongError("missing", ", ".join(sorted(missing)))
-        return matched
 
     def _is_as_often(self, gold: Measure) -> bool:
         """True if the answer says it by the year: `twice a year` for `every six months`."""
@@ -698,10 +736,13 @@ class _Grading:
         wanted = [w for w in wanted if not self._question.has(w)]
         if not wanted:
             wanted = _anchors(self._gold)
-        if not any(self._answer.has(w) or _has_synonym(w, [self._answer]) for w in wanted) and not any(
-            self._gold.has(w) or self._question.has(w) for w in given
-        ):
-            raise _WrongError("contradicted", given[0].text)
+        if any(self._answer.has(w) or _has_synonym(w, [self._answer]) for w in wanted):
+            return
+        if any(self._gold.has(w) or self._question.has(w) for w in given):
+            return
+        korean = HANGUL_SYLLABLE.search(given[0].text) is not None
+        elsewhere = korean and all(_is_known(w, self._sentences) for w in given)
+        raise (_WrongError if elsewhere else _UnclearError)("contradicted", given[0].text)
 
     def _is_total(self, given: Measure) -> bool:
         """True for an amount of several periods together: 3개월 동안 230만 원."""
@@ -748,12 +789,19 @@ class _Grading:
     # -- names and choices
 
     def _names(self) -> None:
+        if _polarity(self._gold) is not None:
+            return
         content = [w for w in self._gold.words if not _is_form(w)]
-        required: list[_Word] = []
+        required = [
+            w for w in self._gold.words
+            if self._gold.measures and _ASKS_NAME.search(self._question.text)
+            and (not _is_form(w) or w.text in CLAIM_WORDS) and not self._question.has(w)
+        ]
+        content += [w for w in required if w not in content]
         if _LIST.search(self._gold.text):
             items = [_part(item) for item in _LIST.split(self._gold.text) if item.strip()]
             listed = [w.text for item in items if not item.measures for w in item.words]
-            required = [
+            required += [
                 w
                 for w in self._gold.words
                 if any(w.text == name or name.startswith(w.text) for name in listed)
@@ -788,6 +836,10 @@ class _Grading:
             if len(content) > 1 and word not in required and predicate and _is_only_verb(word, self._gold):
                 continue
             missing.append(word)
+        missing = [
+            w for w in missing
+            if not (w.text.endswith("'s") and self._answer.spans & {w.text.removesuffix("'s")})
+        ]
         if (
             missing
             and len(content) > 1
@@ -796,12 +848,42 @@ class _Grading:
             missing = []
         if amount:
             missing = [w for w in missing if w in required]
+        elif self._gold.measures:
+            missing = [w for w in missing if w in required or not _is_only_verb(w, self._gold)]
         if missing:
-            raise _WrongError("missing", ", ".join(w.text for w in missing))
+            names = ", ".join(w.text for w in missing)
+            raise (_WrongError if self._is_another(missing, content) else _UnclearError)("missing", names)
         if _ORDER.search(self._question.text) and len(content) > 1:
             places = [self._answer.text.find(w.stems[-1]) for w in content]
             if places != sorted(places):
                 raise _WrongError("contradicted", self._answer.text)
+
+    def _is_another(self, missing: Sequence[_Word], content: Sequence[_Word]) -> bool:
+        """True if the answer says something else in the words of the document.
+
+        `The sender` for `the recipient`, of which the passage speaks; `the addressee`, of which it
+        does not, may be the same person.
+        """
+        if any(w.text in self._proper for w in missing) or _is_short_code(missing):
+            return True
+        if len(missing) * 2 < len(content) + 1 and not _is_list(self._gold):
+            return False
+        known = [self._question, *self._sentences]
+        said = [w for w in self._answer.words if not _is_form(w) or _claims(w)]
+        return bool(self._sentences) and all(
+            _is_known(w, known) or not _names_something(w, self._answer, known) for w in said
+        )
+
+    def _roles(self) -> None:
+        """Who does it and to whom: 점장이 보냅니다 is not the answer to 누구에게 보내나요."""
+        if not _ASKS_RECIPIENT.search(self._question.text):
+            return
+        names = [w for w in self._gold.words if not _is_form(w) or _claims(w)]
+        for word in self._answer.words:
+            if any(_share(word, name) for name in names) and _SUBJECT.search(word.text):
+                others = [w for w in self._answer.words if w.start > word.start]
+                if any(_RECIPIENT.search(w.text) for w in others):
+                    raise _WrongError("contradicted", word.text)
 
     def _is_in_compound(self, word: _Word) -> bool:
         """True if the answer writes it together with its neighbour: 약정이율 for 약정 이율."""
@@ -835,7 +917,9 @@ class _Grading:
             )
             and not self._is_other_case(_part(self._answer.text[match.end() :].strip()))
         ):
-            raise _WrongError("contradicted", match[0])
+            both = bool(self._gold.measures) and match.end() < len(self._answer.text)
+            near = self._answer.text[match.end() : match.end() + 12]
+            raise (_WrongError if both and any(c.isdigit() for c in near) else _UnclearError)("contradicted", match[0])
 
     def _is_other_case(self, part: _Part) -> bool:
         """True for `15% for groups`, which the evidence has: no doubt about the answer."""
@@ -874,7 +958,7 @@ class _Grading:
             ):
                 continue
             if any(opposite.search(part.text) for part in known):
-                raise _WrongError("contradicted", match[0])
+                raise _UnclearError("contradicted", match[0])
 
     def _beside(self) -> None:
         """No other name is joined to that of the reference answer by `and` or a comma."""
@@ -882,6 +966,10 @@ class _Grading:
             return
         if self._gold.measures and not _ASKS_NAME.search(self._question.text):
             return
+        if _is_short_code(self._gold.words):
+            codes = {m[0] for m in _LETTER.finditer(self._answer.text)}
+            if foreign := codes - {w.text for w in self._gold.words}:
+                raise _WrongError("contradicted", " ".join(sorted(foreign)))
         gold_words = [w for w in self._gold.words if not _is_form(w) or _claims(w)]
         for match in _JOINED.finditer(self._answer.text):
             if _NEW_CLAUSE.match(self._answer.text[match.end("left") :]):
@@ -938,9 +1026,14 @@ class _Grading:
                     _FREE.search(p.text) for p in self._known()
                 )
                 if not free and not any(_share_stem(words, others) for others in known):
-                    raise _WrongError("negated", clause.text)
+                    asked = any(self._question.has(w) or self._gold.has(w) for w in words)
+                    sure = asked and self._has_fact(clause) and not self._sentences_deny()
+                    raise (_WrongError if sure else _UnclearError)("negated", clause.text)
         if self._gold.denied and not self._answer.denied and not self._question.denied:
             raise _WrongError("negated", self._answer.text)
+
+    def _sentences_deny(self) -> bool:
+        return any(s.denied for s in self._near)
 
     def _affirmed(self) -> None:
         """What `No` goes on to affirm is not denied: `no, it must be carried in the cabin`."""
@@ -957,8 +1050,10 @@ class _Grading:
                 ):
                     raise _WrongError("negated", clause.text)
 
-    def _others(self, matched: dict[int, Measure]) -> None:
+    def _others(self) -> None:
         """Other amounts stand in the evidence, for something else."""
+        matched = self._matched
+        is_stated = bool(matched) or not self._gold.measures
         denied = _denied_measures(self._answer)
         known = (*self._gold.measures, *self._question.measures)
         for measure in self._answer.measures:
@@ -981,7 +1076,12 @@ class _Grading:
             rival = any(measure.rivals(m) for m in self._gold.measures)
             holders = [s for s in self._sentences if _states(s, measure)]
             if not holders:
-                raise _WrongError("contradicted" if rival else "unsupported", measure.text)
+                sure = rival and not is_stated
+                raise (_WrongError if sure else _UnclearError)(
+                    "contradicted" if rival else "unsupported", measure.text
+                )
+            if not rival and not self._belongs(measure, clause, holders):
+                raise _UnclearError("contradicted", measure.text)
             if not rival or measure.start in denied or self._is_other_rate(measure, holders):
                 continue
             own = [w for w in clause.words if not _is_form(w) or _claims(w)]
@@ -992,9 +1092,26 @@ class _Grading:
             placed = placed or self._is_other_limit(measure, holders)
             placed = placed or _ELSEWHERE.search(clause.text) is not None
             if not placed and not self._is_range(measure) and not self._opens(measure, holders):
-                raise _WrongError("contradicted", measure.text)
+                raise (_UnclearError if is_stated else _WrongError)("contradicted", measure.text)
             if self._is_alternative(measure, holders):
                 raise _WrongError("contradicted", measure.text)
+
+    def _belongs(self, measure: Measure, clause: _Part, holders: Sequence[_Part]) -> bool:
+        """True if what stands around an amount stands with it in the evidence, too."""
+        own = [
+            w for w in clause.words
+            if (not _is_form(w) or _claims(w)) and w.text not in GRAMMAR_WORDS
+            and not _is_only_verb(w, clause)
+        ]
+        if any(
+            _IF_VERB.search(w.text) and not _is_known(w, holders) for w in clause.words
+        ):
+            return False
+        own = [w for w in own if _is_known(w, self._sentences)]
+        return not own or any(
+            2 * sum(s.has(w) or self._is_heading(w) or _has_synonym(w, [s]) for w in own) >= len(own)
+            for s in holders
+        )
 
     def _counts_list(self, measure: Measure) -> bool:
         """True for `두 가지` beside the two things that the reference answer lists."""
@@ -1052,6 +1169,7 @@ class _Grading:
                 low.start != high.start
                 and len(between) < 14
                 and (_OR.search(between) or between.strip() in ("이나", "나", ",", "/"))
+                and (between.strip() != "," or len(text) - high.end <= 6)
             ):
                 return not any(_OR.search(s.text) for s in holders) and not self._is_other_case(
                     _part(text[high.start :])
@@ -1073,11 +1191,11 @@ class _Grading:
             unknown = [w for w in content if not _is_known(w, everywhere)]
             new = [w for w in unknown if _names_something(w, clause, everywhere)]
             if new and not (len(new) == 1 < len(content) + is_fact and _is_verb(new[0], clause)):
-                raise _WrongError("unsupported", new[0].text)
+                raise _UnclearError("unsupported", new[0].text)
             if not self._sentences:
                 continue
             if misbound := self._misbound(clause):
-                raise _WrongError("contradicted", misbound)
+                raise _UnclearError("contradicted", misbound)
             given = [self._question, self._gold]
             foreign = [w for w in content if w not in unknown and not _is_known(w, given)]
             foreign = [
@@ -1085,7 +1203,7 @@ class _Grading:
                 if w.text not in GRAMMAR_WORDS and not (is_fact and _is_only_verb(w, clause))
             ]
             if foreign and not self._stand_together(clause, foreign, is_fact):
-                raise _WrongError("unsupported", " ".join(w.text for w in foreign))
+                raise _UnclearError("unsupported", " ".join(w.text for w in foreign))
 
     def _has_fact(self, clause: _Part) -> bool:
         """True for a clause with an amount or word of the reference answer."""
@@ -1122,6 +1240,11 @@ class _Grading:
             return False
         pieces = [p for p in _clauses(sentence.text) if any(map(p.has, foreign))] or [sentence]
         best = max(pieces, key=lambda p: sum(map(p.has, clause.words)))
+        topics = [w for w in clause.words if _TOPIC_ONLY.search(w.text) and len(w.text) > 2]
+        for topic in topics:
+            own = [p for p in _clauses(sentence.text) if p.has(topic)]
+            if own and best not in own and not any(p.denied is clause.denied for p in own):
+                return False
         free = _FREE.search(sentence.text) is not None and _FREE.search(clause.text) is not None
         alike = clause.denied is best.denied or clause.denied is sentence.denied
         return alike or free or (polar and _polarity(self._gold) is False)
@@ -1187,8 +1310,11 @@ class _Grading:
                 exhaustive = match[0] in _ONLY and _polarity(self._gold) is None
                 if exhaustive and self._has_fact(clause):
                     continue
+                if match[0] == "예외" and self._said(_EXCEPTION):
+                    continue
                 if not self._said(CONDITIONS):
-                    raise _WrongError("limited", match[0])
+                    sure = match[0] != "without" and self._has_fact(clause)
+                    raise (_WrongError if sure else _UnclearError)("limited", match[0])
 
 
 _ONLY = frozenset(
@@ -1253,6 +1379,18 @@ _WHOLE = frozenset(("모두", "전부", "전체", "다", "full", "fully", "whole
 _MONEY = frozenset(("won", "dollar", "euro", "yen", "pound", "yuan"))
 
 
+_END_OF = re.compile(r"말(?=까지|에|일|$|[ .])|\bend of\b")
+_DAYS = {"day": Decimal(1), "month": Decimal(365) / 12}
+
+
+def _is_about(gold: Measure, measure: Measure) -> bool:
+    """True for 30 days and a month, which some rules take for the same."""
+    if {gold.unit, measure.unit} != {*_DAYS}:
+        return False
+    days = [m.value * _DAYS[m.unit] for m in (gold, measure)]
+    return bool(days[0]) and abs(days[1] / days[0] - 1) < Decimal("0.04")
+
+
 def _is_rival(gold: Measure, measure: Measure) -> bool:
     """True for another value of the same kind, or the same value of another."""
     return (
@@ -1265,6 +1403,8 @@ _FREE = re.compile(
     r"무료|무상|공짜|\bfree\b|\b(?:pay|pays|cost|costs|charged?|no) (?:nothing|charge|cost"
     r"|fee)|비용이 없|(?:내|들|부과하|청구하|받)지 않"
 )
+_IF_VERB = re.compile("[가-힣]면$")
+_TOPIC_ONLY = re.compile("[가-힣](?:은|는)$")
 _TOPIC = re.compile("(?:은|는|이|가|의|도|에게|에는|께)$")
 _A_YEAR = {"year": 1, "quarter": 4, "month": 12, "week": 52, "day": 365}
 _IN_A_YEAR = {"month": Decimal(12), "day": Decimal(365)}
@@ -1284,9 +1424,7 @@ _REPEATED = re.compile(r"마다|당(?![가-힣])|매\s|\b(?:every|each|per)\b")
 
 
 _ANCHOR_KO = re.compile("(?:일|날|시점|때)?(?:으?로)?부터$")
-_ANCHOR_EN = re.compile(
-    r"\b(?:of|from|after|before|following|since)\s(?:the\s|your\s|its\s|date\s|day\s|of\s){0,4}(?P<noun>[a-z]{4,})"
-)
+_ANCHOR_EN = re.compile(r"\b(?:of|from|after|before|following|since)\s(?P<nouns>[a-z' -]{3,40})")
 
 
 def _anchors(part: _Part) -> list[_Word]:
@@ -1294,6 +1432,15 @@ def _anchors(part: _Part) -> list[_Word]:
     if not any(m.unit in ("day", "month", "minute", "workday") for m in part.measures):
         return []
     anchors = []
+    for match in _ANCHOR_EN.finditer(part.text):
+        if any(0 <= match.start() - m.end <= 3 for m in part.measures):
+            stop = re.search(r"[,.;]|\b(?:and|if|or|but)\b", part.text[match.start("nouns") :])
+            end = match.end() if stop is None else match.start("nouns") + stop.start()
+            anchors += [
+                w for w in part.words
+                if match.start("nouns") <= w.start < end and w.text not in GRAMMAR_WORDS
+                and w.text not in ("date", "day", "time")
+            ]
     for word in part.words:
         bare = _ANCHOR_KO.sub("", word.text)
         if bare != word.text and len(bare) > 1:
@@ -1301,6 +1448,7 @@ def _anchors(part: _Part) -> list[_Word]:
     return anchors
 
 
+_LETTER = re.compile(r"\b[a-z](?=\s?,|\s(?:and|or)\b|[.]?$)")
 _NEW_CLAUSE = re.compile(r"\s?,\s(?:and\s)?(?:[a-z]+\s){1,3}(?:can|may|must|will|should|is|are|has|have|needs?)\b")
 _NAME_ENDS = re.compile("[가-힣](?:이|가|은|는|을|를|에|에서|께서|에게|이며|입니다)$")
 
@@ -1425,6 +1573,10 @@ def _all_denied(clause: _Part) -> list[list[_Word]]:
     return [_denied_words(clause, match) for match in DENIALS.finditer(clause.rest)]
 
 
+def _content(part: _Part) -> list[_Word]:
+    return [w for w in part.words if not _is_form(w)]
+
+
 def _share(word: _Word, other: _Word) -> bool:
     return not set(word.stems).isdisjoint(other.stems)
 
@@ -1542,6 +1694,25 @@ def _nouns(text: str) -> tuple[tuple[int, int, str], ...] | None:
         return tuple(nouns(text))
     except MachineError:
         return None
+
+
+_CAPITAL = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][\w&-]*|\b[A-Z][A-Z\d][\w-]*|\b\w*\d\w*[A-Za-z]\w*")
+
+
+def _proper_names(text: str) -> frozenset[str]:
+    """Names and codes of a text, folded: capitals within an English one, Latin words in Korean."""
+    if HANGUL_SYLLABLE.search(text):
+        return frozenset(m[0].lower() for m in re.finditer(r"[A-Za-z][\w&-]*", text))
+    return frozenset(m[0].lower() for m in _CAPITAL.finditer(text))
+
+
+def _is_short_code(words: Sequence[_Word]) -> bool:
+    """True for `B`: a letter has no other words."""
+    return any(len(w.text) == 1 and w.text.isascii() for w in words)
+
+
+def _is_list(part: _Part) -> bool:
+    return _LIST.search(part.text) is not None
 
 
 def _is_only_verb(word: _Word, part: _Part) -> bool:

@@ -30,12 +30,12 @@ _UNITS: dict[str, tuple[str, Decimal]] = {
         ("workday", "1", "working_days working_day business_days business_day"),
         ("night", "1", "박 nights night"),
         ("term", "1", "학기 semesters semester terms term"),
-        ("times", "1", "회 번 차례 times time"),
+        ("times", "1", "회 번 차례 times time visits visit"),
         ("percent", "1", "% 퍼센트 프로 percent per_cent"),
         ("point", "1", "%p 퍼센트포인트 %포인트 percentage_points percentage_point"),
         ("won", "1", "원 won krw ₩"),
         ("dollar", "1", "달러 불 dollars dollar usd us$ $"),
-        ("dollar", "0.01", "센트 cents cent ¢"),
+        ("dollar", "0.01", "센트 cents cent ct ¢"),
         ("euro", "1", "유로 euros euro eur €"),
         ("yen", "1", "엔 yen jpy ¥"),
         ("pound", "1", "파운드 pounds pound gbp £"),
@@ -313,6 +313,9 @@ class Measure:
             day, shift = (self, other) if self.unit == "day" else (other, self)
             return shift.value == day.value * (-1 if "before" in day.bounds else 1)
         if self.unit != other.unit:
+            if {self.unit, other.unit} == {"dollar", "euro"}:
+                # Whose cents they are stands elsewhere: 19 cents and €0.19.
+                return self.value == other.value and self.in_cents is not other.in_cents
             return self.written == other.written and self.same_kind(other)
         return abs(self.value - other.value) < _D("0.001") and self.same_kind(other)
 
@@ -320,6 +323,11 @@ class Measure:
     def written(self) -> Decimal:
         """The number as the text has it."""
         return self.value if self.number is None else self.number
+
+    @property
+    def in_cents(self) -> bool:
+        """True for an amount in cents, of whatever currency."""
+        return re.search(r"cents?$|센트$|ct$", self.text) is not None
 
     def same_kind(self, other: "Measure") -> bool:
         """True if their units may be the same; one may be left out."""
@@ -355,11 +363,13 @@ def folded(text: str) -> str:
     """NFKC, lower case, markdown and quotes as spaces, signs unified; for positions of measures."""
     text = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
     text = _MARKDOWN.sub(" ", text.translate(_SIGNS))
+    text = _KWH.sub("kwh", text)
     text = _TWICE_A_YEAR.sub("twice a year", text)
     text = _WORKDAY.sub(r"\1영업일", text)
     return _TITLE.sub(r"\1", _HALF_OF_DAY.sub(r" \1m", text))
 
 
+_KWH = re.compile(r"\bkilowatt[- ]hours?\b|킬로와트시")
 _TWICE_A_YEAR = re.compile(r"\b(?:semi|bi)-?annual(?:ly)?\b")
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s?([ap])\.\s?m\.?(?![a-z])")
 _WORKDAY = re.compile(
@@ -803,6 +813,9 @@ def _bounded(text: str, measure: Measure, matches: Sequence[Measure]) -> Measure
         and "max" in kinds
     ):
         kinds.discard("after")
+    if "before" in kinds and "max" in kinds and re.search("later than|늦어도", text[:high]):
+        # No later than 14 days before the day is at least 14 days before it.
+        kinds = kinds - {"max"} | {"min"}
     low = measure.start - (length - len(before))
     return replace(measure, bounds=measure.bounds | kinds, low=low, high=high)
 

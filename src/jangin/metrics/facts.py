@@ -166,7 +166,7 @@ def _is_in(stem: str, part: _Part) -> bool:
     if stem in part.spans:
         return True
     if stem[0].isascii():
-        return len(stem) > 3 and any(_same_english(stem, other) for other in part.spans)
+        return len(stem) > 2 and any(_same_english(stem, other) for other in part.spans)
     return len(stem) > 1 and stem in part.letters
 
 
@@ -179,6 +179,9 @@ def _same_english(left: str, right: str) -> bool:
         if a != b:
             break
         shared += 1
+    if shared == 3 and len(left) != len(right):
+        longer = max(left, right, key=len)[shared:]
+        return min(len(left), len(right)) == 3 and longer in _DOUBLED
     return shared >= 4 and {left[shared:], right[shared:]} <= _INFLECTIONS
 
 
@@ -186,6 +189,7 @@ _ENDINGS_ENGLISH = """
 able al ance ation d e ed ence er es ful ied ies ing ion ions isation ise ity ive
 ization ize led ling ly ment ned ning ped ping s t ted ting y
 """
+_DOUBLED = frozenset(("ped", "ping", "ned", "ning", "ted", "ting", "led", "ling", "ged", "ging", "bed", "bing"))
 _INFLECTIONS = frozenset(("", *_ENDINGS_ENGLISH.split()))
 
 
@@ -286,6 +290,7 @@ _ASKS_AMOUNT = re.compile(
 _ASKS_RECIPIENT = re.compile(r"누구(?:에게|한테|께)|어디(?:에|로)")
 _SUBJECT = re.compile("[가-힣](?:이|가|께서)$")
 _RECIPIENT = re.compile("[가-힣](?:에게|한테|께)$")
+_FIRST = re.compile(r"먼저|우선|\bfirst\b")
 _ASKS_NAME = re.compile(r"누구|누가|무엇|어느|어떤|어디|\b(?:who|whom|which|what|where)\b")
 _ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
 _LEAST = re.compile(r"최소|최저|최단|하한|\b(?:minimum|least|lowest|smallest|shortest)\b")
@@ -330,7 +335,7 @@ _CHOICE = re.compile(
     r"|(?P<e>[^\s,]+?)(?:와|과|이나|나|하고)\s(?P<f>[^\s,]+)\s중"
     r"|(?P<g>[\w-]+)\sor\s(?:the\s|in\s|on\s|a\s)?(?P<h>[\w-]+)"
 )
-_LIST = re.compile(r",|·|/|\band\b|(?<=[가-힣])[와과] |(?<![가-힣])(?:및|그리고) ")
+_LIST = re.compile(r",|·|/|\band\b|(?<=[가-힣])(?:와|(?<![초결효통경학치성])과) |(?<![가-힣])(?:및|그리고) ")
 _CONNECTING = frozenset(("and", "및", "그리고", "등", "or", "또는"))
 _EARLIER = re.compile(
     r"전날|(?<=[가-힣\d\s])전(?=에|까지|부터|의|이|으로|은|[ ,.]|$)|\b(?:before|prior|in advance"
@@ -343,8 +348,8 @@ _LATER = re.compile(
 _SUBORDINATE = re.compile(r"\b(?:because|since|as|so|which|who|that|if|when|while|but|where)\b")
 _JOINED = re.compile(
     r"(?P<left>[^,.;]{1,40}?)(?:\s?(?:,|·|/)\s?(?:and\s|및\s)?|\s(?:and|및|그리고|as well "
-    r"as)\s(?:the\s)?|(?<=[가-힣])[와과]\s(?!똑?같은|동일|다른|달리|비슷|함께|관련|별도))"
-    r"(?P<right>[^,.;]{1,30})"
+    r"as)\s(?:the\s)?|(?<=[가-힣])(?:와|(?<![초결효통경학치성])과)\s(?!똑?같은|동일|다른|달리|비슷|함께|관련|별도))"
+    r"(?P<right>[^,.;]{1,30})(?!\w)"
 )
 _IF = re.compile(
     r"(?:[가-힣]+\s)?[가-힣]+(?<!하)(?:이면|되면|하면|으면|라면|거든|경우)(?:에|에는|는)?(?=[\s,])"
@@ -406,6 +411,8 @@ class _Grading:
         ]
         self._near = self._facts_in(self._sentences)
         asks = {rate_of(m) for m in self._question.measures}
+        often = {_RATE_NAMES[m[1]] for m in _OFTEN.finditer(self._question.text)}
+        asks |= often
         self._asked_rates = (self._question.rates | asks) - {""}
         self._rates = {name for part in self._known() for name in part.rates}
 
@@ -421,6 +428,7 @@ class _Grading:
             self._anchor,
             self._names,
             self._roles,
+            self._priority,
             self._choice,
             self._beside,
             self._order,
@@ -579,6 +587,8 @@ class _Grading:
                     if m.unit == "day" and m.value == m.written == gold.written
                 ]
             same = [m for m in same if m.start not in denied] or same
+            if not same and gold.unit == "shift" and not gold.value and _ON_DAY.search(self._answer.text):
+                continue  # 외박하는 날 밤 9시 is 당일 밤 9시
             if not same:
                 if self._is_optional(gold) or self._is_as_often(gold):
                     continue
@@ -587,9 +597,12 @@ class _Grading:
                     gold.unit == "mday" and _END_OF.search(self._answer.text)
                 ):
                     raise _UnclearError("missing", gold.text)
+                # A number in a form that is not read may be the one.
+                unread = _NUMBER_LIKE.search(self._answer.rest) is not None
+                error = _UnclearError if unread else _WrongError
                 if kind:
-                    raise _WrongError("contradicted", kind[0].text)
-                raise _WrongError("missing", gold.text)
+                    raise error("contradicted", kind[0].text)
+                raise error("missing", gold.text)
             if all(m.start in denied for m in same):
                 raise _WrongError("negated", denied[same[0].start])
             problems = [self._limit_problem(gold, m) for m in same]
@@ -644,6 +657,8 @@ class _Grading:
         if not gold.unit:
             named = time_units(self._question.text)
             return not named or not time_units(given.text) or bool(named & time_units(given.text))
+        if gold.unit == "age" and _AGE.search(self._question.text + self._answer.text):
+            return True
         written = re.sub(r"[\d.,\s-]", "", gold.text)
         question = self._question.text
         return written in question or _ASKS_NUMBER.search(question) is not None
@@ -840,6 +855,9 @@ class _Grading:
             w for w in missing
             if not (w.text.endswith("'s") and self._answer.spans & {w.text.removesuffix("'s")})
         ]
+        joined_missing = "".join(w.text for w in missing)
+        if len(joined_missing) > 2 and joined_missing in self._answer.letters:
+            missing = []  # 살아있는 for 살아 있는
         if (
             missing
             and len(content) > 1
@@ -864,9 +882,16 @@ class _Grading:
         `The sender` for `the recipient`, of which the passage speaks; `the addressee`, of which it
         does not, may be the same person.
         """
+        if all(_is_only_verb(w, self._gold) for w in missing):
+            return False
         if any(w.text in self._proper for w in missing) or _is_short_code(missing):
             return True
-        if len(missing) * 2 < len(content) + 1 and not _is_list(self._gold):
+        if _is_list(self._gold):
+            if _items(self._answer) >= _items(self._gold) or "".join(
+                w.text for w in missing
+            ) in self._answer.letters:
+                return False
+        elif len(missing) * 2 < len(content) + 1:
             return False
         known = [self._question, *self._sentences]
         said = [w for w in self._answer.words if not _is_form(w) or _claims(w)]
@@ -884,6 +909,17 @@ class _Grading:
                 others = [w for w in self._answer.words if w.start > word.start]
                 if any(_RECIPIENT.search(w.text) for w in others):
                     raise _WrongError("contradicted", word.text)
+
+    def _priority(self) -> None:
+        """What comes first is what the reference answer says: 먼저, first."""
+        if not _FIRST.search(self._question.text):
+            return
+        clauses = [c for c in _clauses(self._answer.text) if _FIRST.search(c.text)]
+        names = [w for w in self._gold.words if not _is_form(w) or _claims(w)]
+        if clauses and names and any(map(self._answer.has, names)) and not any(
+            any(map(c.has, names)) for c in clauses
+        ):
+            raise _WrongError("contradicted", clauses[0].text)
 
     def _is_in_compound(self, word: _Word) -> bool:
         """True if the answer writes it together with its neighbour: 약정이율 for 약정 이율."""
@@ -975,10 +1011,13 @@ class _Grading:
             if _NEW_CLAUSE.match(self._answer.text[match.end("left") :]):
                 continue
             denied = _part(match[0]).denied
+            if self._gold.measures and _part(match["right"].strip()).measures:
+                continue
             left, right = _last_name(match["left"]), _first_name(match["right"])
             for one, other in ((left, right), (right, left)):
                 names = [w for w in other.words if not _is_form(w) or _claims(w)]
-                if not any(map(one.has, gold_words)) or any(map(other.has, gold_words)):
+                whole = _part(match["left" if one is left else "right"])
+                if not any(map(whole.has, gold_words)) or any(map(other.has, gold_words)):
                     continue
                 if denied or not names or len(other.words) > 4 or _SUBORDINATE.search(other.text):
                     continue
@@ -1028,6 +1067,7 @@ class _Grading:
                 if not free and not any(_share_stem(words, others) for others in known):
                     asked = any(self._question.has(w) or self._gold.has(w) for w in words)
                     sure = asked and self._has_fact(clause) and not self._sentences_deny()
+                    sure = sure and not self._question.denied
                     raise (_WrongError if sure else _UnclearError)("negated", clause.text)
         if self._gold.denied and not self._answer.denied and not self._question.denied:
             raise _WrongError("negated", self._answer.text)
@@ -1106,6 +1146,14 @@ class _Grading:
         if any(
             _IF_VERB.search(w.text) and not _is_known(w, holders) for w in clause.words
         ):
+            return False
+        beside = [
+            m for m in clause.measures
+            if m.start != measure.start
+            and not any(m.agrees(o) for o in (*self._gold.measures, *self._question.measures))
+        ]
+        holders = [s for s in holders if all(_has_measure(s, m) for m in beside)]
+        if not holders:
             return False
         own = [w for w in own if _is_known(w, self._sentences)]
         return not own or any(
@@ -1379,6 +1427,12 @@ _WHOLE = frozenset(("모두", "전부", "전체", "다", "full", "fully", "whole
 _MONEY = frozenset(("won", "dollar", "euro", "yen", "pound", "yuan"))
 
 
+_ON_DAY = re.compile(r"[는은된한] 날|그날|\b(?:that|the same) day\b")
+_NUMBER_LIKE = re.compile(
+    r"\d|(?<![가-힣])(?:[일이삼사오육칠팔구십백천만]{2,}|한두|두세|서너|너댓|열|스물|서른|마흔|쉰|예순|일흔|여든|아흔)"
+    r"|(?<![가-힣])(?:하나|둘|셋|넷|다섯|여섯|일곱|여덟|아홉)|\b(?:half|dozen|couple|score|fortnight|decade|hundred|thousand)\b"
+)
+_AGE = re.compile(r"나이|연령|\b(?:age|old)\b")
 _END_OF = re.compile(r"말(?=까지|에|일|$|[ .])|\bend of\b")
 _DAYS = {"day": Decimal(1), "month": Decimal(365) / 12}
 
@@ -1389,6 +1443,10 @@ def _is_about(gold: Measure, measure: Measure) -> bool:
         return False
     days = [m.value * _DAYS[m.unit] for m in (gold, measure)]
     return bool(days[0]) and abs(days[1] / days[0] - 1) < Decimal("0.04")
+
+
+_OFTEN = re.compile(r"\btimes (?:\w+ )?(?:a|an|per|each|every) (year|month|week|day|season|term)\b")
+_RATE_NAMES = {name: name for name in ("year", "month", "week", "day", "season", "term")}
 
 
 def _is_rival(gold: Measure, measure: Measure) -> bool:
@@ -1492,6 +1550,10 @@ def _counter(measure: Measure) -> str:
     return re.sub(r"[\d.,\s]", "", measure.text)[-1:]
 
 
+def _has_measure(part: _Part, measure: Measure) -> bool:
+    return any(measure.agrees(m) for m in part.measures)
+
+
 def _states(part: _Part, measure: Measure) -> bool:
     """True if a text has this amount, with all its limits."""
     return any(
@@ -1590,7 +1652,7 @@ def _share_stem(words: Sequence[_Word], others: Sequence[_Word]) -> bool:
             return True
         stem = word.stems[-1]
         if stem[0].isascii():
-            if any(len(o) > 3 and _same_english(stem, o) for o in theirs):
+            if any(len(o) > 2 and _same_english(stem, o) for o in theirs):
                 return True
         elif any(
             o[:1] == stem[:1] and (len(o) == 1 or len(stem) == 1 or o[:2] == stem[:2])
@@ -1711,6 +1773,11 @@ def _is_short_code(words: Sequence[_Word]) -> bool:
     return any(len(w.text) == 1 and w.text.isascii() for w in words)
 
 
+def _items(part: _Part) -> int:
+    """How many things a text lists."""
+    return len([item for item in re.split(rf"{_LIST.pattern}|\n", part.text) if item.strip(" -*.")])
+
+
 def _is_list(part: _Part) -> bool:
     return _LIST.search(part.text) is not None
 
@@ -1738,7 +1805,7 @@ def _names_something(word: _Word, clause: _Part, known: Sequence[_Part]) -> bool
     return any(
         start < word.end and end > word.start
         and len(noun) > 1
-        and noun not in FORM_WORDS
+        and (noun not in FORM_WORDS or noun in CLAIM_WORDS)
         and not any(noun in part.letters for part in known)
         and not _has_synonym(_Word(noun, (noun,), start, end), known)
         for start, end, noun in read

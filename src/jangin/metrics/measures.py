@@ -101,11 +101,11 @@ _NATIVE = {
 _NATIVE |= {
     tens + ones: value + _NATIVE[ones]
     for tens, value in (("열", 10), ("스물", 20), ("서른", 30), ("마흔", 40), ("쉰", 50))
-    for ones in ("한", "하나", "두", "둘", "세", "셋", "네", "넷", "다섯", "여섯", "일곱", "여덟")
+    for ones in ("한", "하나", "두", "둘", "세", "셋", "네", "넷", "다섯", "여섯", "일곱", "여덟", "아홉")
 }
 _NATIVE |= {"열아홉": 19, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
 _NATIVE_NUMBER = re.compile(
-    r"(?<![가-힣])(?P<word>둘|셋|넷|다섯|여섯|일곱|여덟|아홉)(?=\s?(?:이상|이하|까지|미만|씩|입니다|이다|이에요)"
+    r"(?<![가-힣])(?P<word>둘|셋|넷|(?:열|스물|서른|마흔|쉰|예순|일흔)?(?:다섯|여섯|일곱|여덟|아홉)|(?:열|스물|서른|마흔|쉰)(?:하나|둘|셋|넷)|스물|서른|마흔|쉰|예순)(?=\s?(?:이상|이하|까지|미만|씩|입니다|이다|이에요)"
     r"|(?:이|을|은|이나)?(?![가-힣]))"
 )
 """A number that counts what stands before it: 자녀가 셋."""
@@ -364,9 +364,30 @@ def folded(text: str) -> str:
     text = unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
     text = _MARKDOWN.sub(" ", text.translate(_SIGNS))
     text = _KWH.sub("kwh", text)
+    text = _DAYS_OF_WEEK.sub(_each_day, text)
+    text = _NATIVE_HOUR.sub(lambda m: f"{_NATIVE[m['hour'] or m['hour2']]}시", text)
+    text = re.sub(r"(?<=\d)\s?x(?![a-z0-9])", " times", text)
+    text = re.sub(r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(?!\d)", _day_month, text)
     text = _TWICE_A_YEAR.sub("twice a year", text)
     text = _WORKDAY.sub(r"\1영업일", text)
     return _TITLE.sub(r"\1", _HALF_OF_DAY.sub(r" \1m", text))
+
+
+_DAYS_OF_WEEK = re.compile(
+    r"(?<![가-힣])(?P<days>(?:[월화수목금토일](?:요일)?\s?[·,/~-]\s?)+[월화수목금토일])(?:요일)?(?=[\s.,)(]|에|은|이|마다|만|까지|부터|$)"
+)
+_NATIVE_HOUR = re.compile(r"(?<![가-힣])(?P<hour>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?![가-힣])|(?<![가-힣])(?P<hour2>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?=정각|입니|에|까지|부터|이[고며전후]|로|예요)")
+"""Three o'clock; `세 시간` are three hours."""
+
+
+def _each_day(match: re.Match[str]) -> str:
+    return re.sub(r"([월화수목금토일])(?:요일)?(?=\s?[·,/~-]|$)", r"\1요일", match["days"])
+
+
+def _day_month(match: re.Match[str]) -> str:
+    """15.05. is the 15th of May; 2.13. is no date."""
+    day, month = int(match[1]), int(match[2])
+    return f"{day} {_MONTHS.split()[month - 1]} " if 0 < month < 13 and 0 < day < 32 else match[0]
 
 
 _KWH = re.compile(r"\bkilowatt[- ]hours?\b|킬로와트시")
@@ -736,7 +757,7 @@ _AFTER_KO = (
     ),
     ("min", r"\s?이상"),
     ("about", r"\s?(?:정도|가량|쯤|내외|안팎|남짓)"),
-    ("before", r"\s?(?:이전|전(?=까지|에|$|[ .,)]|부터|이|으로))"),
+    ("before", r"\s?(?:이전|전(?=까지|에|$|[ .,)~-]|부터|이|으로))"),
     ("after", r"(?:이|가)?\s?(?:지나|지난|경과)|\s?(?:이후|후|뒤)"),
     ("until", r"(?:까지)"),
     ("from", r"(?:부터|에서부터)"),
@@ -755,14 +776,14 @@ _AFTER_EN = (
 _BEFORE = (
     ("after", r"식후\s?"),
     ("before", r"식전\s?"),
-    ("max", r"(?:최대|최고|많아야|최장|상한|한도)(?:\s?(?:는|은|가|로))?\s?[^\d,.]{0,5}"),
+    ("max", r"(?:최대(?![가-힣]*(?:중량|출력|용량|속도|높이))|최고|많아야|최장|상한|한도)(?:\s?(?:는|은|가|로))?\s?[^\d,.]{0,5}"),
     ("min", r"(?:최소|적어도|최저|최단|하한|못해도)(?:\s?(?:는|은|로))?\s?[^\d,.]{0,5}"),
     ("about", r"(?<![가-힣])(?:약|대략|대강|거의)\s?"),
     ("max", r"(?:no|not) (?:more|longer|later|greater|higher|older) than\s(?:\w+\s)?"),
     ("max", r"(?:not|never|cannot|may not|must not) exceed(?:s|ing)?\s"),
     ("min", r"(?:no|not) (?:less|fewer|shorter|earlier|younger) than\s(?:\w+\s)?"),
     ("max", r"(?:up to|at most|max(?:imum)?\.?(?: of| is)?|within|limit(?:ed)?(?: is| of| to)?"
-        r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s|a total of\s)?"),
+        r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s|a (?:total|distance|maximum|limit|weight|height|length|value) of\s|an?\s)?"),
     ("min", r"(?:at least|min(?:imum)?\.?(?: of| is)?)\s"),
     ("over", r"(?:more than|over|above|exceed(?:s|ing)?|longer than|greater than|older than|higher "
         r"than|later than|>)\s?(?:[a-z]+\s)?"),
@@ -771,7 +792,7 @@ _BEFORE = (
         r"age of\s)?(?:[a-z]+\s)?"),
     ("until", r"(?:until|till|through|by|to|-|~)\s?(?:the\s)?(?:end of\s)?"),
     ("from", r"(?:from|since|starting|beginning|between|as of)\s(?:on\s)?(?:the\s)?(?:age of\s)?"),
-    ("after", r"after\s(?:the\s)?"),
+    ("after", r"(?<!look )(?<!looking )(?<!looks )after\s(?:the\s)?"),
     ("before", r"before\s(?:the\s)?(?:end of\s)?"),
     ("about", r"(?:about|around|approximately|roughly|nearly|almost|circa|some|ca\.)\s(?:a\s)?"),
     ("every", r"(?:every|each)\s"),
@@ -846,7 +867,7 @@ _RATE_WORDS = re.compile(
     r"(?<![가-힣])매\s?(?P<every>년|해|월|달|주|일|회|학기|분기)(?![가-힣]*출)"
     r"|(?<![가-힣])(?P<madada>(?<!\d)(?:해|달|주|날))마다"
     r"|(?<![가-힣\d])(?P<yearly>연|월|주|일)\s?(?:간\s)?(?=\s?(?:최대\s?|총\s?|약\s?)?(?:\d"
-    r"|한|두|세|네|다섯))"
+    r"|(?:한|두|세|네|다섯)\s?(?:번|차례|회|시간|명|개|권|장|건)))"
     r"|(?<![가-힣])(?P<span>연간|월간)(?![가-힣])"
     r"|(?<![가-힣])(?P<noun>[가-힣]{1,6}?)당(?=\s?(?:최대\s?|약\s?|연\s?|월\s?)?(?:\d"
     r"|[한두세네]\s?(?:번|명|권|개"

@@ -163,11 +163,45 @@ def labelled():
 
 def test_labelled_answers_are_graded_as_a_person_does(labelled):
     tuning = [(row, grade) for row, grade in labelled if row.get("tuning")]
-    right = [grade.right for row, grade in tuning if row["right"]]
-    assert len(right) > 300
-    # A third of them are the questions of a second person, made to be hard.
-    assert sum(right) >= 0.92 * len(right)
-    assert [row["answer"] for row, grade in tuning if not row["right"] and grade.right] == []
+    right = [grade for row, grade in tuning if row["right"]]
+    wrong = [(row, grade) for row, grade in tuning if not row["right"]]
+    assert len(right) > 600
+    assert sum(grade.right for grade in right) >= 0.85 * len(right)
+    # The rest is left to a reader; what is called wrong is wrong.
+    assert sum(not grade.right and not grade.unclear for grade in right) <= 0.01 * len(right)
+    assert [row["answer"] for row, grade in wrong if grade.right] == []
+    assert sum(grade.unclear for _, grade in wrong) <= 0.25 * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "question", "passage"),
+    [
+        ("By default it's the addressee.", "The recipient", "Who pays the duties?",
+         "The recipient pays customs duties unless the sender chooses option DDP."),
+        ("몸이 아프거나 아이를 낳을 때입니다.", "질병, 출산", "첫 학기에 휴학할 수 있는 사유는?",
+         "질병, 출산의 경우에는 첫 학기에도 휴학할 수 있습니다."),
+        ("사신 분이 내셔야 해요.", "고객", "배송비는 누가 내나요?",
+         "단순 변심이면 왕복 배송비를 고객이 부담합니다."),
+    ],
+)  # fmt: skip
+def test_an_answer_in_other_words_is_left_to_a_reader(answer, gold, question, passage):
+    grade = grade_facts(answer, gold, question, [passage])
+    assert (grade.right, grade.unclear) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "question", "passage"),
+    [
+        ("The sender pays them.", "The recipient", "Who pays the duties?",
+         "The recipient pays customs duties unless the sender chooses option DDP."),
+        ("판매자가 냅니다.", "고객", "배송비는 누가 내나요?",
+         "단순 변심이면 배송비를 고객이 부담하고, 불량이면 판매자가 냅니다."),
+        ("A구역과 C구역", "C구역", "반려견과 머물 수 있는 구역은?", "반려견은 C구역에서만 지낸다."),
+    ],
+)  # fmt: skip
+def test_another_name_of_the_passage_is_wrong(answer, gold, question, passage):
+    grade = grade_facts(answer, gold, question, [passage])
+    assert (grade.right, grade.unclear) == (False, False)
 
 
 def test_no_question_of_the_labels_is_in_both_parts(labelled):

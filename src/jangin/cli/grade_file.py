@@ -82,7 +82,7 @@ def _print_json(
 ) -> None:
     for index, (row, result) in enumerate(zip(rows, grades, strict=True)):
         fields: dict[str, Any] = {"line": row.line, "right": result.right}
-        fields |= {"reason": result.reason, "detail": result.detail}
+        fields |= {"unclear": result.unclear, "reason": result.reason, "detail": result.detail}
         if judged:
             fields |= {"judge": judged[index].opinion, "judge_reasons": judged[index].reasons}
         if row.right is not None:
@@ -240,9 +240,13 @@ def _show_shares(rows: list[AnswerRow], grades: "list[FactGrade]") -> None:
     say = words()
     right = sum(result.right for result in grades)
     _say(say("grade_shares", count=len(rows), share=_share(right, len(grades))))
-    reasons = Counter(result.reason for result in grades)
-    for reason, count in reasons.most_common():
-        _say(f"  {count:>6,}  {say(f'reason_{reason}')}")
+    if unclear := sum(result.unclear for result in grades):
+        most = say.percent((right + unclear) / len(grades), 1)
+        _say(say("grade_unclear", count=unclear, most=most))
+    reasons = Counter((result.reason, result.unclear) for result in grades)
+    for (reason, is_unclear), count in reasons.most_common():
+        mark = f" ({say('unclear')})" if is_unclear else ""
+        _say(f"  {count:>6,}  {say(f'reason_{reason}')}{mark}")
     if bare := sum(not row.evidence for row in rows):
         _say(say("grade_bare", count=bare))
 
@@ -296,7 +300,8 @@ def _show_agreement(
     graded = [grades[index].right for index in labelled]
     _say("\n" + say("grade_beside", count=len(labelled)))
     if judged is None:
-        lines = agreement_lines(Agreement.of(graded, labels), say)
+        unclear = [grades[index].unclear for index in labelled]
+        lines = agreement_lines(Agreement.of(graded, labels, unclear), say)
     else:
         opinions = [judged[index].opinion for index in labelled]
         lines = calibration_lines(Calibration.of(graded, opinions, labels), say)
@@ -315,7 +320,8 @@ def _grade(result: "FactGrade") -> str:
     say = words()
     if result.right:
         return say("right")
-    return say("grade_wrong", reason=say(f"reason_{result.reason}"), detail=result.detail)
+    key = "grade_not_sure" if result.unclear else "grade_wrong"
+    return say(key, reason=say(f"reason_{result.reason}"), detail=result.detail)
 
 
 def _show_row(row: AnswerRow) -> None:

@@ -69,7 +69,7 @@ def print_source(trace: "Trace", confidence: str) -> None:
     note = escape(_note(trace, say))
     console.print(note if trace.status == "taught" else f"[yellow]{note}[/]", highlight=False)
     quoted = "" if example is None else example.evidence
-    if trace.status == "differs" and example is not None:
+    if trace.status in ("differs", "reworded") and example is not None:
         quoted = say("terminal_taught_question", question=example.question)
     if quoted:
         console.print(f"[dim]{escape(quoted)}[/]", highlight=False)
@@ -88,8 +88,9 @@ def _note(trace: "Trace", say: "Words") -> str:
     origin = ", ".join(part for part in (example.source, page, example.section) if part)
     if trace.status == "taught":
         return say("terminal_taught", origin=origin) if origin else say("terminal_no_source")
-    key = "terminal_withheld" if trace.status == "withheld" else "terminal_differs"
-    return say(key, answer=example.answer, origin=f" ({origin})" if origin else "")
+    return say(
+        f"terminal_{trace.status}", answer=example.answer, origin=f" ({origin})" if origin else ""
+    )
 
 
 OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]

@@ -288,9 +288,13 @@ def check_grades(
     counted = [(graded[texts], line) for texts, line in labels.items() if texts in graded]
     if not counted:
         return None
-    evenly = [(row.right, line.is_right) for row, line in counted if line.drawn == "evenly"]
+    evenly = [(row, line.is_right) for row, line in counted if line.drawn == "evenly"]
     return CheckedGrades(
-        grader=Agreement.of([right for right, _ in evenly], [label for _, label in evenly]),
+        grader=Agreement.of(
+            [row.right for row, _ in evenly],
+            [label for _, label in evenly],
+            [row.unclear for row, _ in evenly],
+        ),
         outdated=len(labels) - len(counted),
         differing=tuple(
             (row, "right" if line.is_right else "wrong")

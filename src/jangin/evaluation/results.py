@@ -52,6 +52,8 @@ class Result(GradedRecord):
     score_high: float | None
     unparsable: int
     """Answers that hold no label or no number; they are wrong, and counted here."""
+    unclear: int = 0
+    """Answers in other words that the rules cannot judge; `right` counts them as wrong."""
     form: float | None = None
     """Share of answers in the form of a gold answer, with Wilson's 95 % interval; None where
     answers are labels or numbers."""
@@ -73,6 +75,12 @@ class Comparison(GradedRecord):
     only_b: int
     p_value: float
     """Exact McNemar, two-sided."""
+    unclear_a: int = 0
+    unclear_b: int = 0
+    """Answers that the rules cannot judge."""
+    p_unclear: float | None = None
+    """The same if each unclear answer went against the better system, 1 where it would then be no
+    longer better; None without unclear answers."""
     smallest_visible: float | None
     """Smallest difference of shares that n questions could show at p < 0.05; None if none."""
     measure: str
@@ -147,19 +155,25 @@ def grade_prediction(
         form=grade.right if facts else None,
         reason=facts.reason if facts else "",
         detail=facts.detail if facts else "",
+        unclear=facts is not None and facts.unclear,
     )
 
 
 def best_facts(
     answer: str, golds: Sequence[str], question: str, evidence: Sequence[str] = ()
 ) -> FactGrade:
-    """The grade against the first gold answer whose facts are stated, else against the first."""
+    """The grade against the first gold answer whose facts are stated, else against the first.
+
+    Where no answer is right, one that the answer may state in other words comes first.
+    """
     grades = [grade_facts(answer, golds[0], question, evidence)]
     for gold in golds[1:]:
         if grades[-1].right:
             return grades[-1]
         grades.append(grade_facts(answer, gold, question, evidence))
-    return grades[-1] if grades[-1].right else grades[0]
+    if grades[-1].right:
+        return grades[-1]
+    return next((grade for grade in grades if grade.unclear), grades[0])
 
 
 def regrade(prediction: Prediction, evidence: Sequence[str] = ()) -> Prediction:
@@ -168,7 +182,7 @@ def regrade(prediction: Prediction, evidence: Sequence[str] = ()) -> Prediction:
     facts = best_facts(prediction.prediction, golds, prediction.question, evidence)
     form = prediction.right if prediction.form is None else prediction.form
     update = {"right": facts.right, "form": form, "reason": facts.reason, "detail": facts.detail}
-    return prediction.model_copy(update=update)
+    return prediction.model_copy(update=update | {"unclear": facts.unclear})
 
 
 def evidence_of(examples: Iterable[Example], chunks: Iterable[Chunk] = ()) -> Evidence:
@@ -213,7 +227,8 @@ def summarise(
 def graded_shares(group: Sequence[Prediction]) -> dict[str, Any]:
     """The fields of `Result` on right answers, and on their form where they are texts."""
     right = wilson_interval(sum(p.right for p in group), len(group))
-    shares = {"right": right.estimate, "right_low": right.low, "right_high": right.high}
+    shares: dict[str, Any] = {"unclear": sum(p.unclear for p in group)}
+    shares |= {"right": right.estimate, "right_low": right.low, "right_high": right.high}
     formed = [p.form for p in group if p.form is not None]
     if formed:
         form = wilson_interval(sum(formed), len(formed))
@@ -291,12 +306,25 @@ def graded_pairs(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, An
         "only_a": only_a,
         "only_b": only_b,
         "p_value": mcnemar_p(only_a, only_b),
+        "unclear_a": sum(a.unclear for a, _ in pairs),
+        "unclear_b": sum(b.unclear for _, b in pairs),
+        "p_unclear": _p_unclear(pairs, only_a > only_b),
     }
     formed = [(a.form, b.form) for a, b in pairs if a.form is not None and b.form is not None]
     if formed:
         fields["form_a"] = sum(a for a, _ in formed) / len(formed)
         fields["form_b"] = sum(b for _, b in formed) / len(formed)
     return fields
+
+
+def _p_unclear(pairs: Sequence[tuple[Prediction, Prediction]], first: bool) -> float | None:
+    """McNemar's p with all unclear answers against the better system; `first`: that is `a`."""
+    if not any(p.unclear for pair in pairs for p in pair):
+        return None
+    ordered = pairs if first else [(b, a) for a, b in pairs]
+    better = sum(a.right and not (b.right or b.unclear) for a, b in ordered)
+    other = sum((b.right or b.unclear) and not a.right for a, b in ordered)
+    return mcnemar_p(better, other) if better > other else 1.0
 
 
 def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from jangin.core.records import Example, Message
-from jangin.metrics.facts import grade_facts
+from jangin.metrics.facts import FactGrade, grade_facts
 from jangin.prepare.transforms.steps import columns_in
 from jangin.text.known_questions import KnownQuestions, Nearest
 from jangin.text.normalize import letters_and_digits
@@ -19,9 +19,9 @@ LEAST_SIMILAR = 0.45
 SHOWN_ALIKE = 20
 """Taught questions, the most alike first, whose answers are compared in all forms."""
 
-TraceStatus = Literal["taught", "differs", "not_taught", "withheld"]
-"""The answer is the taught one, another one was taught for this question, or none was; or the
-question is one of those that are only asked in the test."""
+TraceStatus = Literal["taught", "reworded", "differs", "not_taught", "withheld"]
+"""The answer is the taught one, it may be the taught one in other words, another one was taught for
+this question, or none was; or the question is one of those that are only asked in the test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,13 @@ class TaughtQuestions:
         if nearest is None:
             return NOT_TAUGHT
         example = self._examples[nearest.index]
-        is_taught = _is_answer_of(example, answer, bare)
-        return Trace("taught" if is_taught else "differs", example, nearest.similarity)
+        grades = _grades(example, answer, bare)
+        status: TraceStatus = "differs"
+        if any(grade.right for grade in grades):
+            status = "taught"
+        elif any(grade.unclear for grade in grades):
+            status = "reworded"
+        return Trace(status, example, nearest.similarity)
 
     def neighbour(self, question: str, answer: str) -> Neighbour | None:
         """The example that an answer was probably learned from, although it asks something else.
@@ -163,9 +168,14 @@ class TaughtQuestions:
 
 def _is_answer_of(example: Example, answer: str, question: str) -> bool:
     """True if an answer states the facts of the example's answer, in any form."""
+    return any(grade.right for grade in _grades(example, answer, question))
+
+
+def _grades(example: Example, answer: str, question: str) -> list[FactGrade]:
+    """An answer beside each of the example's."""
     golds = map(without_reasoning, (example.answer, *example.answers))
     evidence = (example.evidence,) if example.evidence else ()
-    return any(grade_facts(answer, gold, question, evidence).right for gold in golds)
+    return [grade_facts(answer, gold, question, evidence) for gold in golds]
 
 
 @dataclass(frozen=True, slots=True)

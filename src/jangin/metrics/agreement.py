@@ -25,9 +25,13 @@ class Agreement:
     """Wrong answers that the grader calls right."""
     false_wrongs: int
     """Right answers that the grader calls wrong."""
+    unclear: int = 0
+    """Of the false wrongs, those that it says it cannot judge."""
 
     @classmethod
-    def of(cls, graded: Sequence[bool], labelled: Sequence[bool]) -> "Agreement":
+    def of(
+        cls, graded: Sequence[bool], labelled: Sequence[bool], unclear: Sequence[bool] = ()
+    ) -> "Agreement":
         """Of the grader's verdicts and those of people, in the same order."""
         pairs = list(zip(graded, labelled, strict=True))
         return cls(
@@ -35,6 +39,7 @@ class Agreement:
             wrong=len(pairs) - sum(labelled),
             false_rights=sum(given and not label for given, label in pairs),
             false_wrongs=sum(label and not given for given, label in pairs),
+            unclear=sum(a and b for a, b in zip(labelled, unclear, strict=False)),
         )
 
     @property

@@ -43,7 +43,7 @@ from jangin.metrics.measures import (
 from jangin.text.korean import nouns
 from jangin.text.language import HANGUL_SYLLABLE
 
-VERSION = 4
+VERSION = 5
 """Raised with every change of what is right; stored grades of another version are computed again
 from the stored answers, without asking any model."""
 
@@ -105,7 +105,9 @@ _VERBAL = re.compile(
     r"(?<=..)(?:하|해|한|할|함|합|했|되|돼|된|될|됨|됩|됐|시키|시켜|시킨|시킬|받|받은|받을"
     r"|드리|드립|드린|당하|당한)(?:[가-힣]{0,4})$"
 )
-_HONORIFIC = re.compile("(?:으?[시셔](?:야|면|고|지|며|거나|는|어야|어)(?:만|는|도)?|으?십니다|으?세요|으?셨습니다)$")
+_HONORIFIC = re.compile(
+    "(?:으?[시셔](?:야|면|고|지|며|거나|는|어야|어)(?:만|는|도)?|으?십니다|으?세요|으?셨습니다)$"
+)
 _PARTICLE = re.compile(
     r"(?:에서는|에서도|에서의|에서|에게서|에게는|에게|에는|에도|에만|께서는|께서|께|한테"
     r"|으로서|으로써|으로는|으로도|으로만|으로|로서|로써|"
@@ -189,7 +191,9 @@ _ENDINGS_ENGLISH = """
 able al ance ation d e ed ence er es ful ied ies ing ion ions isation ise ity ive
 ization ize led ling ly ment ned ning ped ping s t ted ting y
 """
-_DOUBLED = frozenset(("ped", "ping", "ned", "ning", "ted", "ting", "led", "ling", "ged", "ging", "bed", "bing"))
+_DOUBLED = frozenset(
+    ("ped", "ping", "ned", "ning", "ted", "ting", "led", "ling", "ged", "ging", "bed", "bing")
+)
 _INFLECTIONS = frozenset(("", *_ENDINGS_ENGLISH.split()))
 
 
@@ -200,7 +204,8 @@ def _stems(word: str) -> tuple[str, ...]:
             re.sub(r"(?<=[a-z]{3})(?:ies|es|s)$", "", bare) if not bare.endswith("ss") else bare
         )
         code = re.sub(r"[-_./]", "", bare) if any(c.isdigit() for c in bare) else bare
-        return tuple(dict.fromkeys((word, bare, single, code))) if bare else (word,)
+        plural = bare.removesuffix("s") if len(bare) > 3 and not bare.endswith("ss") else bare
+        return tuple(dict.fromkeys((word, bare, plural, single, code))) if bare else (word,)
     stems = [word]
     stripped = word
     for _ in range(2):
@@ -296,8 +301,8 @@ _ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
 _LEAST = re.compile(r"최소|최저|최단|하한|\b(?:minimum|least|lowest|smallest|shortest)\b")
 _MOST = re.compile(r"최대|최고|최장|상한|\b(?:maximum|most|highest|largest|longest)\b")
 _ASKS_LEAST = re.compile(
-    r"(?:몇|언제|어느|얼마)[가-힣 ]{0,8}부터|최소|적어도|(?:몇|얼마)[^?]{0,6}이상|\bat least\b|\bfrom (?:what|which)\b"
-    r"|\bminimum\b"
+    r"(?:몇|언제|어느|얼마)[가-힣 ]{0,8}부터|최소|적어도|(?:몇|얼마)[^?]{0,6}이상"
+    r"|\b(?:at least|from (?:what|which)|minimum)\b"
 )
 _ASKS_RATE = re.compile(
     r"얼마나 자주|주기|몇 (?:년|개월|달|주|일|번|회)?\\s?마다|\bhow (?:often|frequently)\b"
@@ -309,7 +314,8 @@ _ALLOWS = re.compile(
 )
 _DEMANDS = re.compile(
     r"이상|최소|어야|아야|여야|해야|야|적어도|필요|하한|려면|부터"
-    r"|\b(?:must|need|needs|needed|required|require|minimum|at least|have to|has to|from what|should"
+    r"|\b(?:how soon|earliest|must|need|needs|needed|required|require|minimum|at least"
+    r"|have to|has to|from what|should"
     r"|the least)\b"
 )
 _MARKERS = {
@@ -335,14 +341,17 @@ _CHOICE = re.compile(
     r"|(?P<e>[^\s,]+?)(?:와|과|이나|나|하고)\s(?P<f>[^\s,]+)\s중"
     r"|(?P<g>[\w-]+)\sor\s(?:the\s|in\s|on\s|a\s)?(?P<h>[\w-]+)"
 )
-_LIST = re.compile(r",|·|/|\band\b|(?<=[가-힣])(?:와|(?<![초결효통경학치성])과) |(?<![가-힣])(?:및|그리고) ")
+_LIST = re.compile(
+    r",|·|/|\band\b|(?<=[가-힣])(?:와|(?<![초결효통경학치성])과) |(?<![가-힣])(?:및|그리고) "
+)
 _CONNECTING = frozenset(("and", "및", "그리고", "등", "or", "또는"))
 _EARLIER = re.compile(
     r"전날|(?<=[가-힣\d\s])전(?=에|까지|부터|의|이|으로|은|[ ,.]|$)|\b(?:before|prior|in advance"
     r"|ahead|beforehand)\b"
 )
 _LATER = re.compile(
-    r"(?<=[가-힣\d\s])(?<!그 )(?<!이 )(?<!이)(?:후|뒤)(?=에|까지|부터|의|이|로|는|[ ,.]|$)|지나|\b(?:after(?! that| this| which)"
+    r"(?<=[가-힣\d\s])(?<!그 )(?<!이 )(?<!이)(?:후|뒤)(?=에|까지|부터|의|이|로|는|[ ,.]|$)|지나"
+    r"|\b(?:after(?! that| this| which)"
     r"|later)\b"
 )
 _SUBORDINATE = re.compile(r"\b(?:because|since|as|so|which|who|that|if|when|while|but|where)\b")
@@ -369,14 +378,19 @@ _DISCOUNT = re.compile(
 _PAYING = re.compile(r"지불|부담|낸다|냅니다|내야|납부|\b(?:pays?|paid|costs?)\b")
 _WITHOUT = re.compile(r"\bwithout\s(?:an?\s|the\s|any\s)?(\w+)")
 _ELSEWHERE = re.compile(
-    r"그 밖|그 외|그외|다른|나머지|이외|\b(?:others?|else\w*|otherwise|rest|remaining|normally|usually)\b"
+    r"그 밖|그 외|그외|다른|나머지|이외"
+    r"|\b(?:others?|else\w*|otherwise|rest|remaining|normally|usually)\b"
 )
 """A value that is said to be that of another case."""
-_LIMITED_NAME = re.compile(r"적어도|최소한|\b(?:at (?:the )?(?:least|most)|no (?:more|less|fewer) than)\b")
+_LIMITED_NAME = re.compile(
+    r"적어도|최소한"
+    r"|\b(?:at (?:the )?(?:least|most)|(?:more|less|fewer|lower|higher) than(?! \w+ed))\b"
+)
 """A limit that no amount follows: at least Busan."""
 _UNLIMITED = re.compile(
     r"무제한|무한|제한\s?없이|제한이\s?없|얼마든지|언제든|몇 번이(?:든|고)"
-    r"|\b(?:unlimited|indefinite\w*|any number of|as (?:many|much|often|long)(?: \w+)? as (?:you|they|he|she|one) "
+    r"|\b(?:unlimited|indefinite\w*|any number of|as (?:many|much|often|long)(?: \w+)? as "
+    r"(?:you|they|he|she|one) "
     r"(?:want|like|need|wish)\w*|no limit)\b"
 )
 _OTHERWISE = re.compile(r"그렇지 않으면|아니면|그 밖|그 외|\b(?:otherwise|if not|else)\b")
@@ -521,49 +535,49 @@ class _Grading:
         first = max(clauses, key=lambda c: sum(map(self._question.has, _content(c))))
         if _polarity(clauses[0]) is not None:
             first = clauses[0]
+        said = self._polarity_of(first)
+        excepted = self._excepted()
+        narrowed = excepted and CONDITIONS.search(self._answer.text)
+        if said is not wanted and narrowed and all(map(self._answer.has, excepted)):
+            return  # only guide dogs are allowed: no, except guide dogs
+        if said is not wanted:
+            raise _WrongError("negated", first.text)
+        lost = [w for w in excepted if not _is_known(w, [self._answer])]
+        if lost:
+            raise _WrongError("missing", lost[0].text)
+
+    def _excepted(self) -> list[_Word]:
+        """What the reference answer names after `except`."""
+        match = _EXCEPTION.search(self._gold.text)
+        return [] if match is None else _content(_part(self._gold.text[match.end() :]))
+
+    def _polarity_of(self, first: _Part) -> bool:
+        """What the answer says, yes or no, by its first word or the clause about the question."""
         word = _polarity(self._answer)
         rest = [w for w in first.words if w.text not in YES | NO]
         rest_text = first.rest
         for yes_no in sorted(YES | NO, key=len, reverse=True):
             rest_text = re.sub(rf"^\s*{yes_no}(?![가-힣a-z])[.,!]?\s*", "", rest_text)
         denied = DENIALS.search(rest_text) is not None or any(w.text in NO for w in rest)
-        asked_denied = self._question.denied
         if _COSTS.search(self._question.text) and _FREE.search(rest_text):
             denied = True
+        asked_denied = self._question.denied
         if word is None:
-            said = denied is asked_denied if not asked_denied else denied is True
-            if asked_denied:
-                said = not denied
             if not rest:
                 raise _WrongError("missing", self._gold.text)
             repeated = any(self._question.has(w) for w in rest if not _is_form(w))
             if not repeated and not denied and not self._near_words(rest):
                 raise _WrongError("missing", self._gold.text)
-        else:
-            said = word
-            content = [w for w in rest if not _is_form(w)]
-            if word and denied and not asked_denied:
-                raise _WrongError("negated", first.text)
-            repeats = (
-                content
-                and all(map(self._question.has, content))
-                and first.text == self._answer.text
-            )
-            if not word and not denied and repeats and not asked_denied:
-                raise _WrongError("negated", first.text)
-        named = _EXCEPTION.search(self._gold.text)
-        if said is not wanted and named is not None and CONDITIONS.search(self._answer.text):
-            words = _content(_part(self._gold.text[named.end() :]))
-            if words and all(map(self._answer.has, words)):
-                return  # only guide dogs are allowed: no, except guide dogs
-        if said is not wanted:
+            return not denied if asked_denied else denied is asked_denied
+        content = [w for w in rest if not _is_form(w)]
+        if word and denied and not asked_denied:
             raise _WrongError("negated", first.text)
-        exception = _EXCEPTION.search(self._gold.text)
-        if exception is not None:
-            named = _part(self._gold.text[exception.end() :]).words
-            lost = [w for w in named if not _is_form(w) and not _is_known(w, [self._answer])]
-            if lost:
-                raise _WrongError("missing", lost[0].text)
+        repeats = (
+            content and all(map(self._question.has, content)) and first.text == self._answer.text
+        )
+        if not word and not denied and repeats and not asked_denied:
+            raise _WrongError("negated", first.text)
+        return word
 
     def _near_words(self, words: Sequence[_Word]) -> bool:
         content = [w for w in words if not _is_form(w)]
@@ -573,43 +587,20 @@ class _Grading:
 
     def _amounts(self) -> None:
         """Find the measure of the answer that states each measure of the reference answer."""
-        matched = self._matched
         denied = _denied_measures(self._answer)
         for gold in self._gold.measures:
-            same = [
-                m for m in self._answer.measures if gold.agrees(m) and self._unit_is_clear(gold, m)
-            ]
-            if not same and gold.unit == "workday":
-                # The question is about workdays; an answer may leave the word out.
-                same = [
-                    m
-                    for m in self._answer.measures
-                    if m.unit == "day" and m.value == m.written == gold.written
-                ]
+            same = self._stating(gold)
             same = [m for m in same if m.start not in denied] or same
-            if not same and gold.unit == "shift" and not gold.value and _ON_DAY.search(self._answer.text):
-                continue  # 외박하는 날 밤 9시 is 당일 밤 9시
             if not same:
-                if self._is_optional(gold) or self._is_as_often(gold):
-                    continue
-                kind = [m for m in self._answer.measures if _is_rival(gold, m)]
-                if any(_is_about(gold, m) for m in self._answer.measures) or (
-                    gold.unit == "mday" and _END_OF.search(self._answer.text)
-                ):
-                    raise _UnclearError("missing", gold.text)
-                # A number in a form that is not read may be the one.
-                unread = _NUMBER_LIKE.search(self._answer.rest) is not None
-                error = _UnclearError if unread else _WrongError
-                if kind:
-                    raise error("contradicted", kind[0].text)
-                raise error("missing", gold.text)
+                self._unstated(gold)
+                continue
             if all(m.start in denied for m in same):
                 raise _WrongError("negated", denied[same[0].start])
             problems = [self._limit_problem(gold, m) for m in same]
             if all(problems):
                 raise _WrongError(*problems[0])  # type: ignore[misc]  # none of them is None
             for measure in same:
-                matched[measure.start] = gold
+                self._matched[measure.start] = gold
         for rate in self._gold.rates - self._answer.rates:
             number = rate.split()[0]
             if number.isdigit() and not any(
@@ -626,6 +617,32 @@ class _Grading:
         asks = bool(counted) and _ASKS_RATE.search(self._question.text) is not None
         if missing and (not self._gold.measures or asks) and not repeated:
             raise _WrongError("missing", ", ".join(sorted(missing)))
+
+    def _stating(self, gold: Measure) -> list[Measure]:
+        """The measures of the answer that state one of the reference answer."""
+        measures = self._answer.measures
+        same = [m for m in measures if gold.agrees(m) and self._unit_is_clear(gold, m)]
+        if not same and gold.unit == "workday":
+            # The question is about workdays; an answer may leave the word out.
+            return [m for m in measures if m.unit == "day" and m.value == m.written == gold.written]
+        return same
+
+    def _unstated(self, gold: Measure) -> None:
+        """Say what is wrong with an answer that has not this measure, unless it may lack it."""
+        text = self._answer.text
+        if gold.unit == "shift" and not gold.value and _ON_DAY.search(text):
+            return  # 외박하는 날 밤 9시 is 당일 밤 9시
+        if self._is_optional(gold) or self._is_as_often(gold):
+            return
+        if any(_is_about(gold, m) for m in self._answer.measures) or (
+            gold.unit == "mday" and _END_OF.search(text)
+        ):
+            raise _UnclearError("missing", gold.text)
+        # A number in a form that is not read may be the one.
+        unread = _NUMBER_LIKE.search(self._answer.rest) is not None
+        error = _UnclearError if unread else _WrongError
+        rivals = [m for m in self._answer.measures if _is_rival(gold, m)]
+        raise error("contradicted" if rivals else "missing", (rivals or [gold])[0].text)
 
     def _is_as_often(self, gold: Measure) -> bool:
         """True if the answer says it by the year: `twice a year` for `every six months`."""
@@ -697,6 +714,9 @@ class _Grading:
                 wanted - stated if not is_range or len(self._gold.measures) < 2 else set()
             )
             if not self._is_marked(limit, gold)
+            and not (
+                limit in ("max", "min") and _MARKERS[limit].search(self._clause_of(given).text)
+            )
             and limit != "about"
             and not (limit == "after" and "every" in given.bounds)
         }
@@ -735,7 +755,8 @@ class _Grading:
         question = self._question.text
         for asked, opposite in ((_LEAST, _MOST), (_MOST, _LEAST)):
             if (
-                asked.search(question) and not opposite.search(question)
+                asked.search(question)
+                and not opposite.search(question)
                 and (match := opposite.search(self._answer.text)) is not None
                 and not asked.search(self._answer.text)
                 and not any(opposite.search(p.text) for p in (self._gold, *self._near))
@@ -744,8 +765,8 @@ class _Grading:
 
     def _anchor(self) -> None:
         """A span is counted from the day that the reference answer names: 면접일부터 9일."""
-        wanted = [w for w in _anchors(self._gold)]
-        given = [w for w in _anchors(self._answer)]
+        wanted = _anchors(self._gold)
+        given = _anchors(self._answer)
         if not wanted or not given:
             return
         wanted = [w for w in wanted if not self._question.has(w)]
@@ -806,75 +827,81 @@ class _Grading:
     def _names(self) -> None:
         if _polarity(self._gold) is not None:
             return
-        content = [w for w in self._gold.words if not _is_form(w)]
-        required = [
-            w for w in self._gold.words
-            if self._gold.measures and _ASKS_NAME.search(self._question.text)
-            and (not _is_form(w) or w.text in CLAIM_WORDS) and not self._question.has(w)
+        content, required = self._content_and_required()
+        joined = _bounded(self._answer)
+        missing = [
+            w
+            for w in content
+            if not self._is_given(w, content, joined)
+            and not (
+                len(content) > 1
+                and w not in required
+                and _PREDICATE.search(w.text)
+                and _is_only_verb(w, self._gold)
+            )
         ]
-        content += [w for w in required if w not in content]
-        if _LIST.search(self._gold.text):
+        together = "".join(w.text for w in missing)
+        if len(together) > 2 and together in self._answer.letters:
+            missing = []  # 살아있는 for 살아 있는
+        stems = "".join(w.stems[-1] for w in content)
+        if missing and len(content) > 1 and _bounded_has(stems, joined):
+            missing = []
+        if self._gold.measures:
+            asks = _ASKS_AMOUNT.search(self._question.text) or not self._question.text
+            missing = [
+                w for w in missing if w in required or not (asks or _is_only_verb(w, self._gold))
+            ]
+        if missing:
+            error = _WrongError if self._is_another(missing, content) else _UnclearError
+            raise error("missing", ", ".join(w.text for w in missing))
+        if _ORDER.search(self._question.text) and len(content) > 1:
+            places = [self._answer.text.find(w.stems[-1]) for w in content]
+            if places != sorted(places):
+                raise _WrongError("contradicted", self._answer.text)
+
+    def _content_and_required(self) -> tuple[list[_Word], list[_Word]]:
+        """The words of the reference answer that an answer has, and those that none may lack.
+
+        The second are what a list names, and a name beside an amount: 왕복 6,000원, 고객 부담.
+        """
+        words = self._gold.words
+        content = _content(self._gold)
+        required = []
+        if self._gold.measures and _ASKS_NAME.search(self._question.text):
+            required = [
+                w
+                for w in words
+                if (not _is_form(w) or w.text in CLAIM_WORDS) and not self._question.has(w)
+            ]
+            content += [w for w in required if w not in content]
+        if _is_list(self._gold):
             items = [_part(item) for item in _LIST.split(self._gold.text) if item.strip()]
             listed = [w.text for item in items if not item.measures for w in item.words]
             required += [
                 w
-                for w in self._gold.words
+                for w in words
                 if any(w.text == name or name.startswith(w.text) for name in listed)
                 and FUNCTION_WORDS.isdisjoint(w.stems)
                 and w.text not in _CONNECTING
             ]
             content += [w for w in required if w not in content and not self._gold.measures]
-        forms = [w for w in self._gold.words if _is_form(w) and len(w.text) > 1]
-        amount = bool(self._gold.measures) and (
-            bool(_ASKS_AMOUNT.search(self._question.text)) or not self._question.text
-        )
-        joined = _bounded(self._answer)
         if not self._gold.measures and not content:
-            content = forms or list(self._gold.words)
-        choice = self._options()
-        missing = []
-        for word in content:
-            in_question = (
-                self._question.has(word)
-                and not choice
-                and len(content) + len(self._gold.measures) > 1
-            )
-            free = _FREE.search(word.text) and _FREE.search(self._answer.text)
-            counted = any(
-                stem in m.text for m in self._answer.measures for stem in word.stems if len(stem) > 1
-            )
-            if in_question or free or counted or _is_stated(word, joined, self._answer):
-                continue
-            if self._is_in_compound(word):
-                continue
-            predicate = _PREDICATE.search(word.text) is not None
-            if len(content) > 1 and word not in required and predicate and _is_only_verb(word, self._gold):
-                continue
-            missing.append(word)
-        missing = [
-            w for w in missing
-            if not (w.text.endswith("'s") and self._answer.spans & {w.text.removesuffix("'s")})
-        ]
-        joined_missing = "".join(w.text for w in missing)
-        if len(joined_missing) > 2 and joined_missing in self._answer.letters:
-            missing = []  # 살아있는 for 살아 있는
-        if (
-            missing
-            and len(content) > 1
-            and _bounded_has("".join(w.stems[-1] for w in content), joined)
-        ):
-            missing = []
-        if amount:
-            missing = [w for w in missing if w in required]
-        elif self._gold.measures:
-            missing = [w for w in missing if w in required or not _is_only_verb(w, self._gold)]
-        if missing:
-            names = ", ".join(w.text for w in missing)
-            raise (_WrongError if self._is_another(missing, content) else _UnclearError)("missing", names)
-        if _ORDER.search(self._question.text) and len(content) > 1:
-            places = [self._answer.text.find(w.stems[-1]) for w in content]
-            if places != sorted(places):
-                raise _WrongError("contradicted", self._answer.text)
+            content = [w for w in words if _is_form(w) and len(w.text) > 1] or list(words)
+        return content, required
+
+    def _is_given(self, word: _Word, content: Sequence[_Word], joined: str) -> bool:
+        """True if the answer has a word of the reference answer, or the question gives it."""
+        several = len(content) + len(self._gold.measures) > 1
+        if several and self._question.has(word) and not self._options():
+            return True
+        if _FREE.search(word.text) and _FREE.search(self._answer.text):
+            return True
+        longer = [stem for stem in word.stems if len(stem) > 1]
+        if any(stem in m.text for m in self._answer.measures for stem in longer):
+            return True
+        if word.text.endswith("'s") and word.text.removesuffix("'s") in self._answer.spans:
+            return True
+        return _is_stated(word, joined, self._answer) or self._is_in_compound(word)
 
     def _is_another(self, missing: Sequence[_Word], content: Sequence[_Word]) -> bool:
         """True if the answer says something else in the words of the document.
@@ -887,9 +914,10 @@ class _Grading:
         if any(w.text in self._proper for w in missing) or _is_short_code(missing):
             return True
         if _is_list(self._gold):
-            if _items(self._answer) >= _items(self._gold) or "".join(
-                w.text for w in missing
-            ) in self._answer.letters:
+            if (
+                _items(self._answer) >= _items(self._gold)
+                or "".join(w.text for w in missing) in self._answer.letters
+            ):
                 return False
         elif len(missing) * 2 < len(content) + 1:
             return False
@@ -916,8 +944,11 @@ class _Grading:
             return
         clauses = [c for c in _clauses(self._answer.text) if _FIRST.search(c.text)]
         names = [w for w in self._gold.words if not _is_form(w) or _claims(w)]
-        if clauses and names and any(map(self._answer.has, names)) and not any(
-            any(map(c.has, names)) for c in clauses
+        if (
+            clauses
+            and names
+            and any(map(self._answer.has, names))
+            and not any(any(map(c.has, names)) for c in clauses)
         ):
             raise _WrongError("contradicted", clauses[0].text)
 
@@ -955,12 +986,16 @@ class _Grading:
         ):
             both = bool(self._gold.measures) and match.end() < len(self._answer.text)
             near = self._answer.text[match.end() : match.end() + 12]
-            raise (_WrongError if both and any(c.isdigit() for c in near) else _UnclearError)("contradicted", match[0])
+            raise (_WrongError if both and any(c.isdigit() for c in near) else _UnclearError)(
+                "contradicted", match[0]
+            )
 
     def _is_other_case(self, part: _Part) -> bool:
         """True for `15% for groups`, which the evidence has: no doubt about the answer."""
         own = [
-            w for w in part.words if not _is_form(w) and not _is_known(w, [self._question, self._gold])
+            w
+            for w in part.words
+            if not _is_form(w) and not _is_known(w, [self._question, self._gold])
         ]
         return bool(part.measures and own) and any(
             all(any(m.agrees(o) for o in s.measures) for m in part.measures)
@@ -1038,9 +1073,7 @@ class _Grading:
         if _polarity(self._gold) is False:
             self._affirmed()
             return
-        without = [
-            _part(m[1]).words for p in self._known() for m in _WITHOUT.finditer(p.text)
-        ]
+        without = [_part(m[1]).words for p in self._known() for m in _WITHOUT.finditer(p.text)]
         known = without + [
             list(words)
             for part in (self._question, self._gold, *self._sentences)
@@ -1079,76 +1112,91 @@ class _Grading:
         """What `No` goes on to affirm is not denied: `no, it must be carried in the cabin`."""
         rest = [c for c in _clauses(self._gold.text) if _polarity(c) is None]
         affirmed = [
-            w for c in rest if not c.denied for w in c.words
+            w
+            for c in rest
+            if not c.denied
+            for w in c.words
             if not _is_form(w) and not self._question.has(w)
         ]
         for clause in _clauses(self._answer.text) if affirmed else ():
             for words in _all_denied(clause):
                 if any(_share(w, other) for w in words for other in affirmed) and not any(
-                    _share(w, other) for s in self._sentences for ds in _all_denied(s)
-                    for w in ds for other in affirmed
+                    _share(w, other)
+                    for s in self._sentences
+                    for ds in _all_denied(s)
+                    for w in ds
+                    for other in affirmed
                 ):
                     raise _WrongError("negated", clause.text)
 
     def _others(self) -> None:
         """Other amounts stand in the evidence, for something else."""
-        matched = self._matched
-        is_stated = bool(matched) or not self._gold.measures
         denied = _denied_measures(self._answer)
-        known = (*self._gold.measures, *self._question.measures)
         for measure in self._answer.measures:
-            if measure.start in matched or any(measure.agrees(m) for m in known):
-                continue
-            if any(rate.split()[0] == f"{measure.written:f}" for rate in self._gold.rates):
-                continue
             clause = self._clause_of(measure)
-            if measure.unit == "times" and measure.value == 1 and measure.per & self._gold.rates:
-                continue
-            if rate_of(measure) in self._rates and _REPEATED.search(clause.text):
-                continue
-            often = _times_a_year(measure)
-            if often is not None and any(_times_a_year(m) == often for m in self._gold.measures):
-                continue
-            if measure.unit == "shift" and not measure.value and _DAY.search(self._question.text):
-                continue
-            if self._counts_list(measure) or _is_pronoun(measure, clause):
+            if measure.start in self._matched or self._is_no_other(measure, clause):
                 continue
             rival = any(measure.rivals(m) for m in self._gold.measures)
             holders = [s for s in self._sentences if _states(s, measure)]
+            # Beside the right amount, only a reader can tell what another one is for.
+            error = _UnclearError if self._matched or not self._gold.measures else _WrongError
             if not holders:
-                sure = rival and not is_stated
-                raise (_WrongError if sure else _UnclearError)(
-                    "contradicted" if rival else "unsupported", measure.text
-                )
-            if not rival and not self._belongs(measure, clause, holders):
-                raise _UnclearError("contradicted", measure.text)
-            if not rival or measure.start in denied or self._is_other_rate(measure, holders):
+                name: FactReason = "contradicted" if rival else "unsupported"
+                raise (error if rival else _UnclearError)(name, measure.text)
+            if not rival:
+                if not self._belongs(measure, clause, holders):
+                    raise _UnclearError("contradicted", measure.text)
                 continue
-            own = [w for w in clause.words if not _is_form(w) or _claims(w)]
-            beside = [m for m in clause.measures if not m.rivals(measure)]
-            placed = any(
-                any(s.has(w) for w in own) or any(_states(s, m) for m in beside) for s in holders
-            )
-            placed = placed or self._is_other_limit(measure, holders)
-            placed = placed or _ELSEWHERE.search(clause.text) is not None
-            if not placed and not self._is_range(measure) and not self._opens(measure, holders):
-                raise (_UnclearError if is_stated else _WrongError)("contradicted", measure.text)
+            if measure.start in denied or self._is_other_rate(measure, holders):
+                continue
+            if not self._is_placed(measure, clause, holders):
+                raise error("contradicted", measure.text)
             if self._is_alternative(measure, holders):
                 raise _WrongError("contradicted", measure.text)
+
+    def _is_no_other(self, measure: Measure, clause: _Part) -> bool:
+        """True for an amount that reference answer or question have, in whatever form."""
+        if any(measure.agrees(m) for m in (*self._gold.measures, *self._question.measures)):
+            return True
+        if any(rate.split()[0] == f"{measure.written:f}" for rate in self._gold.rates):
+            return True
+        if measure.unit == "times" and measure.value == 1 and measure.per & self._gold.rates:
+            return True
+        if rate_of(measure) in self._rates and _REPEATED.search(clause.text):
+            return True
+        often = _times_a_year(measure)
+        if often is not None and any(_times_a_year(m) == often for m in self._gold.measures):
+            return True
+        if measure.unit == "shift" and not measure.value and _DAY.search(self._question.text):
+            return True
+        return self._counts_list(measure) or _is_pronoun(measure, clause)
+
+    def _is_placed(self, measure: Measure, clause: _Part, holders: Sequence[_Part]) -> bool:
+        """True if the answer says what another amount of the evidence is for."""
+        own = [w for w in clause.words if not _is_form(w) or _claims(w)]
+        beside = [m for m in clause.measures if not m.rivals(measure)]
+        return (
+            any(any(s.has(w) for w in own) or any(_states(s, m) for m in beside) for s in holders)
+            or self._is_other_limit(measure, holders)
+            or _ELSEWHERE.search(clause.text) is not None
+            or self._is_range(measure)
+            or self._opens(measure, holders)
+        )
 
     def _belongs(self, measure: Measure, clause: _Part, holders: Sequence[_Part]) -> bool:
         """True if what stands around an amount stands with it in the evidence, too."""
         own = [
-            w for w in clause.words
-            if (not _is_form(w) or _claims(w)) and w.text not in GRAMMAR_WORDS
+            w
+            for w in clause.words
+            if (not _is_form(w) or _claims(w))
+            and w.text not in GRAMMAR_WORDS
             and not _is_only_verb(w, clause)
         ]
-        if any(
-            _IF_VERB.search(w.text) and not _is_known(w, holders) for w in clause.words
-        ):
+        if any(_IF_VERB.search(w.text) and not _is_known(w, holders) for w in clause.words):
             return False
         beside = [
-            m for m in clause.measures
+            m
+            for m in clause.measures
             if m.start != measure.start
             and not any(m.agrees(o) for o in (*self._gold.measures, *self._question.measures))
         ]
@@ -1157,7 +1205,8 @@ class _Grading:
             return False
         own = [w for w in own if _is_known(w, self._sentences)]
         return not own or any(
-            2 * sum(s.has(w) or self._is_heading(w) or _has_synonym(w, [s]) for w in own) >= len(own)
+            2 * sum(s.has(w) or self._is_heading(w) or _has_synonym(w, [s]) for w in own)
+            >= len(own)
             for s in holders
         )
 
@@ -1247,7 +1296,8 @@ class _Grading:
             given = [self._question, self._gold]
             foreign = [w for w in content if w not in unknown and not _is_known(w, given)]
             foreign = [
-                w for w in foreign
+                w
+                for w in foreign
                 if w.text not in GRAMMAR_WORDS and not (is_fact and _is_only_verb(w, clause))
             ]
             if foreign and not self._stand_together(clause, foreign, is_fact):
@@ -1495,8 +1545,10 @@ def _anchors(part: _Part) -> list[_Word]:
             stop = re.search(r"[,.;]|\b(?:and|if|or|but)\b", part.text[match.start("nouns") :])
             end = match.end() if stop is None else match.start("nouns") + stop.start()
             anchors += [
-                w for w in part.words
-                if match.start("nouns") <= w.start < end and w.text not in GRAMMAR_WORDS
+                w
+                for w in part.words
+                if match.start("nouns") <= w.start < end
+                and w.text not in GRAMMAR_WORDS
                 and w.text not in ("date", "day", "time")
             ]
     for word in part.words:
@@ -1506,8 +1558,10 @@ def _anchors(part: _Part) -> list[_Word]:
     return anchors
 
 
-_LETTER = re.compile(r"\b[a-z](?=\s?,|\s(?:and|or)\b|[.]?$)")
-_NEW_CLAUSE = re.compile(r"\s?,\s(?:and\s)?(?:[a-z]+\s){1,3}(?:can|may|must|will|should|is|are|has|have|needs?)\b")
+_LETTER = re.compile(r"(?<![a-z0-9])[a-z](?=[가-힣]|\s?,|\s(?:and|or)\b|[.]?$)")
+_NEW_CLAUSE = re.compile(
+    r"\s?,\s(?:and\s)?(?:[a-z]+\s){1,3}(?:can|may|must|will|should|is|are|has|have|needs?)\b"
+)
 _NAME_ENDS = re.compile("[가-힣](?:이|가|은|는|을|를|에|에서|께서|에게|이며|입니다)$")
 
 
@@ -1529,7 +1583,9 @@ def _last_name(text: str) -> _Part:
     words = text.split()
     start = 0
     for index, word in enumerate(words[:-1]):
-        if (word in GRAMMAR_WORDS and word not in ("a", "an", "the", "of")) or _NAME_ENDS.search(word):
+        if (word in GRAMMAR_WORDS and word not in ("a", "an", "the", "of")) or _NAME_ENDS.search(
+            word
+        ):
             start = index + 1
     return _part(" ".join(words[start:]))
 
@@ -1588,13 +1644,16 @@ def _opposed(stated: set[str], wanted: set[str]) -> set[str]:
     return {limit for limit in stated if any(limit in _OPPOSITES.get(w, set()) for w in wanted)}
 
 
-_PRONOUN = re.compile(r"\b(?:the|this|that|each|every|first|last|next|another|which|any|no|some)\s(?:\w+\s)?$")
+_PRONOUN = re.compile(
+    r"\b(?:the|this|that|each|every|first|last|next|another|which|any|no|some)\s(?:\w+\s)?$"
+)
 
 
 def _is_pronoun(measure: Measure, clause: _Part) -> bool:
     """True for `one` that stands for a noun: the last one leaves at nine."""
     return (
-        measure.text == "one" and measure.unit == ""
+        measure.text == "one"
+        and measure.unit == ""
         and _PRONOUN.search(clause.text[: clause.text.find("one")]) is not None
     )
 
@@ -1758,7 +1817,9 @@ def _nouns(text: str) -> tuple[tuple[int, int, str], ...] | None:
         return None
 
 
-_CAPITAL = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][\w&-]*|\b[A-Z][A-Z\d][\w-]*|\b\w*\d\w*[A-Za-z]\w*")
+_CAPITAL = re.compile(
+    r"(?<![.!?]\s)(?<!^)\b[A-Z][\w&-]*|\b[A-Z][A-Z\d][\w-]*|\b\w*\d\w*[A-Za-z]\w*"
+)
 
 
 def _proper_names(text: str) -> frozenset[str]:
@@ -1786,9 +1847,7 @@ def _is_only_verb(word: _Word, part: _Part) -> bool:
     """True for a Korean word without any noun in it: 누른다."""
     if not "가" <= word.text[0] <= "힣" or (read := _nouns(part.text)) is None:
         return False
-    return not any(
-        start < word.end and end > word.start for start, end, _ in read
-    )
+    return not any(start < word.end and end > word.start for start, end, _ in read)
 
 
 def _names_something(word: _Word, clause: _Part, known: Sequence[_Part]) -> bool:
@@ -1797,13 +1856,16 @@ def _names_something(word: _Word, clause: _Part, known: Sequence[_Part]) -> bool
     Verbs of Korean are left to what they stand beside: rules and answers use too many for one
     matter (받다, 수령하다, 가져가다), and an answer that is wrong by its verb alone is rare.
     """
+    if word.text.startswith(_LIMIT_WORDS):
+        return True
     if not "가" <= word.text[0] <= "힣":
         return word.text not in GRAMMAR_WORDS
     read = _nouns(clause.text)
     if read is None:
         return True
     return any(
-        start < word.end and end > word.start
+        start < word.end
+        and end > word.start
         and len(noun) > 1
         and (noun not in FORM_WORDS or noun in CLAIM_WORDS)
         and not any(noun in part.letters for part in known)

@@ -76,10 +76,16 @@ _UNITS: dict[str, tuple[str, Decimal]] = {
     for word in words.split()
     for word in [word.replace("_", " ")]
 }
+_CURRENCIES = frozenset(("won", "krw", "usd", "eur", "euro", "euros", "gbp", "jpy"))
 _UNIT = re.compile(
     r"(?P<space>[ -]?)(?P<unit>"
     + "|".join(
-        re.escape(word) + (r"(?![a-z0-9²³/])" if word[-1].isascii() and word[-1].isalpha() else "")
+        re.escape(word)
+        + (
+            (r"(?![a-z0-9²³])" if word in _CURRENCIES else r"(?![a-z0-9²³/])")
+            if word[-1].isascii() and word[-1].isalpha()
+            else ""
+        )
         for word in sorted(_UNITS, key=len, reverse=True)
     )
     + ")"
@@ -101,7 +107,21 @@ _NATIVE = {
 _NATIVE |= {
     tens + ones: value + _NATIVE[ones]
     for tens, value in (("열", 10), ("스물", 20), ("서른", 30), ("마흔", 40), ("쉰", 50))
-    for ones in ("한", "하나", "두", "둘", "세", "셋", "네", "넷", "다섯", "여섯", "일곱", "여덟", "아홉")
+    for ones in (
+        "한",
+        "하나",
+        "두",
+        "둘",
+        "세",
+        "셋",
+        "네",
+        "넷",
+        "다섯",
+        "여섯",
+        "일곱",
+        "여덟",
+        "아홉",
+    )
 }
 _NATIVE |= {"열아홉": 19, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
 _NATIVE_NUMBER = re.compile(
@@ -366,6 +386,7 @@ def folded(text: str) -> str:
     text = _KWH.sub("kwh", text)
     text = _DAYS_OF_WEEK.sub(_each_day, text)
     text = _NATIVE_HOUR.sub(lambda m: f"{_NATIVE[m['hour'] or m['hour2']]}시", text)
+    text = _HOUR_WORD.sub(lambda m: f"{_ENGLISH[m['hour']]} {'a' if m['half'] else 'p'}m", text)
     text = re.sub(r"(?<=\d)\s?x(?![a-z0-9])", " times", text)
     text = re.sub(r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(?!\d)", _day_month, text)
     text = _TWICE_A_YEAR.sub("twice a year", text)
@@ -376,7 +397,14 @@ def folded(text: str) -> str:
 _DAYS_OF_WEEK = re.compile(
     r"(?<![가-힣])(?P<days>(?:[월화수목금토일](?:요일)?\s?[·,/~-]\s?)+[월화수목금토일])(?:요일)?(?=[\s.,)(]|에|은|이|마다|만|까지|부터|$)"
 )
-_NATIVE_HOUR = re.compile(r"(?<![가-힣])(?P<hour>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?![가-힣])|(?<![가-힣])(?P<hour2>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?=정각|입니|에|까지|부터|이[고며전후]|로|예요)")
+_HOUR_WORD = re.compile(
+    r"(?<=at )(?P<hour>one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+    r"(?: o'clock)? in the "
+    r"(?:(?P<half>morning)|(?:afternoon|evening))"
+)
+_NATIVE_HOUR = re.compile(
+    r"(?<![가-힣])(?P<hour>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?![가-힣])|(?<![가-힣])(?P<hour2>한|두|세|네|다섯|여섯|일곱|여덟|아홉|열한|열두|열)\s?시(?=정각|입니|에|까지|부터|이[고며전후]|로|예요)"
+)
 """Three o'clock; `세 시간` are three hours."""
 
 
@@ -671,12 +699,11 @@ _BIGGER = {"month": 12, "day": 7, "minute": 60}
 def _composed(text: str, matches: Sequence[Measure]) -> list[Measure]:
     """`1시간 30분`, `1 year and 6 months` and `$3 and 50 cents` as one measure each."""
     composed: list[Measure] = []
-    for measure in matches:
-        overnight = [m.unit for m in composed[-2:]] == ["clock", "shift"] and composed[-1].value == 1
-        joined = overnight and _BETWEEN.fullmatch(text[composed[-2].end : composed[-1].start])
-        if joined and measure.unit == "clock" and measure.start - composed[-1].end <= 2:
+    for each in matches:
+        measure = each
+        if measure.unit == "clock" and _is_overnight(text, composed, measure):
             # 22시부터 다음 날 7시까지: a span of hours that ends on the next day anyway.
-            measure = replace(measure, start=composed.pop().start)
+            measure = replace(each, start=composed.pop().start)
         last = composed[-1] if composed else None
         if (
             last is not None
@@ -695,6 +722,14 @@ def _composed(text: str, matches: Sequence[Measure]) -> list[Measure]:
         else:
             composed.append(measure)
     return composed
+
+
+def _is_overnight(text: str, before: Sequence[Measure], measure: Measure) -> bool:
+    """True if `the next day` stands between the two times of a span."""
+    if [m.unit for m in before[-2:]] != ["clock", "shift"] or before[-1].value != 1:
+        return False
+    between = text[before[-2].end : before[-1].start]
+    return _BETWEEN.fullmatch(between) is not None and measure.start - before[-1].end <= 2
 
 
 def _written_unit(measure: Measure) -> str:
@@ -769,6 +804,7 @@ _AFTER_EN = (
         r"|minimum|min\b)|\+"),
     ("max", r"\s?\(?(?:or|and) (?:less|fewer|under|below|younger|shorter)\b|\s?(?:at most|maximum"
         r"|max\b|at the latest)"),
+    ("min", r"\s?at the earliest\b"),
     ("before", r"\s?(?:before|prior|in advance|beforehand|ahead|earlier|early)\b"),
     ("after", r"\s?(?:after|later|afterwards|since|following(?! (?:day|week|month|year)))\b"),
     ("about", r"\s?(?:or so|approximately)\b"),
@@ -776,14 +812,16 @@ _AFTER_EN = (
 _BEFORE = (
     ("after", r"식후\s?"),
     ("before", r"식전\s?"),
-    ("max", r"(?:최대(?![가-힣]*(?:중량|출력|용량|속도|높이))|최고|많아야|최장|상한|한도)(?:\s?(?:는|은|가|로))?\s?[^\d,.]{0,5}"),
+    ("max", r"(?:최대(?![가-힣]*(?:중량|출력|용량|속도|높이))|최고|많아야|최장|상한|한도)"
+        r"(?:\s?(?:는|은|가|로))?\s?[^\d,.]{0,5}"),
     ("min", r"(?:최소|적어도|최저|최단|하한|못해도)(?:\s?(?:는|은|로))?\s?[^\d,.]{0,5}"),
     ("about", r"(?<![가-힣])(?:약|대략|대강|거의)\s?"),
     ("max", r"(?:no|not) (?:more|longer|later|greater|higher|older) than\s(?:\w+\s)?"),
     ("max", r"(?:not|never|cannot|may not|must not) exceed(?:s|ing)?\s"),
     ("min", r"(?:no|not) (?:less|fewer|shorter|earlier|younger) than\s(?:\w+\s)?"),
     ("max", r"(?:up to|at most|max(?:imum)?\.?(?: of| is)?|within|limit(?:ed)?(?: is| of| to)?"
-        r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s|a (?:total|distance|maximum|limit|weight|height|length|value) of\s|an?\s)?"),
+        r"|inside|cap(?:ped)?(?: at| of)?)\s(?:the first\s|the next\s"
+        r"|a (?:total|distance|maximum|limit|weight|height|length|value) of\s|an?\s)?"),
     ("min", r"(?:at least|min(?:imum)?\.?(?: of| is)?)\s"),
     ("over", r"(?:more than|over|above|exceed(?:s|ing)?|longer than|greater than|older than|higher "
         r"than|later than|>)\s?(?:[a-z]+\s)?"),

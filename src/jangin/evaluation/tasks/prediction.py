@@ -70,6 +70,8 @@ class Prediction(GradedRecord):
     """Why the facts are right or wrong, such as `missing`; empty for labels and numbers."""
     detail: str = ""
     """The words that decided that."""
+    unclear: bool = False
+    """True for an answer in other words that the rules cannot judge; `right` is then False."""
 
 
 def by_set_and_system(

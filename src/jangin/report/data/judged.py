@@ -194,6 +194,9 @@ def agreement_lines(agreement: Agreement, words: Words) -> list[str]:
     ):
         shown = share_text(share, words)
         lines.append(words(f"grade_false_{key}", share=shown, part=part, whole=whole))
+    if agreement.unclear:
+        counts = {"unclear": agreement.unclear, "part": agreement.false_wrongs}
+        lines.append(words("grade_unclear_wrongs", **counts))
     return lines
 
 

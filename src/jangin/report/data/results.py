@@ -52,17 +52,19 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
         comparisons = read_comparisons(artifact)
         first = "base" if any(result.system == "base" for result in results) else results[0].system
         pairs = [(c, c.b if c.a == first else c.a) for c in comparisons if first in (c.a, c.b)]
-        p_values = {(c.evidence_set, other): c.p_value for c, other in pairs}
+        p_values = {(c.evidence_set, other): c for c, other in pairs}
         for result in results:
             row = {"variant": variant, **result.model_dump()}
             if result.system != "base":
-                row["p_value"] = p_values.get((result.evidence_set, result.system))
+                against = p_values.get((result.evidence_set, result.system))
+                row["p_value"] = against.p_value if against else None
+                row["p_unclear"] = against.p_unclear if against else None
                 row["p_against"] = first
             if not is_trained(result.system):
                 asks_model = uses_language_model(result.system)
                 model = artifact.manifest.inputs.get("base", "") if asks_model else ""
-                figures = (result.n, result.right, result.form, result.score, result.unparsable)
-                same = (model, result.evidence_set, result.system, *figures)
+                figures = (result.n, result.right, result.unclear, result.form, result.score)
+                same = (model, result.evidence_set, result.system, result.unparsable, *figures)
                 if same in shared:
                     shared[same][1].append(variant)
                     continue
@@ -159,4 +161,6 @@ def sentence(pair: Versus) -> str:
     shares = f"{better} {100 * share_better:.0f} % {right}, {other} {100 * share_other:.0f} %"
     significant = comparison.p_value < SIGNIFICANT
     verdict = "is statistically significant" if significant else "could be due to chance"
+    if significant and (comparison.p_unclear or 0) >= SIGNIFICANT:
+        verdict = "hangs on answers in other words that nobody has read"
     return f"{name}: {shares}; the difference {verdict} (McNemar {_p_text(comparison.p_value)})."

@@ -65,8 +65,26 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
     if questions < FEW and verdict.tone in ("unsure", "none"):
         verdict = replace(verdict, text=f"{verdict.text} {words('too_few', n=questions)}")
     comparisons = read_comparisons(evaluations[tuned[0]["variant"]])
+    verdict = _with_unclear(verdict, rows, words)
     verdict = _with_form(verdict, tuned[0], _base_of(tuned[0], rows), words)
     return _beside_others(verdict, tuned[0], rows, comparisons, words)
+
+
+def _with_unclear(verdict: Headline, rows: Sequence[Mapping[str, Any]], words: Words) -> Headline:
+    """The verdict with how many answers the rules cannot judge, of which system."""
+    unclear = [row for row in rows if row.get("unclear")]
+    if not unclear:
+        return verdict
+    most = max(unclear, key=lambda row: int(row["unclear"]) / int(row["n"]))
+    text = words(
+        "unclear_answers",
+        count=sum(int(row["unclear"]) for row in unclear),
+        n=sum(int(row["n"]) for row in rows),
+        system=words.system(most["system"]),
+        share=words.percent(most["right"]),
+        most=words.percent(most["right"] + int(most["unclear"]) / int(most["n"])),
+    )
+    return replace(verdict, more=(text, *verdict.more))
 
 
 def _with_form(
@@ -140,8 +158,10 @@ def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison 
     if pair is None:
         return "baseline_unpaired"
     ahead = best["right"] >= tuned["right"]
-    if pair.p_value < SIGNIFICANT:
+    if max(pair.p_value, pair.p_unclear or 0) < SIGNIFICANT:
         return "baseline_ahead" if ahead else "baseline_behind"
+    if pair.p_value < SIGNIFICANT:
+        return "baseline_unclear"
     if pair.n < FEW or pair.smallest_visible is None:
         return "baseline_few"
     if ahead and pair.smallest_visible <= RELEVANT:
@@ -199,6 +219,8 @@ def _one_variant(
     text = _sentence("tuned_base", words, row, base)
     if p_value >= SIGNIFICANT:
         return Headline("unsure", f"{text} {words('chance', p=p_text(p_value))}")
+    if (row.get("p_unclear") or 0) >= SIGNIFICANT:
+        return Headline("unsure", f"{text} {words('unclear_real', p=p_text(p_value))}")
     if row["right"] < base["right"]:
         return Headline("bad", f"{text} {words('worse', p=p_text(p_value))}")
     return Headline("good", f"{text} {words('real', p=p_text(p_value))}")
@@ -234,6 +256,9 @@ def _variants(
     )
     if comparison is None:
         return Headline("unsure", f"{text} {words('not_comparable')}", tuple(more))
+    if comparison.p_value < SIGNIFICANT and (comparison.p_unclear or 0) >= SIGNIFICANT:
+        unclear = words("unclear_real", p=p_text(comparison.p_value))
+        return Headline("unsure", f"{text} {unclear}", tuple(more))
     if comparison.p_value < SIGNIFICANT:
         return Headline(
             "good", f"{text} {words('real', p=p_text(comparison.p_value))}", tuple(more)

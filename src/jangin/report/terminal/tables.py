@@ -199,6 +199,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
     )
+    has_unclear = any(row.get("unclear") for row in results)
     for title in (
         "test set",
         "variant",
@@ -206,12 +207,13 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "n",
         "right",
         "95 % interval",
+        *(["unclear"] if has_unclear else []),
         "p" if mixed else f"p vs {next(iter(against), 'base')}",
         *([FORM] if has_form else []),
         score_title,
         *([metric.unparsable] if metric.unparsable else []),
     ):
-        right = title in ("n", "right", FORM, score_title, metric.unparsable)
+        right = title in ("n", "right", "unclear", FORM, score_title, metric.unparsable)
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -227,6 +229,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]),
             f"{100 * row['right']:.1f} %",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            *([str(row.get("unclear", 0))] if has_unclear else []),
             ""
             if p_value is None
             else f"{format_p(p_value)} vs {row['p_against']}"

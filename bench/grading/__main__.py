@@ -2,8 +2,10 @@
 
 First the answers of `labels.jsonl`, each read against its passage by a person before it was graded:
 real ones of four systems and ones written by hand to be long, short, partly right or wrong in one
-point. All answers to a question are in one part: the rules were developed on `tuning`, and `test`
-was graded without a look at its errors. Then about 1,000 answers from the templates of
+point, by six people who had not seen the grader. All answers to a question are in one part: the
+rules were developed on `tuning`, and `test` was graded without a look at its errors. An answer in
+other words than reference answer and passage is `unclear`: neither a false right nor a false wrong,
+and counted on its own. Then about 1,000 answers from the templates of
 `answers.py`, without passages. Prints false rights and false wrongs with Wilson's intervals, beside
 exact match, and CPU time an answer.
 """
@@ -12,13 +14,14 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from answers import all_answers
 
 from jangin.metrics.agreement import Agreement
-from jangin.metrics.facts import grade_facts
+from jangin.metrics.facts import FactGrade, grade_facts
 from jangin.metrics.statistics import Interval
 from jangin.metrics.text import exact_match
 
@@ -66,6 +69,19 @@ def line(name: str, agreement: Agreement) -> str:
     )
 
 
+def sure_line(
+    name: str, chosen: Sequence[int], rows: Sequence[Labelled], facts: Sequence[FactGrade]
+) -> None:
+    """Print errors among all right and wrong answers; those that are unclear are none."""
+    right = [i for i in chosen if rows[i].right]
+    wrong = [i for i in chosen if not rows[i].right]
+    false_rights = sum(facts[i].right for i in wrong)
+    false_wrongs = sum(not facts[i].right and not facts[i].unclear for i in right)
+    agreement = Agreement(len(right), len(wrong), false_rights, false_wrongs)
+    unclear = sum(facts[i].unclear for i in right), sum(facts[i].unclear for i in wrong)
+    print(f"{line(name, agreement)}  unclear {unclear[0]} right, {unclear[1]} wrong")
+
+
 def labels() -> None:
     """Both parts, by measure and system."""
     rows = labelled()
@@ -84,14 +100,16 @@ def labels() -> None:
         bare = [grade_facts(rows[i].answer, rows[i].gold, rows[i].question).right for i in chosen]
         print(line("exact match", Agreement.of(exact, right)))
         print(line("facts, without passages", Agreement.of(bare, right)))
-        print(line("facts", Agreement.of([facts[i].right for i in chosen], right)))
+        print(
+            line("facts, unclear as wrong", Agreement.of([facts[i].right for i in chosen], right))
+        )
+        sure_line("facts", chosen, rows, facts)
         for system in sorted({rows[i].system for i in chosen}):
             own = [i for i in chosen if rows[i].system == system]
-            agreement = Agreement.of([facts[i].right for i in own], [rows[i].right for i in own])
-            print(line(f"  {system}", agreement))
+            sure_line(f"  {system}", own, rows, facts)
         if "--errors" in sys.argv and part == "tuning":
             for i in chosen:
-                if facts[i].right != rows[i].right:
+                if facts[i].right != rows[i].right and not facts[i].unclear:
                     print(rows[i].question, rows[i].gold, rows[i].answer, facts[i], sep=" | ")
     print(
         f"CPU an answer: {1000 * seconds / len(rows):.2f} ms with passages that are new, "

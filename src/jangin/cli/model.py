@@ -88,9 +88,9 @@ def _note(trace: "Trace", say: "Words") -> str:
     origin = ", ".join(part for part in (example.source, page, example.section) if part)
     if trace.status == "taught":
         return say("terminal_taught", origin=origin) if origin else say("terminal_no_source")
-    return say(
-        f"terminal_{trace.status}", answer=example.answer, origin=f" ({origin})" if origin else ""
-    )
+    keys = {"withheld": "terminal_withheld", "reworded": "terminal_reworded"}
+    key = keys.get(trace.status, "terminal_differs")
+    return say(key, answer=example.answer, origin=f" ({origin})" if origin else "")
 
 
 OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]

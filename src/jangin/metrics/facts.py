@@ -298,6 +298,8 @@ _RECIPIENT = re.compile("[가-힣](?:에게|한테|께)$")
 _FIRST = re.compile(r"먼저|우선|\bfirst\b")
 _ASKS_NAME = re.compile(r"누구|누가|무엇|어느|어떤|어디|\b(?:who|whom|which|what|where)\b")
 _ASKS_NUMBER = re.compile(r"몇|며칠|\bhow (?:many|old)\b|\bnumber\b")
+_ASKS_LATEST = re.compile(r"언제까지|몇 시까지|\b(?:by|until) (?:when|what)\b|\blatest\b")
+_EARLIEST = re.compile(r"\b(?:no|not) (?:earlier|sooner) than\b|\bat the earliest\b|부터 가능")
 _LEAST = re.compile(r"최소|최저|최단|하한|\b(?:minimum|least|lowest|smallest|shortest)\b")
 _MOST = re.compile(r"최대|최고|최장|상한|\b(?:maximum|most|highest|largest|longest)\b")
 _ASKS_LEAST = re.compile(
@@ -309,7 +311,8 @@ _ASKS_RATE = re.compile(
 )
 _ALLOWS = re.compile(
     r"까지|이내|안에|최대|한도|최장|상한|수 있|유효|할 수|되나요|언제까지|제한|넘"
-    r"|\b(?:may|can|could|allowed|permitted|up to|maximum|at most|within|limit|until|deadline"
+    r"|\b(?:by when|until when|latest|may|can|could|allowed|permitted|up to|maximum"
+    r"|at most|within|limit|until|deadline"
     r"|no later|the most|entitled|valid)\b"
 )
 _DEMANDS = re.compile(
@@ -377,6 +380,11 @@ _DISCOUNT = re.compile(
 )
 _PAYING = re.compile(r"지불|부담|낸다|냅니다|내야|납부|\b(?:pays?|paid|costs?)\b")
 _WITHOUT = re.compile(r"\bwithout\s(?:an?\s|the\s|any\s)?(\w+)")
+_INCLUDED = re.compile(r"포함(?!하지|되지)|합산(?!하지|되지)|\b(?:includ(?:ed|ing|es)|inclusive)\b")
+_LEFT_OUT = re.compile(
+    r"제외|빼고|(?:넣지|포함하지|포함되지|산입하지|합산하지)\s?(?:않|아니)"
+    r"|\b(?:exclud\w+|not includ\w+|except)\b"
+)
 _ELSEWHERE = re.compile(
     r"그 밖|그 외|그외|다른|나머지|이외"
     r"|\b(?:others?|else\w*|otherwise|rest|remaining|normally|usually)\b"
@@ -439,6 +447,7 @@ class _Grading:
             self._yes_or_no,
             self._amounts,
             self._superlative,
+            self._asked_latest,
             self._anchor,
             self._names,
             self._roles,
@@ -450,6 +459,7 @@ class _Grading:
             self._others,
             self._words,
             self._conditions,
+            self._included,
         ):
             try:
                 check()
@@ -536,12 +546,13 @@ class _Grading:
         if _polarity(clauses[0]) is not None:
             first = clauses[0]
         said = self._polarity_of(first)
+        implied = first is not clauses[0] and _polarity(self._answer) is None
         excepted = self._excepted()
         narrowed = excepted and CONDITIONS.search(self._answer.text)
         if said is not wanted and narrowed and all(map(self._answer.has, excepted)):
             return  # only guide dogs are allowed: no, except guide dogs
         if said is not wanted:
-            raise _WrongError("negated", first.text)
+            raise (_UnclearError if implied else _WrongError)("negated", first.text)
         lost = [w for w in excepted if not _is_known(w, [self._answer])]
         if lost:
             raise _WrongError("missing", lost[0].text)
@@ -567,7 +578,7 @@ class _Grading:
                 raise _WrongError("missing", self._gold.text)
             repeated = any(self._question.has(w) for w in rest if not _is_form(w))
             if not repeated and not denied and not self._near_words(rest):
-                raise _WrongError("missing", self._gold.text)
+                raise _UnclearError("missing", self._gold.text)
             return not denied if asked_denied else denied is asked_denied
         content = [w for w in rest if not _is_form(w)]
         if word and denied and not asked_denied:
@@ -639,7 +650,11 @@ class _Grading:
         ):
             raise _UnclearError("missing", gold.text)
         # A number in a form that is not read may be the one.
-        unread = _NUMBER_LIKE.search(self._answer.rest) is not None
+        unread = (
+            _NUMBER_LIKE.search(self._answer.rest) is not None
+            or _SLASHED.search(text) is not None
+            or any(m.written == gold.written and _is_odd(gold, m) for m in self._answer.measures)
+        )
         error = _UnclearError if unread else _WrongError
         rivals = [m for m in self._answer.measures if _is_rival(gold, m)]
         raise error("contradicted" if rivals else "missing", (rivals or [gold])[0].text)
@@ -749,6 +764,13 @@ class _Grading:
         if rates_added and not self._rate_is_known(rates_added):
             return "contradicted", self._clause_of(given).text.strip()
         return None
+
+    def _asked_latest(self) -> None:
+        """`No earlier than` is no answer to `by when`."""
+        match = _EARLIEST.search(self._answer.text)
+        asks = _ASKS_LATEST.search(self._question.text) is not None
+        if match is not None and asks and not _EARLIEST.search(self._gold.text):
+            raise _WrongError("limited", match[0])
 
     def _superlative(self) -> None:
         """`최대` is not `최소`, wherever in the sentence they stand."""
@@ -923,9 +945,7 @@ class _Grading:
             return False
         known = [self._question, *self._sentences]
         said = [w for w in self._answer.words if not _is_form(w) or _claims(w)]
-        return bool(self._sentences) and all(
-            _is_known(w, known) or not _names_something(w, self._answer, known) for w in said
-        )
+        return bool(self._sentences) and all(_is_known(w, known) for w in said)
 
     def _roles(self) -> None:
         """Who does it and to whom: 점장이 보냅니다 is not the answer to 누구에게 보내나요."""
@@ -1064,7 +1084,9 @@ class _Grading:
                         _neighbours(sentence, gold_words, new) for sentence in self._sentences
                     )
                 ):
-                    raise _WrongError("contradicted", " ".join(w.text for w in new))
+                    known = not self._sentences or all(_is_known(w, self._sentences) for w in new)
+                    error = _WrongError if known else _UnclearError
+                    raise error("contradicted", " ".join(w.text for w in new))
 
     # -- what else the answer says
 
@@ -1402,6 +1424,16 @@ class _Grading:
     def _is_heading(self, word: _Word) -> bool:
         return any(heading.has(word) for heading in self._headings)
 
+    def _included(self) -> None:
+        """What the evidence leaves out is not included, nor the reverse."""
+        known = [part.text for part in self._known()]
+        for said, opposite in ((_INCLUDED, _LEFT_OUT), (_LEFT_OUT, _INCLUDED)):
+            match = said.search(self._answer.text)
+            if match is None or any(map(said.search, known)):
+                continue
+            if any(map(opposite.search, known)):
+                raise _UnclearError("contradicted", match[0])
+
     def _conditions(self) -> None:
         for clause in _clauses(self._answer.text):
             for match in CONDITIONS.finditer(clause.rest):
@@ -1480,10 +1512,27 @@ _MONEY = frozenset(("won", "dollar", "euro", "yen", "pound", "yuan"))
 _ON_DAY = re.compile(r"[는은된한] 날|그날|\b(?:that|the same) day\b")
 _NUMBER_LIKE = re.compile(
     r"\d|(?<![가-힣])(?:[일이삼사오육칠팔구십백천만]{2,}|한두|두세|서너|너댓|열|스물|서른|마흔|쉰|예순|일흔|여든|아흔)"
-    r"|(?<![가-힣])(?:하나|둘|셋|넷|다섯|여섯|일곱|여덟|아홉)|\b(?:half|dozen|couple|score|fortnight|decade|hundred|thousand)\b"
+    r"|(?<![가-힣])(?:하나|둘|셋|넷|다섯|여섯|일곱|여덟|아홉)|\b(?:half|quarters?|thirds?|pair|both|dozen|couple|score|fortnight|decade|hundred|thousand)\b"
 )
 _AGE = re.compile(r"나이|연령|\b(?:age|old)\b")
+_SLASHED = re.compile(r"\d{1,2}\s?/\s?\d{1,2}(?!\d)")
+"""A date or a fraction."""
+
+
+def _is_odd(gold: Measure, measure: Measure) -> bool:
+    """True if one of two units is none of the known ones: `15 m/s` and `초당 15m`."""
+    known = {*_DIMENSIONS}
+    return (
+        gold.unit not in known or measure.unit not in known or "times" in {gold.unit, measure.unit}
+    )
+
+
 _END_OF = re.compile(r"말(?=까지|에|일|$|[ .])|\bend of\b")
+_DIMENSION_NAMES = """
+minute day month workday night term percent won dollar euro yen pound yuan metre gram litre person
+age clock mday month# year# weekday# page floor
+"""
+_DIMENSIONS = frozenset(_DIMENSION_NAMES.split())
 _DAYS = {"day": Decimal(1), "month": Decimal(365) / 12}
 
 

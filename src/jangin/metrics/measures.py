@@ -31,6 +31,7 @@ _UNITS: dict[str, tuple[str, Decimal]] = {
         ("night", "1", "박 nights night"),
         ("term", "1", "학기 semesters semester terms term"),
         ("times", "1", "회 번 차례 times time visits visit"),
+        ("percent", "10", "할"),
         ("percent", "1", "% 퍼센트 프로 percent per_cent"),
         ("point", "1", "%p 퍼센트포인트 %포인트 percentage_points percentage_point"),
         ("won", "1", "원 won krw ₩"),
@@ -249,7 +250,7 @@ _WEEKDAYS_EN = {
 }
 _WEEKDAY = re.compile(
     rf"(?P<korean>[월화수목금토일])요일|\b(?P<english>{'|'.join(_WEEKDAYS_EN)})s?\b"
-    r"|\b(?P<short>mon|tue|wed|thu|fri|sat|sun)(?:s|rs?)?\b(?=\.?(?:,| and | to | ?[-/]| \d|$))"
+    r"|\b(?P<short>mon|tue|wed|thu|fri|sat|sun)(?:s|rs?)?\b(?=\.?(?:,| and | to | ?[-/+&]| \d|$))"
 )
 _CLOCK = re.compile(
     r"(?P<half>(?:오전|오후|저녁|밤|아침|새벽|낮|정오)\s?)?(?<![\d:.])(?P<hour>\d{1,2})"
@@ -398,7 +399,8 @@ _DAYS_OF_WEEK = re.compile(
     r"(?<![가-힣])(?P<days>(?:[월화수목금토일](?:요일)?\s?[·,/~-]\s?)+[월화수목금토일])(?:요일)?(?=[\s.,)(]|에|은|이|마다|만|까지|부터|$)"
 )
 _HOUR_WORD = re.compile(
-    r"(?<=at )(?P<hour>one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+    r"(?:(?<=at )|(?<=by )|(?<=than )|(?<=from )|(?<=until ))(?P<hour>one|two|three|four|five"
+    r"|six|seven|eight|nine|ten|eleven|twelve)"
     r"(?: o'clock)? in the "
     r"(?:(?P<half>morning)|(?:afternoon|evening))"
 )
@@ -831,12 +833,19 @@ _BEFORE = (
     ("until", r"(?:until|till|through|by|to|-|~)\s?(?:the\s)?(?:end of\s)?"),
     ("from", r"(?:from|since|starting|beginning|between|as of)\s(?:on\s)?(?:the\s)?(?:age of\s)?"),
     ("after", r"(?<!look )(?<!looking )(?<!looks )after\s(?:the\s)?"),
-    ("before", r"before\s(?:the\s)?(?:end of\s)?"),
+    ("before", r"(?:before|ahead of)\s(?:the\s)?(?:end of\s)?"),
     ("about", r"(?:about|around|approximately|roughly|nearly|almost|circa|some|ca\.)\s(?:a\s)?"),
     ("every", r"(?:every|each)\s"),
 )  # fmt: skip
 _AFTER = [(kind, re.compile(pattern)) for kind, pattern in (*_AFTER_KO, *_AFTER_EN)]
 _BEFORE_AT = [(kind, re.compile(f"(?<![a-z])(?:{pattern})$")) for kind, pattern in _BEFORE]
+
+
+_FORBIDDEN = re.compile(
+    r"(?:\s\w+){0,3}?\s(?:(?:is|are) (?:not|never)|isn't|aren't"
+    r"|(?:is|are) (?:forbidden|prohibited|banned))\b"
+)
+"""Anything over four knots is not allowed: at most four."""
 
 
 def _bounded(text: str, measure: Measure, matches: Sequence[Measure]) -> Measure:
@@ -872,6 +881,8 @@ def _bounded(text: str, measure: Measure, matches: Sequence[Measure]) -> Measure
         and "max" in kinds
     ):
         kinds.discard("after")
+    if "over" in kinds and _FORBIDDEN.match(text, measure.end):
+        kinds = kinds - {"over"} | {"max"}
     if "before" in kinds and "max" in kinds and re.search("later than|늦어도", text[:high]):
         # No later than 14 days before the day is at least 14 days before it.
         kinds = kinds - {"max"} | {"min"}

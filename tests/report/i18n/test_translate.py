@@ -83,7 +83,7 @@ COMPOSED = {
     "review": tuple(f"{side}_{kind}" for side in ("parent", "child") for kind in RELATIVES),
     "runs": ("tokens_per_second",),
     "layers": ("compiled", "eager"),
-    "playground": ("taught", "differs", "withheld", "elsewhere", "invented"),
+    "playground": ("taught", "reworded", "differs", "withheld", "elsewhere", "invented"),
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),

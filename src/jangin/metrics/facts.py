@@ -775,12 +775,12 @@ class _Grading:
     def _superlative(self) -> None:
         """`최대` is not `최소`, wherever in the sentence they stand."""
         question = self._question.text
-        for asked, opposite in ((_LEAST, _MOST), (_MOST, _LEAST)):
+        for wanted, opposite in ((_LEAST, _MOST), (_MOST, _LEAST)):
             if (
-                asked.search(question)
+                wanted.search(question)
                 and not opposite.search(question)
                 and (match := opposite.search(self._answer.text)) is not None
-                and not asked.search(self._answer.text)
+                and not wanted.search(self._answer.text)
                 and not any(opposite.search(p.text) for p in (self._gold, *self._near))
             ):
                 raise _WrongError("limited", match[0])
@@ -1120,8 +1120,8 @@ class _Grading:
                     _FREE.search(p.text) for p in self._known()
                 )
                 if not free and not any(_share_stem(words, others) for others in known):
-                    asked = any(self._question.has(w) or self._gold.has(w) for w in words)
-                    sure = asked and self._has_fact(clause) and not self._sentences_deny()
+                    about_it = any(self._question.has(w) or self._gold.has(w) for w in words)
+                    sure = about_it and self._has_fact(clause) and not self._sentences_deny()
                     sure = sure and not self._question.denied
                     raise (_WrongError if sure else _UnclearError)("negated", clause.text)
         if self._gold.denied and not self._answer.denied and not self._question.denied:

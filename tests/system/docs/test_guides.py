@@ -37,6 +37,7 @@ PAGES = {
     "extending": 0,
     "from-openai": 1,
     "workbench": 2,
+    "versions": 0,
     "scale": 10,
 }
 """Pages in the order of the site, with the number of their blocks that no test can run."""
@@ -175,6 +176,28 @@ def test_the_korean_document_of_the_first_page_becomes_questions(tmp_path, teach
     run("jangin run synthesize -p rules", monkeypatch, [])
     run("jangin review -p rules --to queue.csv", monkeypatch, [])
     assert "연차휴가 일수: 얼마인가요?" in (tmp_path / "queue.csv").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_page_on_versions_shows_what_it_says(tmp_path, teacher, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", "C")
+    shown = {}
+    for block in blocks_of(GUIDES / "versions.md"):
+        if block.language == "sh":
+            for number, line in enumerate(block.text.splitlines()):
+                run(line, monkeypatch, [])
+                shown[len(shown), number] = capsys.readouterr().out
+        else:
+            write(block, tmp_path, teacher)
+    outputs = " ".join("\n".join(shown.values()).split())
+    assert "leave_2023.md and leave_2026.md: 3 questions" in outputs
+    assert "leave_2026.md replaces leave_2023.md" in outputs
+    assert "left out: leave_2023.md: it is replaced (load.replaces) by leave_2026.md" in outputs
+    assert "Staff hired before 2024: " in outputs
+    assert "1 contradiction between documents in queue.csv" in outputs
+    lines = (tmp_path / "queue.csv").read_text("utf-8").splitlines()
+    assert "leave_2023.md" in lines[1]
 
 
 @pytest.mark.parametrize("name", PAGES)

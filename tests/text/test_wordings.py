@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from jangin.text.wordings import MOST_ALIKE, likeness, similarity
+from jangin.text.wordings import MOST_ALIKE, likeness, lookup_hits, similarity
 
 SUBJECTS = (
     "휴학",
@@ -68,3 +68,13 @@ def test_similarity_is_that_of_pairs_of_letters_and_ignores_spaces_and_case():
     order = list("가나다라마바사")
     random.Random(0).shuffle(order)
     assert 0 <= similarity("가나다라마바사", "".join(order)) < 0.5
+
+
+def test_a_lookup_finds_wordings_that_are_like_trained_ones_and_no_others():
+    trained = ["연차휴가는 며칠인가요?", "연차 일수 알려 주세요", "출장비는 얼마인가요?"]
+    answers = ["15일", "15일", "3만 원"]
+    held = [("연차휴가가 며칠이죠?", "15일"), ("출장비 얼마죠?", "3만 원"), ("출장비?", "15일")]
+    assert lookup_hits(trained, answers, held) == pytest.approx(2 / 3)
+    assert lookup_hits(trained, answers, [("xyz", "15일")]) == 0.0
+    assert lookup_hits([], [], held) is None
+    assert lookup_hits(trained, answers, []) is None

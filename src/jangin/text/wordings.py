@@ -21,6 +21,8 @@ OTHER_QUESTIONS = 2
 MOST_ALIKE = 0.5
 """Share of alike wordings from which held-out wordings say little about users' own; between 0.19 of
 people's own wordings and 1.0 of templates. docs/log.md has the figures."""
+BLOCK = 64
+"""Wordings that are looked up at the same time."""
 _SHARED = 0.5
 """Share of a question's wordings that have a word, from which it belongs to the question."""
 _WORD = re.compile(r"\w+")
@@ -36,6 +38,9 @@ class Likeness:
     the same question: shared pairs of letters (Dice), 0 to 1."""
     alike: float
     """Share of them that are nearly a trained wording, or have a frame of trained ones."""
+    lookup: float | None = None
+    """Share of them whose most similar trained wording, of any question, has the right answer: what
+    a lookup without a model scores; None where it was not measured."""
 
     @property
     def is_alike(self) -> bool:
@@ -66,6 +71,53 @@ def likeness(
     if not similarities:
         return None
     return Likeness(len(similarities), median(similarities), alike / len(similarities))
+
+
+def lookup_hits(
+    trained: Sequence[str], answers: Sequence[str], wordings: Sequence[tuple[str, str]]
+) -> float | None:
+    """Share of the wordings, each (text, answer), whose most similar trained text has the answer.
+
+    `answers` are those of the trained texts. Similar by cosine of pairs of letters, weighted by
+    their inverse document frequency. None without texts on one side.
+    """
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    if not trained or not wordings:
+        return None
+    known: dict[str, int] = {}
+    rows = [_pairs(text) for text in trained]
+    for row in rows:
+        for pair in row:
+            known.setdefault(pair, len(known))
+    queries = [_pairs(text) for text, _ in wordings]
+    having = Counter(pair for row in rows for pair in row)
+    weight = np.log(len(rows) / np.array([having[pair] for pair in known], float)) + 1
+
+    def matrix(counts: Sequence[Counter[str]]) -> "csr_array":
+        entries = [
+            (index, known[pair], count)
+            for index, row in enumerate(counts)
+            for pair, count in row.items()
+            if pair in known
+        ]
+        places = np.array([entry[:2] for entry in entries], np.int64).reshape(-1, 2).T
+        values = np.array([entry[2] for entry in entries], float) * weight[places[1]]
+        table = csr_array((values, (places[0], places[1])), shape=(len(counts), len(known)))
+        length = np.sqrt(np.asarray((table * table).sum(axis=1)).ravel())
+        return csr_array(table.multiply(1 / np.maximum(length, 1e-12)[:, None]))
+
+    theirs, hits = matrix(rows).T.tocsc(), 0
+    for first in range(0, len(queries), BLOCK):
+        scores = (matrix(queries[first : first + BLOCK]) @ theirs).toarray()
+        best = zip(scores.argmax(axis=1).tolist(), scores.max(axis=1).tolist(), strict=True)
+        own = wordings[first : first + BLOCK]
+        hits += sum(
+            score > 0 and answers[index] == answer
+            for (index, score), (_, answer) in zip(best, own, strict=True)
+        )
+    return hits / len(queries)
 
 
 def similarity(left: str, right: str) -> float:

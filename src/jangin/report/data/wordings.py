@@ -38,9 +38,12 @@ def means_of(test_set: TestSet, known: Mapping[str, Likeness], words: Words) -> 
 
 def likeness_text(likeness: Likeness, words: Words) -> str:
     """How like the wordings are to trained ones, and what follows."""
-    return words(
+    text = words(
         "wordings_alike" if likeness.is_alike else "wordings_unlike",
         alike=words.percent(likeness.alike),
         n=likeness.questions,
         similarity=words.percent(likeness.similarity),
     )
+    if likeness.lookup is None:
+        return text
+    return f"{text} {words('wordings_lookup', share=words.percent(likeness.lookup))}"

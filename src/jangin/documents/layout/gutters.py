@@ -58,6 +58,8 @@ GUTTER = 0.7
 """Least width of a gutter, in heights of a line."""
 LINES = 5
 """Lines that both sides of a gutter have at least, in all zones together."""
+FEW = 2
+"""Lines on both sides from which on it is doubtful whether there is no gutter."""
 BELOW_BOX = 3
 """The same where the left edge of a box or table shows the column."""
 IN_FRAME = 8
@@ -195,12 +197,21 @@ def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool
         least = 1 if forced or is_known else BELOW_BOX if is_drawn else how.least
         is_known |= is_drawn
         if gutter.lines < least:
+            if gutter.lines >= FEW and _is_doubtful(edges, is_text, gutter, em):
+                how.crossed = max(how.crossed, gutter.lines)
             continue
         if forced or _is_gutter(edges, is_text, gutter, em, is_known=is_known):
             return gutter
         if min(_widths(_sides(edges, is_text, gutter, em), em)) >= WIDE:
             how.crossed = max(how.crossed, gutter.lines)
     return None
+
+
+def _is_doubtful(edges: Edges, is_text: Flags, gutter: _Gutter, em: float) -> bool:
+    """True for two wide sides of few lines that do not stand at the same heights."""
+    sides = _sides(edges, is_text, gutter, em)
+    apart = max(_share_apart(sides[0], sides[1], em), _share_apart(sides[1], sides[0], em))
+    return min(_widths(sides, em)) >= WIDE and apart > 1 - TOGETHER
 
 
 def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[float]:

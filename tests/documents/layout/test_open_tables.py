@@ -67,3 +67,21 @@ def test_a_cell_of_two_lines_is_one_row_where_the_others_have_one():
 )
 def test_grids_text_between_rules_and_rows_without_rules_get_no_lines(given):
     assert not closing_lines(*masks(**given), DPI).any()
+
+
+def test_tables_of_one_width_below_each_other_are_closed_one_by_one():
+    rules = (100, 180, 260, 340, 560, 640, 720)
+    ink, across, down = masks(rules=rules, words=[])
+    for y, x in product((100, 180, 260, 560, 640), STARTS):
+        ink[y + 30 : y + 55, x : x + 150] = True
+    ink[440:465, LEFT:RIGHT] = True
+    down[340:560] = False
+    lines = closing_lines(ink, across, down, DPI)
+    for top, bottom in ((100, 340), (560, 720)):
+        assert len(np.flatnonzero(lines[top:bottom].all(axis=0))) == 8
+    assert not lines[400:500].any()
+
+
+def test_a_table_whose_header_is_above_its_first_rule_stays_lines_of_text():
+    words = [*product((RULES[0] - 80, *RULES[:-1]), STARTS)]
+    assert not closing_lines(*masks(words=words), DPI).any()

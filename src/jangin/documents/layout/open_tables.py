@@ -32,24 +32,57 @@ def closing_lines(ink_HW: Mask, across_HW: Mask, down_HW: Mask, dpi: int) -> Mas
 
     """
     lines_HW = np.zeros(ink_HW.shape, dtype=bool)
-    for rules in _ladders(_segments(across_HW, dpi), dpi):
-        area = rules[0]
-        for rule in rules[1:]:
-            area = area.joined(rule)
-        margin = dpi // 25
-        left, right = max(0, area.left - margin), min(ink_HW.shape[1] - 2, area.right + margin)
-        rows = slice(area.top, area.bottom)
-        is_ruled = any(_is_ruled(down_HW, area, x, dpi) for x in (area.left, area.right))
-        if is_ruled or any(ink_HW[rows, x : x + 2].any() for x in (left, right)):
-            continue
-        between = _separators(ink_HW, down_HW, rules, area, dpi)
-        if between is None:
-            continue
-        for x in (left, right, *between):
-            lines_HW[rows, x : x + 2] = True
-        for rule in rules:
-            lines_HW[rule.top : rule.bottom, left : right + 2] = True
+    for ladder in _ladders(_segments(across_HW, dpi), dpi):
+        for rules, sides, between in _tables(ladder, ink_HW, down_HW, dpi):
+            rows = slice(rules[0].top, rules[-1].bottom)
+            for x in (*sides, *between):
+                lines_HW[rows, x : x + 2] = True
+            for rule in rules:
+                lines_HW[rule.top : rule.bottom, sides[0] : sides[1] + 2] = True
     return lines_HW
+
+
+def _tables(
+    rules: list[Box], ink_HW: Mask, down_HW: Mask, dpi: int
+) -> Iterator[tuple[list[Box], tuple[int, int], tuple[int, ...]]]:
+    """(rules, its sides, places of lines between its columns) of each open table of a ladder.
+
+    Where a ladder is no table, it is cut at its widest gap: there may be text between two tables.
+    """
+    if len(rules) < LEAST_RULES:
+        return
+    area = rules[0]
+    for rule in rules[1:]:
+        area = area.joined(rule)
+    margin = dpi // 25
+    left, right = max(0, area.left - margin), min(ink_HW.shape[1] - 2, area.right + margin)
+    rows = slice(area.top, area.bottom)
+    is_open = not any(_is_ruled(down_HW, area, x, dpi) for x in (area.left, area.right))
+    if is_open and not any(ink_HW[rows, x : x + 2].any() for x in (left, right)):
+        between = _separators(ink_HW, down_HW, rules, area, dpi)
+        if between is not None:
+            if not _has_row_above(ink_HW, rules, (area.left, *between, area.right)):
+                yield rules, (left, right), between
+            return
+    gaps = [below.top - above.bottom for above, below in pairwise(rules)]
+    if max(gaps) > 1.2 * min(gaps):
+        cut = gaps.index(max(gaps)) + 1
+        yield from _tables(rules[:cut], ink_HW, down_HW, dpi)
+        yield from _tables(rules[cut:], ink_HW, down_HW, dpi)
+
+
+def _has_row_above(ink_HW: Mask, rules: list[Box], edges: tuple[int, ...]) -> bool:
+    """True if the first row, of the names of the columns, has no rule above it.
+
+    Without it, the table would have a row of values for its header.
+    """
+    if len(edges) < 3:
+        return False
+    height = rules[1].top - rules[0].bottom
+    strip_HW = ink_HW[max(0, rules[0].top - height) : rules[0].top]
+    filled = sum(bool(strip_HW[:, start:stop].any()) for start, stop in pairwise(edges))
+    is_white = not any(strip_HW[:, edge - 2 : edge + 2].any() for edge in edges[1:-1])
+    return is_white and filled > 1
 
 
 def _segments(across_HW: Mask, dpi: int) -> list[Box]:

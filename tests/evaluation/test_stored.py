@@ -14,6 +14,7 @@ from jangin.evaluation.results import (
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.stored import (
     current_table,
+    deciding,
     read_comparisons,
     read_predictions,
     read_results,
@@ -92,6 +93,45 @@ def test_grades_by_other_rules_are_computed_anew_and_present_ones_are_kept(predi
     present = evaluation(tmp_path / "present", wrong, {"facts_version": VERSION})
     assert [(row.right, row.form) for row in read_results(other)] == [(0, 0), (1, 1), (1, 0)]
     assert [row.right for row in read_results(present)] == [0, 0, 0]
+
+
+def reworded(systems):
+    """Twelve questions on who pays: the tuned model in the taught words, others in their own."""
+    rows = []
+    for system in systems:
+        for number in range(1, 13):
+            prompt = (Message(role="user", content=f"제{number}호 배송비는 누가 냅니까?"),)
+            answer = Message(role="assistant", content="고객")
+            evidence = f"제{number}호 배송비는 고객이 냅니다."
+            example = Example.make(prompt, answer, (), kind="original", evidence=evidence)
+            text = "고객" if system == "tuned" else "사신 분이 부담하셔야 해요."
+            rows.append(
+                grade_prediction(example, "unseen_sections", system, text, evidence=(evidence,))
+            )
+    return rows
+
+
+def test_answers_in_other_words_are_counted_beside_the_share_and_may_turn_the_comparison(tmp_path):
+    rows = reworded(("base", "tuned"))
+    stored = evaluation(tmp_path / "store", rows, {"facts_version": VERSION})
+    base, tuned = read_results(stored)
+    assert (base.right, base.unclear, tuned.right, tuned.unclear) == (0, 12, 1, 0)
+    (pair,) = read_comparisons(stored)
+    assert pair.p_value < 0.001
+    assert (pair.unclear_a, pair.unclear_b, pair.p_unclear) == (12, 0, 1)
+
+
+def test_what_a_person_says_of_an_unclear_answer_counts_and_of_a_clear_one_does_not(tmp_path):
+    rows = reworded(("base", "tuned"))
+    stored = evaluation(tmp_path / "store", rows, {"facts_version": VERSION})
+    labels = {(row.question, row.gold, row.prediction): row.system == "base" for row in rows}
+    with deciding(labels):
+        base, tuned = read_results(stored)
+        (pair,) = read_comparisons(stored)
+        assert {row.reason for row in read_predictions(stored)} == {"read", "stated"}
+    assert (base.right, base.unclear, tuned.right) == (1, 0, 1)
+    assert (pair.p_value, pair.p_unclear) == (1, None)
+    assert read_results(stored)[0].unclear == 12
 
 
 def test_labels_have_no_facts_and_are_right_as_they_were(predictions, tmp_path):

@@ -93,6 +93,7 @@ class Project:
 
         Raises: JanginError: one of its kinds, as the command line prints it.
         """
+        from jangin.evaluation.grade_labels import people_decide
         from jangin.project.runner import Watcher
         from jangin.report.data.results import collect_results
         from jangin.report.i18n.translate import Words
@@ -115,7 +116,8 @@ class Project:
                 names, until, Watcher(display.begins, done), retry_failed=retry_failed
             )
             artifacts = {name: session.artifacts(name) for name in names}
-            collected = collect_results(artifacts)
+            with people_decide(session.project.folder):
+                collected = collect_results(artifacts)
             conflicts = [row for own in artifacts.values() for row in conflicts_of(own)]
             unread = [row for name in names for row in session.unread_files(name)]
             project = session.project.name
@@ -153,11 +155,13 @@ class Project:
 
     def results(self, *, variant: str | None = None) -> Results:
         """Results of the evaluations so far; no rows before the first one."""
+        from jangin.evaluation.grade_labels import people_decide
         from jangin.report.data.results import collect_results
 
         with self._session() as session:
             names = session.choose(variant)
-            collected = collect_results({name: session.artifacts(name) for name in names})
+            with people_decide(session.project.folder):
+                collected = collect_results({name: session.artifacts(name) for name in names})
             return Results(session.project.name, collected)
 
     def model(self, variant: str | None = None) -> Model:

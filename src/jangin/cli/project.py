@@ -180,6 +180,7 @@ def run(
     Exits with code 1 if more rows failed than `allow_failed` of their stage; all other rows are
     finished, and one line per stage says what to do.
     """
+    from jangin.evaluation.grade_labels import people_decide
     from jangin.project.failures import failures_of, run_command
     from jangin.project.runner import Watcher
     from jangin.project.session import check_stage, open_session
@@ -196,7 +197,8 @@ def run(
         watcher = Watcher(bars.begins, _printer(session.project))
         steps = session.run(names, stage, watcher, retry_failed=retry_failed)
         artifacts = _artifacts_of(steps, names)
-        results = collect_results(artifacts)
+        with people_decide(session.project.folder):
+            results = collect_results(artifacts)
         late = [n for n in names if artifacts[n].keys() - session.artifacts(n).keys()]
         unread, flagged = _unread(session, names)
     if results.rows:

@@ -10,7 +10,8 @@ that, and first: a label is worth most there, but such answers are harder than o
 labels only say who is right where the two differ.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from jangin.core.records import Record
 from jangin.core.store import Artifact, output_errors
 from jangin.evaluation.results import Evidence
 from jangin.evaluation.second_opinion import OpinionRow
-from jangin.evaluation.stored import read_evidence, read_opinions, read_predictions
+from jangin.evaluation.stored import deciding, read_evidence, read_opinions, read_predictions
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.agreement import Agreement, Calibration
@@ -237,15 +238,15 @@ def draw_answers(
     seed: int = 0,
     judged: Container[Texts] = (),
 ) -> list[Prediction]:
-    """At most `count` answers: right and wrong ones of each system in turn, each text once.
+    """At most `count` answers: right, wrong and unclear ones of each system, each text once.
 
     Those that a judge was asked about go first, as the others say nothing of it; its questions were
     drawn, too. The draw is the same every time, and a larger one contains a smaller one.
     """
-    strata: dict[tuple[str, bool], list[Prediction]] = {}
+    strata: dict[tuple[str, bool, bool], list[Prediction]] = {}
     for name, answers in rows.items():
         for row in answers:
-            strata.setdefault((name, row.right), []).append(row)
+            strata.setdefault((name, row.right, row.unclear), []).append(row)
     queues = [
         sorted(_shuffled(stratum, "grades", seed), key=lambda row: texts_of(row) not in judged)
         for _, stratum in sorted(strata.items())
@@ -279,6 +280,17 @@ def _shuffled(rows: Iterable[Prediction], purpose: str, seed: int) -> list[Predi
     return sorted(rows, key=lambda row: digest_value([seed, purpose, *texts_of(row)]))
 
 
+@contextmanager
+def people_decide(folder: Path) -> Iterator[None]:
+    """Within it, the labels beside a project file decide the answers that are unclear.
+
+    Raises: DataError: the log is damaged.
+    """
+    labels = _labels(read_labels(folder / LOG))
+    with deciding({texts: line.is_right for texts, line in labels.items()}):
+        yield
+
+
 def check_grades(
     lines: Iterable[GradeLabel], rows: Mapping[str, Sequence[Prediction]]
 ) -> CheckedGrades | None:
@@ -291,15 +303,15 @@ def check_grades(
     evenly = [(row, line.is_right) for row, line in counted if line.drawn == "evenly"]
     return CheckedGrades(
         grader=Agreement.of(
-            [row.right for row, _ in evenly],
+            [row.right and row.reason != "read" for row, _ in evenly],
             [label for _, label in evenly],
-            [row.unclear for row, _ in evenly],
+            [row.unclear or row.reason == "read" for row, _ in evenly],
         ),
         outdated=len(labels) - len(counted),
         differing=tuple(
             (row, "right" if line.is_right else "wrong")
             for row, line in counted
-            if row.right != line.is_right
+            if row.right != line.is_right and row.reason != "read"
         ),
     )
 

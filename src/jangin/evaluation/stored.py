@@ -1,11 +1,12 @@
 """Read the tables of an evaluation, with free answers graded by the current rules.
 
 Answers are generated once and stored; whether the facts of one are right is computed again from the
-stored answer where the evaluation is older than those rules. No model is asked.
+stored answer where the evaluation is older than those rules. No model is asked. Of an answer that
+the rules cannot judge, the word of a person decides, as far as there is one.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Record)
 
 
+_decisions: ContextVar[Mapping[tuple[str, str, str], bool] | None] = ContextVar(
+    "_decisions", default=None
+)
 _kept: ContextVar[dict[Path, list[Prediction]] | None] = ContextVar("_kept", default=None)
 
 
@@ -50,6 +54,20 @@ def reading_once() -> Iterator[None]:
         _kept.reset(token)
 
 
+@contextmanager
+def deciding(labels: Mapping[tuple[str, str, str], bool]) -> Iterator[None]:
+    """Within it, unclear answers are right or wrong as people say.
+
+    `labels`: {(question, expected answer, answer): whether a person calls it right}.
+    """
+    token, kept = _decisions.set(labels), _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(kept)
+        _decisions.reset(token)
+
+
 def read_predictions(artifact: Artifact) -> list[Prediction]:
     """Answers of all systems; none where the artifact has none."""
     kept = _kept.get()
@@ -61,6 +79,19 @@ def read_predictions(artifact: Artifact) -> list[Prediction]:
 
 
 def _read_predictions(artifact: Artifact) -> list[Prediction]:
+    rows = _graded(artifact)
+    labels = _decisions.get()
+    return [_decided(row, labels) for row in rows] if labels else rows
+
+
+def _decided(row: Prediction, labels: Mapping[tuple[str, str, str], bool]) -> Prediction:
+    label = labels.get((row.question, row.gold, row.prediction)) if row.unclear else None
+    if label is None:
+        return row
+    return row.model_copy(update={"right": label, "unclear": False, "reason": "read"})
+
+
+def _graded(artifact: Artifact) -> list[Prediction]:
     if grades_are_current(artifact):
         return read_rows(artifact, "predictions", Prediction)
     inputs = artifact.manifest.inputs
@@ -111,7 +142,7 @@ def _tables_with(stage: Path, kind: str, content: str) -> list[Path]:
 def read_results(artifact: Artifact) -> list[Result]:
     """One row for each test set and system."""
     rows = read_rows(artifact, "results", Result)
-    if grades_are_current(artifact):
+    if _is_as_stored(artifact):
         return rows
     groups = by_set_and_system(read_predictions(artifact))
     return [
@@ -122,7 +153,7 @@ def read_results(artifact: Artifact) -> list[Result]:
 def read_comparisons(artifact: Artifact) -> list[Comparison]:
     """Every pair of systems on every test set."""
     rows = read_rows(artifact, "comparisons", Comparison)
-    if grades_are_current(artifact):
+    if _is_as_stored(artifact):
         return rows
     groups = {
         key: {p.example_id: p for p in group}
@@ -137,7 +168,7 @@ def read_comparisons(artifact: Artifact) -> list[Comparison]:
 
 def read_slices(artifact: Artifact) -> list[Slice]:
     """Parts of the test sets; none where the evaluation is too small for any."""
-    if grades_are_current(artifact):
+    if _is_as_stored(artifact):
         return read_rows(artifact, "slices", Slice)
     return slice_predictions(read_predictions(artifact), DEFAULT_TASK)
 
@@ -165,10 +196,17 @@ def current_table(artifact: Artifact, kind: str) -> "pa.Table":
         "slices": (read_slices, Slice),
         "opinions": (read_opinions, OpinionRow),
     }
-    if kind not in readers or grades_are_current(artifact):
+    if kind not in readers or _is_as_stored(artifact):
         return read_columns(artifact.path / f"{kind}.parquet")
     read, record = readers[kind]
     return pa.Table.from_batches(batches_of(read(artifact), record), arrow_schema(record))
+
+
+def _is_as_stored(artifact: Artifact) -> bool:
+    """True where the stored grades hold: the rules are the same, and no person decided one."""
+    if not grades_are_current(artifact):
+        return False
+    return not _decisions.get() or all(row.reason != "read" for row in read_predictions(artifact))
 
 
 def grades_are_current(artifact: Artifact) -> bool:

@@ -56,6 +56,7 @@ FactReason = Literal[
     "negated",  # the answer denies what the reference answer states, or the reverse
     "limited",  # a limit or condition that the reference answer does not have, or the reverse
     "unsupported",  # something else that neither evidence, question nor reference answer holds
+    "read",  # rules could not judge it, a person has
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 from jangin import __version__
 from jangin.core.errors import ConfigError, DataError, counted
 from jangin.core.store import Artifact
+from jangin.evaluation.grade_labels import people_decide
 from jangin.evaluation.results import SIGNIFICANT, Comparison, Result, compare_predictions
 from jangin.evaluation.stored import read_predictions, read_results, reading_once
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
@@ -143,7 +144,6 @@ class ComparedVariants:
         return sum(m.p_holm is not None for row in self.rows for m in row.measured.values())
 
 
-@reading_once()
 def compare_variants(
     loaded: LoadedProject,
     artifacts: Artifacts,
@@ -171,13 +171,14 @@ def compare_variants(
         raise DataError(
             f"there is nothing to compare: {why}. Run it with: jangin run --project {loaded.path}"
         )
-    predictions = {
-        name: _predictions(artifacts[name]["evaluate"], system, name) for name in evaluated
-    }
-    measured = {
-        name: _measure(artifacts[name]["evaluate"], system, name, chosen, predictions)
-        for name in evaluated
-    }
+    with people_decide(loaded.folder), reading_once():
+        predictions = {
+            name: _predictions(artifacts[name]["evaluate"], system, name) for name in evaluated
+        }
+        measured = {
+            name: _measure(artifacts[name]["evaluate"], system, name, chosen, predictions)
+            for name in evaluated
+        }
     corrected = _corrected(measured)
     differ = differences(loaded.variants)
     rows = [

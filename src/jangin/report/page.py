@@ -12,6 +12,7 @@ from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact, output_errors
 from jangin.documents.readers.folder import UnreadableFile
+from jangin.evaluation.grade_labels import people_decide
 from jangin.evaluation.results import Leak
 from jangin.evaluation.stored import reading_once
 from jangin.evaluation.tasks.prediction import TestSet
@@ -93,7 +94,6 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     return output
 
 
-@reading_once()
 def build_report(
     loaded: LoadedProject,
     artifacts: dict[str, dict[str, Artifact]],
@@ -107,6 +107,18 @@ def build_report(
     `seconds` is what making all of it took. `language` is `ko`, `en`, or `auto` for that of the
     documents. Raises `ConfigError` for others.
     """
+    with people_decide(loaded.folder), reading_once():
+        return _build_report(loaded, artifacts, calls, language, spend, seconds)
+
+
+def _build_report(
+    loaded: LoadedProject,
+    artifacts: dict[str, dict[str, Artifact]],
+    calls: CallCount,
+    language: str,
+    spend: Sequence[Spend],
+    seconds: float,
+) -> str:
     if language not in ("auto", *get_args(Language)):
         raise ConfigError(f"there is no report in {language!r}. Choose ko, en or auto.")
     chosen = guess_language(artifacts) if language == "auto" else language

@@ -10,6 +10,7 @@ from jangin.evaluation.results import (
     summarise,
 )
 from jangin.evaluation.tasks.prediction import Prediction
+from jangin.metrics.facts import VERSION
 from jangin.metrics.statistics import wilson_interval
 from jangin.report.data.results import collect_results
 from jangin.report.data.verdict import judge
@@ -53,7 +54,7 @@ def verdict_of(tmp_path):
                 key=variant,
                 config={"max_leakage": 0.01},
                 inputs={"base": "same"},
-                summary={"publishable": not leaks, "leakage": leaks},
+                summary={"publishable": not leaks, "leakage": leaks, "facts_version": VERSION},
             )
         results = collect_results({name: {"evaluate": a} for name, a in evaluations.items()})
         return judge(results, evaluations, Words(language))
@@ -148,6 +149,19 @@ def test_what_was_not_trained_is_weighed_against_the_trained_model(verdict_of):
     behind = verdict_of(other=predictions(20, 2, n=24, systems=systems, nearest=3, search=4))
     assert "The best system that needs no training, base + retrieval" in behind.more[-1]
     assert behind.tone == "good"
+
+
+def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(verdict_of):
+    rows = [
+        row.model_copy(update={"unclear": row.system == "base" and not row.right})
+        for row in predictions(11, 0)
+    ]
+    verdict = verdict_of(main=rows)
+    assert verdict.tone == "unsure"
+    assert "hangs on answers that use other words" in verdict.text
+    unread = next(text for text in verdict.more if "jangin grade --sample" in text)
+    assert "12 of 24 answers" in unread
+    assert "0 %, and at most 100 %" in unread
 
 
 def test_without_a_base_there_is_nothing_to_compare_with(verdict_of):

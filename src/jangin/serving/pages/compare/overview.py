@@ -10,6 +10,7 @@ from typing import Any
 
 from jangin.core.errors import DataError
 from jangin.core.store import Artifact
+from jangin.evaluation.grade_labels import people_decide
 from jangin.evaluation.stored import reading_once
 from jangin.examples.reviews.log import LOG
 from jangin.project.session import Session
@@ -129,7 +130,7 @@ class Comparison:
 
     def _compute(self, future: "Future[Overview]", words: Words) -> None:
         try:
-            with self.project.session() as session:
+            with self.project.session() as session, people_decide(self.snapshot.project.folder):
                 future.set_result(self._overview(session, words))
         except Exception as error:  # noqa: BLE001  # raised by the next request
             future.set_exception(error)

@@ -266,7 +266,9 @@ def _show_opinions(
     decided = sum(said.opinion != "undecided" for said in judged)
     differing = sum(differs(said.opinion, result.right) for result, said in pairs)
     _say("\n" + say("opinion_of", judge=judge))
-    _say("  " + say("opinion_agrees", share=_share(decided - differing, decided), count=decided))
+    if decided:
+        share = _share(decided - differing, decided)
+        _say("  " + say("opinion_agrees", share=share, count=decided))
     _say(
         "  "
         + say(

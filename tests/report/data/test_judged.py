@@ -92,3 +92,5 @@ def test_a_project_with_a_judge_is_planned_run_shown_reported_and_checked(
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count("심사 모델은 아직 사람의 판정과 견주어 보지 않았습니다") == 2
     assert 'id="opinions"' in page
+    assert "틀렸다고 하신 4개 중 0개" in page
+    assert not re.search(r"하신 0개|정해진 답 0개", page)

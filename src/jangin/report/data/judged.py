@@ -147,21 +147,22 @@ def opinion_lines(judges: Iterable[CheckedJudge], words: Words) -> list[str]:
 
 
 def _opinion_lines(judge: CheckedJudge, words: Words) -> list[str]:
-    agreed = wilson_interval(judge.decided - len(judge.differing), judge.decided)
+    sentences = [words("opinion_of", judge=judge.judge)]
+    if judge.decided:
+        agreed = wilson_interval(judge.decided - len(judge.differing), judge.decided)
+        share = share_text(agreed, words)
+        sentences.append(words("opinion_agrees", share=share, count=judge.decided))
+    sentences.append(
+        words(
+            "opinion_undecided",
+            undecided=judge.answers - judge.decided,
+            count=judge.answers,
+            unusable=judge.unusable,
+            replies=2 * judge.answers,
+        )
+    )
     lines = [
-        " ".join(
-            (
-                words("opinion_of", judge=judge.judge),
-                words("opinion_agrees", share=share_text(agreed, words), count=judge.decided),
-                words(
-                    "opinion_undecided",
-                    undecided=judge.answers - judge.decided,
-                    count=judge.answers,
-                    unusable=judge.unusable,
-                    replies=2 * judge.answers,
-                ),
-            )
-        ),
+        " ".join(sentences),
         *calibration_lines(judge.calibration, words),
     ]
     if disputes := judge.disputes.n:
@@ -173,7 +174,9 @@ def _opinion_lines(judge: CheckedJudge, words: Words) -> list[str]:
 def calibration_lines(calibration: Calibration, words: Words) -> list[str]:
     """Grader, judge and both beside people, and what the labels say of the judge."""
     lines = []
-    for name, part in calibration.parts.items() if calibration.n else ():
+    for name, part in calibration.parts.items():
+        if not part.n:
+            continue
         covers = share_text(wilson_interval(part.n, calibration.n), words)
         figures = agreement_lines(part, words)
         title = words("opinion_covers", part=words(f"opinion_{name}"), share=covers)
@@ -186,14 +189,18 @@ def _standing(calibration: Calibration, words: Words) -> str:
 
 
 def agreement_lines(agreement: Agreement, words: Words) -> list[str]:
-    """Agreement, false rights and false wrongs, each with its interval and counts."""
+    """Agreement, false rights and false wrongs, each with its interval and counts.
+
+    Without shares of no answers.
+    """
     lines = [words("grade_agreement", share=share_text(agreement.agreement, words))]
     for key, share, part, whole in (
         ("rights", agreement.false_right, agreement.false_rights, agreement.wrong),
         ("wrongs", agreement.false_wrong, agreement.false_wrongs, agreement.right),
     ):
-        shown = share_text(share, words)
-        lines.append(words(f"grade_false_{key}", share=shown, part=part, whole=whole))
+        if whole:
+            shown = share_text(share, words)
+            lines.append(words(f"grade_false_{key}", share=shown, part=part, whole=whole))
     if agreement.unclear:
         counts = {"unclear": agreement.unclear, "part": agreement.false_wrongs}
         lines.append(words("grade_unclear_wrongs", **counts))

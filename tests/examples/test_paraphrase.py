@@ -19,6 +19,7 @@ from jangin.examples.paraphrase import (
     FileSource,
     ParaphraseConfig,
     TeacherSource,
+    _styled_fault,
     forecast,
     paraphrase,
 )
@@ -489,3 +490,24 @@ def test_a_wording_of_another_form_is_named_by_its_question(tmp_path, recorded, 
     recorded({"질문": ["글", wrong]})
     with pytest.raises(DataError, match=r"words.json: the value of '질문'"):
         read_paraphrases(tmp_path / "words.json")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "text", "rule"),
+    [
+        ("연차휴가는 며칠인가요?", "연 15일", "연차휴가는 연 15일입니다", "tells_answer"),
+        ("연차휴가는 며칠인가요?", "연 15일", "How long is the vacation?", "other_language"),
+        ("연차휴가는 며칠인가요?", "연 15일", "연차 며칠", ""),
+        ("How long is annual leave?", "15 days", "annual leave, it is 15 days", "tells_answer"),
+        ("Is it A or B?", "B", "A or B, which is it?", ""),
+    ],
+)
+def test_a_wording_in_a_style_that_tells_the_answer_or_is_in_another_language_is_dropped(
+    question, answer, text, rule
+):
+    original = Example.make(
+        (Message(role="user", content=question),),
+        Message(role="assistant", content=answer),
+        kind="original",
+    )
+    assert _styled_fault(text, original).rule == rule

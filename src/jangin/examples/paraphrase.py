@@ -5,6 +5,7 @@ paraphrase are rejected, as are those that fail the meaning check; the table `fa
 reasons. A question and its paraphrases share `family`; a paraphrase has its question as `parent`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +29,13 @@ from jangin.examples.augmentation.meaning_check import (
     check_meaning,
 )
 from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
-from jangin.examples.checks.decision import KEEP, drop
+from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
 from jangin.llm.replies.structured import Failed, StructuredRequest, parse_reply
-from jangin.text.normalize import collapse_spaces, nfc
+from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
+_HANGUL = re.compile("[가-힣]")
 Style = Literal["keywords", "spoken", "formal", "typo", "context", "word_order"]
 
 
@@ -357,6 +359,8 @@ def _rewrite(
     failures: list[Failed] = []
     for number, text in enumerate(clean, 1):
         decision = drop("near_copy", reasons[number]) if number in reasons else KEEP
+        if decision.keep and raw.styles and raw.made_by:
+            decision = _styled_fault(text, original)
         if decision.keep and len(examples) == most:
             decision = drop("too_many", f"more than the {most} asked for")
         if not decision.keep:
@@ -377,6 +381,17 @@ def _rewrite(
             )
         )
     return examples, failures
+
+
+def _styled_fault(text: str, original: Example) -> Decision:
+    """Drop a wording that tells the answer or is in another script, as small teachers do."""
+    answer = letters_and_digits(original.answer)
+    told = len(answer) > 1 and answer in letters_and_digits(text)
+    if told and answer not in letters_and_digits(original.question):
+        return drop("tells_answer", "the wording tells the answer")
+    if _HANGUL.search(original.question) and not _HANGUL.search(text):
+        return drop("other_language", "the wording is in another language than the question")
+    return KEEP
 
 
 def _other_meaning(

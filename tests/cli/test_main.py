@@ -15,6 +15,7 @@ import typer.main
 
 from jangin.cli.main import MEANT, app, main
 from jangin.project.stages import STAGES
+from jangin.report.terminal.console import choose_language
 from tests.system.test_bad_endpoint import error, serve, url_of
 
 __all__ = ("serve",)
@@ -49,7 +50,8 @@ def jangin(monkeypatch, capsys):
         printed = capsys.readouterr()
         return int(code or 0), printed.out + printed.err
 
-    return call
+    yield call
+    choose_language("auto")
 
 
 def test_run_then_show_then_run_again(project, jangin):
@@ -440,3 +442,26 @@ def test_a_disk_that_takes_no_more_is_a_sentence(jangin, monkeypatch, number, sa
     code, printed = jangin("new", "rules")
     assert code == 1
     assert printed.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_terminal_speaks_the_language_that_is_asked_for(project, jangin, before):
+    option = ("--language", "ko")
+    words = (*option, "plan") if before else ("plan", *option)
+    code, printed = jangin(*words, "-p", project)
+    assert code == 0, printed
+    assert "변형" in printed
+    assert "`load` 다음" in printed
+    assert "파일 1개" in printed
+    code, printed = jangin("plan", "-p", project)
+    assert "variant" in printed
+    assert not re.search("[가-힣]", printed.replace(str(project), ""))
+
+
+def test_a_mistake_in_the_project_file_is_said_in_the_language_of_the_terminal(project, jangin):
+    path = project / "project.yaml"
+    path.write_text(PROJECT.replace("  chunk:", "  chunkk:"), encoding="utf-8")
+    code, printed = jangin("run", "-p", project, "--language", "ko")
+    assert code == 2
+    assert f"{path}:4: documents.chunkk" in printed
+    assert "`chunk`입니까?" in printed

@@ -1,10 +1,13 @@
 """The `jangin` entry point. Heavy modules are imported inside the commands."""
 
 import errno
+import functools
+import inspect
 import os
 import re
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -18,12 +21,14 @@ from jangin.cli.grade import grade
 from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.open import open_pages
+from jangin.cli.options import LANGUAGE_HELP, choose, choose_in_command
 from jangin.cli.project import cluster, doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
 from jangin.cli.serve import serve
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
+from jangin.report.terminal.console import said
 
 _WORDS = {
     "new": "init create start setup",
@@ -63,6 +68,31 @@ MEANT = {word: meant for meant, words in _WORDS.items() for word in words.split(
 }
 
 
+def _spoken(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the option `--language` after its name, unless it has its own."""
+    signature = inspect.signature(command)
+    if "language" in signature.parameters:
+        return command
+
+    @functools.wraps(command)
+    def run_command(*arguments: Any, _language: Any = None, **options: Any) -> None:
+        command(*arguments, **options)
+
+    kind = Annotated[
+        Literal["auto", "ko", "en"] | None,
+        typer.Option(
+            "--language", callback=choose_in_command, help=LANGUAGE_HELP, show_default=False
+        ),
+    ]
+    option = inspect.Parameter(
+        "_language", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+    )
+    parameters = [*signature.parameters.values(), option]
+    run_command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect reads it
+    run_command.__annotations__ = {**command.__annotations__, "_language": kind}
+    return run_command
+
+
 class Commands(TyperGroup):
     """The commands; an unknown one is answered with what it probably means."""
 
@@ -98,6 +128,10 @@ def options(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    _language: Annotated[
+        Literal["auto", "ko", "en"],
+        typer.Option("--language", callback=choose, is_eager=True, help=LANGUAGE_HELP),
+    ] = "auto",
 ) -> None:
     """From an organisation's documents to an evaluated specialist language model."""
 
@@ -111,8 +145,8 @@ for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
     grade, schema, doctor, cluster, prepare, show, doubtful, serve,
 ):  # fmt: skip
-    app.command(help=_help(command.__doc__ or ""))(command)
-app.command("open", help=_help(open_pages.__doc__ or ""))(open_pages)
+    app.command(help=_help(command.__doc__ or ""))(_spoken(command))
+app.command("open", help=_help(open_pages.__doc__ or ""))(_spoken(open_pages))
 app.add_typer(keys, name="keys")
 
 
@@ -151,7 +185,7 @@ def _full_or_read_only(error: OSError) -> int:
 
 def _print_errors(text: str) -> None:
     """One message, or several that begin with the file and line that they are about."""
-    for number, line in enumerate(text.split("\n")):
+    for number, line in enumerate(said(text).split("\n")):
         mark = "[red]error:[/] " if number == 0 or LOCATED.match(line) else ""
         errors.print(f"{mark}{escape(line)}", highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from jangin.core.errors import ConfigError
+from jangin.report.terminal.console import choose_language
 
 
 def _folder(path: Path | None) -> Path | None:
@@ -57,6 +58,20 @@ ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="server.yaml: model names and other settings.")
 ]
 HERE = Path("project.yaml")
+LANGUAGE_HELP = "Language of what is printed; auto: that of the locale (LC_ALL, LC_MESSAGES, LANG)."
+
+
+def choose(language: str) -> str:
+    """Take the language that is given before the command."""
+    choose_language(language)
+    return language
+
+
+def choose_in_command(language: str | None) -> str | None:
+    """Take the language that is given after the command; without one, leave what was chosen."""
+    if language is not None and language != "auto":
+        choose_language(language)
+    return language
 
 
 def user_name() -> str:

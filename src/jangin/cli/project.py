@@ -10,6 +10,7 @@ from rich.markup import escape
 from jangin.cli.options import HERE, ClusterOption, ProjectOption, StoreOption, VariantOption
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
+from jangin.report.terminal.console import heading, pad, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +38,11 @@ def new(
 
     created, documents = make_project(folder)
     for path in created:
-        console.print(f"created {path}", highlight=False)
+        console.print(said(f"created {path}"), highlight=False)
     first = f"Put documents into {folder / 'documents'}, then"
     if documents:
         first = f"It reads the {counted(documents, 'document')} of the folder. Next"
-    console.print(f"{first}: jangin plan -p {folder}", highlight=False)
+    console.print(said(f"{first}: jangin plan -p {folder}"), highlight=False)
     _print_wanted_questions(folder)
 
 
@@ -56,7 +57,7 @@ def _print_wanted_questions(folder: Path) -> None:
         f"really asked, with the right answers, into {folder / FILES['question']}, a line each: "
         f"{row}; or in the browser: jangin open {folder}. They are only asked, never taught."
     )
-    console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+    console.print(escape(said(text)), style="dim", highlight=False, soft_wrap=True)
 
 
 def plan(
@@ -98,19 +99,19 @@ def plan(
         shared = session.downloads(result.steps)
     console.print(plan_table(result.steps))
     for line in (*where, *([shared] if shared else [])):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(escape(said(line)), highlight=False, soft_wrap=True)
     for refusal in result.refusals:
-        console.print(f"[yellow]![/] {escape(refusal)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]![/] {escape(said(refusal))}", highlight=False, soft_wrap=True)
     for gap in unrecorded_calls(result.steps):
-        console.print(f"[yellow]![/] {escape(str(gap))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]![/] {escape(said(str(gap)))}", highlight=False, soft_wrap=True)
     warning = base_dependent_chunks(result.steps)
     if warning:
-        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
+        console.print(f"[yellow]![/] {escape(said(warning))}", highlight=False)
     if total:
         console.print(escape(total), highlight=False)
     if result.reading is not None and result.reading.chunks:
         text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."
-        console.print(escape(text), style="dim", highlight=False)
+        console.print(escape(said(text)), style="dim", highlight=False)
     _print_unread(unread, flagged)
     _print_versions(session.project, list(artifacts.values()))
     _print_conflicts(artifacts)
@@ -130,7 +131,7 @@ def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
             if (own["curate"].manifest.config.get("conflicts") == "keep") == kept
         ]
         for line in conflict_lines(list({row.id: row for row in rows}.values()), kept):
-            console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]{escape(said(line))}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_versions(loaded: "LoadedProject", artifacts: "Sequence[Mapping[str, Artifact]]") -> None:
@@ -139,7 +140,7 @@ def _print_versions(loaded: "LoadedProject", artifacts: "Sequence[Mapping[str, A
     from jangin.report.terminal.console import words
 
     for line in version_lines(loaded, artifacts, words()):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escape(said(line))}[/]", highlight=False, soft_wrap=True)
 
 
 def _unread(
@@ -156,7 +157,7 @@ def _print_unread(rows: "Sequence[UnreadableFile]", flagged: "Sequence[FlaggedPa
     from jangin.project.unread_files import unread_lines
 
     for line in (*unread_lines(rows), *flagged_lines(flagged)):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escape(said(line))}[/]", highlight=False, soft_wrap=True)
 
 
 def run(
@@ -204,9 +205,9 @@ def run(
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
-            console.print(line, highlight=False)
+            console.print(said(line), highlight=False)
     if late:
-        console.print(f"[yellow]![/] {CHANGED_MEANWHILE}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]![/] {said(CHANGED_MEANWHILE)}", highlight=False, soft_wrap=True)
     _print_unread(unread, flagged)
     _print_conflicts(artifacts)
     failures = failures_of(steps)
@@ -294,14 +295,20 @@ def _print_failures(failures: "Sequence[Failures]", command: str) -> None:
     known = [failed for failed in failures if not (failed.accepted or failed.is_new)]
     for failed in failures:
         if failed.accepted:
-            console.print(f"[yellow]accepted:[/] {escape(failed.accepted_line())}", soft_wrap=True)
+            console.print(
+                f"[yellow]accepted:[/] {escape(said(failed.accepted_line()))}", soft_wrap=True
+            )
         elif failed.is_new:
             errors.print(
-                f"[red]failed:[/] {escape(failed.line(command))}", highlight=False, soft_wrap=True
+                f"[red]failed:[/] {escape(said(failed.line(command)))}",
+                highlight=False,
+                soft_wrap=True,
             )
     if known:
         errors.print(
-            f"[red]failed:[/] {escape(known_line(known, command))}", highlight=False, soft_wrap=True
+            f"[red]failed:[/] {escape(said(known_line(known, command)))}",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -386,9 +393,10 @@ def doctor() -> None:
         missing += finding.state == "missing"
         colour = style[finding.state]
         console.print(
-            f"[{colour}]{finding.state:<8}[/] {finding.name:<14} {escape(finding.text)}",
+            f"[{colour}]{pad(heading(finding.state), 8)}[/] {pad(said(finding.name), 14)} "
+            f"{escape(said(finding.text))}",
             highlight=False,
         )
         if finding.remedy:
-            console.print(f"{'':9}{'':<14} -> {escape(finding.remedy)}", highlight=False)
+            console.print(f"{'':9}{'':<14} -> {escape(said(finding.remedy))}", highlight=False)
     raise typer.Exit(2 if missing else 0)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from jangin.cli.options import HERE, ProjectOption, StoreOption
+from jangin.cli.options import HERE, ProjectOption, StoreOption, choose_in_command
 from jangin.cli.terminal import console, errors
+from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
     from jangin.project.session import Session
@@ -24,7 +25,9 @@ def report(
     ] = None,
     language: Annotated[
         Literal["auto", "ko", "en"],
-        typer.Option(help="Language of the page; auto: that of the documents."),
+        typer.Option(
+            callback=choose_in_command, help="Language of the page; auto: that of the documents."
+        ),
     ] = "auto",
 ) -> None:
     """Write a self-contained HTML page about the project."""
@@ -48,7 +51,10 @@ def compare(
     store: StoreOption = None,
     language: Annotated[
         Literal["auto", "ko", "en"],
-        typer.Option(help="Language of an HTML page; auto: that of the documents."),
+        typer.Option(
+            callback=choose_in_command,
+            help="Language; auto: the locale's in the terminal, the documents' on a page.",
+        ),
     ] = "auto",
     publish: Annotated[
         bool,
@@ -82,7 +88,11 @@ def compare(
     rows = comparing.flat_rows(table)
     console.print(comparison_table(rows))
     console.print(effort_table(rows))
-    for line in (*comparing.sentences(table), *comparing.likeness_lines(table)):
+    say = words()
+    lines = comparing.sentences(table)
+    if say.language == "ko":
+        lines = comparing.page_sentences(table, say)
+    for line in (*lines, *comparing.likeness_lines(table, say)):
         console.print(line, highlight=False)
     for variant in table.leaked:
         console.print(
@@ -96,7 +106,7 @@ def compare(
 def print_outdated(*notes: str) -> None:
     """That what follows is of an earlier run, and of which documents."""
     for note in filter(None, notes):
-        errors.print(f"[yellow]![/] {escape(note)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]![/] {escape(said(note))}", highlight=False, soft_wrap=True)
 
 
 def _write(session: "Session", output: Path, text: str) -> None:

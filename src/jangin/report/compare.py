@@ -441,9 +441,8 @@ def sentences(table: ComparedVariants) -> list[str]:
     return lines
 
 
-def likeness_lines(table: ComparedVariants) -> list[str]:
+def likeness_lines(table: ComparedVariants, words: Words) -> list[str]:
     """How like the held-out wordings are to trained ones, a line for each test set of them."""
-    words = Words("en")
     return [
         f"{words(f'name_{name}')}: {likeness_text(table.likeness[name], words)}"
         for name in table.test_sets

@@ -105,6 +105,7 @@ NAMES = {
 OPTIONAL = {
     **dict.fromkeys(("table", "column", "scorer"), NAMES),
     "setting": project_keys(),
+    "head": [key.removeprefix("head_") for key in strings("en") if key.startswith("head_")],
     "figure": NAMES | {"p5", "p50", "p95", "p100"},
     **dict.fromkeys(("value_kind", "value_operation"), NAMES),
     "value_doubt": ("illegible", "readings differ"),

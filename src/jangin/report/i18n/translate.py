@@ -139,12 +139,12 @@ class Words:
 
     def _field(self, name: str, value: str) -> str:
         """What stands in a field of a reason: itself a reason, a name, a list, or as it is."""
-        if name in ("reason", "text", "where"):
+        if name in ("reason", "text", "where", "ago", "what"):
             return self.reason(value)
         if name == "sentences":
             return self._sentences(value)
         if name in ("name", "set"):
-            return self.known(f"name_{value}", value)
+            return self.known(f"name_{value.replace(' ', '_')}", value)
         if name in ("keys", "words"):
             listed = (word.partition(" in ") for word in _LISTED.split(value.replace("'", "")))
             return ", ".join(f"`{b}`의 `{key}`" if b else f"`{key}`" for key, _, b in listed)

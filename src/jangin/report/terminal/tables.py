@@ -12,7 +12,7 @@ from jangin.core.errors import counted
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
 from jangin.project.plan import shared_steps
-from jangin.report.terminal.lines import duration
+from jangin.report.terminal.console import heading, said, words
 from jangin.report.terminal.progress import STATE_STYLE
 from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import dollars
@@ -28,14 +28,14 @@ def plan_table(steps: Sequence[Any]) -> Table:
     """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("variant", "stage", "state", "why", "cost", "price", "time"):
-        table.add_column(title, overflow="fold")
+        table.add_column(heading(title), overflow="fold")
     for variant, step in shared_steps(steps):
         table.add_row(
-            variant,
+            heading(variant) if variant == "all" else variant,
             step.stage.name,
-            f"[{STATE_STYLE[step.state]}]{step.state}[/]",
-            escape("; ".join(step.reasons)),
-            escape(step.cost.text),
+            f"[{STATE_STYLE[step.state]}]{heading(step.state)}[/]",
+            escape("; ".join(map(said, step.reasons))),
+            escape(said(step.cost.text)),
             calls_text(step.calls),
             _time_of(step),
         )
@@ -45,21 +45,23 @@ def plan_table(steps: Sequence[Any]) -> Table:
 def _time_of(step: Any) -> str:
     """Seconds that it took, or would take."""
     if step.state == "cached":
-        return f"{step.seconds:.1f} s" if step.seconds else ""
+        return words().duration(step.seconds) if step.seconds else ""
     seconds = step.seconds or step.cost.seconds
-    return f"about {duration(seconds)}" if seconds else ""
+    return words()("terminal_about", time=words().duration(seconds)) if seconds else ""
 
 
 def calls_text(calls: Any) -> str:
     """Estimated upper limits of tokens and dollars of requests to models."""
     if not calls.count:
         return ""
-    tokens = f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"
+    parts = [f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"]
     if calls.unpriced == calls.count:
-        return f"{tokens}, price unknown"
-    usd = f"up to {dollars(calls.usd)}"
-    rest = f" and {counted(calls.unpriced, 'call')} of unknown price" if calls.unpriced else ""
-    return f"{tokens}, {usd}{rest}"
+        parts.append("price unknown")
+    else:
+        parts.append(f"up to {dollars(calls.usd)}")
+        if calls.unpriced:
+            parts.append(f"and {counted(calls.unpriced, 'call')} of unknown price")
+    return ", ".join(map(said, parts)).replace(", and ", " and ")
 
 
 def plan_total(
@@ -87,23 +89,24 @@ def plan_total(
         return ""
     if unknown is None:
         unknown = [step.stage.name for step in steps if step.state == "waits"]
-    text = f"{counted(total.count, 'call')} to models"
+    text = said(f"{counted(total.count, 'call')} to models")
     if usual.count != total.count:
-        text = f"{usual.count:,} to {counted(total.count, 'call')} to models"
+        text = said(f"{usual.count:,} to {counted(total.count, 'call')} to models")
     if total.count:
         text += f", {calls_text(total)}"
         if likely and total.unpriced < total.count:
-            text += f", likely about {dollars(usual.usd)}"
+            text += ", " + said(f"likely about {dollars(usual.usd)}")
     if unknown and total.count:
         names = ", ".join(dict.fromkeys(unknown))
-        text += f"; not counted because they wait for other stages: {names}"
-    text += f". Spent so far: {dollars(spent_usd)}"
+        text += "; " + said(f"not counted because they wait for other stages: {names}")
+    paid = f"Spent so far: {dollars(spent_usd)}"
     if unpriced:
-        text += f" + {counted(unpriced, 'call')} at an unknown price"
+        paid += f" + {counted(unpriced, 'call')} at an unknown price"
     if budget_usd is None:
-        return f"{text}."
-    text += f" of {dollars(budget_usd)}."
-    return f"{text} {_against_budget(total, usual, budget_usd - spent_usd)}".strip()
+        return f"{text}. {said(paid)}."
+    paid += f" of {dollars(budget_usd)}"
+    left = _against_budget(total, usual, budget_usd - spent_usd)
+    return f"{text}. {said(paid)}. {said(left)}".strip()
 
 
 def _against_budget(most: Any, usual: Any, left: float) -> str:
@@ -124,17 +127,19 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: in
 
     Where the headings would be truncated too, each row is a list of names and values.
     """
-    heading = f"{title}: {len(rows)} of {total}"
+    shown_of = words()("terminal_rows_of", count=str(len(rows)), total=str(total))
+    name = f"{said(title)}: {shown_of}"
     columns = list(rows[0]) if rows else ["no rows"]
     shown = [[_short(row[column]) for column in columns] for row in rows]
+    columns = [_column(column) for column in columns]
     widths = [
         max(cell_len(column), min(LEAST_CELL, max((cell_len(row[n]) for row in shown), default=0)))
         for n, column in enumerate(columns)
     ]
     if sum(widths) + 3 * len(widths) + 1 > width:
-        return _list_of_rows(heading, columns, shown)
-    table = Table(title=heading, title_justify="left", header_style="dim")
-    table.min_width = min(width, cell_len(heading))  # or a narrow table folds its title
+        return _list_of_rows(name, columns, shown)
+    table = Table(title=name, title_justify="left", header_style="dim")
+    table.min_width = min(width, cell_len(name))  # or a narrow table folds its title
     for column in columns:
         table.add_column(column, overflow="fold", min_width=cell_len(column))
     for values in shown:
@@ -175,6 +180,11 @@ def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[
     return table
 
 
+def _column(name: str) -> str:
+    """What a column is called in Korean; in English it is its key, for `--where` and `--csv`."""
+    return words().known(f"column_{name}", name) if words().language == "ko" else name
+
+
 def _short(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
     text = collapse_spaces(text)
@@ -196,9 +206,8 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
     has_form = any(row.get("form") is not None for row in results)
     against = {row.get("p_against", "base") for row in results if row.get("p_value") is not None}
     mixed = len(against) > 1
-    table = Table(
-        title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
-    )
+    title = f"{words().right(metric.name).lower()} ({heading('95 % Wilson interval')})"
+    table = Table(title=title, title_justify="left")
     has_unclear = any(row.get("unclear") for row in results)
     for title in (
         "test set",
@@ -208,31 +217,31 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "right",
         "95 % interval",
         *(["unclear"] if has_unclear else []),
-        "p" if mixed else f"p vs {next(iter(against), 'base')}",
+        "p" if mixed else f"p {heading('vs')} {next(iter(against), 'base')}",
         *([FORM] if has_form else []),
         score_title,
         *([metric.unparsable] if metric.unparsable else []),
     ):
-        right = title in ("n", "right", "unclear", FORM, score_title, metric.unparsable)
-        table.add_column(title, justify="right" if right else "left")
+        is_figure = title in ("n", "right", "unclear", FORM, score_title, metric.unparsable)
+        table.add_column(heading(title), justify="right" if is_figure else "left")
     last = ""
     for row in results:
         if last and row["evidence_set"] != last:
             table.add_section()
-        shown = row["evidence_set"].replace("_", " ") if row["evidence_set"] != last else ""
+        shown = set_name(row["evidence_set"]) if row["evidence_set"] != last else ""
         last = row["evidence_set"]
         p_value = row.get("p_value")
         table.add_row(
             shown,
-            row["variant"],
+            heading("all") if row["variant"] == "all" else row["variant"],
             row["system"],
             str(row["n"]),
             f"{100 * row['right']:.1f} %",
-            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            words().interval(row["right_low"], row["right_high"], 1),
             *([str(row.get("unclear", 0))] if has_unclear else []),
             ""
             if p_value is None
-            else f"{format_p(p_value)} vs {row['p_against']}"
+            else f"{format_p(p_value)} {heading('vs')} {row['p_against']}"
             if mixed
             else format_p(p_value),
             *([_form(row)] if has_form else []),
@@ -244,13 +253,15 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
 
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The variants side by side, one line per test set."""
-    table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
+    table = Table(
+        title=heading("variants (p: exact McNemar, corrected by Holm)"), title_justify="left"
+    )
     has_form = any(row.get("form") is not None for row in rows)
     right = "facts right" if has_form else "right"
     heads = ["test set", "variant", "n", right, "95 % interval", "p", "p corrected", "score"]
     heads += [FORM] if has_form else []
     for title in heads:
-        table.add_column(title, justify="left" if title in heads[:2] else "right")
+        table.add_column(heading(title), justify="left" if title in heads[:2] else "right")
     last = ""
     for row in sorted(rows, key=lambda row: str(row["evidence_set"])):
         if last and row["evidence_set"] != last:
@@ -258,11 +269,11 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
         last = row["evidence_set"]
         evaluated = row["n"] is not None
         table.add_row(
-            str(last).replace("_", " "),
+            set_name(str(last)),
             row["variant"],
             str(row["n"]) if evaluated else "",
-            f"{100 * row['right']:.1f} %" if evaluated else "not asked",
-            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if evaluated else "",
+            f"{100 * row['right']:.1f} %" if evaluated else heading("not asked"),
+            words().interval(row["right_low"], row["right_high"], 1) if evaluated else "",
             "" if row["p_value"] is None else format_p(row["p_value"]),
             "" if row["p_holm"] is None else format_p(row["p_holm"]),
             _score(row) if evaluated else "",
@@ -273,8 +284,8 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Time, money, steps, tokens and final losses of each variant."""
-    table = Table(title="cost of each variant", title_justify="left")
-    table.add_column("variant")
+    table = Table(title=heading("cost of each variant"), title_justify="left")
+    table.add_column(heading("variant"))
     for title in (
         "seconds",
         "models asked",
@@ -284,13 +295,13 @@ def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
         "train loss",
         "valid loss",
     ):
-        table.add_column(title, justify="right")
+        table.add_column(heading(title), justify="right")
     for row in {row["variant"]: row for row in rows}.values():
         table.add_row(
             row["variant"],
             f"{row['seconds']:,.0f}",
-            counted(row["model_calls"], "call") if row["model_calls"] else "",
-            row["cost"],
+            said(counted(row["model_calls"], "call")) if row["model_calls"] else "",
+            said(row["cost"]),
             *(
                 "" if row[name] is None else f"{row[name]:,}"
                 for name in ("steps", "trained_tokens")
@@ -308,7 +319,8 @@ def _form(row: dict[str, Any]) -> str:
 
 def _score_title(metric: Metric) -> str:
     """Display name of a metric, with a note where lower is better."""
-    return metric.display["en"] + ("" if metric.higher_is_better else "\n(lower is better)")
+    lower = "" if metric.higher_is_better else f"\n({words()('lower_is_better')})"
+    return metric.display[words().language] + lower
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -318,8 +330,16 @@ def _score(row: dict[str, Any]) -> str:
         return "-"
     if find_metric(row["measure"]).is_share:
         return f"{100 * score:.1f}"
-    few = unread > MOST_UNREAD * n
-    return f"{score:,.2f}" + (f" [yellow](of {counted(n - unread, 'answer')})[/]" if few else "")
+    if unread <= MOST_UNREAD * n:
+        return f"{score:,.2f}"
+    return f"{score:,.2f} [yellow]({said('of ' + counted(n - unread, 'answer'))})[/]"
+
+
+def set_name(test_set: str) -> str:
+    """A test set as a table calls it: `held out paraphrases`."""
+    if words().language == "ko":
+        return words()(f"name_{test_set}")
+    return test_set.replace("_", " ")
 
 
 def format_p(p_value: float) -> str:

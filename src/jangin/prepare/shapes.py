@@ -25,7 +25,8 @@ PAIRS = (
     *(("input", "output"), ("review", "rating"), ("review_text", "star_rating")),
     *(("document", "label"), ("text", "label"), ("review", "star"), ("user", "assistant")),
     *(("질문", "답변"), ("질문", "정답"), ("질문", "답"), ("질의", "회신"), ("질의", "답변")),
-    *(("문의", "답변"), ("문제", "정답"), ("지시", "응답"), ("q", "a")),
+    *(("문의", "답변"), ("문의", "회신"), ("문의", "답"), ("문의사항", "답변"), ("문제", "정답")),
+    *(("지시", "응답"), ("q", "a")),
 )
 """Names of columns that are recognised as question and answer, in order of preference."""
 ID_NAMES = re.compile(

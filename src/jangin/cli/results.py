@@ -12,6 +12,7 @@ from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
     from jangin.project.session import Session
+    from jangin.report.compare import ComparedVariants
 
 
 def report(
@@ -66,7 +67,6 @@ def compare(
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
     from jangin.report.data.costs import variant_costs
-    from jangin.report.terminal.tables import comparison_table, effort_table
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")
@@ -85,10 +85,19 @@ def compare(
             }
             _write(session, output, pages[output.suffix]())
     print_outdated(*(note for _, note in last.values()))
-    rows = comparing.flat_rows(table)
+    _print_comparison(table)
+    if output is not None:
+        console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
+
+
+def _print_comparison(table: "ComparedVariants") -> None:
+    """The tables, and what they mean in sentences."""
+    from jangin.report import compare as comparing
+    from jangin.report.terminal.tables import comparison_table, effort_table
+
+    rows, say = comparing.flat_rows(table), words()
     console.print(comparison_table(rows))
     console.print(effort_table(rows))
-    say = words()
     lines = comparing.sentences(table)
     if say.language == "ko":
         lines = comparing.page_sentences(table, say)
@@ -99,8 +108,6 @@ def compare(
             f"[yellow]Not publishable:[/] evaluation questions of {escape(variant)} copy training "
             "questions; see jangin show leaks, with the same --project"
         )
-    if output is not None:
-        console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
 
 
 def print_outdated(*notes: str) -> None:

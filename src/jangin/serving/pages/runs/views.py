@@ -275,7 +275,7 @@ def step_view(step: StepState, words: Words, result: str = "") -> StepView:
     """A step of a run that lasts."""
     name = "done" if step.done else step.state
     shown = words.duration(step.seconds) if step.done and step.seconds >= 1 else ""
-    reasons = why(step.reasons, words) if name not in ("done", "cached", "waits") else ""
+    reasons = why(step.reasons, words) if name not in ("done", "cached", "waits", "running") else ""
     title = stage_name(step.stage, words)
     variants = _variants(step.shared_by or step.variant, words)
     return StepView(step.stage, title, name, variants, reasons, result, "", shown)

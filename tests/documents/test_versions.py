@@ -105,3 +105,15 @@ def test_versions_are_told_among_many_documents_that_have_the_same_few_words():
     rows += chunks("old.md", rules(20, 11))
     pairs = {pair.sources: pair for pair in suspected_versions(rows)}
     assert len(pairs["20.md", "old.md"].changed) == 6
+
+
+def test_ordinals_in_words_are_shown_as_numbers():
+    rows = [
+        row
+        for name, week in (("a.md", "둘째"), ("b.md", "셋째"))
+        for row in chunks(
+            name, [("제1조(지급)", f"환급금은 매월 {week} 주 화요일에 창구에서 지급한다.")]
+        )
+    ]
+    (pair,) = suspected_versions(rows)
+    assert [change.values for change in pair.changed] == [(("#2", "#3"),)]

@@ -170,7 +170,9 @@ def _changed(
 
 
 def _written(amount: Amount) -> str:
-    """An amount with the word that it counts."""
+    """An amount with the word that it counts; an ordinal as `#2`, in any language."""
+    if amount.unit == "nth":
+        return f"#{amount.value}"
     if amount.text[-1:].isdigit() and amount.unit:
         return f"{amount.text}{' ' if amount.unit.isascii() else ''}{amount.unit}"
     return amount.text

@@ -14,6 +14,7 @@ from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.results import Comparison, Result
 from jangin.evaluation.systems import table
 from jangin.evaluation.systems.local import examples_before
+from jangin.evaluation.systems.shots import FormExamples
 from jangin.evaluation.systems.system import MODEL_KINDS, Answer, SystemConfig
 from jangin.evaluation.systems.table import SYSTEMS, is_trained, system_type, uses_language_model
 from jangin.llm.ask import CachedChat
@@ -253,6 +254,20 @@ def test_a_hosted_model_sees_the_form_but_no_example_that_asks_the_same(stage_co
         assert [m.role for m in shown] == ["user", "assistant"] * 3
         assert not any(m.content.startswith(asked.content[:2]) for m in shown)
     assert context.summary["few_shot"] == {"gpt": 3}
+
+
+def test_no_example_of_the_family_of_a_question_is_shown_before_it_however_unlike():
+    def wording(question, family):
+        answer = Message(role="assistant", content="1인당 35만 원")
+        prompt = (Message(role="user", content=question),)
+        return Example.make(prompt, answer, (), kind="original", family=family)
+
+    train = [wording("종합건강검진 비용은 얼마까지 지원되나요?", "검진")]
+    train += [wording(f"{name} 수당은 얼마인가요?", name) for name in ("식사", "야간", "자격")]
+    asked = (Message(role="user", content="몸이 괜찮은지 살펴볼 때 나라는 얼마를 보태 줍니까?"),)
+    shown = FormExamples(train, 3, 0, {asked: "검진"}).before(asked)
+    assert sorted(shot.family for shot in shown) == ["식사", "야간", "자격"]
+    assert "검진" in [shot.family for shot in FormExamples(train, 4, 0).before(asked)]
 
 
 def test_the_base_sees_as_many_examples_as_its_context_holds(tmp_path):

@@ -419,6 +419,7 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         services=context.services,
         task=config.task,
         train=[row.example for row in rows if row.split == "train"],
+        families={tuple(row.example.prompt): row.example.family for row in rows},
         language=max(set(languages), key=languages.count) if languages else "en",
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
@@ -560,7 +561,7 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
 
 STAGE = Stage(
     name="evaluate",
-    version=3,
+    version=4,
     reads=("splits",),
     makes=("evaluation",),
     run=run,

@@ -161,7 +161,7 @@ def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(v
     assert "hangs on answers that use other words" in verdict.text
     unread = next(text for text in verdict.more if "jangin grade --sample" in text)
     assert "12 of 24 answers" in unread
-    assert "0 %, and at most 100 %" in unread
+    assert "base has 0\N{NO-BREAK SPACE}%, and at most 100\N{NO-BREAK SPACE}%" in unread
 
 
 def test_without_a_base_there_is_nothing_to_compare_with(verdict_of):

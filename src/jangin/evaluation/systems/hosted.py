@@ -69,7 +69,8 @@ class HostedSystem:
         self._shots = draw_shots(inputs.train, config.shots, inputs.seed) if config.shots else []
         self._form = None
         if config.sees_examples and inputs.few_shot and inputs.train:
-            self._form = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
+            drawn = (inputs.train, inputs.few_shot, inputs.seed, inputs.families)
+            self._form = FormExamples(*drawn)
 
     def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
         """The endpoint's answers, batch by batch.

@@ -140,7 +140,7 @@ def examples_before(
 
     folder, _ = inputs.models.folders[model]
     tokenizer, context = load_tokenizer(folder), read_context_length(folder)
-    examples = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
+    examples = FormExamples(inputs.train, inputs.few_shot, inputs.seed, inputs.families)
 
     def rewrite(prompt: Prompt) -> Prompt:
         plain = rewritten(prompt) if rewritten else prompt

@@ -1,6 +1,6 @@
 """Training examples as turns before a question."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import StageError
@@ -48,13 +48,22 @@ def with_shots(prompt: Prompt, shots: Sequence[Example]) -> Prompt:
 class FormExamples:
     """Training examples that show the form of an answer, but not the answer to the question."""
 
-    def __init__(self, train: Sequence[Example], count: int, seed: int) -> None:
-        """Draw `count` examples and one to take the place of an example that is left out.
+    def __init__(
+        self,
+        train: Sequence[Example],
+        count: int,
+        seed: int,
+        families: Mapping[Prompt, str] | None = None,
+    ) -> None:
+        """Draw `count` examples and two to take the place of examples that are left out.
+
+        `families`: {prompt: family of its question}, as far as it is known.
 
         Raises: StageError: `train` is empty.
         """
         self._count = count
-        self._examples = draw_shots(train, count + 1, seed)
+        self._families = families or {}
+        self._examples = draw_shots(train, count + 2, seed)
         self._known = KnownQuestions(
             [example.question for example in self._examples],
             [example.id for example in self._examples],
@@ -62,9 +71,14 @@ class FormExamples:
         )
 
     def before(self, prompt: Prompt) -> list[Example]:
-        """The examples for this prompt; the one that asks the same in other words is left out."""
+        """The examples for this prompt; those that ask the same in other words are left out."""
+        family = self._families.get(tuple(prompt))
         question = next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
         nearest = self._known.nearest(question, SAME_QUESTION)
         left_out = None if nearest is None else nearest.index
-        fitting = [shot for index, shot in enumerate(self._examples) if index != left_out]
+        fitting = [
+            shot
+            for index, shot in enumerate(self._examples)
+            if index != left_out and shot.family != family
+        ]
         return fitting[: self._count]

@@ -71,6 +71,8 @@ class SystemInputs:
     """Where the models of the project answer."""
     digests: Mapping[LocalModel, str] = field(default_factory=dict)
     """{model: digest of its weights and tokenizer}."""
+    families: Mapping[Prompt, str] = field(default_factory=dict)
+    """{prompt: the family of its question}; examples of the same family have its answer."""
     few_shot: int = 0
     """Training examples that a system with `sees_examples` shows before each question."""
     scratch: Path = Path()

@@ -278,7 +278,7 @@ def test_the_base_sees_as_many_examples_as_its_context_holds(tmp_path):
     train = [example(f"{n}번 {'긴 ' * 8}질문", f"{n}일") for n in range(4)]
     inputs = SimpleNamespace(
         models=SimpleNamespace(folders={"base": (tmp_path, None)}),
-        train=train, few_shot=3, seed=0, max_new_tokens=8,
+        train=train, families={}, few_shot=3, seed=0, max_new_tokens=8,
     )  # fmt: skip
     rewrite = examples_before("base", inputs)
     asked = (Message(role="user", content="왜?"),)

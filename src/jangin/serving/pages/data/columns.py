@@ -97,6 +97,9 @@ def plain(name: str, kind: "pl.DataType", column: "pl.Expr") -> "pl.Expr":
         if all(field in fields for field in SCORE):
             return column.list.eval(_score()).list.join("; ")
         return column.list.len()
+    if isinstance(inner, pl.List):
+        row = pl.element().list.eval(pl.element().cast(pl.String)).list.join(", ")
+        return column.list.eval(row).list.join("; ")
     return column.list.eval(pl.element().cast(pl.String)).list.join("; ")
 
 

@@ -329,7 +329,7 @@ def test_the_report_tells_what_was_spent_by_stage(write, jangin, tmp_path):
     assert jangin("report", "--language", "en")[0] == 0
     page = (tmp_path / "store" / "report.html").read_text(encoding="utf-8")
     assert "Cost of the data and evaluations of this project file: $0.40." in page
-    assert "<td>synthesize</td><td>writer (m)</td><td>4</td>" in page
+    assert "<td>Questions and answers</td><td>writer (m)</td><td>4</td>" in page
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from tests.serving.pages.walked import LATIN, Page, foreign, walk
 from tests.serving.running import run_server
 from tests.shared import make_once
 
+pytestmark = pytest.mark.long
+
 STARS = ("정말 좋아요", "자주 쓰게 됩니다", "그저 그래요", "자꾸 멈춥니다", "지우고 싶어요")
 OF_WHAT = ("검색", "지도", "알림", "결제", "글꼴", "로그인", "화면", "속도", "사진", "목록")
 TABLE = {"type": "table", "prompt": "{질문}", "completion": "{답}"}

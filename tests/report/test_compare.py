@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -23,6 +24,7 @@ from jangin.report.compare import (
     compare_variants,
     find_cause,
     flat_rows,
+    page_sentences,
     refuse_leaks,
     sentences,
 )
@@ -156,6 +158,19 @@ def test_the_sentences_are_for_people_who_know_no_statistics(compared):
     )
     for fact in facts:
         assert re.search(fact, by_variant)
+
+
+def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(compared):
+    table, _, _ = compared
+    measured = next(row for row in table.rows if row.variant == "paraphrased").measured
+    first = measured["held_out_paraphrases"]
+    against = first.against.model_copy(update={"unclear_a": 9, "p_unclear": 1.0})
+    measured["held_out_paraphrases"] = replace(first, against=against)
+    line = next(line for line in sentences(table) if "paraphrased is 75.0 points" in line)
+    assert "hangs on answers in other words that nobody has read" in line
+    assert "significant" not in line
+    (korean,) = [text for text in page_sentences(table, Words("ko")) if "“paraphrased”" in text][:1]
+    assert "아직 아무도 읽지 않은 답" in korean
 
 
 def test_another_variant_can_be_the_one_that_others_are_held_against(compared):

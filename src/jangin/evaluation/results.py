@@ -96,6 +96,11 @@ class Comparison(GradedRecord):
     """Shares in the form of a gold answer; None where answers are labels or numbers."""
     form_b: float | None = None
 
+    @property
+    def hangs_on_unclear(self) -> bool:
+        """True for a significant difference that unclear answers could turn."""
+        return self.p_value < SIGNIFICANT <= (self.p_unclear or 0)
+
 
 class Leak(Record):
     """An evaluation question that copies a training question."""

@@ -434,8 +434,7 @@ class _Grading:
         ]
         self._near = self._facts_in(self._sentences)
         asks = {rate_of(m) for m in self._question.measures}
-        often = {_RATE_NAMES[m[1]] for m in _OFTEN.finditer(self._question.text)}
-        asks |= often
+        asks |= {m[1] for m in _OFTEN.finditer(self._question.text)}
         self._asked_rates = (self._question.rates | asks) - {""}
         self._rates = {name for part in self._known() for name in part.rates}
 
@@ -1522,10 +1521,8 @@ _SLASHED = re.compile(r"\d{1,2}\s?/\s?\d{1,2}(?!\d)")
 
 def _is_odd(gold: Measure, measure: Measure) -> bool:
     """True if one of two units is none of the known ones: `15 m/s` and `초당 15m`."""
-    known = {*_DIMENSIONS}
-    return (
-        gold.unit not in known or measure.unit not in known or "times" in {gold.unit, measure.unit}
-    )
+    units = {gold.unit, measure.unit}
+    return not units <= _DIMENSIONS  # `times` is none of them: 6번 레인 is 6레인
 
 
 _END_OF = re.compile(r"말(?=까지|에|일|$|[ .])|\bend of\b")
@@ -1546,7 +1543,6 @@ def _is_about(gold: Measure, measure: Measure) -> bool:
 
 
 _OFTEN = re.compile(r"\btimes (?:\w+ )?(?:a|an|per|each|every) (year|month|week|day|season|term)\b")
-_RATE_NAMES = {name: name for name in ("year", "month", "week", "day", "season", "term")}
 
 
 def _is_rival(gold: Measure, measure: Measure) -> bool:

@@ -425,6 +425,9 @@ def sentences(table: ComparedVariants) -> list[str]:
             change += f"{table.baseline}{of_facts}"
             if not points:
                 verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
+            elif measured.p_holm < SIGNIFICANT and comparison.hangs_on_unclear:
+                verdict = f"{change}, but that hangs on answers in other words that nobody has read"
+                verdict += f" ({p})"
             elif measured.p_holm < SIGNIFICANT:
                 verdict = f"{change}, and the difference is statistically significant ({p})"
             else:
@@ -461,6 +464,8 @@ def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
             difference = measured.against.right_b - measured.against.right_a
             better = "better" if difference > 0 else "worse"
             chance = "real" if measured.p_holm < SIGNIFICANT else "chance"
+            if chance == "real" and measured.against.hangs_on_unclear:
+                chance = "unclear"
             key = f"compare_{better}_{chance}" if difference else "compare_equal"
             change = words(
                 key,

@@ -92,7 +92,9 @@ COMPOSED = {
     "order": get_args(OrderDoubt.model_fields["reason"].annotation),
     "contradictions": ("replaces", "both_hold"),
     "versions_kind": ("amount", "date", "negation"),
-    "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
+    "compare": tuple(
+        f"{way}_{chance}" for way in ("better", "worse") for chance in ("real", "chance", "unclear")
+    ),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
 NAMES = {

@@ -161,6 +161,6 @@ def sentence(pair: Versus) -> str:
     shares = f"{better} {100 * share_better:.0f} % {right}, {other} {100 * share_other:.0f} %"
     significant = comparison.p_value < SIGNIFICANT
     verdict = "is statistically significant" if significant else "could be due to chance"
-    if significant and (comparison.p_unclear or 0) >= SIGNIFICANT:
+    if comparison.hangs_on_unclear:
         verdict = "hangs on answers in other words that nobody has read"
     return f"{name}: {shares}; the difference {verdict} (McNemar {_p_text(comparison.p_value)})."

@@ -158,10 +158,10 @@ def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison 
     if pair is None:
         return "baseline_unpaired"
     ahead = best["right"] >= tuned["right"]
-    if max(pair.p_value, pair.p_unclear or 0) < SIGNIFICANT:
-        return "baseline_ahead" if ahead else "baseline_behind"
-    if pair.p_value < SIGNIFICANT:
+    if pair.hangs_on_unclear:
         return "baseline_unclear"
+    if pair.p_value < SIGNIFICANT:
+        return "baseline_ahead" if ahead else "baseline_behind"
     if pair.n < FEW or pair.smallest_visible is None:
         return "baseline_few"
     if ahead and pair.smallest_visible <= RELEVANT:
@@ -256,7 +256,7 @@ def _variants(
     )
     if comparison is None:
         return Headline("unsure", f"{text} {words('not_comparable')}", tuple(more))
-    if comparison.p_value < SIGNIFICANT and (comparison.p_unclear or 0) >= SIGNIFICANT:
+    if comparison.hangs_on_unclear:
         unclear = words("unclear_real", p=p_text(comparison.p_value))
         return Headline("unsure", f"{text} {unclear}", tuple(more))
     if comparison.p_value < SIGNIFICANT:

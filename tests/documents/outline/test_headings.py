@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.records import Page
@@ -214,7 +214,15 @@ def written(books, *, marked, contents, gaps):
     return "\n".join(out)
 
 
+TWO_POLICIES = [
+    Node(f"{name} 특별약관", 1, children=[Node(f"제1조(이름{name})", 2, [f"문장 {name}이다."])])
+    for name in "가나"
+]
+"""Fewer articles than a legal text has: only the wording of a title says that it is a policy."""
+
+
 @settings(max_examples=60)
+@example(books=TWO_POLICIES, marked=False, contents=True, gaps=False)
 @given(books=law_books(), marked=st.booleans(), contents=st.booleans(), gaps=st.booleans())
 def test_every_line_stands_under_the_nearest_open_heading_above_it(books, marked, contents, gaps):
     text = written(books, marked=marked, contents=contents, gaps=gaps)

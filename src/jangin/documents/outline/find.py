@@ -165,7 +165,8 @@ def _announced(
         elif legal.stands_alone(lines, index) and not SENTENCE_END.search(line.text):
             taken.add(key)
             part = key in names[key].bracketed
-            rank: int = Rank.PART if part else Rank.TITLE if legal_text else Rank.NUMBERED
+            title = legal_text or legal.is_policy(line.text)
+            rank: int = Rank.PART if part else Rank.TITLE if title else Rank.NUMBERED
             statute = bool(legal.STATUTE.match(line.text)) and rank == Rank.TITLE
             out.append(Heading(index, rank, tidy(line.text), statute=statute))
     return out

@@ -61,7 +61,14 @@ def test_every_sentence_of_pages_of_columns_and_of_rows_is_whole_and_in_order(be
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("producer", ["reportlab", "chromium", "libreoffice"])
+@pytest.mark.parametrize(
+    "producer",
+    [
+        "reportlab",
+        pytest.param("chromium", marks=pytest.mark.long),
+        pytest.param("libreoffice", marks=pytest.mark.long),
+    ],
+)
 def test_every_sentence_of_every_layout_is_whole_and_in_order(bench, producer, tmp_path):
     def chosen(layout, name):
         few = producer == "reportlab" or layout.name in ("rules", "table_and_box", "form")

@@ -158,7 +158,13 @@ def test_the_blocks_of_the_first_page_end_with_a_report(first):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", list(PAGES)[1:])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name == "from-openai" else [])
+        for name in list(PAGES)[1:]
+    ],
+)
 def test_the_blocks_of_a_page_run_in_order_after_those_of_the_first(
     name, first, teacher, tmp_path, monkeypatch
 ):

@@ -147,7 +147,7 @@ def test_torchrun_is_told_the_workers_their_task_and_their_threads(tmp_path, mon
     assert (tmp_path / "log").read_text() == "failed\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("forked_workers")
 def test_fsdp_on_two_processes_resumes_after_signal_9_and_trains_what_one_trains(
     start, rows, tmp_path

@@ -42,6 +42,8 @@ METHODS = {
 }
 CASES = [(stage, method) for stage in ("sft", "dpo") for method in METHODS]
 CASES += [("sft as given", "full"), ("pretrain", "full")]
+FIRST = [("sft", "lora"), ("dpo", "full"), ("dpo", "qlora")]
+"""`make test-long` runs the others. Every method and both objectives are among these."""
 STEPS, KILLED_AFTER, RESUMED_FROM = 6, 5, 4
 
 
@@ -146,7 +148,10 @@ def kill(folder, fork):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "method"), CASES)
+@pytest.mark.parametrize(
+    ("stage", "method"),
+    [pytest.param(*case, marks=[] if case in FIRST else [pytest.mark.long]) for case in CASES],
+)
 def test_a_stage_killed_with_signal_9_resumes_to_the_same_bytes(folder, kill, stage, method):
     if method == "qlora" and find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed")

@@ -233,7 +233,7 @@ def test_a_checkpoint_of_another_objective_is_not_resumed(start, data, tmp_path)
     assert [f"step {fields['step']} of {STEPS}" in line for line in progress.messages] == [True]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_objective_may_sample_its_batches_and_resumes_to_the_same_bits(
     start, data, conversations, tmp_path
 ):

@@ -159,8 +159,8 @@ class Stopping(SilentProgress):
 @pytest.mark.parametrize(
     ("method", "ways"),
     [
-        ({"type": "full"}, ("2 fsdp", "1", "2 ddp")),
-        pytest.param({"type": "full"}, ("4 fsdp", "2 fsdp"), marks=pytest.mark.long),
+        ({"type": "full"}, ("2 fsdp", "1", "2 fsdp", "2 ddp")),
+        pytest.param({"type": "full"}, ("2 fsdp", "1", "4 fsdp", "2 ddp"), marks=pytest.mark.long),
         pytest.param(LORA, ("2 fsdp", "4 fsdp", "2 fsdp", "1"), marks=pytest.mark.long),
     ],
 )

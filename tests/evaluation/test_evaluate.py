@@ -909,3 +909,20 @@ def test_a_tuned_model_is_held_against_its_base_on_general_texts(context_of, tmp
         math.log(tuned.perplexity) - math.log(base.perplexity)
     )
     assert tuned.log_loss_change != 0
+
+
+def test_slices_call_nothing_significant_that_unclear_answers_could_turn():
+    def graded(system, number, **fields):
+        asked = example(f"{number:02}번 규정", "8회", source=f"{number % 2}.md")
+        row = grade_prediction(asked, "test", system, "8회")
+        return row.model_copy(update=fields)
+
+    base = [graded("base", n, right=False, unclear=n % 6 in (0, 4)) for n in range(24)]
+    rows = base + [graded("tuned", n) for n in range(24)]
+    even, odd = [
+        s for s in slice_predictions(rows, DEFAULT_TASK)
+        if s.system == "tuned" and s.dimension == "document"
+    ]  # fmt: skip
+    assert (even.value, even.p_holm, even.p_unclear) == ("0.md", 4 / 2**12, 2 / 2**4)
+    assert (even.hangs_on_unclear, odd.hangs_on_unclear) == (True, False)
+    assert odd.p_unclear is None

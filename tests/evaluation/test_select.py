@@ -297,11 +297,28 @@ def test_a_folder_without_a_model_is_named_with_its_place_in_the_file(tmp_path):
         STAGE.sources(config, tmp_path)
 
 
-def probed(name, nats, right):
+def probed(name, nats, right, unclear=None):
     share = {"answered": len(right), "right": sum(right) / len(right)}
     each = tuple(nats + number % 3 / 100 for number in range(len(right)))
     row = candidate(name, nats).model_copy(update=share)
-    return Probed(candidate=row, nats=each, right=tuple(right), seconds=1, new_tokens=1)
+    unclear = tuple(unclear or [False] * len(right))
+    row = row.model_copy(update={"unclear": sum(unclear)})
+    return Probed(
+        candidate=row, nats=each, right=tuple(right), unclear=unclear, seconds=1, new_tokens=1
+    )
+
+
+def test_answers_that_nobody_has_read_choose_no_base_model():
+    families = [str(number) for number in range(40)]
+    knowing = probed("knowing", 1.5, [True] * 20 + [False] * 20)
+    wordy = probed("wordy", 0.5, [False] * 40, [False] * 20 + [True] * 12 + [False] * 8)
+    ranked = rank([knowing, wordy], families, seed=0)
+    assert [(row.name, row.criterion) for row in ranked] == [
+        ("wordy", "answers"), ("knowing", "answers"),
+    ]  # fmt: skip
+    assert "0 of 40, 12 unclear" in describe_choice(ranked, 30)
+    plain = probed("wordy", 0.5, [False] * 40, [False] * 20 + [True] * 4 + [False] * 16)
+    assert rank([knowing, plain], families, seed=0)[0].name == "knowing"
 
 
 def test_facts_choose_and_likelihood_decides_between_those_that_they_do_not_separate():

@@ -236,3 +236,9 @@ def test_any_text_gets_a_grade(labelled):
 
     grades = [grade_facts(text(), text(), text(), [text()]) for _ in range(500)]
     assert all(grade.right == (grade.reason == "stated") for grade in grades)
+
+
+@pytest.mark.parametrize("answer", ["�\x01��", "))))))", "퇴직팀퇴직팀퇴직팀퇴직팀"])
+def test_what_a_model_writes_that_has_learned_nothing_is_not_unclear(answer):
+    grade = grade_facts(answer, "경조팀", "경조금은 어느 팀이 주나요?")
+    assert (grade.right, grade.unclear) == (False, False)

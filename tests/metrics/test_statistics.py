@@ -12,6 +12,7 @@ from jangin.metrics.statistics import (
     bootstrap_mean,
     holm,
     mcnemar_p,
+    mcnemar_p_unclear,
     permutation_p,
     smallest_visible_difference,
     wilson_interval,
@@ -48,6 +49,15 @@ def test_a_wilson_interval_holds_its_estimate_within_0_and_1(counts):
 def test_mcnemar_of_20_against_15_and_11_of_20_is_the_published_one():
     assert mcnemar_p(5, 0) == 0.0625
     assert mcnemar_p(0, 9) == pytest.approx(0.0039, abs=5e-5)
+
+
+def test_unclear_answers_go_against_the_better_system():
+    right, wrong, unclear = (True, False), (False, False), (False, True)
+    assert mcnemar_p_unclear([right] * 9, [wrong] * 9) is None
+    better, other = [right] * 9 + [unclear], [unclear] * 2 + [wrong] * 8
+    assert mcnemar_p_unclear(better, other) == mcnemar_p(7, 0)
+    assert mcnemar_p_unclear(other, better) == mcnemar_p(7, 0)
+    assert mcnemar_p_unclear([right] * 9, [unclear] * 9) == 1
 
 
 def test_mcnemar_without_any_difference_is_1():

@@ -18,6 +18,7 @@ from jangin.evaluation.tasks.numbers import NumbersTask
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.statistics import holm
 from jangin.report.compare import (
+    _corrected,
     as_csv,
     as_html,
     as_json,
@@ -77,6 +78,19 @@ def test_p_values_are_corrected_for_every_comparison_of_the_table(compared):
     assert corrected["paraphrased", "held_out_paraphrases"] == pytest.approx(4 * 2 / 2**9)
     assert corrected["again", "held_out_paraphrases"] == pytest.approx(3 * 2 / 2**6)
     assert corrected["paraphrased", "unseen_sections"] == 1
+
+
+def test_unclear_answers_are_corrected_for_every_comparison_as_well(compared):
+    table, _, _ = compared
+    measured = next(row for row in table.rows if row.variant == "paraphrased").measured
+    first = measured["held_out_paraphrases"]
+    against = first.against.model_copy(update={"unclear_a": 3, "p_unclear": 2 / 2**6})
+    pairs = {"paraphrased": {"held_out_paraphrases": replace(first, against=against)}}
+    pairs["again"] = {name: replace(first, against=against) for name in ("a", "b", "c")}
+    corrected = _corrected(pairs)["paraphrased"]["held_out_paraphrases"]
+    assert corrected.p_holm == pytest.approx(4 * first.against.p_value)
+    assert corrected.p_unclear == pytest.approx(4 * 2 / 2**6)
+    assert corrected.hangs_on_unclear
 
 
 def test_p_values_of_the_score_are_corrected_as_those_of_the_share(compared):
@@ -164,8 +178,7 @@ def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(c
     table, _, _ = compared
     measured = next(row for row in table.rows if row.variant == "paraphrased").measured
     first = measured["held_out_paraphrases"]
-    against = first.against.model_copy(update={"unclear_a": 9, "p_unclear": 1.0})
-    measured["held_out_paraphrases"] = replace(first, against=against)
+    measured["held_out_paraphrases"] = replace(first, p_unclear=1.0)
     line = next(line for line in sentences(table) if "paraphrased is 75.0 points" in line)
     assert "hangs on answers in other words that nobody has read" in line
     assert "significant" not in line

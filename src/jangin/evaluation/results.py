@@ -19,6 +19,7 @@ from jangin.metrics.statistics import (
     Interval,
     bootstrap_mean,
     mcnemar_p,
+    mcnemar_p_unclear,
     permutation_p,
     smallest_visible_difference,
     wilson_interval,
@@ -28,7 +29,6 @@ from jangin.text.reasoning import without_reasoning
 DEFAULT_MEASURE = DEFAULT_TASK.metric
 SIGNIFICANT = 0.05
 """p below which a difference is called significant."""
-
 
 Evidence = Mapping[str, tuple[str, ...]]
 """{example id: the texts that an answer may take further facts from}."""
@@ -313,23 +313,15 @@ def graded_pairs(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, An
         "p_value": mcnemar_p(only_a, only_b),
         "unclear_a": sum(a.unclear for a, _ in pairs),
         "unclear_b": sum(b.unclear for _, b in pairs),
-        "p_unclear": _p_unclear(pairs, only_a > only_b),
+        "p_unclear": mcnemar_p_unclear(
+            [(a.right, a.unclear) for a, _ in pairs], [(b.right, b.unclear) for _, b in pairs]
+        ),
     }
     formed = [(a.form, b.form) for a, b in pairs if a.form is not None and b.form is not None]
     if formed:
         fields["form_a"] = sum(a for a, _ in formed) / len(formed)
         fields["form_b"] = sum(b for _, b in formed) / len(formed)
     return fields
-
-
-def _p_unclear(pairs: Sequence[tuple[Prediction, Prediction]], first: bool) -> float | None:
-    """McNemar's p with all unclear answers against the better system; `first`: that is `a`."""
-    if not any(p.unclear for pair in pairs for p in pair):
-        return None
-    ordered = pairs if first else [(b, a) for a, b in pairs]
-    better = sum(a.right and not (b.right or b.unclear) for a, b in ordered)
-    other = sum((b.right or b.unclear) and not a.right for a, b in ordered)
-    return mcnemar_p(better, other) if better > other else 1.0
 
 
 def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:

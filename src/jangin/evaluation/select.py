@@ -38,6 +38,7 @@ from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.statistics import (
     bootstrap_mean,
     mcnemar_p,
+    mcnemar_p_unclear,
     permutation_p,
     wilson_interval,
 )
@@ -105,8 +106,8 @@ class Candidate(Record):
     """True if not significantly different from the best."""
     p_value: float | None = None
     """Paired test against the best, two-sided; None for itself. Exact McNemar against the one with
-    the most right answers for those that it separates from it, else a permutation test of the
-    likelihoods."""
+    the most right answers for those that it separates from it even if every unclear answer went
+    against that one, else a permutation test of the likelihoods."""
     criterion: Criterion = "answers"
     """What the ranking rests on."""
     n: int
@@ -130,6 +131,8 @@ class Candidate(Record):
     tuning. In stores of older releases, free answers count by their form."""
     right_low: float | None
     right_high: float | None
+    unclear: int = 0
+    """Answers that the rules cannot judge; they count as wrong."""
     form: float | None = None
     """Share of free answers with the form of the gold answer."""
     character_f1: float | None = None
@@ -153,6 +156,8 @@ class Probed(Record):
     """Per character, one figure for each answer or window."""
     right: tuple[bool, ...] = ()
     """Of each free answer; empty without tuning, and for labels and numbers."""
+    unclear: tuple[bool, ...] = ()
+    """Whether the rules cannot judge it; as long as `right`."""
     seconds: float
     """Of answering all questions."""
     new_tokens: int
@@ -184,7 +189,7 @@ def select(context: StageContext[SelectConfig]) -> None:
     done = {
         row.candidate.name: row
         for row in context.done(JOURNAL, Probed)
-        if not is_text or len(row.right) == row.candidate.answered
+        if not is_text or len(row.right) == len(row.unclear) == row.candidate.answered
     }
     for index, base in enumerate(context.track(config.candidates, "try base models")):
         folder = _place_candidate(context, index, base)
@@ -225,6 +230,7 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
             else f"{row.p_value:.4f}"
         )
         right = "" if row.right is None else f"{round(row.right * row.answered)} of {row.answered}"
+        right += f", {row.unclear} unclear" if row.unclear else ""
         f1 = "" if row.character_f1 is None else f"{100 * row.character_f1:.1f}"
         bits = f"{row.text_bits_per_character:.3f}"
         rows.append((row.name, right, f"{row.nats_per_character:.3f}", p, f1, bits))
@@ -265,7 +271,7 @@ def rank(probed: Sequence[Probed], families: Sequence[str], seed: int) -> list[C
     `nats[j]` of each is what it needs for question j, which belongs to `families[j]`.
     """
     most = max(probed, key=lambda p: sum(p.right))
-    p_of_facts = {p.candidate.name: _p_of_facts(most.right, p.right) for p in probed}
+    p_of_facts = {p.candidate.name: _p_of_facts(most, p) for p in probed}
     behind = [p for p in probed if p_of_facts[p.candidate.name] < TIED]
     level = sorted(
         (p for p in probed if p not in behind), key=lambda p: p.candidate.nats_per_character
@@ -291,10 +297,15 @@ def rank(probed: Sequence[Probed], families: Sequence[str], seed: int) -> list[C
     return ranked
 
 
-def _p_of_facts(most: Sequence[bool], right: Sequence[bool]) -> float:
-    """Exact McNemar of the right answers of two candidates, two-sided; 1 without answers."""
-    pairs = list(zip(most, right, strict=True))
-    return mcnemar_p(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
+def _p_of_facts(most: Probed, other: Probed) -> float:
+    """Exact McNemar of the right answers of two candidates, two-sided; 1 without answers.
+
+    Unclear answers count against `most`: no difference is called significant that they could turn.
+    """
+    pairs = list(zip(most.right, other.right, strict=True))
+    p_value = mcnemar_p(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
+    grades = [list(zip(p.right, p.unclear, strict=True)) for p in (most, other)]
+    return max(p_value, mcnemar_p_unclear(*grades) or 0)
 
 
 def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
@@ -429,6 +440,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         right=share.estimate if share else None,
         right_low=share.low if share else None,
         right_high=share.high if share else None,
+        unclear=sum(p.unclear for p in graded),
         form=sum(formed) / len(formed) if formed else None,
         character_f1=sum(character_f1(p.prediction, p.gold) for p in graded) / len(graded)
         if graded
@@ -445,6 +457,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         candidate=candidate,
         nats=tuple(nats),
         right=tuple(p.right for p in graded if p.form is not None),
+        unclear=tuple(p.unclear for p in graded if p.form is not None),
         seconds=seconds,
         new_tokens=tokens,
     )

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from jangin.core.records import Record
+from jangin.evaluation.results import SIGNIFICANT
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.task import TaskConfig
-from jangin.metrics.statistics import holm, mcnemar_p, wilson_interval
+from jangin.metrics.statistics import holm, mcnemar_p, mcnemar_p_unclear, wilson_interval
 
 Dimension = Literal["document", "label", "length"]
 MOST_VALUES = 30
@@ -26,6 +27,8 @@ class Slice(Record):
     """Share of right answers, with Wilson's 95 % interval."""
     right_low: float
     right_high: float
+    unclear: int = 0
+    """Answers that the rules cannot judge."""
     against: str
     """The first system, which the others are compared with."""
     only_this: int
@@ -36,6 +39,13 @@ class Slice(Record):
     p_holm: float
     """The same after Holm's correction (Holm 1979) over the slices of this system, test set and
     dimension."""
+    p_unclear: float | None = None
+    """`p_holm` with every unclear answer against the better system; None without any."""
+
+    @property
+    def hangs_on_unclear(self) -> bool:
+        """True for a significant difference that unclear answers could turn."""
+        return self.p_holm < SIGNIFICANT <= (self.p_unclear or 0)
 
 
 def slice_predictions(predictions: Sequence[Prediction], task: TaskConfig) -> list[Slice]:
@@ -61,7 +71,7 @@ def _sliced(
     predictions: Sequence[Prediction],
 ) -> list[Slice]:
     first = predictions[0].system
-    right_of_first = {p.example_id: p.right for p in predictions if p.system == first}
+    of_first = {p.example_id: p for p in predictions if p.system == first}
     sizes: dict[str, int] = defaultdict(int)
     for prediction in predictions:
         sizes[cut(prediction)] += prediction.system == first
@@ -72,9 +82,17 @@ def _sliced(
     for system in dict.fromkeys(p.system for p in predictions):
         of_system = [p for p in predictions if p.system == system]
         parts = [[p for p in of_system if cut(p) == value] for value in values]
-        only_this = [sum(p.right and not right_of_first[p.example_id] for p in x) for x in parts]
-        only_first = [sum(right_of_first[p.example_id] and not p.right for p in x) for x in parts]
+        beside = [[of_first[p.example_id] for p in part] for part in parts]
+        pairs = [list(zip(x, y, strict=True)) for x, y in zip(parts, beside, strict=True)]
+        only_this = [sum(p.right and not q.right for p, q in x) for x in pairs]
+        only_first = [sum(q.right and not p.right for p, q in x) for x in pairs]
         p_values = [mcnemar_p(a, b) for a, b in zip(only_this, only_first, strict=True)]
+        with_unclear = [
+            mcnemar_p_unclear(_grades(x), _grades(y)) for x, y in zip(parts, beside, strict=True)
+        ]
+        p_unclear = holm(
+            [p if u is None else u for p, u in zip(p_values, with_unclear, strict=True)]
+        )
         for index, (value, part, corrected) in enumerate(
             zip(values, parts, holm(p_values), strict=True)
         ):
@@ -89,14 +107,20 @@ def _sliced(
                     right=share.estimate,
                     right_low=share.low,
                     right_high=share.high,
+                    unclear=sum(p.unclear for p in part),
                     against=first,
                     only_this=only_this[index],
                     only_against=only_first[index],
                     p_value=p_values[index],
                     p_holm=corrected,
+                    p_unclear=None if with_unclear[index] is None else p_unclear[index],
                 )
             )
     return rows
+
+
+def _grades(predictions: Sequence[Prediction]) -> list[tuple[bool, bool]]:
+    return [(p.right, p.unclear) for p in predictions]
 
 
 def _terciles(predictions: Sequence[Prediction]) -> Callable[[Prediction], str]:

@@ -43,7 +43,7 @@ from jangin.metrics.measures import (
 from jangin.text.korean import nouns
 from jangin.text.language import HANGUL_SYLLABLE
 
-VERSION = 5
+VERSION = 6
 """Raised with every change of what is right; stored grades of another version are computed again
 from the stored answers, without asking any model."""
 
@@ -407,6 +407,11 @@ _EXCEPTION = re.compile(r"\b(?:except|unless|apart from|other than|but)\b|단,?\
 _ORDER = re.compile(r"순서|차례대로|order|sequence")
 
 
+_BROKEN = re.compile(r"\ufffd|(?P<piece>[^\W\d_]{2,12}?)(?P=piece){2,}")
+"""Bytes that are no letter, or a piece over and over: what a model writes that has learned little,
+and no other words for anything."""
+
+
 class _WrongError(Exception):
     """Its arguments are the reason and the words that decide."""
 
@@ -470,7 +475,8 @@ class _Grading:
                 return FactGrade(False, reason, detail.strip())
         if first is not None:
             reason, detail = first.args
-            return FactGrade(False, reason, detail.strip(), unclear=True)
+            in_words = self._answer.letters and _BROKEN.search(self._text) is None
+            return FactGrade(False, reason, detail.strip(), unclear=bool(in_words))
         return FactGrade(True, "stated")
 
     def _known(self) -> Iterable[_Part]:

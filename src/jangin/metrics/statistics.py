@@ -62,6 +62,26 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * tail / (1 << discordant))
 
 
+Grade = tuple[bool, bool]
+"""Whether an answer is right, and whether that is unclear; no answer is both."""
+
+
+def mcnemar_p_unclear(a: Sequence[Grade], b: Sequence[Grade]) -> float | None:
+    """McNemar's p with every unclear answer against the better of two systems.
+
+    It is 1 where that system would no longer be the better one, and None without unclear answers.
+    `a[j]` and `b[j]` grade the answers to one question.
+    """
+    pairs = list(zip(a, b, strict=True))
+    if not any(unclear for pair in pairs for _, unclear in pair):
+        return None
+    if sum(right for right, _ in a) < sum(right for right, _ in b):
+        pairs = [(y, x) for x, y in pairs]
+    better = sum(x[0] and not any(y) for x, y in pairs)
+    other = sum(any(y) and not x[0] for x, y in pairs)
+    return mcnemar_p(better, other) if better > other else 1.0
+
+
 def smallest_visible_difference(n: int, alpha: float = 0.05) -> float | None:
     """Smallest difference of two shares that the exact McNemar test could see with n questions.
 

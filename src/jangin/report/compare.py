@@ -44,9 +44,16 @@ class Measured:
     against: Comparison | None = None
     """The chosen variant (a) and this one (b); None for the chosen one itself."""
     p_holm: float | None = None
+    p_unclear: float | None = None
+    """The same with every unclear answer against the better system."""
     """McNemar's p, corrected for every comparison of the table."""
     score_p_holm: float | None = None
     """The permutation test's p of the mean score, corrected in the same way."""
+
+    @property
+    def hangs_on_unclear(self) -> bool:
+        """True for a significant difference that unclear answers could turn."""
+        return (self.p_holm or 0) < SIGNIFICANT <= (self.p_unclear or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,14 +326,17 @@ def _corrected(
     ]
     scored = [pair for pair in pairs if pair[2].score_n]
     right = holm([comparison.p_value for *_, comparison in pairs])
+    unclear = holm([c.p_value if c.p_unclear is None else c.p_unclear for *_, c in pairs])
     score = holm([comparison.score_p for *_, comparison in scored])
     of_right = {pair[:2]: p for pair, p in zip(pairs, right, strict=True)}
+    of_unclear = {pair[:2]: p for pair, p in zip(pairs, unclear, strict=True)}
     of_score = {pair[:2]: p for pair, p in zip(scored, score, strict=True)}
     return {
         variant: {
             name: replace(
                 row,
                 p_holm=of_right.get((variant, name)),
+                p_unclear=of_unclear.get((variant, name)),
                 score_p_holm=of_score.get((variant, name)),
             )
             for name, row in sets.items()
@@ -425,7 +435,7 @@ def sentences(table: ComparedVariants) -> list[str]:
             change += f"{table.baseline}{of_facts}"
             if not points:
                 verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
-            elif measured.p_holm < SIGNIFICANT and comparison.hangs_on_unclear:
+            elif measured.hangs_on_unclear:
                 verdict = f"{change}, but that hangs on answers in other words that nobody has read"
                 verdict += f" ({p})"
             elif measured.p_holm < SIGNIFICANT:
@@ -464,7 +474,7 @@ def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
             difference = measured.against.right_b - measured.against.right_a
             better = "better" if difference > 0 else "worse"
             chance = "real" if measured.p_holm < SIGNIFICANT else "chance"
-            if chance == "real" and measured.against.hangs_on_unclear:
+            if measured.hangs_on_unclear:
                 chance = "unclear"
             key = f"compare_{better}_{chance}" if difference else "compare_equal"
             change = words(

@@ -295,7 +295,12 @@ def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
     shares = f"{row.right_a:.1%} and {row.right_b:.1%} of {answers} have the right facts"
     if row.p_value < SIGNIFICANT:
         better = row.b if row.right_b > row.right_a else row.a
-        text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})."
+        text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})"
+        text += (
+            ", but that hangs on answers in other words that nobody has read."
+            if row.hangs_on_unclear
+            else "."
+        )
     else:
         text = f"The models may be equally good: {shares} (p = {row.p_value:.2g}). With {row.n} "
         text += "questions, " + (

@@ -11,7 +11,6 @@ from jangin.documents.office.docx import read_docx
 from jangin.documents.office.hwp import read_hwp
 from jangin.documents.office.hwpx import read_hwpx
 from jangin.documents.office.odf import read_odf
-from jangin.documents.office.package import OLE_MAGIC
 from jangin.documents.office.pptx import read_pptx
 from jangin.documents.office.rtf import read_rtf
 from jangin.documents.office.xlsx import read_xlsx
@@ -174,34 +173,6 @@ def page_count(path: Path) -> int:
     except (OSError, ValueError, RuntimeError, UnreadableError):
         return 0  # `load` says what is wrong with it
     return 0
-
-
-def needs_password(path: Path) -> bool:
-    """True if a PDF, an office file or an archive opens with a password only; not read further."""
-    row = format_of(path.suffix)
-    try:
-        if row is not None and row.read is read_pdf:
-            with open_pdf(path):
-                return False
-        with path.open("rb") as stream:
-            head = stream.read(len(OLE_MAGIC))
-        if head == OLE_MAGIC:
-            return path.suffix.lower() in LOCKED_AS_COMPOUND
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                manifest = "META-INF/manifest.xml"
-                if manifest in archive.namelist() and b"encryption-data" in archive.read(manifest):
-                    return True
-                return any(entry.flag_bits & 1 for entry in archive.infolist())
-    except UnreadableError as error:
-        return "password" in error.reason
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-        return False  # `load` says what is wrong with it
-    return False
-
-
-LOCKED_AS_COMPOUND = (".docx", ".xlsx", ".pptx")
-"""A file of these that is a compound file is one that is encrypted."""
 
 
 def readable_suffixes() -> tuple[str, ...]:

@@ -36,8 +36,10 @@ from jangin.documents.ocr.reader import (
 )
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
+from jangin.documents.readers.image import opened
 from jangin.documents.readers.order_doubts import order_doubts
 from jangin.documents.readers.page_picture import page_for_ocr
+from jangin.documents.readers.pdf_text import open_pdf
 from jangin.documents.readers.plain import read_plain
 from jangin.documents.readers.reader import (
     PageReading,
@@ -59,6 +61,8 @@ PAGES_AT_ONCE = 4
 FILE_SECONDS = 0.002
 MEGABYTE_SECONDS = 0.5
 """CPU time to read a file and a megabyte of it, as far as that is known before it is opened."""
+LARGEST_LOOKED_AT = 20_000_000
+"""Bytes of a file that is read as soon as it is uploaded, to say what is wrong with it."""
 FEW_SECONDS = 2.0
 """What this process reads itself; other processes take half a second to start."""
 SAVE_AGAIN = "Open it in the program that made it and save it again, or take it out of the folder."
@@ -122,6 +126,30 @@ class PagesJob:
 def count_pages(path: Path) -> int:
     """`formats.page_count`, as work for an executor."""
     return page_count(path)
+
+
+def fault_of(path: Path) -> tuple[str, str]:
+    """(reason, remedy) of a file that cannot be read, as far as is seen without OCR; else empty.
+
+    A PDF or a picture is only opened, and a large file is not looked at.
+    """
+    shown = suffix_by_bytes(path) or path.suffix.lower()
+    try:
+        if path.stat().st_size > LARGEST_LOOKED_AT:
+            return "", ""
+        if shown == ".pdf":
+            with open_pdf(path):
+                return "", ""
+        if has_pictures(f"a{shown}"):
+            with opened(path):
+                return "", ""
+        settings = ReaderSettings(KnownReadings({}), SilentProgress())
+        receipt = read_job(settings, FileJob(SourceFile(path.name, path, digest="")))
+    except UnreadableError as error:
+        return error.reason, error.remedy
+    except (OSError, MachineError):
+        return "", ""  # `load` says what is missing
+    return receipt.reason, receipt.remedy
 
 
 def read_pages(job: PagesJob) -> dict[str, str]:

@@ -34,8 +34,13 @@ def flow_of(label: str, stage: Stage[Any], group: Group, words: Words) -> Flow:
     """What came out of one artifact; failed replies are counted for every stage."""
     draw = FLOWS.get(stage.name) or (_training if group.has(METRICS) else _tables)
     flow = draw(label, group.artifact, words)
-    failed = _lost(words, "note_failed", count_of(group.artifact, "failed"))
-    return replace(flow, notes=(*flow.notes, *failed))
+    summary = group.artifact.manifest.summary
+    unused = 0
+    if stage.name == "paraphrase":  # its table of failures holds wordings that were no use, too
+        unused = summary.get("left_out", 0) + summary.get("other_meaning", 0)
+    failed = count_of(group.artifact, "failed") - unused
+    notes = (*_lost(words, "note_unused_wordings", unused), *_lost(words, "note_failed", failed))
+    return replace(flow, notes=(*flow.notes, *notes))
 
 
 def _tables(label: str, artifact: Artifact, words: Words) -> Flow:

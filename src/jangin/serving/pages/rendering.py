@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from jangin import __version__
 from jangin.report.i18n.translate import Words, strings
@@ -34,6 +36,7 @@ NAVIGATION = (
 """(address, key of the name) of every room, in the order of the work."""
 PARTS_OF_JOBS = ("/models", "/files", "/keys")
 """Addresses of pages that belong to the room of jobs."""
+_BACKTICKS = re.compile(r"`([^`]+)`")
 router = APIRouter()
 
 
@@ -129,6 +132,11 @@ def _page(request: Request) -> dict[str, Any]:
     }
 
 
+def with_code(text: str) -> Markup:
+    """A sentence with what stands between backticks as code."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
+
+
 def moment(seconds: int) -> str:
     """Unix seconds as `2026-01-31T12:00:00`, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -144,6 +152,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["with_code"] = with_code
     environment.globals |= {"static": static, "moment": moment, "version": __version__}
     return environment
 

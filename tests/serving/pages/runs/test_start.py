@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import time
+import zipfile
 
 import pytest
 import xlsxwriter
@@ -205,7 +206,7 @@ def sheet(rows):
 
 
 def first_link(page):
-    return re.search(r'href="(/start/rows/\w+)"', page)[1]
+    return re.search(r'class="button[^"]*" href="(/start/rows/\w+)"', page)[1]
 
 
 def test_a_table_of_questions_is_offered_with_its_columns_and_goes_into_the_project_file(
@@ -219,7 +220,8 @@ def test_a_table_of_questions_is_offered_with_its_columns_and_goes_into_the_proj
     )
     page = visitor.get("/start/documents").text
     assert "질문과 답으로 쓸까요?" in page
-    assert page.count("/start/rows/") == 2  # the form of the CSV; the fees are a document
+    assert page.count("/start/rows/") == 3  # two of the CSV; the fees are a document, with a link
+    assert page.count("질문과 답으로 쓰기") == 1
     address = first_link(page)
     preview = visitor.get(address).text
     assert "기숙사 통금은 몇 시인가요?" in preview
@@ -267,7 +269,14 @@ def test_files_of_office_programs_are_ignored_and_a_locked_pdf_is_refused_with_w
         assert (answer.status_code, list(answer.json())) == (200, ["ignored"])
     locked = upload(visitor, "잠김.pdf", stream.getvalue())
     assert locked.status_code == 400
-    assert "비밀번호 없이 다시 저장" in locked.json()["error"]["message"]
+    assert "암호 없는 사본을 저장" in locked.json()["error"]["message"]
+    archive = io.BytesIO()
+    zipfile.ZipFile(archive, "w").close()
+    for name in ("빈.docx", "빈.xlsx", "빈.hwpx"):
+        message = upload(visitor, name, archive.getvalue()).json()["error"]["message"]
+        assert message.startswith("읽을 수 없습니다. 손상되었습니다: ")
+        assert name[1:] in message
+        assert not re.search("(?i)damaged|save|document", message)
     refused = upload(visitor, "프로그램.exe", b"x").json()["error"]["message"]
     assert refused.startswith(".exe 형식은 읽을 수 없습니다.")
     assert "프로그램" not in refused.replace("텍스트", "")

@@ -16,6 +16,7 @@ from jangin.examples.reviews.log import LOG
 from jangin.project.session import Session
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
 from jangin.report.data.costs import variant_costs
+from jangin.report.data.glance import starts_from_nothing
 from jangin.report.data.results import collect_results
 from jangin.report.i18n.translate import Words
 from jangin.report.page import (
@@ -101,6 +102,13 @@ class Comparison:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _table: AnswerTable | None = None
     _overviews: dict[tuple[str, object], "Future[Overview]"] = field(default_factory=dict)
+
+    @property
+    def has_random_rival(self) -> bool:
+        """True where the trained model has only a starter with random weights beside it."""
+        names = list(self.evaluations.by_variant)
+        artifacts = self.evaluations.artifacts
+        return len(names) == 1 and starts_from_nothing(artifacts, names[0])
 
     def answers(self) -> AnswerTable | None:
         """The index of all answers; None where nothing was evaluated."""

@@ -35,6 +35,7 @@ PARTS = (
     ("/compare/check", "compare_tab_check"),
 )
 """(address, key of the name) of the pages of this room."""
+BLIND = "/compare/blind"
 SHOWN = ("verdict", "glance", "random_base", "many", "checked")
 """What the page of results shows of the report's context above its section of results."""
 MOST_SEARCH = 200
@@ -44,6 +45,13 @@ Pair = Annotated[str, Query(max_length=200)]
 
 def _comparison(visit: Visit, project: OpenProject) -> Comparison:
     return visit.server.get(Comparisons).of(project)
+
+
+def _parts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """The pages of this room; none to choose blindly where one answer is that of random weights."""
+    if comparison.has_random_rival:
+        return tuple(part for part in PARTS if part[0] != BLIND)
+    return PARTS
 
 
 def _answers(comparison: Comparison) -> AnswerTable:
@@ -75,11 +83,12 @@ def results(visit: VisitDep, project: ProjectDep) -> Response:
     return render(
         visit,
         "compare/results.html.jinja",
-        parts=PARTS,
+        parts=_parts(comparison),
         overview=overview,
         p_text=p_text,
         outdated=comparison.evaluations.outdated,
         reviewed=comparison.evaluations.reviewed,
+        has_random_rival=comparison.has_random_rival,
         evaluated=bool(comparison.evaluations.by_variant),
         **{name: overview.context[name] for name in SHOWN},
     )
@@ -119,7 +128,8 @@ def answers(
     after: str = "",
 ) -> Response:
     """Every question with the answers of all systems, filtered."""
-    table = _answers(_comparison(visit, project))
+    comparison = _comparison(visit, project)
+    table = _answers(comparison)
     first, second = _pair(table, a, b)
     change: Change = next((known for known in CHANGES if known == show), "")
     chosen = AnswerFilter(first, second, change, set if set in table.test_sets else "", q)
@@ -128,7 +138,7 @@ def answers(
     return render(
         visit,
         "compare/answers.html.jinja",
-        parts=PARTS,
+        parts=_parts(comparison),
         table=table,
         chosen=chosen,
         page=page,
@@ -153,7 +163,7 @@ def question(
     return render(
         visit,
         "compare/question.html.jinja",
-        parts=PARTS,
+        parts=_parts(comparison),
         row=row,
         source=source_of_example(comparison.evaluations.artifacts, row.example_id),
         first=first,
@@ -214,7 +224,10 @@ def blind(
     visit: VisitDep, project: ProjectDep, a: Pair = "", b: Pair = "", set: str = ""
 ) -> Response:
     """Which two systems to judge; what was judged so far."""
-    table = _answers(_comparison(visit, project))
+    comparison = _comparison(visit, project)
+    table = _answers(comparison)
+    if comparison.has_random_rival:
+        raise NothingYetError("compare_blind_random")
     if len(table.systems) < 2:
         raise NothingYetError("compare_one_system")
     review = _review(visit, project, a, b, set)
@@ -334,7 +347,7 @@ SampleDep = Annotated[GradeSample, Depends(_sample)]
 
 
 @router.get("/check")
-def check(visit: NamedDep, sample: SampleDep) -> Response:
+def check(visit: NamedDep, project: ProjectDep, sample: SampleDep) -> Response:
     """An answer to look at, without its system and its grade; at the end, the agreement."""
     left = sample.left(visit.reviewer)
     row = left[0] if left else None
@@ -343,7 +356,7 @@ def check(visit: NamedDep, sample: SampleDep) -> Response:
     return render(
         visit,
         "compare/check.html.jinja",
-        parts=PARTS,
+        parts=_parts(_comparison(visit, project)),
         row=row,
         passage=max(evidence, key=len, default=""),
         done=len(sample.drawn) - len(left),

@@ -92,12 +92,17 @@ def read_points(folder: Path, start: int = 0) -> Curves:
         if name != "tokens_per_second"
     }
     # With `validation: batches` the loss of all rows is measured at the end of an epoch only.
-    few = _validation_rows(folder) < FEW_ROWS
+    few = not is_validated(folder)
     columns["valid_loss"] = tuple(
         None if few else _figure(row.get("full_valid_loss", row.get("valid_loss"))) for row in rows
     )
     columns["tokens_per_second"] = tuple(speeds.get(row["step"]) for row in rows)
     return Curves(tuple(row["step"] for row in rows), columns, begin + len(data))
+
+
+def is_validated(folder: Path) -> bool:
+    """True if so many rows are validated that their loss says something."""
+    return _validation_rows(folder) >= FEW_ROWS
 
 
 def _validation_rows(folder: Path) -> int:

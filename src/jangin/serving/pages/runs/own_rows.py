@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jangin.core.digest import short_digest
@@ -14,7 +14,7 @@ from jangin.examples.formats.rows import TableRows
 from jangin.examples.read import ReadConfig
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import first_plan
-from jangin.prepare.tables.readers import TableSettings, open_table
+from jangin.prepare.tables.readers import Table, TableSettings, open_table
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import OwnRows, own_rows_lines
 from jangin.serving.pages.visit import PageError
@@ -26,6 +26,9 @@ SHEETS = (".xlsx",)
 SHOWN_ROWS = 5
 CHOSEN = "own_rows.json"
 """File of the server with the columns that were chosen before there was a project file."""
+_QUESTION = re.compile(r"질문|질의|문의|물음|\bquestions?\b", re.IGNORECASE)
+_ANSWER = re.compile(r"답|회신|응답|\b(?:answers?|response|reply)\b", re.IGNORECASE)
+"""In the names of columns that a table of an office may have."""
 _COLUMN = re.compile(r"\{([^{}]*)\}")
 
 
@@ -45,12 +48,14 @@ class OwnTable:
     answer: str = ""
     used: bool = False
     """True if a person chose the columns."""
+    looks_like_one: bool = True
+    """False for a sheet among the documents whose columns have other names."""
     problem: str = ""
     """Why it cannot be read, in English as a reason that is stored."""
 
 
 def own_tables(folder: Path, documents: Path | None, chosen: Sequence[OwnRows]) -> list[OwnTable]:
-    """Tables beside the project file, and sheets among the documents that look like such."""
+    """Tables beside the project file, and sheets among the documents, which may be such."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in (*TABLES, *SHEETS)]
     paths = [path for path in paths if path.suffix.lower() in TABLES or path.parent != documents]
     if documents is not None and documents.is_dir():
@@ -59,8 +64,9 @@ def own_tables(folder: Path, documents: Path | None, chosen: Sequence[OwnRows]) 
     for path in sorted(set(paths)):
         if path.is_file() and not path.name.startswith(("~$", ".")):
             table = read_own_table(folder, path, chosen)
-            if path.parent == folder or (table.question and table.answer):
-                tables.append(table)
+            looks_like_one = bool(table.question and table.answer) or path.parent == folder
+            if looks_like_one or table.columns:
+                tables.append(replace(table, looks_like_one=looks_like_one))
     return tables
 
 
@@ -81,15 +87,22 @@ def read_own_table(folder: Path, path: Path, chosen: Sequence[OwnRows]) -> OwnTa
     )
 
 
-def _suggested(table: object, path: Path) -> tuple[str, str]:
+def _suggested(table: Table, path: Path) -> tuple[str, str]:
     """The columns of question and answer by their names; empty where these do not tell."""
     try:
-        plan = first_plan(table, PrepareOptions(validation=0, test=0), path)  # type: ignore[arg-type]  # a Table, opened above
+        plan = first_plan(table, PrepareOptions(validation=0, test=0), path)
     except (DataError, JanginError):
-        return "", ""
+        return _named_alike(table.columns)
     names = [_COLUMN.fullmatch(text) for text in (plan.prompt, plan.completion)]
     first, last = (match[1] if match else "" for match in names)
     return (first, last) if first and last else ("", "")
+
+
+def _named_alike(columns: Sequence[str]) -> tuple[str, str]:
+    """Columns such as `자주 묻는 질문` and `안내 답변`; empty where there is no such pair."""
+    question = next((name for name in columns if _QUESTION.search(name)), "")
+    answer = next((name for name in columns if name != question and _ANSWER.search(name)), "")
+    return (question, answer) if question and answer else ("", "")
 
 
 def chosen_rows(folder: Path, server_folder: Path, loaded: LoadedProject | None) -> list[OwnRows]:

@@ -42,7 +42,7 @@ from jangin.serving.pages.runs.views import (
     run_view,
     shown,
     stage_name,
-    why,
+    why_it_ran,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep
 
@@ -295,7 +295,7 @@ def compare(visit: VisitDep, project: ProjectDep, before: int, after: int) -> HT
         changes=history.changes_between(project.store, runs[0], runs[1]),
         shown=shown,
         stage_name=lambda stage: stage_name(stage, visit.words),
-        why=lambda reasons: why(reasons, visit.words),
+        why=lambda reasons: why_it_ran(reasons, visit.words),
     )
 
 
@@ -324,7 +324,7 @@ def detail(visit: VisitDep, project: ProjectDep, run: int) -> HTMLResponse:
         curves=[curve_view(training, follow.curves, visit.words) for training in trainings],
         lines=[line_view(line, visit.words) for line in lines],
         stage_name=lambda stage: stage_name(stage, visit.words),
-        why=lambda reasons: why(reasons, visit.words),
+        why=lambda reasons: why_it_ran(reasons, visit.words),
     )
 
 

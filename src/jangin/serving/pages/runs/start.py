@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from jangin.core.errors import ConfigError
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
+from jangin.documents.reading import fault_of
 from jangin.examples.formats.additions import (
     WANTED_QUESTIONS,
     add_row,
@@ -54,7 +55,6 @@ from jangin.serving.pages.runs.uploads import (
     list_documents,
     move_beside,
     receive,
-    refuse_locked,
     remove,
     safe_name,
     set_aside,
@@ -97,7 +97,8 @@ def _documents(visit: Visit, project: OpenProject) -> dict[str, Any]:
     taken = {table.name for table in tables if table.used}
     files = [f for f in files if _in_project(project, f.name) not in taken]
     return {
-        "tables": tables,
+        "tables": [table for table in tables if table.looks_like_one],
+        "sheets": {table.path.name: table.id for table in tables if not table.looks_like_one},
         "refused": (),
         "steps": STEPS,
         "files": files,
@@ -172,8 +173,18 @@ async def _receive(
     """Keep one file, unless jangin could not read it; raises `PageError`."""
     target = _target(project, name, kind)
     await receive(pieces, target, _limit(visit), _removed(visit))
-    await run_in_threadpool(refuse_locked, target, _removed(visit))
+    if kind == "documents" and target.parent == _folder(project):
+        await run_in_threadpool(_refuse_unreadable, visit, target)
     return target
+
+
+def _refuse_unreadable(visit: Visit, target: Path) -> None:
+    """Set a document aside that cannot be read, and say why; raises `PageError`."""
+    reason, remedy = fault_of(target)
+    if reason:
+        set_aside(target, _removed(visit))
+        why = f"{visit.words.reason(reason)} {visit.words.reason(remedy)}"
+        raise PageError(400, "start_unreadable", why=why)
 
 
 @router.post("/documents")

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jangin.core.digest import digest_file, short_digest
 from jangin.core.store import disk_errors
-from jangin.documents.formats import format_of, needs_password, readable_suffixes
+from jangin.documents.formats import format_of, readable_suffixes
 from jangin.documents.load import LoadConfig, find_files
 from jangin.documents.readers.folder import LOCKS, OF_FILE_MANAGERS
 from jangin.project.file import LoadedProject
@@ -70,13 +70,6 @@ def is_of_the_system(name: str) -> bool:
     """True for what office programs and file managers put beside files: nothing is missed."""
     last = last_part(name)
     return last.startswith((*LOCKS, ".")) or last.lower() in OF_FILE_MANAGERS
-
-
-def refuse_locked(path: Path, removed: Path) -> None:
-    """Set a file aside that opens with a password only; raises `PageError`."""
-    if needs_password(path):
-        set_aside(path, removed)
-        raise PageError(400, "start_locked")
 
 
 def _short(name: str) -> str:

@@ -15,7 +15,13 @@ from jangin.project.tracking.run_state import LogLine, RecordedRun, StepState
 from jangin.report.data.artifacts import Group
 from jangin.report.i18n.translate import Words
 from jangin.report.sections.data_flow import flow_of
-from jangin.serving.pages.runs.curves import CurveFiles, Curves, loss_chart, read_end
+from jangin.serving.pages.runs.curves import (
+    CurveFiles,
+    Curves,
+    is_validated,
+    loss_chart,
+    read_end,
+)
 from jangin.serving.pages.runs.history import Spending
 from jangin.serving.pages.runs.live import Training, running_step, training_of
 from jangin.serving.pages.runs.planning import Plan
@@ -23,6 +29,8 @@ from jangin.serving.pages.runs.processes import is_stopping
 from jangin.text.numbers import dollars
 
 MOST_COUNTS = 2_000
+NEVER_RUN = "never ran"
+"""Why a step of a plan is to run; of a step that runs or ran it says nothing."""
 _SETTING = re.compile(r"([\w.]+): (.*) -> (.*)", re.DOTALL)
 """How a plan writes that a setting changed."""
 TONES = {
@@ -81,6 +89,7 @@ class CurveView:
     """Of the points as JSON."""
     chart: Markup
     """For a browser without scripts; empty where there are no points yet."""
+    is_validated: bool
     facts: tuple[tuple[str, str], ...]
 
 
@@ -145,6 +154,12 @@ class Counts:
 def why(reasons: Sequence[str], words: Words) -> str:
     """The reasons of a step; names of stages in words."""
     return "; ".join(_reason(reason, words) for reason in reasons)
+
+
+def why_it_ran(reasons: Sequence[str], words: Words) -> str:
+    """The reasons of a step of a run that is over."""
+    first = words("runs_first_time")
+    return "; ".join(first if r == NEVER_RUN else _reason(r, words) for r in reasons)
 
 
 def _reason(reason: str, words: Words) -> str:
@@ -311,7 +326,8 @@ def curve_view(training: Training, files: CurveFiles, words: Words) -> CurveView
     chart = loss_chart(f"loss-{training.stage}-{key}", curves, words)
     address = f"/runs/curves/{training.stage}/{key}"
     facts = tuple(curve_facts(curves, words))
-    return CurveView(title, address, Markup(chart), facts)  # noqa: S704  our own SVG
+    drawn = Markup(chart)  # noqa: S704  our own SVG
+    return CurveView(title, address, drawn, is_validated(training.folder), facts)
 
 
 def line_view(line: LogLine, words: Words) -> LineView:
@@ -322,8 +338,9 @@ def line_view(line: LogLine, words: Words) -> LineView:
     if line.event in ("message", "error"):
         return LineView(time, words.reason(line.text), tone)
     text = words(f"runs_event_{line.event}", stage=stage)
-    if line.text:
-        text += f": {why(line.text.split('; '), words)}"
+    reasons = [reason for reason in line.text.split("; ") if reason not in ("", NEVER_RUN)]
+    if reasons:
+        text += f": {why(reasons, words)}"
     if line.seconds >= 1:
         text += f" ({words.duration(line.seconds)})"
     return LineView(time, text, tone)

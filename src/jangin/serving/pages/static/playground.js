@@ -271,7 +271,9 @@
       turn.source = await sourceOf(id, asked, turn.content);
       turn.status = (turn.source.match(/data-status="(\w+)"/) || [])[1];
     }
-    waiting.replaceWith(bubble(id, said, said.length - 1, turn));
+    const answered = bubble(id, said, said.length - 1, turn);
+    waiting.replaceWith(answered);
+    answered.scrollIntoView({ block: "nearest" });
     remember();
   }
 

@@ -36,7 +36,7 @@
       series: [
         { label: figure.dataset.step },
         series(figure.dataset.train, "curve-train"),
-        series(figure.dataset.valid, "curve-valid", [6, 5]),
+        ...(figure.dataset.valid ? [series(figure.dataset.valid, "curve-valid", [6, 5])] : []),
       ],
     };
     const plot = new uPlot(options, points, box);
@@ -44,14 +44,14 @@
     return plot;
   }
 
-  const columns = (data) => [data.steps, data.train_loss, data.valid_loss];
+  const columns = (data, figure) => [data.steps, data.train_loss, ...(figure.dataset.valid ? [data.valid_loss] : [])];
 
   async function draw(figure) {
     let points;
     try {
       const reply = await fetch(figure.dataset.curves);
       if (!reply.ok) return null;
-      points = columns(await reply.json());
+      points = columns(await reply.json(), figure);
     } catch {
       return null; // the server is away: the drawing that the page came with is there
     }
@@ -63,14 +63,15 @@
 
   // A resumed training repeats steps after its checkpoint: the newest figures of a step count.
   function append(plot, data) {
-    const [steps, train, valid] = plot.data.map((column) => Array.from(column));
+    const [steps, train, valid] = plot.data.map((column) => Array.from(column)); // valid may be missing
     const first = data.steps[0];
     while (steps.length && steps[steps.length - 1] >= first) {
       steps.pop();
       train.pop();
-      valid.pop();
+      if (valid) valid.pop();
     }
-    plot.setData([steps.concat(data.steps), train.concat(data.train_loss), valid.concat(data.valid_loss)]);
+    const more = valid ? [valid.concat(data.valid_loss)] : [];
+    plot.setData([steps.concat(data.steps), train.concat(data.train_loss), ...more]);
   }
 
   document.querySelectorAll("figure[data-curves]").forEach((figure) => draw(figure));

@@ -12,7 +12,7 @@ from jangin.core.errors import ConfigError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import LocalEncoder
 from jangin.core.parquet import count_rows, part_paths, read_table, write_table
-from jangin.core.records import Dropped, Example, Message, Score
+from jangin.core.records import Chunk, Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
 from jangin.examples.curation.contradictions import (
@@ -23,6 +23,7 @@ from jangin.examples.curation.contradictions import (
 )
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
+from jangin.examples.formats.additions import FILES
 from jangin.examples.reviews.log import (
     NamedDocument,
     collect_reviews,
@@ -343,7 +344,7 @@ class TestStage:
             run(context([]))
 
     def test_reads_and_makes_what_it_says(self):
-        assert (STAGE.reads, STAGE.may_read) == (("examples",), ("base", "reviews"))
+        assert (STAGE.reads, STAGE.may_read) == (("examples",), ("base", "reviews", "chunks"))
         assert STAGE.makes == ("examples", "dropped")
 
 
@@ -598,6 +599,102 @@ class TestTwoDocuments:
         result = curate(rows, CurateConfig(conflicts="keep"))
         assert len(result.conflicts) == 3
         assert "contradiction" not in rules_of(result)
+
+
+FEES = "\u2460 수영장의 월 이용료는 {}원이다."
+REFUNDS = "\u2461 환불금은 신청일부터 {}일 이내에 지급한다."
+PETS = "\u2460 2층 휴게실에는 안내견을 데리고 들어올 수 {}."
+
+
+def rule_book(name, fee, days, pets):
+    """The passages of one version of a rule book."""
+    texts = (FEES.format(fee), REFUNDS.format(days), PETS.format(pets))
+    return [
+        Chunk(
+            id=f"{name}{number}", text=text, document_id=name * 64, source=f"{name}.pdf",
+            page=1, start=100 * number, end=100 * number + len(text), section="이용",
+        )
+        for number, text in enumerate(texts)
+    ]  # fmt: skip
+
+
+def on(chunk, question, answer, **fields):
+    """A row about a passage."""
+    return example(
+        question, answer, document_id=chunk.document_id, source=chunk.source, page=1,
+        evidence=chunk.text, **fields,
+    )  # fmt: skip
+
+
+class TestPassages:
+    new, old = rule_book("a", "55,000", 7, "있다"), rule_book("b", "48,000", 15, "없다")
+
+    def rows(self):
+        return [
+            on(self.new[0], "수영장을 한 달 이용하려면 얼마를 내나요?", "55,000원"),
+            on(self.old[0], "수영장의 월 이용료는 얼마인가요?", "48,000원"),
+            on(self.old[1], "환불은 언제까지 되나요?", "15일 이내"),
+            on(self.new[2], "휴게실에 안내견과 함께 들어가도 되나요?", "네, 됩니다."),
+            on(self.old[2], "안내견은 2층 휴게실에 들어올 수 있나요?", "아니요."),
+        ]
+
+    def curated(self, rows, decisions=()):
+        return curate(rows, CurateConfig(), decisions=decisions, chunks=[*self.old, *self.new])
+
+    @pytest.mark.parametrize("backwards", [False, True])
+    def test_what_versions_have_otherwise_is_not_taught_though_one_was_not_asked(self, backwards):
+        result = self.curated(self.rows()[::-1] if backwards else self.rows())
+        assert result.kept == []
+        told = {
+            frozenset((side.source, side.answer) for side in each.sides)
+            for each in result.conflicts
+        }
+        assert told == {
+            frozenset({("a.pdf", "55,000원"), ("b.pdf", "48,000원")}),
+            frozenset({("b.pdf", "15일 이내"), ("a.pdf", REFUNDS.format(7))}),
+            frozenset({("a.pdf", "네, 됩니다."), ("b.pdf", "아니요.")}),
+        }
+
+    def test_what_they_have_alike_is_taught(self):
+        row = on(self.old[1], "환불금은 언제부터 세나요?", "신청일부터")
+        assert self.curated([row]).kept == [row]
+
+    @pytest.mark.parametrize("decision", ["replaces", "both_hold"])
+    def test_decisions_between_the_documents_settle_them(self, decision):
+        documents = [NamedDocument(id=n * 64, source=f"{n}.pdf") for n in "ba"]
+        row = self.rows()[2]
+        assert self.curated([row]).kept == []
+        decided = decide_documents(decision, *documents, "kim")
+        assert self.curated([row], [decided]).kept == [row]
+
+    def test_a_row_that_a_person_accepted_is_right_and_the_passage_wrong(self):
+        accepted = Score(scorer="review", kind="human", value=1)
+        row = self.rows()[2].model_copy(update={"scores": (accepted,)})
+        assert self.curated([row]).kept == [row]
+
+
+class TestOwnRows:
+    def row(self, source, answer, document=""):
+        question = "연기는 한 해에 두 번 되나요?" if document else "연기는 한 해에 2회 되나요?"
+        return example(question, answer, source=source, document_id=document * 64)
+
+    @pytest.mark.parametrize("backwards", [False, True])
+    def test_that_contradict_a_document_are_a_question_for_a_person(self, backwards):
+        rows = [self.row("faq.csv", "됩니다."), self.row("rules.pdf", "안 됩니다.", "a")]
+        result = curate(rows[::-1] if backwards else rows, CurateConfig())
+        assert result.kept == []
+        (conflict,) = result.conflicts
+        assert conflict.sources == ("faq.csv", "rules.pdf")
+        table = NamedDocument(id="own:faq.csv", source="faq.csv")
+        document = NamedDocument(id="a" * 64, source="rules.pdf")
+        decided = decide_documents("replaces", document, table, "kim")
+        assert curate(rows, CurateConfig(), decisions=[decided]).kept == [rows[1]]
+
+    def test_without_a_document_and_rows_that_people_saved_are_as_before(self):
+        rows = [self.row("faq.csv", "됩니다."), self.row("faq.csv", "안 됩니다.")]
+        assert curate(rows, CurateConfig()).kept == rows[:1]
+        saved = self.row(FILES["example"], "됩니다.")
+        assert curate([self.row("rules.pdf", "안 됩니다.", "a"), saved], PLAIN).conflicts == ()
 
 
 def test_conflicts_are_a_table_only_where_there_are_any(context):

@@ -61,6 +61,9 @@ def test_the_same_question_in_other_words_has_the_same_key():
         ("일반휴학은 통산 몇 년까지 가능한가요?", "일반 휴학의 통산 한도는 얼마인가요?"),
         ("How long is the warranty period?", "What is the maximum warranty period?"),
         ("육아휴학은 자녀가 몇 세까지 가능한가요?", "육아휴학 대상 자녀의 나이는 몇 세인가요?"),
+        ("분실물은 얼마 동안 보관하나요?", "분실물의 보관 기간은 얼마인가요?"),
+        ("세 번 위반하면 어떻게 되나요?", "3회 위반하면 어떻게 되나요?"),
+        ("Are two visits a week allowed?", "Are 2 visits per week allowed?"),
     ):
         assert len({question_key(wording) for wording in wordings}) == 1
 
@@ -73,6 +76,7 @@ def test_the_same_question_in_other_words_has_the_same_key():
         ("P-100의 보증 기간은?", "S-10의 보증 기간은?"),
         ("How long is the warranty of the pump?", "How long is the warranty of the motor?"),
         ("2025년 수업료는 얼마인가요?", "2026년 수업료는 얼마인가요?"),
+        ("세 번 위반하면 어떻게 되나요?", "두 번 위반하면 어떻게 되나요?"),
     ],
 )
 def test_questions_about_other_things_have_other_keys(one, two):

@@ -215,7 +215,7 @@ def _decide_documents(
     if not any(named):
         return False
     known = records.read_log(log)
-    documents = documents_of(session.last_artifacts(variant, ("load",)), known)
+    documents = documents_of(session.last_artifacts(variant, ("load", "curate")), known)
     decisions = []
     kinds: tuple[DecisionKind, ...] = ("replaces", "both_hold", "undo")
     for kind, names in zip(kinds, named, strict=True):

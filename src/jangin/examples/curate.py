@@ -38,7 +38,7 @@ from jangin.core.config import Advanced, Config, StageConfig
 from jangin.core.errors import MachineError, SettingsError, StageError, all_counted
 from jangin.core.model_protocols import TextEncoder, encoder_files
 from jangin.core.parquet import batches_of, count_rows, read_as
-from jangin.core.records import Dropped, Example, Score
+from jangin.core.records import Chunk, Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext, always
 from jangin.core.store import JOURNAL
 from jangin.examples.checks.decision import Decision
@@ -173,10 +173,11 @@ def curate(
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
     decisions: Sequence[ReviewDecision] = (),
+    chunks: Sequence[Chunk] = (),
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
 
-    `decisions` are those of people between documents.
+    `decisions` are those of people between documents, whose passages are `chunks`.
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
@@ -185,7 +186,7 @@ def curate(
         return batches_of(rows, Example, names)
 
     columns = _columns(batches, config, tokenizer)
-    state = decide(columns, config, spread, encoder, batches, decisions)
+    state = decide(columns, config, spread, encoder, batches, (decisions, chunks))
     left = state.left().tolist()
     return Curation(
         [state.moved_row(index, rows[index]) for index in left],
@@ -202,12 +203,12 @@ def decide(
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
     batches: "Batches | None" = None,
-    decisions: Sequence[ReviewDecision] = (),
+    documents: tuple[Sequence[ReviewDecision], Sequence[Chunk]] = ((), ()),
 ) -> FilterState:
     """The decisions of every rule; raises as `curate`.
 
     `batches` reads the rows again, to compare what documents say; None compares nothing.
-    `decisions` are those of people between documents.
+    `documents` are the decisions of people between documents, and the passages of these.
     """
     state = FilterState(rows)
     state.apply("empty", rows.reasons["empty"])
@@ -217,7 +218,7 @@ def decide(
     if rows.tokens is not None:
         state.apply("tokens", _token_reasons(rows.tokens, config))
     if batches is not None:
-        _contradicting(state, batches, decisions, drops=config.conflicts == "drop")
+        _contradicting(state, batches, *documents, drops=config.conflicts == "drop")
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
         state.apply("conflicting_answer", _too_broad(state))
@@ -379,7 +380,12 @@ def _too_broad(state: FilterState) -> dict[int, str]:
 
 
 def _contradicting(
-    state: FilterState, batches: "Batches", decisions: Sequence[ReviewDecision], *, drops: bool
+    state: FilterState,
+    batches: "Batches",
+    decisions: Sequence[ReviewDecision],
+    chunks: Sequence[Chunk],
+    *,
+    drops: bool,
 ) -> None:
     """Drop the rows of replaced documents; note the conflicts of the others.
 
@@ -388,7 +394,7 @@ def _contradicting(
     rows = sourced_rows(batches, lambda index: index not in state.decisions)
     state.apply("replaced", replaced_rows(rows, decisions))
     rows = [row for row in rows if row.row not in state.decisions]
-    result = find_contradictions(rows, decisions)
+    result = find_contradictions(rows, decisions, chunks)
     state.conflicts = result.conflicts
     if drops:
         state.apply(
@@ -483,7 +489,8 @@ def run(context: StageContext[CurateConfig]) -> None:
     of_documents: list[ReviewDecision] = []
     if context.has("reviews"):
         of_documents = document_decisions(read_log(context.folder("reviews") / LOG))
-    state = decide(rows, config, spread, encoder, batches, of_documents)
+    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
+    state = decide(rows, config, spread, encoder, batches, (of_documents, chunks))
     if state.conflicts:  # no empty table: artifacts without conflicts stay what they were
         context.write("conflicts", Conflict, state.conflicts)
     rejected = reviewed.rejected if reviewed is not None else []
@@ -613,9 +620,9 @@ def _sources(config: CurateConfig, folder: Path) -> Mapping[str, Path]:
 
 STAGE = Stage(
     name="curate",
-    version=3,
+    version=4,
     reads=("examples",),
-    may_read=("base", "reviews"),
+    may_read=("base", "reviews", "chunks"),
     makes=("examples", "dropped"),
     run=run,
     maps=always,

@@ -16,7 +16,7 @@ from pydantic import Field
 from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.errors import SettingsError, all_counted
 from jangin.core.jsonl import write_jsonl
-from jangin.core.records import Dropped, Example
+from jangin.core.records import Chunk, Dropped, Example
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.curation.contradictions import with_conditions
 from jangin.examples.reviews.effects import apply_reviews
@@ -51,7 +51,10 @@ def review(context: StageContext[ReviewConfig]) -> None:
             "decisions with `jangin review`, or generate other questions under synthesize."
         )
     of_documents = document_decisions(log)
-    kept, conditioned = with_conditions(result.rows, of_documents)
+    chunks: list[Chunk] = []
+    if context.has("chunks") and any(each.conditions for each in of_documents):
+        chunks = context.read("chunks", Chunk)
+    kept, conditioned = with_conditions(result.rows, of_documents, chunks)
     context.write("examples", Example, kept)
     context.write("rejected", Dropped, result.rejected)
     decisions = [decision for left in result.unmatched for decision in left.history]
@@ -81,6 +84,7 @@ STAGE = Stage(
     name="review",
     version=1,
     reads=("examples",),
+    may_read=("chunks",),
     makes=("examples", "reviews"),
     run=review,
     sources=_sources,

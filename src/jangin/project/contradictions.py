@@ -1,6 +1,6 @@
 """Documents that contradict each other: named after every run, in plans and in reports."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations, product
@@ -9,7 +9,7 @@ from jangin.core.errors import DataError, counted
 from jangin.core.parquet import read_columns, read_table
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
-from jangin.examples.curation.contradictions import Conflict, ConflictSide
+from jangin.examples.curation.contradictions import OWN, Conflict, ConflictSide
 from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.log import (
     LOG,
@@ -59,21 +59,23 @@ def undecided(conflicts: Iterable[Conflict], decisions: Sequence[ReviewDecision]
 
     Open is one with two sides that disagree, of which neither was rejected or corrected, or is of a
     document that was replaced, and about whose documents nobody said that each holds under its
-    condition.
+    condition. A passage without a row is settled by an accepted row, too.
     """
     between = document_decisions(decisions)
-    rejected = {
-        name
+    verdicts = {
+        name: review.verdict.decision
         for name, review in collect_reviews(decisions).items()
-        if review.verdict is not None and review.verdict.decision in ("reject", "edit")
+        if review.verdict is not None
     }
-    return [each for each in conflicts if _is_open(each, between, rejected)]
+    return [each for each in conflicts if _is_open(each, between, verdicts)]
 
 
 def _is_open(
-    conflict: Conflict, between: Sequence[ReviewDecision], rejected: Collection[str]
+    conflict: Conflict, between: Sequence[ReviewDecision], verdicts: Mapping[str, str]
 ) -> bool:
-    left = [side for side in conflict.sides if side.example not in rejected]
+    left = [side for side in conflict.sides if verdicts.get(side.example) not in ("reject", "edit")]
+    if any(verdicts.get(side.example) == "accept" for side in left):
+        left = [side for side in left if side.example]
     settled: set[frozenset[str]] = set()
     for each in between:
         new, old = (
@@ -110,7 +112,7 @@ def conflict_lines(conflicts: Sequence[Conflict], kept: bool = False) -> list[st
         lines.append(f"  {' and '.join(group.sources)}{alone}: {count}")
         for conflict in group.conflicts[:SHOWN]:
             sides = by_source(conflict)
-            lines.append(f"    {sides[0].question}")
+            lines.append(f"    {conflict.question}")
             lines += [f"      {side.source}, page {side.page}: {side.answer}" for side in sides]
         if len(group.conflicts) > SHOWN:
             lines.append(f"    and {len(group.conflicts) - SHOWN} more: jangin show conflicts")
@@ -144,7 +146,7 @@ def document_pairs(
             known = decided.get(pair_id(one, two))
             pair = pairs.setdefault(names, DocumentPair((one, two), ([], []), known))
             for lines, name in zip(pair.answers, names, strict=True):
-                lines += [f"{side.question} {side.answer}" for side in sides[name]]
+                lines += [f"{side.question} {side.answer}".lstrip() for side in sides[name]]
     return [pairs[names] for names in sorted(pairs)]
 
 
@@ -153,9 +155,16 @@ def documents_of(
 ) -> dict[str, NamedDocument]:
     """{name of its file: document} of all that `load` has read or people have decided about.
 
-    What another document replaces is not read any more, and the decision can be withdrawn.
+    What another document replaces is not read any more, and the decision can be withdrawn. A table
+    of own rows is there if a document contradicts it.
     """
-    named = {each.source: each for d in decisions for each in d.documents or ()}
+    named = {
+        side.source: NamedDocument(id=side.document, source=side.source)
+        for conflict in conflicts_of(artifacts)
+        for side in conflict.sides
+        if side.document.startswith(OWN)
+    }
+    named |= {each.source: each for d in decisions for each in d.documents or ()}
     artifact = artifacts.get("load")
     if artifact is None:
         return named

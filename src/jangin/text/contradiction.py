@@ -47,7 +47,7 @@ _GENERIC_WORDS = """
 대상 무엇 규정 기준 따르면 따라 정해져 정한 입니 인 받을 쓸 사용할 가능할
 period maximum max longest limit allowed long last total amount according under must should be
 get take up by with from day days month months year years week weeks hour hours percent have or
-at most least within time times
+at most least within time times per
 """
 _GENERIC = frozenset(_GENERIC_WORDS.split())
 """Words that two questions about one matter may differ in."""
@@ -59,7 +59,7 @@ _ENDING = re.compile(
     "(?:인가요|인가|인지|입니까|이에요|예요|되나요|됩니까|되는지|되는가|하나요|합니까|하는지|있나요|있습니까|있는지"
     "|한가요|나요|는가|습니까|ㅂ니까|까요|어야|해야|여야|할|하는|되는|된|한|하|되|요)$"
 )
-_ONE_LETTER = re.compile("^(.)(?:까지|부터|마다|동안|간)$")
+_ONE_LETTER = re.compile("^(.)(?:까지|부터|마다|동안)$|^([년주달일월해])간$")
 _ONLY = re.compile(r"\bonly\b|(?<=[가-힣])만(?=$|[\s.,])|에\s?한(?:한|하|해|정)")
 _LIST_SIGNS = re.compile("[\u2460-\u24ff\u2776-\u2793]")
 """Circled numbers, which count paragraphs."""
@@ -175,13 +175,28 @@ def question_key(question: str) -> str:
     """Equal for questions about the same matter in about the same words; empty without any.
 
     The letters of the content words in a fixed order, so that neither the order of words, nor
-    spaces, particles, endings or a word such as "최대" make a difference. Numbers and codes count.
+    spaces, particles, endings or a word such as "최대" make a difference. Numbers and codes count,
+    in digits or in words: 두 번, 2번 and 2회 are the same.
     """
-    stems = [stem for stem in _stems(question, numbers=True) if not _ASKING.search(stem)]
+    stems = [
+        stem for stem in _stems(_in_digits(question), numbers=True) if not _ASKING.search(stem)
+    ]
     core = [stem for stem in stems if stem not in _GENERIC and stem not in QUESTION_FUNCTION_WORDS]
     if len("".join(core)) < 2:
         return ""
     return "".join(sorted("".join(core)))
+
+
+def _in_digits(text: str) -> str:
+    """A text in which each amount is one word of its value and unit."""
+    folded = _folded(text)
+    pieces: list[str] = []
+    end = 0
+    for start, stop, quantity in located(folded):
+        if start >= end:
+            pieces += [folded[end:start], f" {quantity.value.normalize():f}{quantity.unit} "]
+            end = stop
+    return "".join((*pieces, folded[end:]))
 
 
 def masked(text: str) -> tuple[str, tuple[Amount, ...]]:
@@ -314,7 +329,7 @@ def _stem(word: str) -> str:
     """A word without particles and the endings of questions and of English plurals."""
     if word.isascii():
         return re.sub(r"(?<=...)(?:s|es)$", "", word)
-    without = _ONE_LETTER.sub(r"\1", PLURAL_AND_PARTICLES.sub("", word))
+    without = _ONE_LETTER.sub(r"\1\2", PLURAL_AND_PARTICLES.sub("", word))
     return _ENDING.sub("", without) if len(without) > 1 else without
 
 

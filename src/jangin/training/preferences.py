@@ -429,7 +429,12 @@ def _doubtful(
             rows = (row for batch in read_as(dropped, Dropped) for row in batch.to_pylist())
             known.update(row["example"]["id"] for row in rows if row["rule"] in ALIKE_RULES)
         if (conflicts := folder / "conflicts.parquet").exists():
-            sides = [side for each in read_table(conflicts, Conflict) for side in each.sides]
+            sides = [
+                side
+                for each in read_table(conflicts, Conflict)
+                for side in each.sides
+                if side.example
+            ]
     doubtful = {c.id for c in choices if c.family not in known and c.family != c.id}
     compared = [
         SourcedRow(

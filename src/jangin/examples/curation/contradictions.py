@@ -4,20 +4,24 @@ Two rows of different documents ask the same if one wording of each has the same
 if the clauses that they quote are the same up to the amounts and each answer has its own clause's
 amount. Two rows of one document ask the same if their questions have the same words. They
 contradict each other if their answers differ in facts, not in wording: see `text.contradiction`.
-The families of both, with all wordings and what evolved from them, are left out of training and
-tests until a person decides.
+A row also contradicts another document of which no row asks the same, if its evidence stands there
+with another amount, another date or a negation: see `documents.versions`. The families of both,
+with all wordings and what evolved from them, are left out of training and tests until a person
+decides. Where there are documents, a table of a user's own rows counts as one more.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.parquet import batches_of
-from jangin.core.records import Example, Record
-from jangin.examples.reviews.effects import edit, renamed
+from jangin.core.records import Chunk, Example, Record
+from jangin.documents.versions import ChangedPassage, Passage, suspected_versions
+from jangin.examples.formats.additions import FILES
+from jangin.examples.reviews.effects import ACCEPTED, edit, renamed
 from jangin.examples.reviews.log import NamedDocument, ReviewDecision, Wording
 from jangin.text.contradiction import (
     Amount,
@@ -32,7 +36,7 @@ from jangin.text.contradiction import (
     question_key,
     said,
 )
-from jangin.text.normalize import text_key
+from jangin.text.normalize import letters_and_digits, text_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,15 +49,17 @@ class ConflictSide(Record):
     """What one document says."""
 
     document: str
-    """Id of the document, the digest of its bytes."""
+    """Id of the document, the digest of its bytes; of a table of own rows, `own:` and its name."""
     source: str
     page: int
     section: str
     question: str
+    """Empty for a passage about which there is no row."""
     answer: str
+    """Of such a passage, its words."""
     evidence: str
     example: str
-    """Id of the example with this question."""
+    """Id of the example with this question; empty for such a passage."""
     family: str
 
 
@@ -65,6 +71,12 @@ class Conflict(Record):
     """In what they differ."""
     sides: tuple[ConflictSide, ...]
     """What each document says, in the order of their ids; a document may say several things."""
+
+    @property
+    def question(self) -> str:
+        """The question of the first file, in order of name, about which there is a row."""
+        rows = sorted(self.sides, key=lambda side: (side.source, side.page, side.example))
+        return next((side.question for side in rows if side.question), "")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -98,12 +110,16 @@ class SourcedRow(NamedTuple):
     answer: str
     context: str
     """Equal for rows with the same prompt up to the question."""
+    accepted: bool = False
+    """True if a person accepted or edited it."""
 
 
 NEEDED = (
     *("id", "family", "kind", "document_id", "source", "page", "section", "evidence"),
-    *("prompt", "completion"),
+    *("prompt", "completion", "scores"),
 )
+OWN = "own:"
+"""Begins the id of a table of own rows, which has no bytes in the store."""
 
 
 @dataclass(slots=True)
@@ -117,10 +133,14 @@ class Contradictions:
 def sourced_rows(
     batches: "Callable[[Sequence[str]], Iterable[pa.RecordBatch]]", left: Callable[[int], bool]
 ) -> list[SourcedRow]:
-    """The rows of documents; `left` says which rows count."""
+    """The rows of documents and, beside these, of own tables; `left` says which rows count."""
+    if not any(any(batch.column(0).to_pylist()) for batch in batches(["document_id"])):
+        return []
     rows, first = [], 0
     for batch in batches(NEEDED):
         for index, row in enumerate(batch.select(NEEDED).to_pylist(), first):
+            if not row["document_id"] and row["source"] and row["source"] not in FILES.values():
+                row["document_id"] = f"{OWN}{row['source']}"
             if row["document_id"] and left(index):
                 rows.append(_sourced(index, row))
         first += batch.num_rows
@@ -133,12 +153,14 @@ def _sourced(index: int, row: Mapping[str, object]) -> SourcedRow:
     context = [f"{m['role']}:{text_key(m['content'])}" for i, m in enumerate(prompt) if i != last]
     values = {name: row[name] for name in NEEDED[:8]}
     values["document"] = values.pop("document_id")
+    scores: list[dict[str, str]] = row["scores"]  # type: ignore[assignment]  # rows of Arrow
     answer: str = row["completion"]["content"]  # type: ignore[index]  # rows of Arrow
     return SourcedRow(
         row=index,
         question=prompt[last]["content"] if last >= 0 else "",
         answer=answer,
         context="\n".join(context),
+        accepted=any(score["scorer"] == ACCEPTED for score in scores),
         **values,  # type: ignore[arg-type]  # rows of Arrow
     )
 
@@ -158,24 +180,34 @@ def replaced_rows(
 
 
 def find_contradictions(
-    rows: Sequence[SourcedRow], decisions: Iterable[ReviewDecision] = ()
+    rows: Sequence[SourcedRow],
+    decisions: Iterable[ReviewDecision] = (),
+    chunks: Sequence[Chunk] = (),
 ) -> Contradictions:
     """The conflicts between documents, the same whatever the order of the rows.
+
+    `chunks` are the passages of all documents, also of those about which there is no row.
 
     Two documents of which each holds under its own condition contradict each other only where their
     questions have the same words: nobody could tell which of them is meant.
     """
-    pairs = [each.documents for each in decisions if each.decision == "both_hold"]
-    search = _Search(rows, [pair for pair in pairs if pair is not None])
+    decided = [(each.decision, each.documents) for each in decisions if each.documents is not None]
+    search = _Search(rows, [pair for decision, pair in decided if decision == "both_hold"])
     search.by_question(lambda row: text_key(row.question), same_words=True)
     if len({row.document for row in rows}) > 1:
         search.by_question(lambda row: question_key(row.question), same_words=False)
         search.by_clause()
+    old = [pair[1] for decision, pair in decided if decision == "replaces"]
+    search.by_passage(
+        [c for c in chunks if not any(each.is_one(c.document_id, c.source) for each in old)]
+    )
     return search.result()
 
 
 def with_conditions(
-    rows: Sequence[Example], decisions: Sequence[ReviewDecision]
+    rows: Sequence[Example],
+    decisions: Sequence[ReviewDecision],
+    chunks: Sequence[Chunk] = (),
 ) -> tuple[list[Example], int]:
     """(the rows with the conditions that people named in their questions, number of changed ones).
 
@@ -188,7 +220,7 @@ def with_conditions(
     sourced = sourced_rows(lambda names: batches_of(rows, Example, names), lambda _: True)
     others = [each for each in decisions if each.decision != "both_hold"]
     gone = replaced_rows(sourced, others)
-    search = find_contradictions([row for row in sourced if row.row not in gone])
+    search = find_contradictions([row for row in sourced if row.row not in gone], others, chunks)
     conditions: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for each in named:
         for conflict in search.conflicts:
@@ -228,6 +260,8 @@ class _Search:
         self._said: dict[str, Said] = {}
         self._judged: dict[tuple[str, str, bool], Difference] = {}
         self._edges: dict[tuple[int, int], Difference] = {}
+        self._passages: dict[int, dict[Passage, Difference]] = defaultdict(dict)
+        """{position of a row: passages of other documents that contradict it, without a row}."""
 
     def by_question(self, key: Callable[[SourcedRow], str], *, same_words: bool) -> None:
         groups: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -245,12 +279,15 @@ class _Search:
         """Within a document only questions themselves do: a wording of another may be too broad."""
         first, second = self._rows[one], self._rows[two]
         if first.document == second.document:
-            return same_words and "paraphrase" not in (first.kind, second.kind)
+            own = first.document.startswith(OWN)
+            return same_words and not own and "paraphrase" not in (first.kind, second.kind)
         return same_words or not self._may_differ(one, two)
 
     def _may_differ(self, one: int, two: int) -> bool:
         """True if people decided that each of the two documents holds under its condition."""
-        first, second = self._rows[one], self._rows[two]
+        return self._each_holds(self._rows[one], self._rows[two])
+
+    def _each_holds(self, first: SourcedRow | Passage, second: SourcedRow | Passage) -> bool:
         return any(
             (a.is_one(first.document, first.source) and b.is_one(second.document, second.source))
             or (b.is_one(first.document, first.source) and a.is_one(second.document, second.source))
@@ -301,11 +338,68 @@ class _Search:
         ):
             if clauses[one][1] != clauses[two][1]:
                 continue
+            changed = _changed(read[one][1], read[two][1])
             for mine, theirs in aligned(read[one][1], read[two][1]):
                 self._join(
                     [p for p in own[clauses[one]] if self._has(p, mine, theirs)],
                     [p for p in own[clauses[two]] if self._has(p, theirs, mine)],
+                    changed,
                 )
+
+    def by_passage(self, chunks: Sequence[Chunk]) -> None:
+        """Rows on passages that another document has with other amounts, dates or negation."""
+        own: dict[str, list[int]] = defaultdict(list)
+        quoted: dict[int, str] = {}
+        for position, row in enumerate(self._rows):
+            if row.kind != "paraphrase" and (quote := letters_and_digits(row.evidence)):
+                own[row.document].append(position)
+                quoted[position] = quote
+        changed = [
+            each
+            for pair in (suspected_versions(chunks) if own else ())
+            for each in pair.changed
+            if not self._each_holds(each.one, each.two)
+        ]
+        for each in changed:
+            ones, twos = (
+                [p for p in own[mine.document] if self._is_on(p, quoted[p], mine, theirs)]
+                for mine, theirs in ((each.one, each.two), (each.two, each.one))
+            )
+            self._join_passages(each, ones, twos)
+            for mine, others, passage in ((ones, twos, each.two), (twos, ones, each.one)):
+                for p in mine:
+                    known = any({(p, o), (o, p)} & self._edges.keys() for o in others)
+                    if not known and not self._rows[p].accepted:
+                        self._passages[p].setdefault(passage, each.kind)
+
+    def _is_on(self, position: int, quote: str, mine: Passage, theirs: Passage) -> bool:
+        """True if what a row says is in a passage that another document has otherwise."""
+        row, words = self._rows[position], letters_and_digits(mine.text)
+        if row.page != mine.page or not (quote in words or words in quote):
+            return False
+        changed, _ = _changed(said(mine.text).amounts, said(theirs.text).amounts)
+        answer, question = self._says(row.answer), self._says(row.question)
+        if not changed:
+            return quote in words or _covers(question.words | answer.words, said(mine.text).words)
+        if answer.amounts:
+            return any(agrees(a, b) for a in answer.amounts for b in changed)
+        return bool(question.amounts)
+
+    def _join_passages(
+        self, changed: ChangedPassage, ones: Sequence[int], twos: Sequence[int]
+    ) -> None:
+        """Join the rows of both passages that ask for the same."""
+        (first, mine), (second, theirs) = masked(changed.one.text), masked(changed.two.text)
+        if first != second:
+            self._join(ones, twos, _changed(mine, theirs), changed.kind)
+            return
+        for amount, other in aligned(mine, theirs):
+            self._join(
+                [p for p in ones if self._has(p, amount, other)],
+                [p for p in twos if self._has(p, other, amount)],
+                _changed(mine, theirs),
+                changed.kind,
+            )
 
     def _has(self, position: int, amount: Amount, other: Amount) -> bool:
         """True if the answer of a row has an amount, and not the other one."""
@@ -314,20 +408,33 @@ class _Search:
             agrees(a, other) for a in amounts
         )
 
-    def _join(self, ones: Iterable[int], twos: Sequence[int]) -> None:
+    def _join(
+        self,
+        ones: Iterable[int],
+        twos: Sequence[int],
+        changed: tuple[Sequence[Amount], Sequence[Amount]],
+        kind: Difference = "amount",
+    ) -> None:
+        """Join rows that ask for the same; `changed` are the amounts that only one clause has."""
         for one in ones:
             for two in twos:
-                if self._may_differ(one, two) or self._ask_for_others(one, two):
+                if self._may_differ(one, two) or self._ask_for_others(one, two, changed):
                     continue
-                self._edges.setdefault((one, two), "amount")
+                self._edges.setdefault((min(one, two), max(one, two)), kind)
 
-    def _ask_for_others(self, one: int, two: int) -> bool:
-        """True if the questions have other numbers: 휴가 1종 and 휴가 2종 are two matters."""
-        numbers = [
-            {(amount.value, amount.unit) for amount in self._says(self._rows[row].question).amounts}
-            for row in (one, two)
-        ]
-        return numbers[0] != numbers[1]
+    def _ask_for_others(
+        self, one: int, two: int, changed: tuple[Sequence[Amount], Sequence[Amount]]
+    ) -> bool:
+        """True if the questions name other numbers: 휴가 1종 and 휴가 2종 are two matters."""
+        asked = [self._says(self._rows[row].question).amounts for row in (one, two)]
+        if all(_changed(*asked)):
+            return True
+        return any(
+            agrees(amount, own)
+            for amounts, mine in zip(asked, changed, strict=True)
+            for amount in amounts
+            for own in mine
+        )
 
     def result(self) -> Contradictions:
         """Conflicts of families that are connected by contradicting rows."""
@@ -346,11 +453,20 @@ class _Search:
         for (one, two), kind in self._edges.items():
             members[root(self._rows[one].family)].update((one, two))
             kinds[root(self._rows[one].family)].add(kind)
+        passages: dict[str, set[Passage]] = defaultdict(set)
+        for one, against in self._passages.items():
+            name = root(self._rows[one].family)
+            members[name].add(one)
+            kinds[name].update(against.values())
+            passages[name].update(against)
         originals = {row.id: p for p, row in enumerate(self._rows) if row.id == row.family}
         result = Contradictions()
         for name, positions in members.items():
             chosen = {originals.get(self._rows[p].family, p) for p in positions}
-            sides = sorted(_sides(self._rows[p] for p in chosen), key=_place)
+            told = [*_sides(self._rows[p] for p in chosen)]
+            documents = {side.document for side in told}
+            alone = [each for each in passages[name] if each.document not in documents]
+            sides = sorted((*told, *map(_side, alone)), key=_place)
             identity = sorted({row.family for row in (self._rows[p] for p in positions)})
             conflict = Conflict(
                 id=short_digest({"conflict": identity}),
@@ -381,8 +497,38 @@ def _sides(rows: Iterable[SourcedRow]) -> Iterator[ConflictSide]:
         )
 
 
-def _place(side: ConflictSide) -> tuple[str, str]:
-    return side.document, side.family
+def _side(passage: Passage) -> ConflictSide:
+    return ConflictSide(
+        document=passage.document,
+        source=passage.source,
+        page=passage.page,
+        section=passage.section,
+        question="",
+        answer=passage.text,
+        evidence="",
+        example="",
+        family="",
+    )
+
+
+def _place(side: ConflictSide) -> tuple[str, str, str]:
+    return side.document, side.family, side.answer
+
+
+def _changed(
+    one: Sequence[Amount], two: Sequence[Amount]
+) -> tuple[Sequence[Amount], Sequence[Amount]]:
+    """The amounts of each that the other has not."""
+    first, second = (
+        [amount for amount in mine if not any(agrees(amount, other) for other in theirs)]
+        for mine, theirs in ((one, two), (two, one))
+    )
+    return first, second
+
+
+def _covers(words: Collection[str], passage: Collection[str]) -> bool:
+    """True if a row has half of the words of a passage, so that it is about it."""
+    return 2 * sum(word in words for word in passage) >= len(passage)
 
 
 def why(conflict: Conflict, document: str) -> str:

@@ -58,6 +58,19 @@ def test_a_conflict_is_open_until_nothing_in_it_is_left_to_decide():
     assert open_after(*thirds) == []
 
 
+def test_a_passage_without_a_row_is_settled_by_what_people_say_of_the_row():
+    row, passage = conflict("c", OLD, NEW).sides
+    blank = dict.fromkeys(("question", "example", "family"), "")
+    one_row = Conflict(id="c", difference="amount", sides=(row, passage.model_copy(update=blank)))
+    assert one_row.question == row.question
+    wording = Wording(question=row.question, answer=row.answer)
+    decided = [decide_on(row.example, wording, verdict, "kim") for verdict in ("accept", "reject")]
+    assert undecided([one_row], []) == [one_row]
+    assert [undecided([one_row], [each]) for each in decided] == [[], []]
+    two_rows = conflict("c", OLD, NEW)
+    assert undecided([two_rows], decided[:1]) == [two_rows], "the other row is still there"
+
+
 @pytest.fixture
 def contradicting(project, rows):
     """Two documents of the project that its curation says contradict each other."""

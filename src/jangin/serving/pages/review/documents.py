@@ -41,10 +41,17 @@ def contradictions(desk: DeskDep, saved: str = "") -> Response:
         (group, [(each, by_source(each)) for each in group.conflicts])
         for group in disagreements(conflicts_of(last))
     ]
+    verdicts = {name: each.verdict for name, each in reviews.items() if each.verdict is not None}
     rejected = {
-        name: review.verdict.batch or ""
-        for name, review in reviews.items()
-        if review.verdict is not None and review.verdict.decision == "reject"
+        name: verdict.batch or ""
+        for name, verdict in verdicts.items()
+        if verdict.decision == "reject"
+    } | {
+        conflict.id: verdicts[side.example].batch or ""
+        for group in groups
+        for conflict in group[0].conflicts
+        for side in conflict.sides
+        if side.example in verdicts and verdicts[side.example].decision == "accept"
     }
     decided = document_decisions(log)
     settled = {
@@ -94,11 +101,12 @@ def decide_between(
 def reject_side(
     desk: OwnDeskDep,
     conflict: Annotated[str, Form(max_length=64)],
-    example: Annotated[str, Form(max_length=64)],
+    example: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     """Reject what a document says about a question, all rows of the conflict at once.
 
-    Of a document that contradicts itself it is one answer only.
+    Of a document that contradicts itself it is one answer only. Without an example it is a passage
+    about which there is no row: then the rows of the others are accepted.
     """
     last = desk.project.snapshot().variants[desk.variant].last
     chosen = next((each for each in conflicts_of(last) if each.id == conflict), None)
@@ -108,14 +116,16 @@ def reject_side(
     batch = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f} {desk.by}"
     alone = len(chosen.sources) == 1
     rows = wrong if alone else [s for s in chosen.sides if s.source == wrong[0].source]
+    if not example:
+        rows = [side for side in chosen.sides if side.example]
     desk.index.save(
         [
             decide_on(
                 side.example,
                 Wording(question=side.question, answer=side.answer, evidence=side.evidence),
-                "reject",
+                "reject" if example else "accept",
                 desk.by,
-                reason="wrong",
+                reason="wrong" if example else "",
                 batch=batch,
             )
             for side in rows

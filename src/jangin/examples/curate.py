@@ -486,11 +486,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     rows = _columns(batches, config, tokenizer)
     _check_scorers(rows.scorers, config.min_score)
     spread = Spread(context.services.executor, context.workspace / JOURNAL)
-    of_documents: list[ReviewDecision] = []
-    if context.has("reviews"):
-        of_documents = document_decisions(read_log(context.folder("reviews") / LOG))
-    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
-    state = decide(rows, config, spread, encoder, batches, (of_documents, chunks))
+    state = decide(rows, config, spread, encoder, batches, _documents(context))
     if state.conflicts:  # no empty table: artifacts without conflicts stay what they were
         context.write("conflicts", Conflict, state.conflicts)
     rejected = reviewed.rejected if reviewed is not None else []
@@ -515,6 +511,15 @@ def run(context: StageContext[CurateConfig]) -> None:
         context.summary["contradictions"] = len(state.conflicts)
     if rows.tokens is not None:
         context.summary["tokens"] = _percentiles(rows.tokens[left])
+
+
+def _documents(
+    context: StageContext[CurateConfig],
+) -> tuple[list[ReviewDecision], list[Chunk]]:
+    """The decisions of people between documents, and the passages of these."""
+    log = read_log(context.folder("reviews") / LOG) if context.has("reviews") else []
+    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
+    return document_decisions(log), chunks
 
 
 def _is_shown(rule: Rule, context: StageContext[CurateConfig]) -> bool:

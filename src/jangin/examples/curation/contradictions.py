@@ -426,12 +426,12 @@ class _Search:
         self, one: int, two: int, changed: tuple[Sequence[Amount], Sequence[Amount]]
     ) -> bool:
         """True if the questions name other numbers: 휴가 1종 and 휴가 2종 are two matters."""
-        asked = [self._says(self._rows[row].question).amounts for row in (one, two)]
-        if all(_changed(*asked)):
+        numbers = [self._says(self._rows[row].question).amounts for row in (one, two)]
+        if all(_changed(*numbers)):
             return True
         return any(
             agrees(amount, own)
-            for amounts, mine in zip(asked, changed, strict=True)
+            for amounts, mine in zip(numbers, changed, strict=True)
             for amount in amounts
             for own in mine
         )

@@ -27,6 +27,10 @@ def serve(
         Path | None,
         typer.Option("--project", "-p", help="Project whose finished models can be called."),
     ] = None,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Take over files and models that another database left."),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Check settings and machine, and do not serve.")
     ] = False,
@@ -47,7 +51,10 @@ def serve(
         errors.print(text, highlight=False, soft_wrap=True)
         from jangin.serving.run import serve as run
 
-        run(settings, lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
+        def say(line: str) -> None:
+            console.print(escape(line), highlight=False, soft_wrap=True)
+
+        run(settings, say, adopt=adopt)
 
 
 def _check(settings: "ServerSettings") -> None:

@@ -291,6 +291,16 @@ class Store:
         return Artifact(final, manifest)
 
 
+def moved_with(artifact: Path, path: str) -> Path:
+    """The path of a file that an artifact refers to: in the store of the artifact, if it is there.
+
+    A store that was copied must not read from the one that it was copied from.
+    """
+    parts = Path(path).parts[-3:]
+    beside = artifact.parent.parent.joinpath(*parts)
+    return beside if len(parts) == 3 and beside.exists() else Path(path)
+
+
 def _old(final: Path) -> Path:
     """What an artifact is called while another takes its name."""
     return final.with_name(f"{final.name}.old.partial")

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
-from jangin.core.store import MANIFEST
+from jangin.core.store import MANIFEST, moved_with
 from jangin.models.device import available_bytes, native_precision, use_growing_segments
 from jangin.models.shape import READERS
 
@@ -270,13 +270,13 @@ def locate(folder: Path) -> tuple[str, str | None]:
         source = json.loads(location.read_text())
         if "gguf" in source:
             return str(_unpacked(folder, source, hub["revision"])), None
-        path = source["path"]
-        if not Path(path).exists():
+        path = moved_with(folder, source["path"])
+        if not path.exists():
             raise MachineError(
                 f"the base model is no longer at {path}. Move it back, or set its new path in "
                 f"the project file, delete {folder} and run again."
             )
-        return path, None
+        return str(path), None
     return hub["id"], hub["revision"]
 
 

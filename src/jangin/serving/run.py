@@ -79,10 +79,12 @@ def serve(
     settings: ServerSettings,
     say: Callable[[str], None],
     when_ready: Callable[[str], None] = lambda _address: None,
+    *,
+    adopt: bool = False,
 ) -> None:
     """Serve until a signal; `say` gets lines, the address first, once requests are answered.
 
-    Then `when_ready` gets the address of the pages.
+    Then `when_ready` gets the address of the pages. `adopt`: as in `identify`.
 
     Raises:
         MachineError: another program has the port.
@@ -93,7 +95,7 @@ def serve(
     """
     lines = _about_project(settings)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with sole_server(settings) as note_address, closing(Server(settings)) as server:
+    with sole_server(settings) as note_address, closing(Server(settings, adopt=adopt)) as server:
         with server.database.read() as session:
             refuse_without_keys(all_keys(session), settings)
         with listen(settings) as listening:

@@ -7,7 +7,7 @@ import pytest
 
 from jangin.serving.files.checks import check_file
 from jangin.serving.files.keeper import FileKeeper
-from jangin.serving.files.store import store_file
+from jangin.serving.files.store import delete_file, store_file
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
@@ -80,7 +80,7 @@ def test_an_expired_upload_loses_its_parts(stopped):
         stopped.storage.reader("part_1")
 
 
-def test_bytes_that_no_row_names_are_removed_when_they_are_old(stopped):
+def test_bytes_that_no_row_names_are_trash_when_they_are_old(stopped):
     kept = stored(stopped)
     for name in ("file-old", "file-new"):
         with stopped.storage.writer(name) as stream:
@@ -91,9 +91,18 @@ def test_bytes_that_no_row_names_are_removed_when_they_are_old(stopped):
     partial.touch()
     for path in [*folder.rglob("file-old"), *folder.rglob(kept), partial]:
         os.utime(path, (1, 1))
-    FileKeeper(stopped).remove_forgotten()
-    left = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert left == {kept, "file-new"}
+    FileKeeper(stopped).sweep()
+    left = {path.name for path in folder.rglob("*") if path.is_file()} - {"installation"}
+    assert left == {kept, "file-new", "trash-file-old"}
+
+
+def test_bytes_of_a_file_that_was_deleted_while_the_storage_was_away_are_deleted(stopped):
+    kept, deleted = stored(stopped), stored(stopped)
+    delete_file(stopped, LOCAL_CALLER, deleted)
+    with stopped.storage.writer(deleted) as stream:
+        stream.write(b"still there")
+    FileKeeper(stopped).sweep()
+    assert {name for name, _ in stopped.storage.names()} == {kept, "installation"}
 
 
 def test_it_starts_and_stops(stopped):

@@ -1,6 +1,7 @@
 """Cancel, pause, resume, bad requests and bad files, events as a stream, repeated creations."""
 
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,14 +11,17 @@ import openai
 import pytest
 from sqlalchemy import select
 
+from jangin.models.loading import locate
 from jangin.serving.jobs.checkpoints import models_folder, sweep_models
 from jangin.serving.jobs.pipeline import Outcome
 from jangin.serving.jobs.records import JobRecords
 from jangin.serving.jobs.scheduler import LOG_FILE
+from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.tables import Job, StoredModel
 from tests.serving.forked import STOPS, Hold
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
+from tests.serving.running import run_server
 
 pytestmark = pytest.mark.slow  # for the job that most tests look at
 
@@ -211,7 +215,8 @@ def test_a_process_that_lost_its_job_adds_no_file_of_results(client, server, job
         ).one()
     metrics = [{"step": 24, "train_loss": 1.0, "train_mean_token_accuracy": 0.5}]
     late = JobRecords(server, job.id, "a process that lost it")
-    late.succeed(Outcome(Path(stored.path), Path(stored.base), metrics))
+    at = server.settings.path_of
+    late.succeed(Outcome(at(stored.path), at(stored.base), metrics))
     listed = [file.id for file in client.files.list(purpose="fine-tune-results")]
     assert job.result_files[0] in listed
     assert late._result.id not in listed
@@ -230,7 +235,7 @@ def test_permissions_of_a_model(client, job):
         permissions.create("ft:none", project_ids=["other"])
 
 
-def test_folders_of_deleted_models_are_removed_and_those_of_others_kept(server, job):
+def test_folders_that_no_row_names_are_trash_and_those_of_models_are_kept(server, job):
     kept = [path for path in models_folder(server).iterdir() if path.name in job.fine_tuned_model]
     deleted = models_folder(server) / "abcdefgh"
     young = models_folder(server) / "ijklmnop"
@@ -241,9 +246,34 @@ def test_folders_of_deleted_models_are_removed_and_those_of_others_kept(server, 
         os.utime(path, (0, 0))
     sweep_models(server)
     assert not deleted.exists()
+    assert (models_folder(server) / "trash-abcdefgh" / "model").exists()
     assert young.exists()
     assert kept
     assert all((path / "model" / "config.json").exists() for path in kept)
+
+
+def test_a_copy_of_the_folder_answers_and_trains_from_its_own_models(
+    client, server, job, training, tmp_path
+):
+    continued = wait_for(client, create(client, training, job.fine_tuned_model).id)
+    copy = tmp_path / "copy"
+    shutil.copytree(server.settings.folder, copy)
+    question = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+    with run_server(copy, server.settings.folder.parent / "server.yaml") as running:
+        for name in (job.fine_tuned_model, continued.fine_tuned_model):
+            served = running.server.models.resolve(name, LOCAL_CALLER)
+            weights, _ = locate(served.base_folder)
+            for path in (served.adapter_folder, served.base_folder, Path(weights)):
+                assert path.is_relative_to(copy), path
+            here, there = (
+                each.chat.completions.create(model=name, temperature=0, **question)
+                for each in (running.client(), client)
+            )
+            assert here.choices[0].message.content == there.choices[0].message.content
+        third = create(running.client(), training, continued.fine_tuned_model)
+        assert wait_for(running.client(), third.id).status == "succeeded"
+        written = (copy / "jobs" / third.id / "project.yaml").read_text()
+        assert str(server.settings.folder) + "/" not in written
 
 
 def test_files_are_checked_again_after_the_process_that_checked_them_died(

@@ -1,12 +1,14 @@
 """`jangin serve --check` finds what would fail, and serves nothing."""
 
 import sys
+from contextlib import closing
 
 import pytest
 
 from jangin.cli.main import main
 from jangin.models.starter import make_starter
 from jangin.serving.run import listen
+from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 from tests.serving.running import run_server
 from tests.tiny_project import write_project
@@ -129,3 +131,19 @@ def test_with_postgresql_the_port_of_a_server_that_runs_is_a_note(
         code, printed = check("--port", port, "--models", str(settings))
     assert code == 0, printed
     assert f"a server answers on port {port} already" in printed
+
+
+def test_files_beside_no_database_are_an_error_and_the_trash_is_a_note(check, tmp_path):
+    with (
+        closing(Server(ServerSettings(folder=tmp_path / "data"))) as server,
+        server.storage.writer("trash-file-1") as stream,
+    ):
+        stream.write(b"{}")
+    code, printed = check("--port", "0")
+    assert code == 0
+    assert "note installation: 1 files and models that the database does not know" in printed
+    (tmp_path / "data" / "server.sqlite").unlink()
+    code, printed = check("--port", "0")
+    assert code == 1
+    assert "error installation: the database sqlite:///" in printed
+    assert not (tmp_path / "data" / "server.sqlite").exists()

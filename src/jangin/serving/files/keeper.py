@@ -8,10 +8,11 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from jangin.serving.files.checks import check_file
-from jangin.serving.files.store import forget_bytes, user_of
+from jangin.serving.files.store import DELETED, forget_bytes, user_of
 from jangin.serving.files.uploads import forget_parts
 from jangin.serving.state.server import Server
-from jangin.serving.state.tables import File, Upload, UploadPart
+from jangin.serving.state.tables import Audit, File, Upload, UploadPart
+from jangin.serving.state.trash import sweep
 
 INTERVAL = 60.0
 """Seconds between two rounds."""
@@ -20,7 +21,7 @@ CHECKED_AFTER = 600
 SWEEP_INTERVAL = 86_400
 """Seconds between two looks at all bytes of the storage."""
 FORGOTTEN = 86_400
-"""Seconds after which bytes that no row names are removed; a request may be writing newer ones."""
+"""Seconds after which bytes that no row names are trash; a request may be writing newer ones."""
 log = logging.getLogger("jangin.serving")
 
 
@@ -48,7 +49,7 @@ class FileKeeper:
         while not self._stopped.is_set():
             if time.monotonic() - swept >= SWEEP_INTERVAL:
                 swept = time.monotonic()
-                self._try(self.remove_forgotten)
+                self._try(self.sweep)
             self._try(self.remove_expired)
             self._stopped.wait(INTERVAL)
             self._try(lambda: self.recheck(self._server.now() - CHECKED_AFTER))
@@ -90,12 +91,15 @@ class FileKeeper:
                 names += forget_parts(session, upload.id)
         forget_bytes(self._server, names)
 
-    def remove_forgotten(self) -> None:
-        """Delete bytes without a row: those of a request that a killed server was writing."""
-        before = time.time() - FORGOTTEN
-        old = [name for name, changed in self._server.storage.names() if changed < before]
+    def sweep(self) -> None:
+        """Bytes without a row go to the trash, such as those that a killed server was writing.
+
+        Those of files that somebody deleted are deleted: the storage was away at that moment.
+        """
+        storage = self._server.storage
         with self._server.database.read() as session:
             known = {*session.scalars(select(File.id)), *session.scalars(select(UploadPart.id))}
-        for name in old:
-            if name not in known:
-                self._server.storage.delete(name)
+            deleted = set(session.scalars(select(Audit.object).where(Audit.action == DELETED)))
+        for name in [name for name, _ in storage.names() if name in deleted - known]:
+            storage.delete(name)
+        sweep(storage, known, "files", young_seconds=FORGOTTEN)

@@ -20,6 +20,8 @@ from jangin.serving.state.tables import Batch, File, Job
 
 log = logging.getLogger("jangin.serving")
 COPY = 1 << 20
+DELETED = "file.delete"
+"""Action in the audit log."""
 FINISHED_JOBS = ("succeeded", "failed", "cancelled")
 FINISHED_BATCHES = ("completed", "failed", "expired", "cancelled")
 
@@ -128,7 +130,7 @@ def delete_file(server: Server, caller: Caller, file_id: str) -> None:
                 "cancel it first."
             )
         session.delete(row)
-        record(session, caller, "file.delete", file_id, server.now())
+        record(session, caller, DELETED, file_id, server.now())
     forget_bytes(server, [file_id])
 
 

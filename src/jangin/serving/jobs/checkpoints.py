@@ -1,8 +1,9 @@
 """Models of a job: their names, their folders, and their rows in the database."""
 
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from jangin.inference.taught_form import FORM
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
 from jangin.serving.models.bases import TUNED, base_part, slug_of
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.state.installation import MODELS
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import Checkpoint, Job, StoredModel
+from jangin.serving.state.trash import sweep
 
 KEPT = 3
 """Checkpoints of a job that can be called, the last one included."""
 _TAIL = 8
-MODELS = "models"
+
 _ORPHAN_SECONDS = 3_600
 """A younger folder may belong to a transaction that is not finished."""
 _MEASURES = ("step", "train_loss", "train_mean_token_accuracy", *MEASURED, *MEASURED_WHOLE)
@@ -35,8 +38,8 @@ class ModelFolder:
     tail: str
     """Last part of its name, which is also that of its folder."""
     path: Path
-    base: Path
-    """Artifact of its base."""
+    base: str
+    """Artifact of its base, as the database keeps paths."""
 
     @property
     def kind(self) -> str:
@@ -51,7 +54,7 @@ def model_name(model: str, organization: str, suffix: str | None, tail: str) -> 
     return f"{TUNED}{base}:{organization}:{plain}:{tail}"
 
 
-def keep_model(source: Path, models: Path, base: Path) -> ModelFolder:
+def keep_model(source: Path, models: Path, base: str) -> ModelFolder:
     """Link `model` or `adapter` of an artifact into the folder of models, or copy it.
 
     So a model outlives the artifact, and takes no space of its own while both are there.
@@ -88,6 +91,7 @@ def add_checkpoint(
 
     Their folders stay until `remove_forgotten`.
     """
+    path = f"{MODELS}/{folder.tail}"
     session.add(
         Checkpoint(
             id=new_id("ftckpt_"),
@@ -96,7 +100,7 @@ def add_checkpoint(
             step=line["step"],
             model_name=name,
             metrics={key: line[key] for key in _MEASURES if line.get(key) is not None},
-            path=str(folder.path),
+            path=path,
         )
     )
     session.add(
@@ -105,9 +109,9 @@ def add_checkpoint(
             project=job.project,
             created_at=now,
             job_id=job.id,
-            base=str(folder.base),
+            base=folder.base,
             kind=folder.kind,
-            path=str(folder.path),
+            path=path,
             parent=job.model if job.model.startswith(TUNED) else None,
         )
     )
@@ -133,26 +137,48 @@ def steps_kept(session: Session, job_id: str) -> set[int]:
 def remove_forgotten(session: Session, job_id: str, models: Path) -> None:
     """Delete the folders of models of a job that cannot be called any more."""
     rows = session.scalars(
-        select(StoredModel).where(StoredModel.job_id == job_id, StoredModel.deleted_at.is_not(None))
+        select(StoredModel.path).where(
+            StoredModel.job_id == job_id, StoredModel.deleted_at.is_not(None)
+        )
     )
-    for row in rows:
-        path = Path(row.path)
-        if path.parent == models:
-            shutil.rmtree(path, ignore_errors=True)
+    for path in rows:
+        shutil.rmtree(models / Path(path).name, ignore_errors=True)
 
 
 def sweep_models(server: Server) -> None:
-    """Delete folders of models that were deleted, and what a killed process left behind."""
+    """Delete folders of deleted models; those that no row names go to the trash."""
     models = models_folder(server)
     with server.database.read() as session:
-        callable_now = set(
-            session.scalars(select(StoredModel.path).where(StoredModel.deleted_at.is_(None)))
-        )
-    for path in models.iterdir():
-        with suppress(FileNotFoundError):  # a job gave it its name, or removed it, meanwhile
-            old = server.now() - path.stat().st_mtime > _ORPHAN_SECONDS
-            if str(path) not in callable_now and old:
-                shutil.rmtree(path, ignore_errors=True)
+        rows = session.execute(select(StoredModel.path, StoredModel.deleted_at)).all()
+    known = {Path(path).name for path, deleted_at in rows if deleted_at is None}
+    for path, deleted_at in rows:
+        folder = models / Path(path).name
+        if deleted_at is not None and folder.name not in known and folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    sweep(ModelFolders(models), known, "models", young_seconds=_ORPHAN_SECONDS)
+
+
+class ModelFolders:
+    """The folders of all models, as what a trash is in."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: as `models_folder` returns it."""
+        self._folder = folder
+
+    def names(self) -> Iterator[tuple[str, float]]:
+        """(name, Unix time of the last change) of each folder."""
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # a job gave it its name, or removed it, meanwhile
+                yield path.name, path.stat().st_mtime
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a folder another name, and the time of now."""
+        with suppress(FileNotFoundError):
+            os.utime((self._folder / old).rename(self._folder / new))
+
+    def delete(self, name: str) -> None:
+        """Delete a folder."""
+        shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def models_folder(server: Server) -> Path:

@@ -75,8 +75,8 @@ def export_model(
                 {
                     "project": str(folder / "jobs" / job_id / "project.yaml"),
                     "store": str(server.settings.store.absolute()),
-                    "model": model.path,
-                    "base": model.base,
+                    "model": str(server.settings.path_of(model.path)),
+                    "base": str(server.settings.path_of(model.base)),
                     "form": "adapter" if format == "peft" else format,
                     "out": str(out),
                 }

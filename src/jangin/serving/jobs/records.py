@@ -112,15 +112,15 @@ class JobRecords:
         folder = self._server.settings.jobs.absolute() / job.id
         folder.mkdir(parents=True, exist_ok=True)
         self._write_rows(job, folder)
-        parent = about.get("parent") or {}
+        parent, path_of = about.get("parent") or {}, self._server.settings.path_of
         return JobSpec(
             id=job.id,
             folder=folder,
             store=self._server.settings.store.absolute(),
             method=job.method_type,
             entry=ModelEntry.model_validate_json(json.dumps(about["entry"])),
-            parent=Path(parent["path"]) if parent else None,
-            parent_base=Path(parent["base"]) if parent else None,
+            parent=path_of(parent["path"]) if parent else None,
+            parent_base=path_of(parent["base"]) if parent else None,
             numbers=numbers,
             seed=job.seed,
             options=about.get("options") or {},
@@ -275,7 +275,7 @@ class JobRecords:
         if self.base is None:
             return None
         try:
-            return keep_model(path, self._models, self.base)
+            return keep_model(path, self._models, self._server.settings.stored_path(self.base))
         except FileNotFoundError:
             return None
 
@@ -297,7 +297,8 @@ class JobRecords:
         """Register the model and end the job, in one transaction; may be repeated."""
         self.base = outcome.base
         self.follow(outcome.model, outcome.metrics[-1]["step"], 0)
-        self._model = self._model or keep_model(outcome.model, self._models, outcome.base)
+        base = self._server.settings.stored_path(outcome.base)
+        self._model = self._model or keep_model(outcome.model, self._models, base)
         self._result = result = self._result or self._result_file(outcome.metrics)
         with self._server.database.write() as session:
             job = self._owned(session)

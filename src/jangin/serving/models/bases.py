@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from jangin.core.store import moved_with
 from jangin.models.catalog import Base, Starter, name_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.caller import Caller
@@ -116,7 +117,8 @@ def catalog_of(entry: ModelEntry, parent_base: Path | None) -> Mapping[str, Any]
     if parent_base is not None and isinstance(base, Starter):
         location = parent_base / "runtime" / "location.json"
         if location.exists():  # the parent continued one itself
-            return {"type": "local", "path": json.loads(location.read_text())["path"]}
+            path = moved_with(parent_base, json.loads(location.read_text())["path"])
+            return {"type": "local", "path": str(path)}
         return {"type": "local", "path": str(parent_base / "model")}
     settings: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
     if "path" in settings:

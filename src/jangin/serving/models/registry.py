@@ -137,10 +137,11 @@ class Registry:
             row = session.scalars(_visible_models(caller).where(StoredModel.name == name)).first()
             if row is None:
                 return None
+            settings = self._server.settings
             return ServedModel(
                 name=row.name,
-                base_folder=Path(row.base),
-                adapter_folder=Path(row.path),
+                base_folder=settings.path_of(row.base),
+                adapter_folder=settings.path_of(row.path),
                 kind="adapter" if row.kind == "adapter" else "full",
                 owned_by=_owner(row.project),
                 trainable=True,

@@ -18,10 +18,12 @@ from jangin.models.catalog import Pretrained
 from jangin.serving.models.registry import advice_without_models, project_models
 from jangin.serving.operations.model_files import missing_download
 from jangin.serving.security.keys import all_keys, refuse_without_keys
+from jangin.serving.state.installation import MODELS, see_what_is_foreign
 from jangin.serving.state.lock import running
 from jangin.serving.state.server import open_database
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import folder_of_storage, is_remote, open_storage
+from jangin.serving.state.trash import TRASH
 
 _PATIENCE_SECONDS, _MOST_BYTES = 5, 10_000
 LITTLE_SPACE_GB = 5
@@ -77,6 +79,25 @@ def _database(settings: ServerSettings) -> None:
         return
     with closing(open_database(settings, creates_folder=False)) as database:
         database.check()
+
+
+def _installation(settings: ServerSettings) -> str | None:
+    """See whether files and database belong together, and what is in the trash."""
+    if not is_remote(settings) and not folder_of_storage(settings).exists():
+        return None
+    storage = open_storage(settings)
+    if settings.is_new:
+        see_what_is_foreign(settings, None, storage)
+    else:
+        with closing(open_database(settings, creates_folder=False)) as database:
+            see_what_is_foreign(settings, database, storage)
+    models = settings.folder / MODELS
+    names = [name for name, _ in storage.names()]
+    names += [path.name for path in models.iterdir()] if models.exists() else []
+    trash = sum(name.startswith(TRASH) for name in names)
+    if trash:
+        return f"{trash} files and models that the database does not know are in the trash"
+    return None
 
 
 def _storage(settings: ServerSettings) -> None:
@@ -173,6 +194,7 @@ def _model(settings: ServerSettings, name: str) -> str | None:
 CHECKS: tuple[tuple[str, Callable[[ServerSettings], str | None]], ...] = (
     ("database", _database),
     ("storage", _storage),
+    ("installation", _installation),
     ("disk", _space),
     ("keys", _keys),
     ("encryption", _encryption),

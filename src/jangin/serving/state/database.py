@@ -3,8 +3,10 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -87,6 +89,25 @@ class Database:
             raise StoreError(
                 f"the database {self.shown} has the encoding {encoding}, which lacks letters of "
                 "most languages. Create one with ENCODING 'UTF8' TEMPLATE template0."
+            )
+
+    def verify(self) -> None:
+        """Raises `StoreError` where a file of SQLite is damaged; the file is not changed."""
+        file = self._engine.url.database
+        if not self.is_sqlite or not file or not Path(file).exists():
+            return
+        try:
+            with closing(sqlite3.connect(f"file:{quote(file)}?mode=ro", uri=True)) as connection:
+                (line,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError:
+            return  # it cannot be opened, or is locked: `check` says what to do
+        except sqlite3.DatabaseError as error:
+            line = str(error)
+        if line != "ok":
+            raise StoreError(
+                f"the database {self.shown} is damaged: {' '.join(line.split())}. Nothing was "
+                "changed. Put the last backup of this file in its place, without the files that "
+                "end in -wal and -shm beside it."
             )
 
     def close(self) -> None:

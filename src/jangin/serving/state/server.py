@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from jangin.core.errors import JanginError, StoreError
 from jangin.serving.state.database import Database
+from jangin.serving.state.installation import identify
 from jangin.serving.state.registry import ModelRegistry
 from jangin.serving.state.schema import migrate
 from jangin.serving.state.settings import ServerSettings
@@ -32,12 +33,19 @@ class BackgroundService(Protocol):
 class Server:
     """Settings, database, storage, clock, models and background services of one process."""
 
-    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.time) -> None:
-        """Open database and storage, creating what is missing.
+    def __init__(
+        self,
+        settings: ServerSettings,
+        clock: Callable[[], float] = time.time,
+        *,
+        adopt: bool = False,
+    ) -> None:
+        """Open database and storage, creating what is missing; `adopt` as in `identify`.
 
         Raises:
             ConfigError: the URL of the database or of the storage is wrong.
-            StoreError: the folder cannot be written, or the database does not answer.
+            StoreError: the folder cannot be written, the database does not answer or is damaged,
+                or it is not the one of the files in folder and storage.
 
         """
         self.settings = settings
@@ -47,7 +55,12 @@ class Server:
         self._services: dict[type, object] = {}
         self._models: ModelRegistry | None = None
         self.database = open_database(settings)
-        self.storage: Storage = open_storage(settings)
+        try:
+            self.storage: Storage = open_storage(settings)
+            identify(settings, self.database, self.storage, adopt=adopt)
+        except JanginError:
+            self.database.close()
+            raise
 
     def now(self) -> int:
         """Unix time in whole seconds."""
@@ -92,6 +105,7 @@ def open_database(settings: ServerSettings, *, creates_folder: bool = True) -> D
         create_folder(settings)
     database = Database(settings.database_url)
     try:
+        database.verify()
         migrate(database)
     except JanginError:
         database.close()

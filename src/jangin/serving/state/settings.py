@@ -18,6 +18,8 @@ from jangin.serving.state.caller import DEFAULT_PROJECT
 from jangin.training.loop.config import SERVABLE_RANKS
 
 SQLITE_FILE = "server.sqlite"
+_DEPTHS = (3, 2)
+"""Parts below the folder of `store/STAGE/KEY`, and of `models/NAME` and `bases/KEY`."""
 """Name of the database in the folder."""
 
 
@@ -174,6 +176,19 @@ class ServerSettings(Config):
     def is_new(self) -> bool:
         """True where the database is SQLite in the folder, and not there yet."""
         return not self.database and not (self.folder / SQLITE_FILE).exists()
+
+    def stored_path(self, path: Path) -> str:
+        """A path as the database keeps it: relative if inside the folder, which may be moved."""
+        path, folder = path.absolute(), self.folder.absolute()
+        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+    def path_of(self, stored: str) -> Path:
+        """The path that `stored_path` wrote; a whole one is searched in the folder first."""
+        folder, path = self.folder.absolute(), Path(stored)
+        if not path.is_absolute():
+            return folder / path
+        ends = (folder.joinpath(*path.parts[-count:]) for count in _DEPTHS)
+        return next((end for end in ends if end.exists()), path)
 
     @property
     def store(self) -> Path:

@@ -42,6 +42,10 @@ class Storage(Protocol):
         """Delete the bytes; no error if there are none."""
         ...
 
+    def rename(self, old: str, new: str) -> None:
+        """Give bytes another name, and the time of now; no error if there are none."""
+        ...
+
     def names(self) -> Iterator[tuple[str, float]]:
         """(name, unix time of its last change) of everything that is stored."""
         ...
@@ -106,6 +110,13 @@ class FolderStorage:
         """Forget the bytes."""
         self._path(name).unlink(missing_ok=True)
 
+    def rename(self, old: str, new: str) -> None:
+        """Rename the file."""
+        target = self._path(new)
+        target.parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.utime(self._path(old).rename(target))
+
     def names(self) -> Iterator[tuple[str, float]]:
         """Names and times; those of unfinished writes included."""
         for path in self._folder.glob("*/*"):
@@ -163,6 +174,12 @@ class RemoteStorage:
         """Forget the bytes."""
         with _answering(), suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
+
+    def rename(self, old: str, new: str) -> None:
+        """Copy the bytes, then delete them, as object stores rename."""
+        with _answering(), suppress(FileNotFoundError):
+            self._files.copy(self._path(old), self._path(new))
+            self._files.rm_file(self._path(old))
 
     def names(self) -> Iterator[tuple[str, float]]:
         """Names and times, where the filesystem knows times."""

@@ -39,6 +39,15 @@ class Owned(Row):
     project: Mapped[str] = mapped_column(String(64), index=True)
 
 
+class Installation(Base):
+    """The id of this installation; one row."""
+
+    __tablename__ = "installation"
+
+    rowid: Mapped[int] = mapped_column(Counter, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True)
+
+
 class File(Owned):
     """A stored file; its bytes are in the storage under its id."""
 

@@ -27,7 +27,7 @@ _ENOUGH = 10_000
 """Names that are compared with the database, of a storage without an id."""
 
 
-class _Place(Protocol):
+class _Location(Protocol):
     """Where files of an installation are."""
 
     @property
@@ -114,9 +114,9 @@ def identify(
         if identity is None:
             identity = secrets.token_hex(8)
             session.add(Installation(id=identity))
-    for place in _places(settings, storage):
-        if place.mark() != identity:
-            place.set_mark(identity)
+    for location in _locations(settings, storage):
+        if location.mark() != identity:
+            location.set_mark(identity)
 
 
 def see_what_is_foreign(
@@ -135,27 +135,27 @@ def see_what_is_foreign(
             identity = session.scalars(select(Installation.id)).first() or ""
             models = {Path(path).name for path in session.scalars(select(StoredModel.path))}
             files = {*session.scalars(select(File.id)), *session.scalars(select(UploadPart.id))}
-    for place, known in zip(_places(settings, storage), (models, files), strict=True):
-        mark = place.mark()
-        if mark != identity if mark else _is_foreign(place, known):
-            raise _refusal(settings, place)
+    for location, known in zip(_locations(settings, storage), (models, files), strict=True):
+        mark = location.mark()
+        if mark != identity if mark else _is_foreign(location, known):
+            raise _refusal(settings, location)
 
 
-def _places(settings: ServerSettings, storage: Storage) -> tuple[_Place, _Place]:
+def _locations(settings: ServerSettings, storage: Storage) -> tuple[_Location, _Location]:
     where = settings.storage or str(settings.folder / "files")
     return _Folder(settings.folder), _Stored(storage, where)
 
 
-def _is_foreign(place: _Place, known: Collection[str]) -> bool:
-    """True if there is something in a place without an id, and nothing of it is known."""
-    names = list(islice(place.names(), _ENOUGH))
+def _is_foreign(location: _Location, known: Collection[str]) -> bool:
+    """True if there is something in a location without an id, and nothing of it is known."""
+    names = list(islice(location.names(), _ENOUGH))
     return bool(names) and not any(name in known for name in names)
 
 
-def _refusal(settings: ServerSettings, place: _Place) -> StoreError:
+def _refusal(settings: ServerSettings, location: _Location) -> StoreError:
     folder, shown = settings.folder, make_url(settings.database_url).render_as_string()
     return StoreError(
-        f"the database {shown} is not the one of the files in {place.shown}: it is "
+        f"the database {shown} is not the one of the files in {location.shown}: it is "
         "new, or of another server. Nothing was changed. Put the right database back; or take the "
         f"files over with: jangin serve --folder {folder} --adopt; or start afresh with: "
         "jangin serve --folder ANOTHER-FOLDER"

@@ -43,6 +43,13 @@ def test_without_a_file_there_are_defaults(tmp_path):
     assert settings.store == tmp_path / "store"
 
 
+def test_the_folder_of_a_project_means_its_project_file(tmp_path):
+    (tmp_path / "my").mkdir()
+    assert read_settings(None, project=tmp_path / "my").project == tmp_path / "my" / "project.yaml"
+    path = tmp_path / "my" / "other.yaml"
+    assert read_settings(None, project=path).project == path
+
+
 def test_an_empty_file_is_one_with_defaults(tmp_path):
     path = tmp_path / "server.yaml"
     path.write_text("# nothing yet\n")

@@ -22,6 +22,11 @@ _WIDE_SPACE = (
     "a no-break or full-width space indents this line, and YAML allows only ordinary spaces. "
     "Replace it with spaces"
 )
+DEEPEST, MOST_VALUES = 100, 100_000
+_TOO_LARGE = (
+    f"what is here is nested deeper than {DEEPEST} levels, contains itself, or has more than "
+    f"{MOST_VALUES:,} values once its aliases (*) are written out. Write it with fewer"
+)
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
@@ -83,7 +88,12 @@ def parse_yaml(raw: bytes, path: Path) -> tuple[Any, yaml.Node | None]:
             f"from Korean Windows: iconv -f cp949 -t utf-8 {path.name}"
         ) from error
     try:
-        return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=yaml.SafeLoader)  # noqa: S506  # _Loader is a SafeLoader
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and (larger := _too_large(root)):
+            raise ConfigError(f"{path}:{larger.start_mark.line + 1}: {_TOO_LARGE}")
+        return yaml.load(text, Loader=_Loader), root  # noqa: S506  # _Loader is a SafeLoader
+    except RecursionError as error:
+        raise ConfigError(f"{path}: {_TOO_LARGE}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if error.context_mark and "end of stream" in str(error.problem):
@@ -96,6 +106,36 @@ def parse_yaml(raw: bytes, path: Path) -> tuple[Any, yaml.Node | None]:
         raise ConfigError(f"{path}:{line}: {_explain(text, line, error)}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}. Check the file's characters.") from error
+
+
+def _too_large(root: yaml.Node) -> yaml.Node | None:
+    """The first value that is too deep or too large once its aliases are written out.
+
+    A few lines of aliases of aliases stand for more values than a machine has memory.
+    """
+    sizes: dict[yaml.Node, int] = {}
+    open_nodes: set[yaml.Node] = set()
+
+    def measured(node: yaml.Node) -> yaml.Node | None:
+        if node in open_nodes or len(open_nodes) > DEEPEST:
+            return node
+        open_nodes.add(node)
+        total = 1
+        for child in _children(node):
+            if child not in sizes and (larger := measured(child)):
+                return larger
+            total += sizes[child]
+        open_nodes.remove(node)
+        sizes[node] = total
+        return node if total > MOST_VALUES else None
+
+    return measured(root)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from jangin.core.config import Config
 from jangin.core.errors import ConfigError
 from jangin.core.model_protocols import EncoderConfig
+from jangin.documents.readers.folder import PROJECT_FILE
 from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.source.problems import describe, line_of
 from jangin.project.source.yaml_source import load_yaml
@@ -152,6 +153,12 @@ class ServerSettings(Config):
     log_prompts: bool = False
     """Write requests and answers to the log."""
     limits: Limits = Limits()
+
+    @field_validator("project")
+    @classmethod
+    def _file_of(cls, path: Path | None) -> Path | None:
+        """The project file of a folder that was given."""
+        return path / PROJECT_FILE if path is not None and path.is_dir() else path
 
     @property
     def is_loopback(self) -> bool:

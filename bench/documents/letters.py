@@ -12,7 +12,7 @@ detector and read by Tesseract, one by one, with kor+eng.
 A token is what stands between spaces. Printed in percent of the tokens, spaces and the forms of
 quotation marks, dashes and middle dots ignored:
   wrong       read otherwise than it is drawn
-  undetected  wrong, in a line that is part of the text
+  undetected  wrong, in a line that is part of the text, doubtful or not
   needless    in a line that was set aside although all of it was read right
   beside      right, in a line that was set aside for another token
 Tesseract sets nothing aside. Also the seconds of CPU, and the share of lines set aside.
@@ -225,7 +225,7 @@ def seconds() -> float:
 def by_jangin(page_HW: np.ndarray) -> Reading:
     start = seconds()
     reading = read_page(page_HW, DPI, ("kor",), ("eng",))
-    aside = {line.number for line in reading.doubtful}
+    aside = {line.number for line in reading.doubtful if not line.is_kept}
     lines = (reading.complete or reading.text).split("\n")
     return Reading([(text, n in aside) for n, text in enumerate(lines)], seconds() - start)
 

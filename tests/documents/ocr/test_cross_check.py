@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from jangin.documents.ocr.cross_check import Letters, Others, cross_check, judge
-from jangin.documents.ocr.page import read_page
+from jangin.documents.ocr.cross_check import (
+    Letters,
+    Others,
+    Verdict,
+    _apply,
+    _drop_specks,
+    cross_check,
+    judge,
+)
+from jangin.documents.ocr.page import _doubt, read_page
 from jangin.documents.ocr.second_reading import Line
 from jangin.documents.ocr.tesseract import Word
 
@@ -99,3 +107,34 @@ def test_no_latin_word_of_a_scan_is_wrong_in_the_text():
     assert [aside or text == true for (aside, text), true in zip(read, truth, strict=True)] == [
         True
     ] * 3
+
+
+def _line(text, confidence=93.0):
+    words = text.split(" ")
+    placed = [Word((1, 1, 1), 60 * n, 0, 50, 30, confidence, word) for n, word in enumerate(words)]
+    return Line(placed, list(words), [" "] * (len(words) - 1) + [""])
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "second", "is_kept"),
+    [
+        ("한도는 30만 원이다", "30", "80", False),
+        ("면E나 비중을 줄인다", "나", "ETF", False),
+        ("시설을 유자한다", "유자한다", "유지한다", True),
+    ],
+)
+def test_a_number_or_a_code_in_doubt_is_set_aside_and_a_word_in_hangul_stays(
+    text, part, second, is_kept
+):
+    line = _line(text)
+    start = text.replace(" ", "").index(part)
+    _apply(line, Verdict(start, start + len(part), None, second))
+    doubt = _doubt(line, 93.0)
+    assert doubt is not None
+    assert (doubt.second, doubt.is_kept) == (second, is_kept)
+
+
+def test_a_full_stop_with_a_speck_and_a_speck_before_a_word_are_mended():
+    line = _line(".유량은 396 L/min이다:")
+    _drop_specks(line)
+    assert line.text == "유량은 396 L/min이다."

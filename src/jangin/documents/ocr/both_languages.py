@@ -75,6 +75,8 @@ def read_lines(
 
     `scale`: how much larger they see it.
     """
+    if not lines:
+        return []
     margin = dpi // 8
     crops, corners = [], []
     for line in lines:

@@ -18,7 +18,7 @@ from pydantic import Field
 from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import output_errors
-from jangin.documents.ocr.reading import OcrReading
+from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
 
 LOG = "ocr_corrections.jsonl"
 """Name of the log in the folder of the project file."""
@@ -109,15 +109,20 @@ def corrected(
         return reading, unfit
     doubtful = tuple(line for line in reading.doubtful if line.number not in texts)
     lines = [texts.get(number, line) for number, line in enumerate(lines)]
+    complete = "\n".join(lines) if doubtful else ""
+    text = text_without(lines, doubtful)
+    return replace(reading, text=text, doubtful=doubtful, complete=complete), unfit
+
+
+def text_without(lines: Sequence[str], doubtful: Iterable[DoubtfulLine]) -> str:
+    """All lines of a page but the doubtful ones that are not kept."""
     left = {line.number for line in doubtful if not line.is_kept}
     kept: list[str] = []
     for number, line in enumerate(lines):
         text = "" if number in left else line
         if text or (kept and kept[-1]):
             kept.append(text)
-    complete = "\n".join(lines) if doubtful else ""
-    text = "\n".join(kept).strip()
-    return replace(reading, text=text, doubtful=doubtful, complete=complete), unfit
+    return "\n".join(kept).strip()
 
 
 def _find(lines: Sequence[str], correction: Correction) -> int | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.both_languages import read_lines
+from jangin.documents.ocr.missing_syllables import missing_syllables
 from jangin.documents.ocr.second_reading import LATIN, Line
 from jangin.documents.ocr.tesseract import installed_languages
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 KOREAN = "kor"
 LARGER = 1.6
 """Scale of the second reading of a line by both models, and by the Korean one."""
+AROUND = 1.5
+"""Heights of a line that are read with a word on both sides of it."""
 SHORTEST = 4
 """Characters of a line below which it is not checked, such as a letter in a drawing."""
 RUN = re.compile(r"[가-힣]+|[「」《》〈〉\[\]]+|[^가-힣①-⑳「」《》〈〉\[\]]+")
@@ -38,7 +41,7 @@ CODE = re.compile(r"[A-Za-z0-9(%][A-Za-z0-9 .,:;~/()%+&°×*_@'-]*")
 ODD = re.compile(
     r"[\"\\|?<>\[\]{}^#$!;`«»《》『』【】ㄱ-ㅣᄀ-ᇿ]|^&$|[A-Z]{2}i|ivi|[A-EG-VX-Z]i$|[A-Za-z]O\d|\dO"
     r"|\.\d{3},|,\d{1,2}(?!\d)|^\d+C$|[.,:/+][.,:/+-]|\)[A-Z]"
-    r"|[A-Za-z0-9][/+_-]$|^O$|m['*?]"
+    r"|[A-Za-z0-9][/+_-]$|^O$|m['*?]|\d\*\d"
 )
 """What no word has: signs and letters in place of others, groups of digits of another length."""
 _UNITS = """
@@ -62,6 +65,9 @@ NEEDS_LATIN = re.compile(r"0\d+$|\d{1,3}\.\d{3}$")
 """Digits that are often letters in truth, or a comma: they need the Latin model, too."""
 UNSURE = 80.0
 """Confidence of a part in Hangul below which one other reading must have it."""
+GUESSED = 40.0
+"""Confidence of a word below which it is read again, too: letters that the Korean model does not
+know come out as such syllables."""
 SURE = 75.0
 """Confidence of a code that counts as another reading: the Latin model read it cut out."""
 PAIRS = ("()", "[]", "「」", "『』", "《》", "〈〉", "【】")
@@ -74,10 +80,18 @@ MISSING = re.compile("[A-Z0-9ㄱ-ㅎ]+")
 PREFIXES = frozenset("제약총각주구신전본동")
 """Syllables that stand before Latin letters."""
 SAME = str.maketrans("‘’“”·ㆍ∙•–—∼～【】『』", "''\"\"····--~~[]「」")
-CLOSERS = ".,:;)]'\"」』"
+GLOSS = re.compile(r"(?<=[가-힣])[A-Za-z][A-Za-z.&-]+(?=\))")
+"""A Latin word between Hangul and a closing bracket."""
+ENDED = re.compile("(?:[니한이된는]다|십시오)[:;|,!]$")
+"""The end of a sentence, with a speck at its full stop."""
+SPECKS = frozenset(".,:;!_^`|")
+"""Grain of the paper, where it stands before a word."""
 DEGREES = re.compile(r"^(\d[\d.,]*)°C")
 SHORT_CODE = 2
 """Characters up to which a code needs two other readings."""
+
+STRANGE = frozenset("[]「」『』《》")
+"""Brackets that letters come out as."""
 
 Opcodes = list[tuple[str, int, int, int, int]]
 
@@ -108,6 +122,17 @@ class Verdict:
     """The other reading of a doubtful part."""
 
 
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """A line without spaces."""
+
+    text: str
+    ends: tuple[int, ...]
+    """Where its words end."""
+    confidences: tuple[float, ...]
+    """Of each character."""
+
+
 def cross_check(
     image_HW: "Grey",
     lines: list[Line],
@@ -123,48 +148,155 @@ def cross_check(
     """
     if languages != (KOREAN,) or LATIN not in installed_languages():
         return 0
+    for line in lines:
+        _drop_specks(line)
+    _open_brackets(lines)
     rows = [
-        (line, _fold(first))
+        _Checked(line, _fold(first), own)
         for line, first in zip(lines, firsts, strict=True)
-        if line.length >= SHORTEST and NOT_HANGUL.search(line.text)
+        if line.length >= SHORTEST and (own := _stretches(line))
     ]
     if not rows:
         return 0
-    checked = [line for line, _ in rows]
-    both = read_lines(image_HW, checked, dpi, (KOREAN, LATIN))
-    latin = read_lines(image_HW, checked, dpi, (LATIN,))
-    others = [
-        Others(first, _plain(b), _plain(e))
-        for (_, first), b, e in zip(rows, both, latin, strict=True)
+    verdicts = _verdicts(image_HW, rows, dpi)
+    for row, found in zip(rows, verdicts, strict=True):
+        for verdict in reversed(found):
+            _apply(row.line, verdict)
+    return len(rows)
+
+
+def _verdicts(image_HW: "Grey", rows: list["_Checked"], dpi: int) -> list[list[Verdict]]:
+    """What other readings say about each line; the enlarged ones only where others doubt."""
+    both = _read(image_HW, rows, dpi, (KOREAN, LATIN))
+    latin = _read(image_HW, rows, dpi, (LATIN,))
+    others = [Others(row.first, b, e) for row, b, e in zip(rows, both, latin, strict=True)]
+    out = [judge(letters_of(row.line), own) for row, own in zip(rows, others, strict=True)]
+    left = [n for n, found in enumerate(out) if any(one.text is None for one in found)]
+    again = [rows[n].only(out[n]) for n in left]
+    large = _read(image_HW, again, dpi, (KOREAN, LATIN), LARGER)
+    korean = _read(image_HW, again, dpi, (KOREAN,), LARGER)
+    for n, c, d in zip(left, large, korean, strict=True):
+        out[n] = judge(letters_of(rows[n].line), replace(others[n], large=c, korean=d))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A line, and the stretches of it that are read again."""
+
+    line: Line
+    first: str
+    stretches: tuple[tuple[int, int], ...]
+    """First and last word, exclusive."""
+
+    def only(self, verdicts: Sequence["Verdict"]) -> "_Checked":
+        """Without the stretches in which there is no doubt."""
+        doubts = [one for one in verdicts if one.text is None]
+        kept = []
+        for start, stop in self.stretches:
+            a, b = _size(self.line, start), _size(self.line, stop)
+            if any(one.start < b and a < one.stop for one in doubts):
+                kept.append((start, stop))
+        return replace(self, stretches=tuple(kept) or self.stretches)
+
+
+def _size(line: Line, stop: int) -> int:
+    """Characters of its first words, without spaces."""
+    return len(_fold("".join(line.texts[:stop])))
+
+
+def _stretches(line: Line) -> tuple[tuple[int, int], ...]:
+    """(first, last) words around those of low confidence or with a sign that is no Hangul."""
+    found: list[tuple[int, int]] = []
+    words = line.words
+    missing = set(missing_syllables())
+    for index, text in enumerate(line.texts):
+        is_guess = words[index].confidence < GUESSED and missing.isdisjoint(text)
+        if not is_guess and not NOT_HANGUL.search(text):
+            continue
+        start, stop = index, index + 1
+        left = words[index].left - AROUND * line.height
+        right = words[index].left + words[index].width + AROUND * line.height
+        while start > 0 and words[start - 1].left + words[start - 1].width > left:
+            start -= 1
+        while stop < len(words) and words[stop].left < right:
+            stop += 1
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return tuple(found)
+
+
+def _read(
+    image_HW: "Grey",
+    rows: Sequence[_Checked],
+    dpi: int,
+    languages: tuple[str, ...],
+    scale: float = 1.0,
+) -> list[str]:
+    """Each line as these models read its stretches, without spaces; the rest as it is."""
+    parts = [
+        Line(row.line.words[a:b], row.line.texts[a:b], row.line.spaces[a:b])
+        for row in rows
+        for a, b in row.stretches
     ]
-    verdicts = [judge(letters_of(line), each) for line, each in zip(checked, others, strict=True)]
-    left = [n for n, each in enumerate(verdicts) if any(one.text is None for one in each)]
-    if left:
-        again = [checked[n] for n in left]
-        large = read_lines(image_HW, again, dpi, (KOREAN, LATIN), LARGER)
-        korean = read_lines(image_HW, again, dpi, (KOREAN,), LARGER)
-        for n, c, d in zip(left, large, korean, strict=True):
-            every = replace(others[n], large=_plain(c), korean=_plain(d))
-            verdicts[n] = judge(letters_of(checked[n]), every)
-    for line, own in zip(checked, verdicts, strict=True):
-        for verdict in reversed(own):
-            _apply(line, verdict)
-    return len(checked)
+    readings = iter(read_lines(image_HW, parts, dpi, languages, scale))
+    out = []
+    for row in rows:
+        text, at = "", 0
+        for a, b in row.stretches:
+            text += _fold("".join(row.line.texts[at:a])) + _plain(next(readings))
+            at = b
+        out.append(text + _fold("".join(row.line.texts[at:])))
+    return out
+
+
+def _drop_specks(line: Line) -> None:
+    """Take signs out that stand before the first letter of a word, as no sentence has them.
+
+    A full stop with a speck above it is one again.
+    """
+    for index, text in enumerate(line.texts):
+        is_start = index == 0 or line.spaces[index - 1] != ""
+        rest = text[1:] or (line.texts[index + 1] if index + 1 < len(line.texts) else "")
+        is_word = _is_hangul(rest[:1]) or (text[:1] in ",;" and _is_latin(rest[:1]))
+        if (
+            is_start
+            and text[:1] in SPECKS
+            and is_word
+            and (len(text) > 1 or not line.spaces[index])
+        ):
+            line.texts[index] = text[1:]
+    last = line.texts[-1] if line.texts else ""
+    if ENDED.search(line.text) and (last[-1:] != "!" or line.words[-1].confidence < SURE):
+        line.texts[-1] = last[:-1] + "."
+
+
+def _open_brackets(lines: Sequence[Line]) -> None:
+    """Open the bracket of a Latin word behind the Korean one, as in `발기부전impotence)`.
+
+    Not where a bracket is open in this line or one of the two before.
+    """
+    for index, line in enumerate(lines):
+        text = letters_of(line).text
+        before = "".join(one.text for one in lines[max(0, index - 2) : index])
+        for match in reversed(list(GLOSS.finditer(text))):
+            if _open(before + text[: match.start()]) == 0:
+                start = match.start()
+                _apply(line, Verdict(start, start + 1, "(" + text[start]))
+
+
+def _open(text: str) -> int:
+    """Number of round brackets that are open at the end."""
+    depth = 0
+    for character in text:
+        depth = max(0, depth + (character == "(") - (character == ")"))
+    return depth
 
 
 def _plain(line: Line | None) -> str:
     return "" if line is None else _fold("".join(line.texts))
-
-
-@dataclass(frozen=True, slots=True)
-class Letters:
-    """A line without spaces."""
-
-    text: str
-    ends: tuple[int, ...]
-    """Where its words end."""
-    confidences: tuple[float, ...]
-    """Of each character."""
 
 
 def letters_of(line: Line) -> Letters:
@@ -180,7 +312,7 @@ def letters_of(line: Line) -> Letters:
                 ends.append(len(text))
         confidences += [word.confidence] * (len(text) - len(confidences))
     text = re.sub("<([^<>]{2,})>", r"〈\1〉", text)
-    return Letters(text, (*ends, len(text)), tuple(confidences))
+    return Letters(text, tuple(dict.fromkeys((*ends, len(text)))), tuple(confidences))
 
 
 def _fold(text: str) -> str:
@@ -195,6 +327,8 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
     for start, stop in _runs(line):
         own = line.text[start:stop]
         if BRACKETS.fullmatch(own) and not _opens_at_end(line, start, stop):
+            if own in STRANGE and _is_unpaired(line, start, stop):
+                verdicts.append(Verdict(start, stop, None, "?"))
             continue
         is_code = not _is_hangul(own[0])
         before = line.text[start - 1] if start and start not in line.ends else ""
@@ -330,6 +464,8 @@ def _is_unpaired(line: Letters, start: int, stop: int) -> bool:
     own, before, after = line.text[start:stop], line.text[:start], line.text[stop:]
     for pair in PAIRS:
         opening, closing = pair[0], pair[1]
+        if own.count(opening) == own.count(closing) and own.find(opening) <= own.find(closing):
+            continue
         opened = before.count(opening) - before.count(closing)
         for character in own:
             opened += (character == opening) - (character == closing)
@@ -378,12 +514,19 @@ class _Parts:
         own = self.own
         if not any(map(str.isalnum, own)):
             return self._sign()
+        if "×" in own and "x" not in own:
+            return replace(self, own=own.replace("×", "x"))._multiplied()
         better = self._degrees() or self._product()
         if better is not None:
             return better
         if self._confirms(own) and not self._eats_particle():
             return own
         return self._agreed()
+
+    def _multiplied(self) -> str | None:
+        """The same of a part with a sign of multiplication, which other models read as x."""
+        there = self.code()
+        return None if there is None else re.sub(r"(?<![A-Za-z])x(?![A-Za-z])", "×", there)
 
     def _agreed(self) -> str | None:
         """What both models read in both sizes, if it is plausible and a third reading has it."""
@@ -410,6 +553,8 @@ class _Parts:
     def _sign(self) -> str | None:
         """Signs of a sentence: changed where every other reading has the same other one."""
         own = self.own
+        if own == "×":
+            return own
         if PUNCTUATION.fullmatch(own) or (not self.before and not self.after and own in BULLETS):
             rest = {self.both, self.large, self.korean}
             if len(rest) == 1 and len(self.both) == len(own) == 1 and self.both in ".,:;)":
@@ -548,10 +693,31 @@ def _apply(line: Line, verdict: Verdict) -> None:
         return
     if verdict.text is None:
         line.doubts.append((line.words[touched[0][0]], verdict.second))
-        own = letters_of(line).text[verdict.start : verdict.stop]
-        line.mild += not (_is_latin(own) or ODD.search(own))
+        line.mild += _is_mild(letters_of(line), verdict)
         return
     for order, (index, start, stop) in enumerate(touched):
-        own = "".join(line.texts[index].split())
-        new = verdict.text if order == 0 else ""
-        line.texts[index] = own[:start] + new + own[stop:]
+        line.texts[index] = _written(
+            line.texts[index], start, stop, verdict.text if order == 0 else ""
+        )
+
+
+def _is_mild(line: Letters, verdict: Verdict) -> bool:
+    """True for a doubt about Hangul beside no letter or digit that others read as Hangul, too.
+
+    A number or a code in doubt is not taught, so its line is set aside.
+    """
+    start = verdict.start - (verdict.start not in (0, *line.ends))
+    stop = verdict.stop + (verdict.stop not in line.ends)
+    is_other = re.search("[A-Za-z0-9]", line.text[start:stop] + verdict.second)
+    return not (is_other or ODD.search(line.text[verdict.start : verdict.stop]))
+
+
+def _written(text: str, start: int, stop: int, new: str) -> str:
+    """The text with letters `start` to `stop` replaced; its spaces stay if their number does."""
+    letters = [index for index, character in enumerate(text) if not character.isspace()]
+    first, last = letters[start], letters[stop - 1] + 1
+    own = text[first:last]
+    if len(new) == stop - start:
+        given = iter(new)
+        new = "".join(one if one.isspace() else next(given) for one in own)
+    return text[:first] + new + text[last:]

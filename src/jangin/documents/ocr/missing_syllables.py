@@ -64,7 +64,7 @@ def restore_syllables(lines: list[Line], languages: tuple[str, ...]) -> list[Lin
     if not 0 < len(unsure) <= MOST or not (missing := missing_syllables()):
         return lines
     try:
-        words = _WORDS.kiwi()
+        words = WORDS.kiwi()
     except MachineError:
         return lines
     for line, index in unsure:
@@ -104,7 +104,7 @@ def _best(kiwi: "Kiwi", line: Line, index: int, missing: str) -> str:
     old = line.texts[index]
 
     def likelihood(text: str) -> float:
-        with _WORDS.lock:
+        with WORDS.lock:
             return float(kiwi.analyze(before + text + after)[0][1])
 
     tried = [(likelihood(new) - against, new) for new, against in _choices(old, missing)]
@@ -128,7 +128,7 @@ def _choices(old: str, missing: str) -> Iterator[tuple[str, float]]:
 
 def _difference(read: str, other: str) -> float | None:
     """What a syllable's look counts against it; None where it is another one altogether."""
-    parts, others = _parts(read), _parts(other)
+    parts, others = parts_of(read), parts_of(other)
     different = sum(a != b for a, b in zip(parts, others, strict=True))
     if different > MOST_DIFFERENT:
         return None
@@ -137,7 +137,7 @@ def _difference(read: str, other: str) -> float | None:
     return DIFFERENT * (different - 1) + (0.0 if alike else OTHER_INITIAL)
 
 
-def _parts(syllable: str) -> tuple[int, int, int]:
+def parts_of(syllable: str) -> tuple[int, int, int]:
     """Numbers of the initial, the vowel and the final."""
     number = ord(syllable) - ord("가")
     return number // 588, number % 588 // 28, number % 28
@@ -166,4 +166,4 @@ class _Words:
         return self._kiwi
 
 
-_WORDS = _Words()
+WORDS = _Words()

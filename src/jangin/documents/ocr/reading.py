@@ -28,8 +28,8 @@ class DoubtfulLine:
     number: int = -1
     """Number of the line in the reading's `complete` text, from 0."""
     is_kept: bool = False
-    """It is part of the page's text all the same: readings differ in a number or a word in Hangul
-    alone, or it is a row of a table of which much else is right."""
+    """It is part of the page's text all the same: readings differ in a word in Hangul alone, or
+    it is a row of a table of which much else is right."""
 
 
 @dataclass(frozen=True, slots=True)

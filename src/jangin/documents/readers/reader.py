@@ -12,6 +12,7 @@ from jangin.documents.ocr.corrections import Corrections, corrected
 from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.reader import Memos, OcrReader
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
+from jangin.documents.ocr.vocabulary import doubt_misspelt
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.vision import Transcriber
@@ -105,11 +106,13 @@ def with_corrections(
 ) -> dict[int, OcrReading]:
     """{page: reading} with what people corrected; a message says how much, and what fits no line.
 
-    Corrections of pages that were not read by OCR are among those that fit no line.
+    Corrections of pages that were not read by OCR are among those that fit no line. Before them,
+    lines are set aside whose words the document spells otherwise many times.
     """
+    readings = doubt_misspelt(readings)
     own = settings.corrections.get(file.digest, {})
     if not own:
-        return dict(readings)
+        return readings
     done = dict(readings)
     unfit = [each for page, lines in own.items() if page not in readings for each in lines]
     for page in own.keys() & readings.keys():

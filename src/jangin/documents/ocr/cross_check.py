@@ -159,8 +159,8 @@ def cross_check(
     if not rows:
         return 0
     verdicts = _verdicts(image_HW, rows, dpi)
-    for row, found in zip(rows, verdicts, strict=True):
-        for verdict in reversed(found):
+    for row, own in zip(rows, verdicts, strict=True):
+        for verdict in reversed(own):
             _apply(row.line, verdict)
     return len(rows)
 
@@ -171,7 +171,7 @@ def _verdicts(image_HW: "Grey", rows: list["_Checked"], dpi: int) -> list[list[V
     latin = _read(image_HW, rows, dpi, (LATIN,))
     others = [Others(row.first, b, e) for row, b, e in zip(rows, both, latin, strict=True)]
     out = [judge(letters_of(row.line), own) for row, own in zip(rows, others, strict=True)]
-    left = [n for n, found in enumerate(out) if any(one.text is None for one in found)]
+    left = [n for n, own in enumerate(out) if any(one.text is None for one in own)]
     again = [rows[n].only(out[n]) for n in left]
     large = _read(image_HW, again, dpi, (KOREAN, LATIN), LARGER)
     korean = _read(image_HW, again, dpi, (KOREAN,), LARGER)
@@ -207,7 +207,7 @@ def _size(line: Line, stop: int) -> int:
 
 def _stretches(line: Line) -> tuple[tuple[int, int], ...]:
     """(first, last) words around those of low confidence or with a sign that is no Hangul."""
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     words = line.words
     missing = set(missing_syllables())
     for index, text in enumerate(line.texts):
@@ -221,11 +221,11 @@ def _stretches(line: Line) -> tuple[tuple[int, int], ...]:
             start -= 1
         while stop < len(words) and words[stop].left < right:
             stop += 1
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        if stretches and start <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], max(stop, stretches[-1][1]))
         else:
-            found.append((start, stop))
-    return tuple(found)
+            stretches.append((start, stop))
+    return tuple(stretches)
 
 
 def _read(

@@ -51,9 +51,9 @@ def doubt_misspelt(readings: Mapping[int, OcrReading]) -> dict[int, OcrReading]:
     done = dict(readings)
     for page, reading in own.items():
         doubts = {
-            number: "; ".join(dict.fromkeys(meant[word] for word in found))
+            number: "; ".join(dict.fromkeys(meant[word] for word in misread))
             for number, line in enumerate(lines[page])
-            if pattern.search(line) and (found := [w for w in HANGUL.findall(line) if w in meant])
+            if pattern.search(line) and (misread := [w for w in HANGUL.findall(line) if w in meant])
         }
         done[page] = _set_aside(reading, lines[page], doubts)
     return done

@@ -12,7 +12,6 @@ from jangin.documents.ocr.corrections import Corrections, corrected
 from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.reader import Memos, OcrReader
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
-from jangin.documents.ocr.vocabulary import doubt_misspelt
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.vision import Transcriber
@@ -109,6 +108,8 @@ def with_corrections(
     Corrections of pages that were not read by OCR are among those that fit no line. Before them,
     lines are set aside whose words the document spells otherwise many times.
     """
+    from jangin.documents.ocr.vocabulary import doubt_misspelt
+
     readings = doubt_misspelt(readings)
     own = settings.corrections.get(file.digest, {})
     if not own:

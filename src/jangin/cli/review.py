@@ -373,7 +373,7 @@ class ReviewScreen:
     _index: int = 0
     _words: str = ""
     _notice: str = ""
-    _last: "list[tuple[int, ReviewDecision]]" = field(default_factory=list)
+    _last: "list[tuple[str, ReviewDecision]]" = field(default_factory=list)
 
     def show(self) -> None:
         """Run until the user quits or the end of the queue is reached."""
@@ -505,15 +505,36 @@ class ReviewScreen:
         review = collect_reviews(same).get(item.example.id)
         self.items[self._index] = replace(item, review=review)
         self.written += 1
-        self._last.append((self._index, new))
+        self._last.append((item.example.id, new))
+        if decision == "reject":
+            self._raise_alike(item)
         if not stay:
             self._move(1)
+
+    def _raise_alike(self, rejected: "QueueItem") -> None:
+        """Let the open rows whose question is like a rejected one come next."""
+        from jangin.examples.reviews.queue import Suspicion
+        from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, likeness
+
+        question = rejected.wording.question
+        words = asked_words(question)
+        behind = self.items[self._index + 1 :]
+        near: dict[int, QueueItem] = {}
+        for n, item in enumerate(behind):
+            alike = likeness(words, asked_words(item.wording.question)) if words else 0.0
+            if alike >= NEAR_REJECTED and not item.decided and item.example.kind != "paraphrase":
+                why = Suspicion("near_rejected", alike, {"question": question})
+                rest = (each for each in item.signals if each.signal != "near_rejected")
+                near[n] = replace(item, signals=(why, *rest))
+        others = [item for n, item in enumerate(behind) if n not in near]
+        self.items[self._index + 1 :] = [*near.values(), *others]
 
     def _undo(self) -> None:
         if not self._last:
             self._notice = "There is nothing to undo in this session."
             return
-        self._index, old = self._last.pop()
+        row, old = self._last.pop()
+        self._index = next(n for n, item in enumerate(self.items) if item.example.id == row)
         self._decide("undo", stay=True)
         self._last.pop()
         self._notice = f"Withdrawn: {old.decision}."

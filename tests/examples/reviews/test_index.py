@@ -68,6 +68,42 @@ def test_pages_follow_each_other_and_every_row_is_on_one(tmp_path):
     assert page.total == 7
 
 
+def test_rows_like_a_rejected_one_come_next_until_they_are_decided(tmp_path):
+    """Live: neither a run nor a start of the server lies between."""
+    rows = [make_row(n) for n in range(9)]
+    question = "9번 창고의 오늘 규정은 무엇인가요?"
+    like = Message(role="user", content=question)
+    rows += [rows[0].model_copy(update={"id": "like", "prompt": (like,)}), make_row(9)]
+    index = make_index(tmp_path, rows)
+    twin, last = index.position("like"), index.position(rows[-1].id)
+    order = [n for n in range(11) if n not in (twin, last)]
+
+    def save(position, decision):
+        index.save([decide(index.load(position).example, decision, "kim")])
+
+    def offered(after):
+        return [index.position(row) for row, _ in index.candidates(QueueFilter(), "kim", after)]
+
+    save(last, "accept")
+    save(last, "undo")
+    assert index.near_rejected("kim") == []
+    before = offered(order[2])
+    save(order[2], "accept")
+    assert offered(order[2]) == before[:-1], "no rejection, no change"
+    save(twin, "reject")
+    assert offered(twin)[0] == last
+    assert index.page(QueueFilter(), "kim", -1, 4).positions[0] == last
+    assert last not in index.page(QueueFilter(), "kim", order[4], 20).positions
+    shown = index.item(rows[-1].id, "lee")
+    assert shown.signals[0].signal == "near_rejected"
+    assert question in shown.signals[0].text
+    assert index.entry(last).signals[0] == "near_rejected"
+    assert offered(last)[0] != last, "a row that was skipped is not offered at once"
+    save(twin, "undo")
+    assert index.near_rejected("kim") == []
+    assert "near_rejected" not in index.entry(last).signals
+
+
 def test_filters_by_kind_source_signal_and_words(tmp_path):
     low = Score(scorer="judge", kind="model", value=0.2, reason="too short")
     rows = [make_row(0, scores=(low,)), make_row(1), make_row(2, kind="evolved"),

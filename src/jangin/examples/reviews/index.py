@@ -7,7 +7,7 @@ processes may write to it.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -26,8 +26,9 @@ from jangin.examples.reviews.log import (
     append_decisions,
     review_of,
 )
-from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.queue import QueueItem, Suspicion
 from jangin.examples.reviews.queue_columns import QueueColumns, QueueEntry, QueueFilter
+from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, likeness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,6 +131,10 @@ class ReviewIndex:
     _of_other_rows: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
     """{texts: ids of rows with them that have decisions and are not in this queue}."""
     _last: dict[str, list[ReviewDecision]] = field(default_factory=dict)
+    _near: dict[int, dict[int, float]] = field(default_factory=dict)
+    """{position of a rejected row: {position of a row like it: likeness}}."""
+    _words: dict[int, set[str]] = field(default_factory=dict)
+    """{position: words of the question}, made for the first rejection."""
     _follower: LogFollower = field(init=False)
     _columns: QueueColumns = field(init=False)
     _lock: RLock = field(default_factory=RLock)
@@ -152,6 +157,7 @@ class ReviewIndex:
                 self._histories.clear()
                 self._of_other_rows.clear()
                 self.reviews.clear()
+                self._near.clear()
                 self._columns.clear()
                 self.unmatched.clear()
                 self._last.clear()
@@ -201,6 +207,56 @@ class ReviewIndex:
         else:
             self.reviews.pop(position, None)
         self._columns.set_review(position, review)
+        verdict = review.verdict if review is not None else None
+        if verdict is None or verdict.decision != "reject":
+            self._near.pop(position, None)
+        elif position not in self._near:
+            self._near[position] = self._alike(position)
+
+    def _alike(self, rejected: int) -> dict[int, float]:
+        """{position: likeness} of the rows whose question is like that of a rejected one."""
+        if not self._words:
+            self._words = {
+                n: asked_words(entry.question)
+                for n, entry in enumerate(self.entries)
+                if entry.kind in ("original", "evolved")
+            }
+        words = self._words.get(rejected) or set()
+        pairs = ((n, likeness(words, mine)) for n, mine in self._words.items() if n != rejected)
+        return {n: alike for n, alike in pairs if words and alike >= NEAR_REJECTED}
+
+    def near_rejected(self, by: str) -> list[int]:
+        """Open rows that are like a rejected one, most alike first."""
+        with self._lock:
+            near = {
+                n: max(mine.get(n, 0.0) for mine in self._near.values())
+                for n in {n for mine in self._near.values() for n in mine}
+                if self.is_open(n, by)
+            }
+        return sorted(near, key=lambda n: (-near[n], n))
+
+    def _came_from(self, position: int) -> int:
+        """The row in the order of the queue whose rejection brought a row forward, or itself."""
+        seen: set[int] = set()
+        while position not in seen:
+            seen.add(position)
+            position = next((n for n, mine in self._near.items() if position in mine), position)
+        return min(seen)
+
+    def entry(self, position: int) -> QueueEntry:
+        """What a list shows of a row, with the reasons as they are now."""
+        keys = tuple(signal.signal for signal in self.signals(position))
+        return replace(self.entries[position], signals=keys)
+
+    def signals(self, position: int) -> tuple[Suspicion, ...]:
+        """Why a row is where it is, with the likeness to a row that was rejected meanwhile."""
+        known = self.load(position).signals if self.entries[position].signals else ()
+        alike = [(mine[position], n) for n, mine in self._near.items() if position in mine]
+        if not alike or any(signal.signal == "near_rejected" for signal in known):
+            return known
+        strength, twin = max(alike)
+        values = {"question": self.entries[twin].question}
+        return (Suspicion("near_rejected", strength, values), *known)
 
     def _same_text(self, position: int) -> tuple[str, list[ReviewDecision]]:
         """(id, decisions) of another row with the texts of this one, which had another id then."""
@@ -280,18 +336,38 @@ class ReviewIndex:
             return np.flatnonzero(state & self._columns.content(shown))
 
     def page(self, shown: QueueFilter, by: str, after: int, limit: int) -> QueuePage:
-        """At most `limit` rows behind position `after`; -1 is the beginning."""
+        """At most `limit` rows behind position `after`; -1 is the beginning.
+
+        It begins with those like a row that was rejected, as far as half of a page has room.
+        """
         rows = self.matching(shown, by)
+        shown_rows = set(rows.tolist())
+        near = [n for n in self.near_rejected(by) if n in shown_rows][: limit // 2]
+        rows, total = rows[~np.isin(rows, near)], len(rows)
+        if after >= 0:
+            near = []
+        limit -= len(near)
         first = int(np.searchsorted(rows, after, side="right"))
         positions = tuple(rows[first : first + limit].tolist())
         further = first + limit < len(rows)
-        return QueuePage(positions, positions[-1] if further else None, len(rows))
+        following = positions[-1] if further else None
+        return QueuePage((*near, *positions), following, total)
 
     def candidates(self, shown: QueueFilter, by: str, after: int) -> Iterator[tuple[str, int]]:
-        """(id, room) of rows to give to a reviewer, from a position on and then from the start."""
+        """(id, room) of rows to give to a reviewer, from a position on and then from the start.
+
+        After a rejection come the rows like the rejected one, then those behind it.
+        """
         rows = self.matching(shown, by)
-        first = int(np.searchsorted(rows, after, side="right"))
-        for position in (*rows[first:].tolist(), *rows[:first].tolist()):
+        near = self.near_rejected(by)
+        if after in near:
+            near = near[near.index(after) + 1 :]
+        elif after not in self._near and not any(after in mine for mine in self._near.values()):
+            near = []
+        first = int(np.searchsorted(rows, self._came_from(after), side="right"))
+        ordered = (*rows[first:].tolist(), *rows[:first].tolist())
+        shown_rows = set(ordered)
+        for position in dict.fromkeys((*(n for n in near if n in shown_rows), *ordered)):
             yield self.entries[position].id, self.room(position)
 
     def last_of(self, by: str) -> ReviewDecision | None:
@@ -360,4 +436,5 @@ class ReviewIndex:
                 f"there is no row {row!r} in the queue any more. Its document or question has "
                 "changed; decisions about it are kept."
             )
-        return self.load(position).with_review(self.review_for(position, by))
+        item = self.load(position).with_review(self.review_for(position, by))
+        return replace(item, signals=self.signals(position))

@@ -6,7 +6,7 @@ A reason is a function of the material of a review that names rows, how strongly
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -657,6 +657,10 @@ MOST_ALIKE = 0.85
 """Share of siblings with one form from which on another one is worth a look."""
 
 
+NEAR_REJECTED = 0.6
+"""Share of common words from which on a question is like a rejected one."""
+
+
 def _near_rejected(material: Material) -> Iterator[Concern]:
     if not material.rejected:
         return
@@ -666,10 +670,15 @@ def _near_rejected(material: Material) -> Iterator[Concern]:
         for theirs, question, answer in words:
             if (question, answer) == (row.question, row.answer) or not mine or not theirs:
                 continue
-            alike = len(mine & theirs) / len(mine | theirs)
-            if alike >= 0.6:
+            if (alike := likeness(mine, theirs)) >= NEAR_REJECTED:
                 yield index, alike, {"question": question}
                 break
+
+
+def likeness(mine: Collection[str], theirs: Collection[str]) -> float:
+    """Share of the words of two questions that both have, 0 to 1."""
+    either = {*mine, *theirs}
+    return sum(word in theirs for word in mine) / len(either) if either else 0.0
 
 
 def _longest(material: Material) -> Iterator[Concern]:

@@ -123,7 +123,7 @@ def queue(desk: DeskDep, after: int = START) -> Response:
     """The rows that a filter shows, and where to begin."""
     page = desk.index.page(desk.shown, desk.by, after, PAGE_ROWS)
     rows = [
-        (desk.index.entries[n], desk.index.review_for(n, desk.by), _first_reason(desk, n))
+        (desk.index.entry(n), desk.index.review_for(n, desk.by), _first_reason(desk, n))
         for n in page.positions
     ]
     everything = replace(desk.shown, state="all")
@@ -167,8 +167,7 @@ def _matching_conflicts(
 
 def _first_reason(desk: Desk, position: int) -> str:
     """The sentence of the weightiest reason of a row; empty where its name says it all."""
-    signals = desk.index.load(position).signals if desk.index.entries[position].signals else ()
-    said = next((signal for signal in signals if signal.values), None)
+    said = next((signal for signal in desk.index.signals(position) if signal.values), None)
     return said_reason(said, desk.visit.words) if said is not None else ""
 
 

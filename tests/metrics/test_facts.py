@@ -32,13 +32,13 @@ HOW_OFTEN = "무료 마음 상담은 1년에 몇 번 받을 수 있나요?"
     ("answer", "gold", "question", "evidence"),
     [
         ("종합건강검진 비용은 1인당 35만 원까지 지원합니다.", "1인당 35만 원", HOW_MUCH, CHECKUP),
-        ("350,000원", "1인당 35만 원", HOW_MUCH, CHECKUP),
+        ("1인당 350,000원", "1인당 35만 원", HOW_MUCH, CHECKUP),
         ("무료 마음 상담은 1년에 8회까지 받을 수 있습니다.", "연 8회", HOW_OFTEN, COUNSEL),
         ("한 해에 여덟 번까지예요", "연 8회", HOW_OFTEN, COUNSEL),
         ("연 8회이며, 신청은 상담소에 직접 합니다.", "연 8회", HOW_OFTEN, COUNSEL),
         ("재택근무는 일주일에 2일까지", "주 2일", "재택근무는 일주일에 며칠까지 할 수 있나요?", ""),
         ("10일 이내", "입사일부터 10일 이내", "입사 서류는 언제까지 제출해야 하나요?", ""),
-        ("220만 원", "학기당 220만 원", "대학생 자녀 학자금은 얼마까지 지원되나요?", ""),
+        ("한 학기에 220만 원", "학기당 220만 원", "대학생 학자금은 얼마까지 지원되나요?", ""),
         ("A day ticket costs €7.20.", "7.20 euros", "What does a day ticket cost?", TRAM),
         (
             "It is valid until 03:00 the following day",
@@ -242,3 +242,35 @@ def test_any_text_gets_a_grade(labelled):
 def test_what_a_model_writes_that_has_learned_nothing_is_not_unclear(answer):
     grade = grade_facts(answer, "경조팀", "경조금은 어느 팀이 주나요?")
     assert (grade.right, grade.unclear) == (False, False)
+
+
+TOWER = ("Loss of earnings is paid up to 65 pounds a day for ten days. Shorts run 22 minutes.",)
+BEES = ("기온이 14도 이상인 날 오전에 벌통을 열며, 비가 오는 날에는 벌통을 열지 않는다.",)
+LEAVE = ("외출은 담당 간호사가, 외박은 원장이 허락한다.",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "question", "evidence"),
+    [
+        ("65 pounds", "65 pounds a day", "What is paid for loss of earnings?", TOWER),
+        ("350,000원", "1인당 35만 원", HOW_MUCH, (CHECKUP,)),
+        ("22 minutes", "22 minutes including credits", "What is the longest short film?", TOWER),
+        ("네, 가족과 쓸 수 있습니다.", "네, 가족 한 명과 쓸 수 있다", "가족과 쓸 수 있나요?", ()),
+        ("14도 이상이면 벌통을 열지 않는다.", "14도 이상", "몇 도에 벌통을 여나요?", BEES),
+    ],
+)
+def test_an_answer_without_a_part_or_with_a_denial_of_something_else_is_for_a_reader(
+    answer, gold, question, evidence
+):
+    grade = grade_facts(answer, gold, question, evidence)
+    assert (grade.right, grade.unclear) == (False, True)
+
+
+def test_two_names_with_a_part_of_their_own_are_not_joined_by_the_evidence():
+    grade = grade_facts("간호사와 원장이 허락한다.", "원장", "외박은 누가 허락하나요?", LEAVE)
+    assert (grade.right, grade.unclear, grade.reason) == (False, False, "contradicted")
+
+
+def test_an_amount_that_names_what_it_is_counted_by_lacks_nothing():
+    assert grade_facts("킬로미터에 215원", "1킬로미터에 215원", "운행비는 얼마인가요?").right
+    assert grade_facts("환자 한 분에 두 명입니다.", "환자 1명당 2명", "몇 명까지 되나요?").right

@@ -912,6 +912,15 @@ _PERIODS = {
 }
 PERIODS = frozenset(_PERIODS.values())
 """What is counted by, but for nouns as in `per book`."""
+
+
+def is_named(name: str, text: str) -> bool:
+    """True if a text has a word for what is counted by: `km` in `킬로미터에 215원`."""
+    return name in text or any(
+        period == name and len(word) > 1 and word in text for word, period in _PERIODS.items()
+    )
+
+
 _RATE_WORDS = re.compile(
     r"(?<![가-힣])매\s?(?P<every>년|해|월|달|주|일|회|학기|분기)(?![가-힣]*출)"
     r"|(?<![가-힣])(?P<madada>(?<!\d)(?:해|달|주|날))마다"

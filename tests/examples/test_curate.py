@@ -768,6 +768,17 @@ class TestDecisionsBetweenDocuments:
         assert with_conditions(kept, [decision])[0] == kept, "not twice"
         assert with_conditions(rows, [])[0] == rows
 
+    def test_conditions_do_not_hide_that_a_third_document_contradicts_both(self):
+        """Both say 3개월: a condition would make their questions unlike that of the third."""
+        answers = {"0.docx": "3개월", "1.docx": "3개월", "2.docx": "1개월"}
+        rows = [
+            example("분실물은 얼마 동안 보관하나요?", answer, document_id=name[0] * 64, source=name)
+            for name, answer in answers.items()
+        ]
+        decision = decide_documents("both_hold", named(0), named(1), "kim", ("올해", "작년"))
+        assert with_conditions(rows, [decision]) == (rows, 0)
+        assert [len(c.sides) for c in curate(rows, PLAIN, decisions=[decision]).conflicts] == [3]
+
     @pytest.mark.parametrize("conditions", [("", "b"), ("a", ""), ("a", " a ")])
     def test_conditions_that_do_not_tell_the_documents_apart_are_refused(self, conditions):
         with pytest.raises(ValueError, match="a condition of its own"):

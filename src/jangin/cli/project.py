@@ -114,14 +114,16 @@ def plan(
         console.print(escape(said(text)), style="dim", highlight=False)
     _print_unread(unread, flagged)
     _print_versions(session.project, list(artifacts.values()))
-    _print_conflicts(artifacts)
+    _print_conflicts(session.project, artifacts)
     if lacks_user_questions(session.project):
         _print_wanted_questions(session.project.folder)
 
 
-def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
-    """Name the questions that documents answer differently, of {variant: {stage: artifact}}."""
-    from jangin.project.contradictions import conflict_lines, conflicts_of
+def _print_conflicts(
+    loaded: "LoadedProject", artifacts: "Mapping[str, Mapping[str, Artifact]]"
+) -> None:
+    """Name the undecided questions that documents answer differently, of {variant: artifacts}."""
+    from jangin.project.contradictions import conflict_lines, conflicts_of, waiting_conflicts
 
     for kept in (False, True):
         rows = [
@@ -130,7 +132,8 @@ def _print_conflicts(artifacts: "Mapping[str, Mapping[str, Artifact]]") -> None:
             for conflict in conflicts_of(own)
             if (own["curate"].manifest.config.get("conflicts") == "keep") == kept
         ]
-        for line in conflict_lines(list({row.id: row for row in rows}.values()), kept):
+        waiting = waiting_conflicts(loaded, {row.id: row for row in rows}.values())
+        for line in conflict_lines(waiting, kept):
             console.print(f"[yellow]{escape(said(line))}[/]", highlight=False, soft_wrap=True)
 
 
@@ -209,7 +212,7 @@ def run(
     if late:
         console.print(f"[yellow]![/] {said(CHANGED_MEANWHILE)}", highlight=False, soft_wrap=True)
     _print_unread(unread, flagged)
-    _print_conflicts(artifacts)
+    _print_conflicts(session.project, artifacts)
     failures = failures_of(steps)
     _print_failures(failures, run_command(project, store, variant))
     if not all(failed.accepted for failed in failures):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations, product
+from pathlib import Path
 
 from jangin.core.errors import DataError, counted
 from jangin.core.parquet import read_columns, read_table
@@ -207,11 +208,20 @@ def decision_lines(decisions: Iterable[ReviewDecision]) -> list[str]:
 
 def decisions_between(loaded: LoadedProject) -> list[ReviewDecision]:
     """What people decided between documents, in the logs of all variants."""
+    return [each for log in _logs(loaded) for each in document_decisions(read_log(log))]
+
+
+def waiting_conflicts(loaded: LoadedProject, conflicts: Iterable[Conflict]) -> list[Conflict]:
+    """The conflicts that no decision in the logs of the project settles, applied or not."""
+    return undecided(conflicts, [each for log in _logs(loaded) for each in read_log(log)])
+
+
+def _logs(loaded: LoadedProject) -> list[Path]:
     logs = set()
     for variant in loaded.variants.values():
         config = variant.stage_config("review")
         logs.add(loaded.folder / (config.path if isinstance(config, ReviewConfig) else LOG))
-    return [each for log in sorted(logs) for each in document_decisions(read_log(log))]
+    return sorted(logs)
 
 
 def settled_files(loaded: LoadedProject) -> set[frozenset[str]]:

@@ -13,7 +13,7 @@ decides. Where there are documents, a table of a user's own rows counts as one m
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
@@ -214,7 +214,7 @@ def with_conditions(
     The questions that two documents answer differently begin with the condition of each. A row
     with another question has another id; what evolved from it names the new one.
     """
-    named = [each for each in decisions if each.conditions is not None]
+    named = [each for each in decisions if each.conditions is not None and each.documents]
     if not named:
         return list(rows), 0
     sourced = sourced_rows(lambda names: batches_of(rows, Example, names), lambda _: True)
@@ -238,13 +238,21 @@ def with_conditions(
 
 
 def _conditions(conflict: Conflict, decision: ReviewDecision) -> list[tuple[NamedDocument, str]]:
-    """The two documents of a decision with their conditions, if the conflict is between them."""
+    """The two documents of a decision with their conditions, if they disagree in the conflict.
+
+    Two that agree and that a third one contradicts do not.
+    """
     pairs = list(zip(decision.documents or (), decision.conditions or (), strict=True))
-    involved = [
-        any(document.is_one(side.document, side.source) for side in conflict.sides)
+    ones, twos = (
+        [side for side in conflict.sides if document.is_one(side.document, side.source)]
         for document, _ in pairs
-    ]
-    return pairs if all(involved) else []
+    )
+    disagree = any(
+        not (one.example and two.example)
+        or difference(said(one.answer), said(two.answer), same_question=True)
+        for one, two in product(ones, twos)
+    )
+    return pairs if disagree else []
 
 
 class _Search:

@@ -11,6 +11,7 @@ from jangin.cli.model import print_notes, print_source
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import JanginError
+from jangin.report.terminal.console import heading, said, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,17 +61,20 @@ def chat(
     with open_session(project, store, creates_store=False) as session:
         conversation = Conversation(session, session.choose(variant)[-1], max_new_tokens, history)
         if interactive:
-            console.print(f"{conversation.title}. /help lists the commands.", highlight=False)
+            console.print(
+                f"{conversation.title}. {said('/help lists the commands.')}", highlight=False
+            )
         for line in _lines(interactive=interactive):
             if line == "/quit":
                 break
             try:
                 conversation.take(line)
             except JanginError as error:
-                errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+                text = escape(said(str(error)))
+                errors.print(f"[red]{heading('error:')}[/] {text}", highlight=False)
                 exit_code = error.exit_code
             except KeyboardInterrupt:
-                console.print("\n[yellow]Stopped.[/]")
+                console.print(f"\n[yellow]{said('Stopped.')}[/]")
     if not interactive:
         raise typer.Exit(exit_code)
 
@@ -89,7 +93,7 @@ def _lines(*, interactive: bool) -> Iterator[str]:
             console.print()
             return
         except KeyboardInterrupt:
-            console.print("\n/quit leaves.", highlight=False)
+            console.print(f"\n{said('/quit leaves.')}", highlight=False)
             continue
         if line:
             yield line
@@ -127,7 +131,7 @@ class Conversation:
         elif command == "/new":
             self._turns.clear()
             self._said = False
-            console.print("a new conversation", style="dim")
+            console.print(said("a new conversation"), style="dim")
         elif command == "/base":
             self._answer_of_base()
         elif command == "/save":
@@ -138,7 +142,7 @@ class Conversation:
             self._open(self._session.choose(rest.strip())[0])
             console.print(self.title, highlight=False)
         else:
-            console.print(HELP, markup=False, highlight=False)
+            console.print(said(HELP), markup=False, highlight=False)
 
     def _open(self, variant: str) -> None:
         self.variant = variant
@@ -173,9 +177,9 @@ class Conversation:
 
     def _answer_of_base(self) -> None:
         if not self._turns:
-            console.print("there is no question yet", style="dim")
+            console.print(said("there is no question yet"), style="dim")
             return
-        console.print("base: ", style="dim", end="")
+        console.print(f"{words().system('base')}: ", style="dim", end="")
         self._stream(self._turns[:-1], base=True)
 
     def _stream(self, turns: "list[Message]", *, base: bool) -> str:
@@ -188,7 +192,7 @@ class Conversation:
             pieces.append(piece)
             shown = piece.translate(CONTROLS)
             console.print(shown, style=style, end="", markup=False, highlight=False, soft_wrap=True)
-        console.print() if pieces else console.print("(no answer)", style="dim")
+        console.print() if pieces else console.print(said("(no answer)"), style="dim")
         return "".join(pieces)
 
     def _save(self, rest: str) -> None:
@@ -206,7 +210,7 @@ class Conversation:
         }
         if word not in kinds or not self._turns:
             text = "/save question or /save example, after an answer; then the right answer, if "
-            console.print(f"{text}that was not right", style="dim", highlight=False)
+            console.print(said(f"{text}that was not right"), style="dim", highlight=False)
             return
         *before, given = self._turns
         answer = Message(role="assistant", content=right or given.content)
@@ -221,7 +225,7 @@ class Conversation:
         then = "trains on it" if word == "example" else "asks it in the test set"
         _say(f"saved in {saved.path}; the next jangin run {then}")
         for turn in (*(before if whole else before[-1:]), answer):
-            _say(f"  {'question' if turn.role == 'user' else 'answer'}: {turn.content}")
+            _say(f"  {heading('question' if turn.role == 'user' else 'answer')}: {turn.content}")
         if saved.replaced is not None:
             was = "" if saved.replaced == word else f"; it was a saved {saved.replaced}"
             _say(f"  replaces the answer saved before: {saved.old_answer}{was}")
@@ -237,4 +241,4 @@ def _not_sent(history: "History") -> str:
 
 
 def _say(text: str) -> None:
-    console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+    console.print(escape(said(text)), style="dim", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOpti
 from jangin.cli.results import print_outdated
 from jangin.cli.terminal import Stopped, confirm, console
 from jangin.core.errors import ConfigError, counted
+from jangin.report.terminal.console import said
 
 if TYPE_CHECKING:
     from jangin.prepare.engine.build import PreparedData
@@ -258,7 +259,7 @@ def show(
         from jangin.project.tables.prompts import prompts
 
         for heading, wording in prompts(project, variant):
-            console.print(f"[bold]{escape(heading)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{escape(said(heading))}[/]", highlight=False, soft_wrap=True)
             console.print(f"{wording}\n", markup=False, highlight=False, soft_wrap=True)
         return
     if kind == "data":
@@ -325,7 +326,8 @@ def _show_rows(
             write_csv(csv, shown)
             session.wrote(csv)
     if csv is not None:
-        console.print(f"{counted(len(shown), 'row')} of {kind} ({name}) in {csv}", highlight=False)
+        text = f"{counted(len(shown), 'row')} of {kind} ({name}) in {csv}"
+        console.print(escape(said(text)), highlight=False)
         return
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
@@ -406,4 +408,5 @@ def export(
         with output_errors(output):
             count = export_examples(chosen, output, form, pattern or ALPACA)
         session.wrote(output)
-    console.print(f"{counted(count, 'example')} of {split} ({name}) in {output}", highlight=False)
+    text = f"{counted(count, 'example')} of {split} ({name}) in {output}"
+    console.print(escape(said(text)), highlight=False)

@@ -28,7 +28,7 @@ from jangin.cli.review import review
 from jangin.cli.serve import serve
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
-from jangin.report.terminal.console import said
+from jangin.report.terminal.console import heading, said
 
 _WORDS = {
     "new": "init create start setup",
@@ -162,7 +162,7 @@ def _missing_package(error: ModuleNotFoundError) -> int:
     if not extra:
         raise error
     text = f"this needs the package {error.name}. Install it with: pip install 'jangin[{extra}]'"
-    errors.print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    _print_errors(text)
     return 2
 
 
@@ -179,14 +179,14 @@ def _full_or_read_only(error: OSError) -> int:
         )
     else:
         raise error
-    errors.print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    _print_errors(text)
     return 1
 
 
 def _print_errors(text: str) -> None:
     """One message, or several that begin with the file and line that they are about."""
     for number, line in enumerate(said(text).split("\n")):
-        mark = "[red]error:[/] " if number == 0 or LOCATED.match(line) else ""
+        mark = f"[red]{heading('error:')}[/] " if number == 0 or LOCATED.match(line) else ""
         errors.print(f"{mark}{escape(line)}", highlight=False, soft_wrap=True)
 
 
@@ -196,7 +196,7 @@ def main() -> None:
         app()
     except SystemExit as leave:
         if leave.code == INTERRUPTED:  # typer has already turned KeyboardInterrupt into this
-            errors.print(leave.text if isinstance(leave, Stopped) else STOPPED)
+            errors.print(leave.text if isinstance(leave, Stopped) else said(STOPPED))
         raise
     except JanginError as error:
         _print_errors(str(error))
@@ -204,7 +204,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(_missing_package(error))
     except KeyboardInterrupt:
-        errors.print(STOPPED)
+        errors.print(said(STOPPED))
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

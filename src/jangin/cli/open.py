@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, ProjectOption
 from jangin.cli.terminal import console, errors
+from jangin.report.terminal.console import said
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -50,8 +51,8 @@ def open_pages(
     settings = _settings(path, PORT if port is None else port)
     address = _running(settings)
     if not address:
-        text = f"Starting the pages of {escape(str(path))} ..."
-        errors.print(text, highlight=False, soft_wrap=True)
+        text = f"Starting the pages of {path} ..."
+        errors.print(escape(said(text)), highlight=False, soft_wrap=True)
         from jangin.serving.run import serve
 
         _keep_from_documents(path, settings.folder)
@@ -64,7 +65,7 @@ def open_pages(
                 raise
     if address:
         _refuse_other(settings, address)
-        console.print("It is served already.", highlight=False)
+        console.print(said("It is served already."), highlight=False)
         _show(address, browser=browser)
 
 
@@ -136,7 +137,7 @@ def _keep_from_documents(path: Path, folder: Path) -> None:
 
 def _show(address: str, *, browser: bool) -> None:
     """Print the address of the pages, and open it where there is a browser."""
-    console.print(f"The pages are at {escape(address)}", highlight=False, soft_wrap=True)
+    console.print(escape(said(f"The pages are at {address}")), highlight=False, soft_wrap=True)
     if browser and _has_browser():
         import webbrowser
 

@@ -37,7 +37,7 @@ def report(
 
     with open_session(project, store, creates_store=False) as session:
         path = write_report(session, output, language)
-    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+    console.print(escape(said(f"report: {path}")), highlight=False, soft_wrap=True)
 
 
 def compare(
@@ -87,7 +87,7 @@ def compare(
     print_outdated(*(note for _, note in last.values()))
     _print_comparison(table)
     if output is not None:
-        console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
+        console.print(escape(said(f"comparison: {output}")), highlight=False, soft_wrap=True)
 
 
 def _print_comparison(table: "ComparedVariants") -> None:

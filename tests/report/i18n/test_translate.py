@@ -58,7 +58,7 @@ COMPOSED_IN_PAGES = tuple(
     {
         prefix
         for pattern, form in (("*.jinja", r"""["'](\w+_)["'] ?~"""), ("*.py", r"""f["'](\w+_)\{"""))
-        for path in PAGES.rglob(pattern)
+        for path in (*PAGES.rglob(pattern), *(SOURCE / "report" / "i18n").glob(pattern))
         for prefix in re.findall(form, path.read_text("utf-8"))
         if prefix not in WHOLE_ROOMS
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jangin.project.tracking.run_state import seconds_left
+from jangin.report.terminal.console import said, words
 
 EVERY_SECONDS = 30.0
 """Time between two lines on the same work."""
@@ -73,7 +74,7 @@ class ProgressLines:
         now = self._clock()
         with self._lock:
             self._next += 1
-            self._work[self._next] = _Work(label, total, now, now)
+            self._work[self._next] = _Work(bar_name(label), total, now, now)
             return self._next
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
@@ -91,7 +92,9 @@ class ProgressLines:
         with self._lock:
             work = self._work.pop(bar, None)
             if work is not None and work.lines:
-                self._say(work, f"ended after {duration(self._clock() - work.began)}")
+                self._say(
+                    work, words()("terminal_ended", time=duration(self._clock() - work.began))
+                )
 
     def tick(self) -> None:
         """Print the lines that are due."""
@@ -106,7 +109,7 @@ class ProgressLines:
     def _say(self, work: _Work, state: str) -> None:
         work.lines += 1
         of = "" if work.total is None else f"/{work.total:,} ({work.done / max(work.total, 1):.0%})"
-        parts = [f"{work.done:,}{of}", state, work.note]
+        parts = [f"{work.done:,}{of}", state, said(work.note)]
         stage = f"{self._stage}: " if self._stage and not work.label.startswith(self._stage) else ""
         self._show(f"  {stage}{work.label}: {', '.join(part for part in parts if part)}")
 
@@ -114,11 +117,18 @@ class ProgressLines:
 def time_left(marks: list[tuple[float, int]], total: int | None) -> str:
     """`about 3 min left` at the speed of the events; empty while it is unknown."""
     left = seconds_left(marks, total)
-    return "" if left is None else f"about {duration(left)} left"
+    return "" if left is None else words()("terminal_left", time=duration(left))
+
+
+def bar_name(label: str) -> str:
+    """The work of a progress bar in the language of the terminal."""
+    return words().known(f"runs_bar_{label}", said(label)) if words().language == "ko" else label
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3 h 20 min`."""
+    """`45 s`, `12 min` or `3 h 20 min`; `45초` in Korean."""
+    if words().language == "ko":
+        return words().duration(seconds)
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

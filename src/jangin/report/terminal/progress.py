@@ -15,9 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jangin.report.terminal.console import console, words
+from jangin.report.terminal.console import console, said, words
 from jangin.report.terminal.counts import figures_made, what_was_made
-from jangin.report.terminal.lines import ProgressLines
+from jangin.report.terminal.lines import ProgressLines, bar_name
 
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
@@ -82,7 +82,7 @@ class Bars:
         """Add a bar; returns its id."""
         if self._lines is not None:
             return self._lines.start(label, total)
-        return int(self._bars.add_task(f"  {escape(label)}", total=total, note=""))
+        return int(self._bars.add_task(f"  {escape(bar_name(label))}", total=total, note=""))
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
         """Advance a bar."""
@@ -90,7 +90,7 @@ class Bars:
             self._lines.advance(bar, steps, note)
             return
         task = self._bars.tasks[self._bars.task_ids.index(bar)]  # type: ignore[arg-type]  # TaskID is an int
-        self._bars.update(task.id, advance=steps, note=escape(note) or task.fields["note"])
+        self._bars.update(task.id, advance=steps, note=escape(said(note)) or task.fields["note"])
 
     def stop(self, bar: int) -> None:
         """Remove a bar."""

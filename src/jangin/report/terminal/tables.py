@@ -12,6 +12,7 @@ from jangin.core.errors import counted
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
 from jangin.project.plan import shared_steps
+from jangin.report.i18n.values import value_text
 from jangin.report.terminal.console import heading, said, words
 from jangin.report.terminal.progress import STATE_STYLE
 from jangin.text.normalize import collapse_spaces
@@ -129,9 +130,9 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: in
     """
     shown_of = words()("terminal_rows_of", count=str(len(rows)), total=str(total))
     name = f"{said(title)}: {shown_of}"
-    columns = list(rows[0]) if rows else ["no rows"]
-    shown = [[_short(row[column]) for column in columns] for row in rows]
-    columns = [_column(column) for column in columns]
+    columns = list(rows[0]) if rows else []
+    shown = [[_short(column, row[column]) for column in columns] for row in rows]
+    columns = [_column(column) for column in columns] or [heading("no rows")]
     widths = [
         max(cell_len(column), min(LEAST_CELL, max((cell_len(row[n]) for row in shown), default=0)))
         for n, column in enumerate(columns)
@@ -149,8 +150,8 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: in
 
 def token_text(row: Any) -> Text:
     """A `PreviewRow`: tokens in alternating shades, what is trained green and in brackets."""
-    heading = f"{row.name}: {row.trained} of {row.tokens} tokens are trained, in ⟦ ⟧"
-    text = Text(f"{heading}\n", style="bold")
+    name = f"{row.name}: {row.trained} of {row.tokens} tokens are trained, in ⟦ ⟧"
+    text = Text(f"{said(name)}\n", style="bold")
     trained = False
     for number, piece in enumerate(row.pieces):
         if piece.trained != trained:
@@ -185,8 +186,12 @@ def _column(name: str) -> str:
     return words().known(f"column_{name}", name) if words().language == "ko" else name
 
 
-def _short(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+def _short(column: str, value: object) -> str:
+    """A value of bounded length; in English as it is stored, for `--where`."""
+    if words().language == "ko":
+        text = value_text(words(), column, value)
+    else:
+        text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
     text = collapse_spaces(text)
     return text if len(text) <= 120 else text[:117] + "..."
 

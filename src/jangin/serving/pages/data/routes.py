@@ -9,18 +9,12 @@ from jangin.core.store import Artifact
 from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
 from jangin.report.data_page import figures, findings, text_tables
+from jangin.report.i18n.values import cell_text, column_name, is_technical, value_text
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
 from jangin.serving.pages.data.distributions import described
 from jangin.serving.pages.data.documents import project_documents
 from jangin.serving.pages.data.pictures import page_view
-from jangin.serving.pages.data.room import (
-    DataRoom,
-    cell_text,
-    column_name,
-    data_room,
-    is_technical,
-    value_text,
-)
+from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import TableFile, open_table
 from jangin.serving.pages.data.table_view import TableRequest, table_view
 from jangin.serving.pages.data.way import decided_on, way_of

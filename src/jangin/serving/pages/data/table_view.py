@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jangin.report.i18n.translate import Words
+from jangin.report.i18n.values import cell_text, column_name, value_text
 from jangin.serving.pages.data.catalog import shown_columns
-from jangin.serving.pages.data.room import DataRoom, cell_text, column_name, value_text
+from jangin.serving.pages.data.room import DataRoom
 from jangin.serving.pages.data.table_file import OPERATORS, Query, TableFile
 from jangin.serving.pages.preparing import preparing
 

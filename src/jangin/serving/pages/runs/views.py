@@ -270,13 +270,13 @@ def run_view(
         words.duration(max(0.0, state.updated_at - state.started_at)),
         tuple(
             BarView(
-                words.known(f"runs_bar_{bar.label}", bar.label),
+                words.known(f"runs_bar_{bar.label}", words.reason(bar.label)),
                 min(1.0, bar.done / bar.total) if bar.total else None,
                 f"{bar.done:,} / {bar.total:,}" if bar.total else f"{bar.done:,}",
                 ""
                 if bar.seconds_left is None
                 else words("runs_left", time=words.duration(bar.seconds_left)),
-                bar.note,
+                words.reason(bar.note),
             )
             for bar in state.bars
         ),

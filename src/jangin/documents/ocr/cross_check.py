@@ -159,8 +159,8 @@ def cross_check(
     if not rows:
         return 0
     verdicts = _verdicts(image_HW, rows, dpi)
-    for row, own in zip(rows, verdicts, strict=True):
-        for verdict in reversed(own):
+    for row, judged in zip(rows, verdicts, strict=True):
+        for verdict in reversed(judged):
             _apply(row.line, verdict)
     return len(rows)
 

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from jangin.serving.app import PAGES
+from jangin.serving.pages.guard import RUNS
 from jangin.serving.security.keys import add_key
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.server import Server
@@ -74,6 +75,22 @@ def test_a_key_of_another_project_or_without_the_scope_sees_nothing(guarded, nam
             answer = browser.request(method, address, headers={"x-csrf-token": browser.token})
             assert answer.status_code == 403, f"{method} {address}: {answer.status_code}"
             assert "취업규칙" not in answer.text
+
+
+@pytest.mark.slow
+def test_a_key_for_reviews_starts_no_run_and_changes_no_document(guarded):
+    running, keys = guarded
+    forms = [each for method, each in ROUTES if method != "GET" and each.startswith(RUNS)]
+    assert {"/runs/start", "/start/upload", "/start/documents/1/remove"} <= set(forms)
+    with Browser(running.root) as browser:
+        browser.post("/sign-in", data={"key": keys["expert"]})
+        browser.get("/preferences")
+        for address in forms:
+            # On a busy machine the server may close an idle connection before its next request.
+            headers = {"x-csrf-token": browser.token, "connection": "close"}
+            answer = browser.post(address, headers=headers)
+            assert answer.status_code == 403, address
+            assert "runs" in answer.text
 
 
 @pytest.mark.slow

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-SCOPES = ("files", "jobs", "models", "inference", "batches", "pages", "metrics", "admin")
-"""What a key may be allowed to do; `admin` includes all."""
+SCOPES = ("files", "jobs", "models", "inference", "batches", "pages", "runs", "metrics", "admin")
+"""What a key may be allowed to do; `admin` includes all.
+
+`pages` is to read and to review; `runs` is to change documents and rows, and to start and stop.
+"""
 LOCAL = "local"
 """The project, and the id of the key, of a server on loopback that asks for no key."""
 DEFAULT_PROJECT = "default"

@@ -117,6 +117,8 @@ def test_from_nothing_to_a_project_file(empty, visitor):
         ("x.exe", "documents", 1, 400),
         ("project.yaml", "replies", 1, 400),
         ("serving.lock", "replies", 1, 400),
+        ("reviews.jsonl", "replies", 1, 400),
+        ("Additions.jsonl", "documents", 1, 400),
     ],
 )
 def test_what_cannot_be_uploaded_is_refused_in_a_sentence(empty, visitor, name, kind, size, status):

@@ -15,12 +15,15 @@ from jangin.core.errors import ConfigError
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
 from jangin.documents.reading import fault_of
+from jangin.evaluation import grade_labels
+from jangin.examples.formats.additions import FILES as ADDED_FILES
 from jangin.examples.formats.additions import (
     WANTED_QUESTIONS,
     add_row,
     remove_row,
     user_questions,
 )
+from jangin.examples.reviews import log as reviews
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
 from jangin.serving.pages.project import NewProjectDep, OpenProject
@@ -72,6 +75,8 @@ STEPS = (
     ("/", "start_step_run"),
 )
 """(address, key of the name) of the way from documents to a run."""
+DECISIONS = {reviews.LOG, grade_labels.LOG, *ADDED_FILES.values()}
+"""Names of what people decided and answered, which an upload must not replace."""
 router = APIRouter(prefix="/start")
 
 
@@ -148,7 +153,9 @@ def _removed(visit: Visit) -> Path:
 
 
 def _target(project: OpenProject, name: str, kind: str) -> Path:
-    """Where an uploaded file goes."""
+    """Where an uploaded file goes; raises `PageError` for a name of decisions that jangin keeps."""
+    if last_part(name).lower() in DECISIONS:
+        raise PageError(400, "start_decisions", name=last_part(name))
     if kind == "replies":
         return project.folder / safe_name(name, REPLIES)
     if last_part(name).lower().endswith(TABLES):

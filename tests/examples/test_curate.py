@@ -770,7 +770,7 @@ class TestDecisionsBetweenDocuments:
 
     def test_conditions_do_not_hide_that_a_third_document_contradicts_both(self):
         """Both say 3개월: a condition would make their questions unlike that of the third."""
-        answers = {"0.docx": "3개월", "1.docx": "3개월", "2.docx": "1개월"}
+        answers = {"0.docx": "3개월", "1.docx": "3개월까지", "2.docx": "1개월"}
         rows = [
             example("분실물은 얼마 동안 보관하나요?", answer, document_id=name[0] * 64, source=name)
             for name, answer in answers.items()

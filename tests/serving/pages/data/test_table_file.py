@@ -8,7 +8,7 @@ from jangin.core.records import Example, Message
 from jangin.project.tables.rows import flat_row
 from jangin.serving.pages.data import table_file
 from jangin.serving.pages.data.catalog import shown_columns
-from jangin.serving.pages.data.table_file import Query, open_table
+from jangin.serving.pages.data.table_file import Query, TableFile, open_table
 from tests.serving.pages.data.artifacts import artifact, example, scored, split
 
 QUESTIONS = ("휴가는 며칠입니까?", "Kim 팀장은 누구입니까?", "여비는 얼마입니까?", "휴가 신청은?")
@@ -72,6 +72,14 @@ def test_search_choice_and_condition_narrow_the_rows(table):
         ("test", 2), ("train", 2),
     )  # fmt: skip
     assert table.choices("source") == ()
+
+
+def test_yes_and_no_can_both_be_chosen():
+    frame = pl.DataFrame({"done": [True, False, None, True]})
+    table = TableFile(frame, {"done": pl.col("done")}, {"done": pl.Boolean()})
+    assert set(table.choices("done")) == {("true", 2), ("false", 1), ("", 1)}
+    for value, count in (("true", 2), ("false", 1)):
+        assert table.page(Query(values=(("done", value),)), 10).count == count
 
 
 @pytest.mark.parametrize("query", [Query(), Query(sort="page", descending=True)])

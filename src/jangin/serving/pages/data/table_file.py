@@ -156,15 +156,18 @@ class TableFile:
         return column.select(pl.all().hash()).collect().to_series().to_numpy()
 
     def choices(self, column: str) -> tuple[tuple[str, int], ...]:
-        """(value, number of rows) of a column of texts, most frequent first.
+        """(value as text, number of rows) of a column, most frequent first.
 
         Empty if there are more than `MOST_VALUES` of them, or only one.
         """
+        import polars as pl
+
         if column not in self._choices:
-            counts = self.frame.lazy().select(self.columns[column].alias("value")).collect()
+            texts = self.columns[column].cast(pl.String).alias("value")  # as a query compares them
+            counts = self.frame.lazy().select(texts).collect()
             table = counts.to_series().value_counts(sort=True).rows()
             few = 1 < len(table) <= MOST_VALUES
-            self._choices[column] = tuple((str(v or ""), n) for v, n in table) if few else ()
+            self._choices[column] = tuple((v or "", n) for v, n in table) if few else ()
         return self._choices[column]
 
     def has_text(self, column: str) -> bool:

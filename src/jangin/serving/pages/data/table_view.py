@@ -18,7 +18,7 @@ CHOICES = (
 )  # fmt: skip
 """Columns that are offered as a choice, where they have few values."""
 MOST_CHOICES = 4
-_BOOLEANS = {"True": True, "False": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import typer.main
 
 from jangin.cli.main import MEANT, app, main
 from jangin.project.stages import STAGES
 from jangin.report.terminal.console import choose_language
+from tests.system.docs.guide_pages import Teacher
 from tests.system.test_bad_endpoint import error, serve, url_of
 
 __all__ = ("serve",)
@@ -248,6 +250,47 @@ def test_ctrl_c_leaves_a_resumable_state_and_says_so(project, serve):
     assert "Stopped." in printed
     assert "Traceback" not in printed
     assert list(project.glob("store/synthesize/*.partial"))
+
+
+class EditingTeacher(Teacher):
+    """While it answers the first request, somebody edits the document."""
+
+    edits = None
+
+    def process_request(self, request, client_address):
+        if self.edits is not None:
+            self.edits.write_text("# 규정\n\n연차휴가는 20일이다.\n", encoding="utf-8")
+            self.edits = None
+        super().process_request(request, client_address)
+
+
+def test_a_document_edited_during_a_run_is_taught_as_it_was_read_and_the_change_is_said(
+    project, jangin, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    document = project / "documents" / "규정.md"
+    document.write_text("# 규정\n\n연차휴가는 15일이다.\n", encoding="utf-8")
+    with EditingTeacher() as server:
+        (project / "project.yaml").write_text(
+            PROJECT
+            + f"teachers:\n  writer: {{type: endpoint, model: m, base_url: '{server.url}'}}\n"
+            + "examples:\n  synthesize: {teacher: writer}\n",
+            encoding="utf-8",
+        )
+        for edits, said, answer in ((document, True, "15일"), (None, False, "20일")):
+            server.edits = edits
+            code, printed = jangin("run", "-p", project)
+            assert code == 0, printed
+            assert ("changed while the run worked" in " ".join(printed.split())) == said
+            tables = project.glob("store/synthesize/*/examples.parquet")
+            newest = max(tables, key=os.path.getmtime)
+            assert answer in str(pq.read_table(newest).to_pylist())
+            if said:
+                _, planned = jangin("plan", "-p", project)
+                assert "규정.md changed" in planned
+                _, missing = jangin("show", "examples", "-p", project)
+                assert "has not run since something before it changed" in missing
+        server.shutdown()
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ def test_a_spreadsheet_gets_hangul_whole_texts_and_no_formulas(tmp_path):
 
 def test_a_table_that_is_not_there_names_the_stage_that_makes_it(artifact):
     for artifacts, kind, said in (
-        ({}, "coverage", "it is made by synthesize, which is off in this project or has not run"),
+        ({}, "coverage", "it is made by synthesize, which is off in this project, has not run yet"),
         (
             {"synthesize": next(iter(artifact.values()))},
             "coverage",

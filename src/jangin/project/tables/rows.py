@@ -139,7 +139,10 @@ def _why_missing(kind: str, artifacts: Mapping[str, Artifact]) -> str:
     if not makers:
         return ""
     stage = makers[0] if len(makers) == 1 else f"one of {', '.join(makers)}"
-    return f": it is made by {stage}, which is off in this project or has not run yet"
+    return (
+        f": it is made by {stage}, which is off in this project, has not run yet, or has not run "
+        "since something before it changed"
+    )
 
 
 def _failed_rows(artifacts: Mapping[str, Artifact]) -> tuple[list[dict[str, Any]], str]:

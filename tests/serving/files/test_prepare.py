@@ -54,6 +54,14 @@ def test_looking_stores_nothing(client):
         ("a.csv", "question\nx\n", {}, "a.csv"),
         ("a.csv", TABLE, {"prompt": "{nothing}"}, "nothing"),
         ("a.json", "{", {}, "a.json"),
+        ("a.json", "[" * 100_000, {}, "nested too deeply"),
+        (
+            "a.json",
+            '[{"question": ' + "[" * 100_000 + "]" * 100_000 + "}]",
+            {},
+            "nested too deeply",
+        ),
+        ("a.jsonl", '{"question": ' + "[" * 100_000 + "]" * 100_000 + "}", {}, "a.jsonl:1"),
         ("a.csv", TABLE, {"validation": 0.6, "test": 0.6}, "below 1"),
     ],
 )

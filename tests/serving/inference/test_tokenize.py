@@ -68,3 +68,10 @@ def test_neither_text_nor_conversation_is_an_error(client):
 def test_moderations_do_not_exist(client):
     with pytest.raises(openai.NotFoundError):
         client.moderations.create(input="x")
+
+
+@pytest.mark.parametrize("token", [10**6, 2**31, 2**70, -1])
+def test_a_token_that_the_model_does_not_have_is_refused(client, token):
+    with pytest.raises(openai.BadRequestError) as caught:
+        post(client, "/detokenize", model="tiny", tokens=[1, token])
+    assert caught.value.param == "tokens"

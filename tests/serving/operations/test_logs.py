@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import socket
 import time
 
 import httpx2
@@ -50,7 +51,7 @@ def test_a_request_is_a_line_without_its_contents(log, own):
     assert {**line, "time": 0, "ms": 0, "message": 0} == {
         "time": 0, "level": "info", "message": 0, "request_id": line["request_id"],
         "method": "DELETE", "path": f"/v1/files/{file.id}", "status": 200, "ms": 0,
-        "project": "local", "key": "local",
+        "client": "127.0.0.1", "project": "local", "key": "local",
     }  # fmt: skip
     assert len(lines) == 3, "successful reads are not logged"
     text = json.dumps(log(), ensure_ascii=False)
@@ -88,6 +89,22 @@ def test_a_failure_has_its_traceback_in_the_line(log, own):
     assert "broken clock" in failure["traceback"]
 
 
+def test_a_client_that_leaves_during_an_upload_is_a_line_and_no_failure(log, own):
+    head = (
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\n"
+        "content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000\r\n\r\n"
+        '--x\r\ncontent-disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    )
+    with socket.create_connection(("127.0.0.1", httpx2.URL(own.url).port)) as connection:
+        connection.sendall(head.encode() + bytes(100_000))
+    until = time.monotonic() + 100
+    while not (lines := [line for line in log() if line.get("path") == "/v1/files"]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert [(line["level"], line["status"]) for line in lines] == [("info", 499)]
+    assert not any("traceback" in line for line in log())
+
+
 @pytest.mark.parametrize(("path", "is_logged"), [("/v1/responses", True), ("/v1/files", False)])
 def test_prompts_are_logged_where_that_is_asked_for(log, path, is_logged):
     async def answer(_scope, receive, send):
@@ -121,3 +138,17 @@ def test_a_terminal_gets_text():
     first, second = stream.getvalue().splitlines()
     assert first.endswith("info: hello")
     assert json.loads(second)["message"] == "hello"
+
+
+@pytest.mark.usefixtures("log")
+def test_a_path_makes_no_line_of_its_own_and_gives_a_terminal_no_orders(own):
+    stream = io.StringIO()
+    configure("text", stream)
+    path = "foo%0A12:00:00%20info:%20fake%1B[31m%C2%9B%E2%80%A8end"
+    assert httpx2.get(f"{own.url}/{path}", headers=KEY).status_code == 404
+    until = time.monotonic() + 100
+    while "GET /v1/foo" not in stream.getvalue():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    [line] = stream.getvalue().splitlines()
+    assert r"GET /v1/foo\n12:00:00 info: fake\x1b[31m\x9b\u2028end 404" in line

@@ -117,3 +117,13 @@ def test_a_database_that_went_away_is_503_until_it_is_back(tmp_path, postgresql)
             postgresql.start()
         assert [row.id for row in client.files.list()] == [file.id]
         assert httpx2.get(f"{running.root}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "embeddings"])
+def test_half_of_a_surrogate_pair_is_the_fault_of_the_request(running, path):
+    body = (
+        b'{"model": "\\ud800", "messages": [{"role": "user", "content": "\\udfff"}], "input": "a"}'
+    )
+    headers = {"authorization": f"Bearer {ANY_KEY}", "content-type": "application/json"}
+    reply = httpx2.post(f"{running.url}/{path}", headers=headers, content=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")

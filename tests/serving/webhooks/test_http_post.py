@@ -1,6 +1,12 @@
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
 import pytest
 
-from jangin.serving.webhooks.http_post import AddressError, _is_public, check_url, post
+from jangin.serving.webhooks.http_post import SECONDS, AddressError, _is_public, check_url, post
+from jangin.serving.webhooks.sender import LEASE
 from tests.serving.webhooks.receiver import Receiver
 from tests.shared import silent_port
 
@@ -45,6 +51,11 @@ def test_a_private_address_is_not_called_unless_that_is_allowed(host):
         ("fe80::1%eth0", False),
         ("224.0.0.1", False),
         ("100.64.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("2001:4860:4860::8888", True),
     ],
 )
 def test_which_addresses_are_public(address, public):
@@ -61,3 +72,28 @@ def test_a_redirect_is_not_followed():
 def test_nobody_at_the_address_is_an_error_in_one_sentence():
     with silent_port() as port, pytest.raises(AddressError, match="did not answer"):
         post(f"http://127.0.0.1:{port}/", b"{}", {}, private=True, seconds=1)
+
+
+@contextmanager
+def dripping(opening):
+    """The URL of an address that sends `opening` and then a byte now and then, without end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            with suppress(OSError), listening.accept()[0] as connection:
+                connection.sendall(opening)
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+@pytest.mark.parametrize("opening", [b"", b"HTTP/1.1 200 OK\r\nx-slow: "])
+def test_a_reply_that_drips_is_given_up_in_time(opening):
+    began = time.monotonic()
+    with dripping(opening) as url, pytest.raises(AddressError, match="longer than 0.5 seconds"):
+        post(url, b"{}", {}, private=True, seconds=0.5)
+    assert time.monotonic() - began < 10
+    assert LEASE >= 4 * SECONDS

@@ -257,10 +257,10 @@ def _separate(path: Path, target: Path) -> tuple[list[int], list[tuple[int, str]
 
 
 def _parse(line: str) -> Any:
-    """The JSON value of a line; None if it is not JSON."""
+    """The JSON value of a line; None if it is not JSON, or nested too deeply to be read."""
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -275,6 +275,11 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
         raise DataError(
             f"{path}:{error.lineno}: {error.msg}. Correct that line, or save one object per line "
             "as .jsonl, where only malformed lines are dropped."
+        ) from error
+    except RecursionError as error:
+        raise DataError(
+            f"{path} has lists or objects nested too deeply to be read. Write rows whose values "
+            "are texts and numbers."
         ) from error
     rows = data
     if isinstance(data, dict):

@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from jangin.serving.inference.prepare import Prepared
 from jangin.serving.inference.service import Inference, Reports, api_error
+from jangin.serving.protocol.context import GONE
 from jangin.serving.protocol.errors import ApiError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 PING_SECONDS = 10.0
 """A stream without news sends a comment this often, so that no proxy closes it."""
 PING, DONE = b": ping\n\n", b"data: [DONE]\n\n"
-GONE = 499
-"""Status of requests whose client left, as nginx writes it."""
 
 
 async def whole_answers(

@@ -11,7 +11,7 @@ from jangin.core.errors import JanginError
 from jangin.serving.inference.bodies import ChatMessage, Ignoring, Tool
 from jangin.serving.inference.prepare import plain_message
 from jangin.serving.inference.service import Inference, api_error
-from jangin.serving.protocol.errors import missing_parameter
+from jangin.serving.protocol.errors import ApiError, missing_parameter
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import Server, ServerDep
 
@@ -68,10 +68,15 @@ def detokenize(
 ) -> dict[str, str]:
     """The text of tokens."""
     _, wording = _opened(server, caller, body.model or _of_path(request))
-    try:
-        return {"prompt": str(wording.tokenizer.decode(body.tokens))}
-    except (OverflowError, IndexError, TypeError, ValueError) as error:
-        raise api_error(ValueError(str(error)), "tokens") from error
+    size = len(wording.tokenizer)
+    if not all(0 <= token < size for token in body.tokens):
+        raise ApiError(
+            400,
+            f"Invalid 'tokens': expected token ids from 0 to {size - 1}.",
+            param="tokens",
+            code="invalid_value",
+        )
+    return {"prompt": str(wording.tokenizer.decode(body.tokens))}
 
 
 @router.get("/tokenizer_info")

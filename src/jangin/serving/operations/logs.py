@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import MutableMapping
@@ -17,6 +18,8 @@ QUIET = ("/healthz", "/metrics")
 """Paths that monitoring asks for all the time: not logged while all is well."""
 READS = ("GET", "HEAD")
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would begin another line, or be an order to a terminal, were it not escaped."""
 LONGEST = 100_000
 """Bytes of a request or of a reply that `log_prompts` writes."""
 
@@ -43,7 +46,8 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, and a traceback below it where there is one."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{moment} {record.levelname.lower()}: {record.getMessage()}"
+        message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
+        line = f"{moment} {record.levelname.lower()}: {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -81,6 +85,7 @@ def log_request(handled: Handled) -> None:
         "path": handled.path[:500],
         "status": handled.status,
         "ms": round(handled.seconds * 1000),
+        "client": handled.client,
         "project": caller.project if caller else None,
         "key": caller.key_id if caller else None,
     }

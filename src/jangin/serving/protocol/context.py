@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.serving.protocol.errors import server_error
@@ -14,6 +15,8 @@ from jangin.serving.state.caller import Caller
 
 VERSION = "2020-10-01"
 """The version of the API, in the header `openai-version`."""
+GONE = 499
+"""Status of requests whose client left, as nginx writes it."""
 log = logging.getLogger("jangin.serving")
 
 
@@ -31,6 +34,8 @@ class Handled:
     seconds: float
     """From the first byte of the request to the last of the reply."""
     caller: Caller | None
+    client: str = ""
+    """The address that it came from."""
 
 
 class RequestContext:
@@ -70,6 +75,8 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            status = status or GONE
         except Exception:
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
             if status:
@@ -87,9 +94,15 @@ class RequestContext:
             status=status,
             seconds=seconds,
             caller=scope["state"].get("caller"),
+            client=address_of(scope),
         )
         for observe in self._observers:
             observe(handled)
+
+
+def address_of(scope: Scope) -> str:
+    """The address that a request comes from; see `proxies` among the settings."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> None:

@@ -54,9 +54,9 @@ class ApiError(JanginError):
         """The body of the reply."""
         return {
             "error": {
-                "message": str(self),
+                "message": _sendable(str(self)),
                 "type": self.kind,
-                "param": self.param,
+                "param": self.param and _sendable(self.param),
                 "code": self.code,
             }
         }
@@ -64,6 +64,11 @@ class ApiError(JanginError):
     def response(self) -> JSONResponse:
         """The reply."""
         return JSONResponse(self.envelope(), self.status, self.headers)
+
+
+def _sendable(text: str) -> str:
+    """A text without halves of surrogate pairs, which no reply can carry."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def no_such_file(file_id: str) -> ApiError:
@@ -250,8 +255,14 @@ def storage_failed() -> ApiError:
     )
 
 
+def _no_text(_request: Request, _error: Exception) -> JSONResponse:
+    message = "A text of the request contains half of a surrogate pair, which is no character."
+    return ApiError(400, message, code="invalid_value").response()
+
+
 def add_handlers(app: FastAPI) -> None:
     """Make every error of routes, of checks and of the router an envelope."""
+    app.add_exception_handler(UnicodeEncodeError, _no_text)
 
     @app.exception_handler(ApiError)
     def _api_error(_request: Request, error: ApiError) -> JSONResponse:

@@ -8,11 +8,16 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 SECONDS = 15.0
+"""How long all of a call may take once the name is resolved, however slowly bytes arrive."""
 PORTS = {"http": 80, "https": 443}
+GATEWAYS = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")))
+"""NAT64 and 6to4: a gateway sends what goes there to the IPv4 address inside."""
 
 
 class AddressError(Exception):
@@ -54,14 +59,22 @@ def post(
     address = _resolve(host, port, private=private)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     connection = _Connection(host, port, address, context, seconds)
+    late = threading.Timer(seconds, connection.cut)
+    late.daemon = True
+    late.start()
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("POST", target, body, {**headers, "Content-Type": "application/json"})
-        return connection.getresponse().status
+        status = connection.getresponse().status
+        if connection.is_cut:  # http.client takes what arrived before for the whole of it
+            raise TimeoutError  # noqa: TRY301  as a read that took too long
     except (OSError, http.client.HTTPException) as error:
-        raise AddressError(f"{host} did not answer: {error or type(error).__name__}") from error
+        why = f"it took longer than {seconds:g} seconds" if connection.is_cut else error
+        raise AddressError(f"{host} did not answer: {why or type(error).__name__}") from error
     finally:
+        late.cancel()
         connection.close()
+    return status
 
 
 class _Connection(http.client.HTTPConnection):
@@ -73,13 +86,22 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port, timeout=seconds)
         self._address = address
         self._context = context
+        self.is_cut = False
         self.default_port = 443 if context else 80  # the port is left out of the header Host
 
     def connect(self) -> None:
-        sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._context is not None:
-            sock = self._context.wrap_socket(sock, server_hostname=self.host)
-        self.sock = sock
+            self.sock = self._context.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock.do_handshake()
+
+    def cut(self) -> None:
+        """End the call, from another thread: the time limit of a socket is for each read."""
+        self.is_cut = True
+        with suppress(OSError, AttributeError):  # closed, or not connected yet
+            self.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _resolve(host: str, port: int, *, private: bool) -> str:
@@ -98,6 +120,9 @@ def _resolve(host: str, port: int, *, private: bool) -> str:
 
 def _is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return _is_public(str(parsed.ipv4_mapped))
+        if parsed.is_site_local or any(parsed in network for network in GATEWAYS):
+            return False
     return parsed.is_global and not parsed.is_multicast

@@ -21,6 +21,7 @@ GIVE_UP = 72 * 3600
 WORKERS = 4
 POLL_SECONDS = 1.0
 LEASE = round(4 * SECONDS)
+"""Longer than a call, and the resolution of its name before it, can take."""
 log = logging.getLogger("jangin.serving.webhooks")
 
 

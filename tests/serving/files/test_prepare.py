@@ -5,6 +5,7 @@ import json
 import openai
 import pytest
 
+DEEP = "[" * 100_000 + "]" * 100_000
 HEADER = "question,answer,note\n"
 TABLE = HEADER + "".join(f"What costs item {n}?, {n * 7} won ,x\n" for n in range(20))
 TABLE += "What costs item 3?,21 won,x\n"
@@ -55,13 +56,8 @@ def test_looking_stores_nothing(client):
         ("a.csv", TABLE, {"prompt": "{nothing}"}, "nothing"),
         ("a.json", "{", {}, "a.json"),
         ("a.json", "[" * 100_000, {}, "nested too deeply"),
-        (
-            "a.json",
-            '[{"question": ' + "[" * 100_000 + "]" * 100_000 + "}]",
-            {},
-            "nested too deeply",
-        ),
-        ("a.jsonl", '{"question": ' + "[" * 100_000 + "]" * 100_000 + "}", {}, "a.jsonl:1"),
+        ("a.json", f'[{{"question": {DEEP}}}]', {}, "nested too deeply"),
+        ("a.jsonl", f'{{"question": {DEEP}}}', {}, "a.jsonl:1"),
         ("a.csv", TABLE, {"validation": 0.6, "test": 0.6}, "below 1"),
     ],
 )

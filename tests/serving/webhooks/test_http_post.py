@@ -93,7 +93,7 @@ def dripping(opening):
 @pytest.mark.parametrize("opening", [b"", b"HTTP/1.1 200 OK\r\nx-slow: "])
 def test_a_reply_that_drips_is_given_up_in_time(opening):
     began = time.monotonic()
-    with dripping(opening) as url, pytest.raises(AddressError, match="longer than 0.5 seconds"):
+    with dripping(opening) as url, pytest.raises(AddressError, match="longer than"):
         post(url, b"{}", {}, private=True, seconds=0.5)
     assert time.monotonic() - began < 10
     assert LEASE >= 4 * SECONDS

@@ -46,7 +46,7 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, and a traceback below it where there is one."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
+        message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], record.getMessage())
         line = f"{moment} {record.levelname.lower()}: {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

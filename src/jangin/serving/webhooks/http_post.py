@@ -67,7 +67,7 @@ def post(
         connection.request("POST", target, body, {**headers, "Content-Type": "application/json"})
         status = connection.getresponse().status
         if connection.is_cut:  # http.client takes what arrived before for the whole of it
-            raise TimeoutError  # noqa: TRY301  as a read that took too long
+            raise TimeoutError
     except (OSError, http.client.HTTPException) as error:
         why = f"it took longer than {seconds:g} seconds" if connection.is_cut else error
         raise AddressError(f"{host} did not answer: {why or type(error).__name__}") from error

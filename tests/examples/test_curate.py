@@ -14,6 +14,7 @@ from jangin.core.model_protocols import LocalEncoder
 from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Chunk, Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
+from jangin.documents.versions import suspected_versions
 from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
 from jangin.examples.curation.contradictions import (
     Conflict,
@@ -639,7 +640,12 @@ class TestPassages:
         ]
 
     def curated(self, rows, decisions=()):
-        return curate(rows, CurateConfig(), decisions=decisions, chunks=[*self.old, *self.new])
+        return curate(
+            rows,
+            CurateConfig(),
+            decisions=decisions,
+            versions=suspected_versions([*self.old, *self.new]),
+        )
 
     @pytest.mark.parametrize("backwards", [False, True])
     def test_what_versions_have_otherwise_is_not_taught_though_one_was_not_asked(self, backwards):

@@ -37,6 +37,8 @@ RUNTIME = "runtime"
 JOURNAL = "journal"
 LOCATION = f"{RUNTIME}/location.json"
 """File of an artifact whose model stays in a folder of the machine that made it."""
+TABLES = "tables"
+"""Folder of a store with what is derived from its artifacts; made again when needed."""
 TABLE = ".parquet"
 """Suffix of a table: a file, or a folder of parts whose digests are joined."""
 FORMAT = 1

@@ -5,13 +5,20 @@ is a suggestion only: nothing is left out because of it.
 """
 
 import re
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
+from jangin.core.digest import short_digest
+from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Chunk
+from jangin.core.store import TABLES, Artifact
 from jangin.text.contradiction import (
     Amount,
     aligned,
@@ -23,6 +30,12 @@ from jangin.text.contradiction import (
     said,
 )
 
+RULES = 1
+"""Increase it when `suspected_versions` finds others in the same chunks."""
+LEAST = 500
+"""Chunks from which on the comparison is worth a file."""
+MOST_FILES = 4
+"""Results of comparing the files of a project that are kept."""
 SHARE = 0.2
 """Least share of the smaller file's passages that the other has in about the same words."""
 LONG = 12
@@ -116,6 +129,28 @@ def suspected_versions(chunks: Sequence[Chunk]) -> list[SuspectedVersions]:
         if changed and (share >= SHARE or long):
             result.append(_suggested(sources, tuple(changed), in_force))
     return sorted(result, key=lambda each: (-len(each.changed), each.sources))
+
+
+def versions_of(chunks: Artifact) -> list[SuspectedVersions]:
+    """Files of an artifact of `chunk` that may be versions; of many chunks, kept in the store."""
+    rows = chunks.file("chunks.parquet")
+    if count_rows(rows) < LEAST:
+        return suspected_versions(read_table(rows, Chunk))
+    digest = short_digest([RULES, chunks.manifest.content])
+    path = chunks.folder.parent.parent / TABLES / f"versions.{digest}.json"
+    form = TypeAdapter(list[SuspectedVersions])
+    with suppress(OSError, ValueError):
+        return form.validate_json(path.read_bytes())
+    suspected = suspected_versions(read_table(rows, Chunk))
+    with suppress(OSError):  # on a full disk they are compared again the next time
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(f".{secrets.token_hex(4)}")
+        partial.write_bytes(form.dump_json(suspected))
+        partial.rename(path)
+        files = path.parent.glob("versions.*.json")
+        for old in sorted(files, key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    return suspected
 
 
 def _passages(chunks: Sequence[Chunk]) -> Iterator[Passage]:

@@ -38,9 +38,10 @@ from jangin.core.config import Advanced, Config, StageConfig
 from jangin.core.errors import MachineError, SettingsError, StageError, all_counted
 from jangin.core.model_protocols import TextEncoder, encoder_files
 from jangin.core.parquet import batches_of, count_rows, read_as
-from jangin.core.records import Chunk, Dropped, Example, Score
+from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext, always
 from jangin.core.store import JOURNAL
+from jangin.documents.versions import SuspectedVersions, versions_of
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.contradictions import (
     Conflict,
@@ -173,11 +174,11 @@ def curate(
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
     decisions: Sequence[ReviewDecision] = (),
-    chunks: Sequence[Chunk] = (),
+    versions: Sequence[SuspectedVersions] = (),
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
 
-    `decisions` are those of people between documents, whose passages are `chunks`.
+    `decisions` are those of people between documents; `versions` are what these have otherwise.
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
@@ -186,7 +187,7 @@ def curate(
         return batches_of(rows, Example, names)
 
     columns = _columns(batches, config, tokenizer)
-    state = decide(columns, config, spread, encoder, batches, (decisions, chunks))
+    state = decide(columns, config, spread, encoder, batches, (decisions, versions))
     left = state.left().tolist()
     return Curation(
         [state.moved_row(index, rows[index]) for index in left],
@@ -203,12 +204,12 @@ def decide(
     spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
     batches: "Batches | None" = None,
-    documents: tuple[Sequence[ReviewDecision], Sequence[Chunk]] = ((), ()),
+    documents: tuple[Sequence[ReviewDecision], Sequence[SuspectedVersions]] = ((), ()),
 ) -> FilterState:
     """The decisions of every rule; raises as `curate`.
 
     `batches` reads the rows again, to compare what documents say; None compares nothing.
-    `documents` are the decisions of people between documents, and the passages of these.
+    `documents` are the decisions of people between documents, and what these have otherwise.
     """
     state = FilterState(rows)
     state.apply("empty", rows.reasons["empty"])
@@ -383,7 +384,7 @@ def _contradicting(
     state: FilterState,
     batches: "Batches",
     decisions: Sequence[ReviewDecision],
-    chunks: Sequence[Chunk],
+    versions: Sequence[SuspectedVersions],
     *,
     drops: bool,
 ) -> None:
@@ -394,7 +395,7 @@ def _contradicting(
     rows = sourced_rows(batches, lambda index: index not in state.decisions)
     state.apply("replaced", replaced_rows(rows, decisions))
     rows = [row for row in rows if row.row not in state.decisions]
-    result = find_contradictions(rows, decisions, chunks)
+    result = find_contradictions(rows, decisions, versions)
     state.conflicts = result.conflicts
     if drops:
         state.apply(
@@ -515,11 +516,11 @@ def run(context: StageContext[CurateConfig]) -> None:
 
 def _documents(
     context: StageContext[CurateConfig],
-) -> tuple[list[ReviewDecision], list[Chunk]]:
-    """The decisions of people between documents, and the passages of these."""
+) -> tuple[list[ReviewDecision], list[SuspectedVersions]]:
+    """The decisions of people between documents, and what these have otherwise."""
     log = read_log(context.folder("reviews") / LOG) if context.has("reviews") else []
-    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
-    return document_decisions(log), chunks
+    versions = versions_of(context.inputs["chunks"]) if context.has("chunks") else []
+    return document_decisions(log), versions
 
 
 def _is_shown(rule: Rule, context: StageContext[CurateConfig]) -> bool:

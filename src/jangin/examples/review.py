@@ -16,8 +16,9 @@ from pydantic import Field
 from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.errors import SettingsError, all_counted
 from jangin.core.jsonl import write_jsonl
-from jangin.core.records import Chunk, Dropped, Example
+from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
+from jangin.documents.versions import SuspectedVersions, versions_of
 from jangin.examples.curation.contradictions import with_conditions
 from jangin.examples.reviews.effects import apply_reviews
 from jangin.examples.reviews.log import LOG, collect_reviews, document_decisions, read_log
@@ -51,10 +52,10 @@ def review(context: StageContext[ReviewConfig]) -> None:
             "decisions with `jangin review`, or generate other questions under synthesize."
         )
     of_documents = document_decisions(log)
-    chunks: list[Chunk] = []
+    versions: list[SuspectedVersions] = []
     if context.has("chunks") and any(each.conditions for each in of_documents):
-        chunks = context.read("chunks", Chunk)
-    kept, conditioned = with_conditions(result.rows, of_documents, chunks)
+        versions = versions_of(context.inputs["chunks"])
+    kept, conditioned = with_conditions(result.rows, of_documents, versions)
     context.write("examples", Example, kept)
     context.write("rejected", Dropped, result.rejected)
     decisions = [decision for left in result.unmatched for decision in left.history]
@@ -82,7 +83,7 @@ def _sources(config: ReviewConfig, folder: Path) -> Mapping[str, Path]:
 
 STAGE = Stage(
     name="review",
-    version=1,
+    version=2,
     reads=("examples",),
     may_read=("chunks",),
     makes=("examples", "reviews"),

@@ -206,3 +206,18 @@ def test_a_short_unsure_line_takes_its_row_with_it_only_where_it_is_the_whole_ce
     assert ([line.text for line in reading.doubtful] == []) == is_kept
     assert (last in reading.text) == is_kept
     assert last in (reading.complete or reading.text)
+
+
+def test_a_doubtful_line_that_is_kept_does_not_part_its_sentence():
+    def line(top, text, **more):
+        words = [Word((1, 1, top), 60, top, 400, 30, 90.0, text)]
+        return Line(words, [text], [" "], **more)
+
+    doubts = [(Word((1, 1, 90), 60, 90, 400, 30, 90.0, "본사에서"), "본시에서")]
+    lines = [line(50, "거리는"), line(90, "본사에서", doubts=doubts, mild=1), line(130, "잰다.")]
+    attempt = Attempt(np.full((200, 500), 255, dtype=np.uint8), ("kor",), lines)
+    kept = _reading(attempt, lines)
+    assert [each.is_kept for each in kept.doubtful] == [True]
+    assert kept.text == kept.complete == "거리는\n본사에서\n잰다."
+    lines[1].mild = 0
+    assert _reading(attempt, lines).text == "거리는\n\n잰다.", "a line is left out here"

@@ -5,9 +5,9 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.ledger import CallCount
+from jangin.documents.versions import versions_of
 from jangin.project.session import open_session
 from jangin.report.page import build_report
-from jangin.report.sections.versions import versions_of
 from tests.documents.test_versions import RULES, old_rules
 
 PROJECT = "name: rules\ndocuments: {load: {folder: documents}, chunk: }\n"
@@ -68,7 +68,7 @@ def test_what_was_compared_is_kept_with_many_chunks_and_a_damaged_file_is_made_a
         (chunks,) = (own["chunk"] for own in [session.artifacts("main")])
         expected = versions_of(chunks)
         assert not (folder / "store/tables").exists(), "few chunks are worth no file"
-        monkeypatch.setattr("jangin.report.sections.versions.LEAST", 1)
+        monkeypatch.setattr("jangin.documents.versions.LEAST", 1)
         assert versions_of(chunks) == expected
         (kept,) = (folder / "store/tables").glob("versions.*")
         before = kept.stat().st_mtime_ns

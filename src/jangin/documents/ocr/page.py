@@ -299,7 +299,7 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
         complete += ["", line.text] if gap else [line.text]
         if line.doubt is not None:
             doubtful.append(replace(line.doubt, number=len(complete) - 1))
-            gap = gap or not in_table
+            gap = gap or not (in_table or line.doubt.is_kept)
         if gap and kept and kept[-1]:
             kept.append("")
         is_in = line.doubt is None or line.doubt.is_kept

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.parquet import batches_of
-from jangin.core.records import Chunk, Example, Record
-from jangin.documents.versions import ChangedPassage, Passage, suspected_versions
+from jangin.core.records import Example, Record
+from jangin.documents.versions import ChangedPassage, Passage, SuspectedVersions
 from jangin.examples.formats.additions import FILES
 from jangin.examples.reviews.effects import ACCEPTED, edit, renamed
 from jangin.examples.reviews.log import NamedDocument, ReviewDecision, Wording
@@ -182,11 +182,11 @@ def replaced_rows(
 def find_contradictions(
     rows: Sequence[SourcedRow],
     decisions: Iterable[ReviewDecision] = (),
-    chunks: Sequence[Chunk] = (),
+    versions: Sequence[SuspectedVersions] = (),
 ) -> Contradictions:
     """The conflicts between documents, the same whatever the order of the rows.
 
-    `chunks` are the passages of all documents, also of those about which there is no row.
+    `versions` are the passages of all documents that differ, also those without a row.
 
     Two documents of which each holds under its own condition contradict each other only where their
     questions have the same words: nobody could tell which of them is meant.
@@ -199,7 +199,16 @@ def find_contradictions(
         search.by_clause()
     old = [pair[1] for decision, pair in decided if decision == "replaces"]
     search.by_passage(
-        [c for c in chunks if not any(each.is_one(c.document_id, c.source) for each in old)]
+        [
+            change
+            for pair in versions
+            for change in pair.changed
+            if not any(
+                each.is_one(side.document, side.source)
+                for each in old
+                for side in (change.one, change.two)
+            )
+        ]
     )
     return search.result()
 
@@ -207,7 +216,7 @@ def find_contradictions(
 def with_conditions(
     rows: Sequence[Example],
     decisions: Sequence[ReviewDecision],
-    chunks: Sequence[Chunk] = (),
+    versions: Sequence[SuspectedVersions] = (),
 ) -> tuple[list[Example], int]:
     """(the rows with the conditions that people named in their questions, number of changed ones).
 
@@ -220,7 +229,7 @@ def with_conditions(
     sourced = sourced_rows(lambda names: batches_of(rows, Example, names), lambda _: True)
     others = [each for each in decisions if each.decision != "both_hold"]
     gone = replaced_rows(sourced, others)
-    search = find_contradictions([row for row in sourced if row.row not in gone], others, chunks)
+    search = find_contradictions([row for row in sourced if row.row not in gone], others, versions)
     conditions: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for each in named:
         for conflict in search.conflicts:
@@ -354,7 +363,7 @@ class _Search:
                     changed,
                 )
 
-    def by_passage(self, chunks: Sequence[Chunk]) -> None:
+    def by_passage(self, passages: Sequence[ChangedPassage]) -> None:
         """Rows on passages that another document has with other amounts, dates or negation."""
         own: dict[str, list[int]] = defaultdict(list)
         quoted: dict[int, str] = {}
@@ -362,12 +371,7 @@ class _Search:
             if row.kind != "paraphrase" and (quote := letters_and_digits(row.evidence)):
                 own[row.document].append(position)
                 quoted[position] = quote
-        changed = [
-            each
-            for pair in (suspected_versions(chunks) if own else ())
-            for each in pair.changed
-            if not self._each_holds(each.one, each.two)
-        ]
+        changed = [each for each in passages if not self._each_holds(each.one, each.two)]
         for each in changed:
             ones, twos = (
                 [p for p in own[mine.document] if self._is_on(p, quoted[p], mine, theirs)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jangin.core.errors import ConfigError, JanginError
 from jangin.core.ledger import RUN_PROJECT, Ledger
-from jangin.core.store import MANIFEST, Artifact, Store, disk_errors
+from jangin.core.store import MANIFEST, TABLES, Artifact, Store, disk_errors
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import open_step, stages_until
 from jangin.project.release.trained import last_trained
@@ -26,9 +26,8 @@ from jangin.project.tracking.table import config_of
 
 TRASH = ".trash"
 """Folder in the store to which what is deleted is moved first, whole."""
-PICTURES, TABLES = "pictures", "tables"
-"""Folders in the store in which the pages keep pictures of documents and large tables as they show
-them; both are made again when needed."""
+PICTURES = "pictures"
+"""Folder in the store in which the pages keep pictures of documents; made again when needed."""
 _FOLDER = re.compile(r"([0-9a-f]{16})(\.old)?(\.partial)?")
 DAY = 86400.0
 """Seconds."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jangin.core.store import TABLES
 from jangin.examples.reviews.reasons import NEAR_COPY, near_copies
-from jangin.project.setup.housekeeping import TABLES
 
 SEARCH_VERSION = 1
 """To be raised when the search finds other copies in the same questions."""

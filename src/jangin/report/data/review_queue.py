@@ -11,7 +11,7 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
 from jangin.core.parquet import count_rows, read_columns, read_table
 from jangin.core.records import Chunk, Dropped, Example, Page, PreferencePair
-from jangin.core.store import Artifact
+from jangin.core.store import TABLES, Artifact
 from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.index import ReviewIndex
 from jangin.examples.reviews.log import LOG, Review, collect_reviews, read_log
@@ -19,7 +19,6 @@ from jangin.examples.reviews.packed_queue import PackedQueue, lines
 from jangin.examples.reviews.queue import QueueItem, make_queue
 from jangin.examples.reviews.reasons import Material
 from jangin.project.session import Session
-from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES
 from jangin.report.data.near_copies import KeptNearCopies, rules_of_near_copies
 

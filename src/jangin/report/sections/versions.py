@@ -1,18 +1,11 @@
 """Suspected versions and conflicts between documents, in words: for terminals and the report."""
 
 import json
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from jangin.core.digest import short_digest
-from jangin.core.parquet import count_rows, read_table
-from jangin.core.records import Chunk
 from jangin.core.store import Artifact
-from jangin.documents.versions import ChangedPassage, SuspectedVersions, suspected_versions
+from jangin.documents.versions import ChangedPassage, SuspectedVersions, versions_of
 from jangin.project.contradictions import (
     SHOWN,
     by_source,
@@ -22,16 +15,9 @@ from jangin.project.contradictions import (
     settled_files,
 )
 from jangin.project.file import LoadedProject
-from jangin.project.setup.housekeeping import TABLES
 from jangin.report.data.artifacts import Artifacts
 from jangin.report.i18n.translate import Words
 
-VERSIONS_RULES = 1
-"""Increase it when `suspected_versions` finds others in the same chunks."""
-LEAST = 2_000
-"""Chunks from which on the comparison is worth a file."""
-MOST_FILES = 4
-"""Results of comparing the files of a project that are kept."""
 MOST_CHANGES = 5
 """Passages of two files that a terminal shows; a page shows `MOST_ON_PAGE`."""
 MOST_ON_PAGE = 30
@@ -127,28 +113,6 @@ def contradictions(loaded: LoadedProject, artifacts: Artifacts, words: Words) ->
         ],
         "decided": [each for each in decisions_between(loaded) if each.documents is not None],
     }
-
-
-def versions_of(chunks: Artifact) -> list[SuspectedVersions]:
-    """Files of an artifact of `chunk` that may be versions; of many chunks, kept in the store."""
-    rows = chunks.file("chunks.parquet")
-    if count_rows(rows) < LEAST:
-        return suspected_versions(read_table(rows, Chunk))
-    digest = short_digest([VERSIONS_RULES, chunks.manifest.content])
-    path = chunks.folder.parent.parent / TABLES / f"versions.{digest}.json"
-    form = TypeAdapter(list[SuspectedVersions])
-    with suppress(OSError, ValueError):
-        return form.validate_json(path.read_bytes())
-    suspected = suspected_versions(read_table(rows, Chunk))
-    with suppress(OSError):  # on a full disk they are compared again the next time
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(f".{secrets.token_hex(4)}")
-        partial.write_bytes(form.dump_json(suspected))
-        partial.rename(path)
-        files = path.parent.glob("versions.*.json")
-        for old in sorted(files, key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
-            old.unlink(missing_ok=True)
-    return suspected
 
 
 def undecided_versions(

@@ -25,6 +25,7 @@ from jangin.project.file import open_project
 from tests.serving.pages.review.test_routes import kim, rows
 
 __all__ = ("kim", "rows")
+OWN_ROWS = NamedDocument(id="own:faq.csv", source="faq.csv")
 OLD, NEW, THIRD = (NamedDocument(id=f"d{n}", source=f"{n}.md") for n in ("old", "new", "third"))
 
 
@@ -72,10 +73,11 @@ def test_a_passage_without_a_row_is_settled_by_what_people_say_of_the_row():
 
 
 @pytest.fixture
-def contradicting(project, rows):
-    """Two documents of the project that its curation says contradict each other."""
-    first, second = sorted({(row.source, row.document_id) for row in rows.values()})[:2]
-    documents = [NamedDocument(id=name, source=source) for source, name in (first, second)]
+def contradicting(project, rows, request):
+    """Two or more documents of the project that its curation says contradict each other."""
+    named = sorted({(row.source, row.document_id) for row in rows.values()})[:2]
+    documents = [NamedDocument(id=name, source=source) for source, name in named]
+    documents += getattr(request, "param", [])
     folder = Store(project / "store").latest("curate").path
     manifest = folder / "manifest.json"
     before = manifest.read_text("utf-8")
@@ -229,14 +231,51 @@ def test_the_other_way_round_is_another_decision_in_an_exchanged_log():
 def test_each_holds_under_a_condition_that_is_written_on_the_page(kim, contradicting, log):
     one, two = (each.source for each in contradicting)
     form = {"decision": "both_hold", "first": one, "second": two}
-    refused = kim.submit("/review/documents", **form, when_first="신입생")
+    refused = kim.submit("/review/documents", **form, when=["신입생", ""])
     assert refused.status_code == 400
-    assert "두 칸을 모두 비워" in refused.text
-    page = kim.submit("/review/documents", **form, when_first=" 신입생", when_second="재학생")
+    assert "칸을 모두 비워" in refused.text
+    page = kim.submit("/review/documents", **form, when=[" 신입생", "재학생"])
     assert f"{one}: 신입생에 해당할 때. {two}: 재학생에 해당할 때." in page.text
     (decision,) = document_decisions(read_log(log))
     assert decision.conditions == ("신입생", "재학생")
     kim.submit("/review/documents", decision="undo", first=one, second=two)
+
+
+@pytest.mark.parametrize("contradicting", [[OWN_ROWS]], indirect=True)
+def test_three_documents_are_offered_what_two_are(kim, contradicting, log):
+    one, two, three = (each.source for each in contradicting)
+    page = kim.get("/review/documents").text
+    for source in (one, two, three):
+        assert f'value="{source}" checked' in page
+        assert f"유효한 문서: {source} (표시한 문서 대신)" in page
+        assert f"{source}의 답은 언제 맞습니까" in page
+    assert page.count('action="/review/documents/wrong"') == 3
+    form = {"decision": "replaces", "first": one}
+    refused = kim.submit("/review/documents", **form)
+    assert (refused.status_code, log.exists()) == (400, False)
+    assert "하나 이상 표시" in refused.text
+    page = kim.submit("/review/documents", **form, second=[two])
+    assert "표시한 문서 대신" in page.text, "the third one still says otherwise"
+    page = kim.submit("/review/documents", **form, second=[two, three])
+    assert "표시한 문서 대신" not in page.text
+    pairs = [
+        tuple(each.source for each in line.documents) for line in document_decisions(read_log(log))
+    ]
+    assert set(pairs) == {(one, two), (one, three)}
+    kim.submit("/review/documents", decision="undo", first=one, second=[two, three])
+
+
+@pytest.mark.parametrize("contradicting", [[OWN_ROWS]], indirect=True)
+def test_each_of_three_documents_holds_under_its_own_condition(kim, contradicting, log):
+    one, *others = (each.source for each in contradicting)
+    form = {"decision": "both_hold", "first": one, "second": others}
+    for wrong in (["신입생", "재학생", ""], ["신입생", "재학생", "신입생"]):
+        assert kim.submit("/review/documents", **form, when=wrong).status_code == 400
+    assert not log.exists()
+    kim.submit("/review/documents", **form, when=["신입생", "재학생", "졸업생"])
+    decided = {line.conditions for line in document_decisions(read_log(log))}
+    assert decided == {("신입생", "재학생"), ("신입생", "졸업생"), ("재학생", "졸업생")}
+    assert "#c1" not in kim.get("/review").text
 
 
 def test_the_first_click_opens_what_stands_first_in_the_queue(kim, contradicting):

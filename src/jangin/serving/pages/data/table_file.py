@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from jangin.core.errors import DataError, StoreError
 from jangin.core.parquet import count_rows, part_paths
-from jangin.core.store import Artifact, disk_errors
-from jangin.project.setup.housekeeping import TABLES
+from jangin.core.store import TABLES, Artifact, disk_errors
 from jangin.project.tables.rows import is_id
 from jangin.serving.pages.data.columns import flat_columns
 from jangin.serving.pages.preparing import preparing

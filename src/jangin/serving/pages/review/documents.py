@@ -1,12 +1,16 @@
 """The page of documents that contradict each other: side by side, with a decision for all rows."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.examples.reviews.log import (
+    NamedDocument,
+    ReviewDecision,
     Wording,
     collect_reviews,
     conditions_of,
@@ -22,6 +26,7 @@ from jangin.project.contradictions import (
     conflicts_of,
     disagreements,
     documents_of,
+    undecided,
 )
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.visit import PageError
@@ -54,11 +59,7 @@ def contradictions(desk: DeskDep, saved: str = "") -> Response:
         if side.example in verdicts and verdicts[side.example].decision == "accept"
     }
     decided = document_decisions(log)
-    settled = {
-        tuple(sorted(document.source for document in each.documents))
-        for each in decided
-        if each.documents is not None
-    }
+    settled = {group.sources for group, _ in groups if not undecided(group.conflicts, decided)}
     return show(
         desk,
         "review/documents.html.jinja",
@@ -75,26 +76,42 @@ def decide_between(
     desk: OwnDeskDep,
     decision: Annotated[Literal["replaces", "both_hold", "undo"], Form()],
     first: Name,
-    second: Name,
-    when_first: Condition = "",
-    when_second: Condition = "",
+    second: Annotated[list[Name], Form(default_factory=list)],
+    when: Annotated[list[Condition], Form(default_factory=list)],
 ) -> Response:
-    """Save or withdraw a decision between two documents."""
+    """Save or withdraw a decision between a document and one or more others.
+
+    `when`: for `both_hold`, when each of them holds, in the same order.
+    """
     last = desk.project.snapshot().variants[desk.variant].last
     known = documents_of(last, read_log(desk.index.log))
-    one, two = chosen_document(known, first), chosen_document(known, second)
+    one, *others = (chosen_document(known, name) for name in (first, *second))
+    if not others:
+        raise PageError(400, "review_documents_tick")
     if decision == "undo":
-        new = withdraw_documents(decision, one, two, desk.by)
+        new = [withdraw_documents(decision, one, two, desk.by) for two in others]
     elif decision == "both_hold":
-        try:
-            conditions = conditions_of(when_first, when_second)
-        except ValueError:
-            raise PageError(400, "review_documents_conditions_wrong") from None
-        new = decide_documents(decision, one, two, desk.by, conditions)
+        new = _each_holds([one, *others], when, desk.by)
     else:
-        new = decide_documents(decision, one, two, desk.by)
-    desk.index.save([new])
+        new = [decide_documents(decision, one, two, desk.by) for two in others]
+    desk.index.save(new)
     return _back(desk, decision)
+
+
+def _each_holds(
+    documents: Sequence[NamedDocument], when: Sequence[str], by: str
+) -> list[ReviewDecision]:
+    """A decision for every two of the documents, each of which holds under its condition."""
+    conditions = [*when, *[""] * len(documents)]
+    try:
+        return [
+            decide_documents("both_hold", one, two, by, conditions_of(first, second))
+            for (one, first), (two, second) in combinations(
+                zip(documents, conditions, strict=False), 2
+            )
+        ]
+    except ValueError:
+        raise PageError(400, "review_documents_conditions_wrong") from None
 
 
 @router.post("/documents/wrong")

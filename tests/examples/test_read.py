@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -59,6 +60,9 @@ def context(make_context, tmp_path):
         return make_context(ReadConfig.model_validate(settings), {})
 
     return make
+
+
+TABLE_OF_PAIRS = {"type": "table", "prompt": "{question}", "completion": "{answer}"}
 
 
 def run(context):
@@ -238,3 +242,41 @@ def test_auto_says_what_to_write_where_rows_are_not_recognised(make_context, tmp
     config = ReadConfig.model_validate({"path": "x.jsonl", "format": {"type": "auto"}})
     with pytest.raises(DataError, match=words):
         STAGE.run(make_context(config, {}))
+
+
+@pytest.mark.parametrize("column", ["공개 여부", "is_public"])
+@pytest.mark.parametrize(
+    ("no", "yes"), [("아니요", "예"), ("N", "Y"), ("FALSE", "TRUE"), ("0", "1")]
+)
+@pytest.mark.parametrize("format", [TABLE_OF_PAIRS, {"type": "auto"}], ids=["table", "auto"])
+def test_rows_that_are_marked_as_not_public_are_kept_aside_unless_a_filter_names_the_column(
+    make_context, tmp_path, column, no, yes, format
+):
+    rows = [["question", "answer", column], ["a?", "1", yes], ["b?", "2", no], ["c?", "3", ""]]
+    (tmp_path / "x.csv").write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+
+    def read(form):
+        config = ReadConfig.model_validate({"path": "x.csv", "format": form})
+        context = make_context(config, {})
+        examples, unread = run(context)
+        return examples, unread, context.services.progress.messages
+
+    examples, unread, said = read(format)
+    assert [example.question for example in examples] == ["a?", "c?"]
+    assert [(row.place, row.reason) for row in unread] == [("line 3", f"{column} is {no}")]
+    step = re.search(r"add to steps of its format: (.*)", said[-1])[1]
+    examples, unread, said = read({**TABLE_OF_PAIRS, "steps": [json.loads(step)]})
+    assert [example.question for example in examples] == ["a?", "b?", "c?"]
+    assert (unread, said) == ([], [])
+
+
+def test_a_column_of_another_name_or_without_a_no_marks_nothing(make_context, tmp_path):
+    rows = [
+        ["question", "answer", "public", "완료"],
+        ["a?", "1", "yes", "아니요"],
+        ["b?", "2", "", ""],
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+    config = ReadConfig.model_validate({"path": "x.csv", "format": TABLE_OF_PAIRS})
+    examples, unread = run(make_context(config, {}))
+    assert (len(examples), unread) == (2, [])

@@ -16,6 +16,7 @@ from jangin.examples.formats.rows import (
     Chats,
     HubRows,
     PromptCompletion,
+    ReadRows,
     TableRows,
     Template,
     hub_folder,
@@ -23,6 +24,7 @@ from jangin.examples.formats.rows import (
     tokenizers_of,
 )
 from jangin.examples.formats.squad import Squad, Unusable, read_squad
+from jangin.prepare.transforms.columns import Filter
 
 SQUAD_START = 1 << 16
 """Bytes at the beginning of a JSON file in which SQuAD's keys occur."""
@@ -118,22 +120,21 @@ def _read_file(
     path = context.services.project_folder / config.path
     source = config.format.id if isinstance(config.format, HubRows) else path.name
     format = _squad_or(config.format, path)
-    left_out: tuple[str, ...] = ()
     if isinstance(format, Squad):
-        examples, unusable = read_squad(_text(path), source, format)
+        rows = ReadRows(*read_squad(_text(path), source, format))
     else:
         try:
-            folder = context.services.project_folder
-            examples, unusable, left_out = read_rows(path, format, folder)
+            rows = read_rows(path, format, context.services.project_folder)
         except SettingsError as error:
             step, _, text = str(error).partition(": ")
             name = step if step in type(config.format).model_fields else "steps"
             where = context.services.locate("read", (*keys, "format", name))
             said = text if name == step else str(error)
             raise SettingsError(f"{where}: {source}: {said}") from error
-    if left_out:
+    examples, unusable = rows.examples, rows.unusable
+    if rows.left_out:
         context.services.progress.message(
-            f"read: these columns of {source} are not used: {', '.join(left_out)}"
+            f"read: these columns of {source} are not used: {', '.join(rows.left_out)}"
         )
     most = Counter(row.reason for row in unusable).most_common(1)
     if not examples:
@@ -157,6 +158,15 @@ def _read_file(
                 "same --project"
             )
         context.services.progress.message(message)
+    if rows.not_public:
+        column, cells = rows.not_public
+        step = Filter(type="filter", column=column, values=cells).model_dump_json(
+            exclude_defaults=True
+        )
+        context.services.progress.message(
+            f"read: rows of {source} whose column {column} says that they are not for use are left "
+            f"out. To use them, add to steps of its format: {step}"
+        )
     return source, examples, unusable
 
 
@@ -221,11 +231,13 @@ def _files_of(
 
 
 def _machine(config: ReadConfig) -> Mapping[str, str]:
-    """The version of the steps that read numbers or compare rows, and of chats with steps."""
+    """The version of tables, of the steps that read numbers or compare rows, and of chats."""
+    if any(isinstance(file.format, TableRows | AutoRows) for file in config.files):
+        return {"rows": "3"}
     for file in config.files:
         template = file.format if isinstance(file.format, Template) else Template()
         changed = any(step.type in ("number", "deduplicate") for step in template.steps)
-        if changed or isinstance(file.format, Chats | AutoRows) or template.source == "messages":
+        if changed or isinstance(file.format, Chats) or template.source == "messages":
             return {"rows": "2"}
     return {}
 

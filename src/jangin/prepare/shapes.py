@@ -3,7 +3,8 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,20 @@ REJECTED_NAMES = frozenset(
 """Columns that are never suggested as the answer."""
 SYSTEM_NAMES = ("system", "system_prompt")
 """Names of a column beside question and answer that holds the system message."""
+_PUBLIC = re.compile(
+    r"(?:공개|게시|노출|사용)(?:여부|유무|상태|구분)?|(?:is)?(?:public|published|visible|active)",
+)
+"""Names, without spaces and underscores, of columns that say which rows are for use."""
+_NO = frozenset(
+    (
+        *("아니요", "아니오", "비공개", "미공개", "미게시", "게시안함", "비노출", "미노출"),
+        *("미사용", "사용안함", "n", "no", "false", "0", "0.0", "x", "private", "hidden"),
+        *("unpublished", "inactive"),
+    )
+)
+"""Cells of such a column in rows that are not for use, in lower case and without spaces."""
+MOST_STATES = 20
+"""Different cells from which a column is no mark of the rows."""
 SAMPLED = 1000
 """Number of rows from which id columns are recognised."""
 
@@ -207,6 +222,39 @@ def left_out(table: Table, plan: Plan) -> tuple[str, ...]:
         elif isinstance(step, Filter):
             used.add(step.column)
     return tuple(name for name in table.columns if name not in used)
+
+
+@dataclass(frozen=True, slots=True)
+class NotPublic:
+    """Rows that a column such as `공개` or `public` marks as not for use."""
+
+    column: str
+    values: tuple[str, ...]
+    """Cells of these rows."""
+    count: int
+    """Number of these rows."""
+    cells: tuple[str, ...]
+    """All cells of the column, each once."""
+
+
+def not_public(table: Table, filtered: Collection[str] = ()) -> NotPublic | None:
+    """Rows that are marked as not for use; None where there are none.
+
+    `filtered` are columns of which is decided already which rows to use.
+    """
+    import polars as pl
+
+    for name in table.columns:
+        if name in filtered or not _PUBLIC.fullmatch(re.sub(r"[\s_]", "", name).lower()):
+            continue
+        cells = pl.col(name).fill_null("").str.strip_chars()
+        rows = table.frame.filter(pl.col(REASON).is_null()).group_by(cells).len()
+        counts = dict(rows.collect(engine="streaming").rows())
+        no = [cell for cell in counts if re.sub(r"\s", "", cell).lower() in _NO]
+        if no and len(counts) <= MOST_STATES:
+            count = sum(counts[cell] for cell in no)
+            return NotPublic(name, tuple(sorted(no)), count, tuple(sorted(counts)))
+    return None
 
 
 def _free_name(name: str, table: Table) -> str:

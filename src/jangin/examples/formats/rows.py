@@ -23,6 +23,7 @@ from jangin.prepare.engine.plan import AsGiven, Order, Plan
 from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_from_frame
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW
 from jangin.prepare.transforms.chats import chat_column, history_turns, read_messages
+from jangin.prepare.transforms.columns import Filter
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT
 from jangin.prepare.transforms.pairs import pair_columns
 from jangin.prepare.transforms.steps import Step, key_of, match_mode, split_steps, update_reasons
@@ -114,17 +115,21 @@ Rows = TableRows | HubRows | Chats | PromptCompletion | AutoRows
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadRows:
+class ReadRows:
+    """The examples of a file."""
+
     examples: list[Example]
+    """In order."""
     unusable: list[Unusable]
+    """Rows that gave none."""
     left_out: tuple[str, ...] = ()
     """Columns that are not used, where the form was recognised."""
+    not_public: tuple[str, tuple[str, ...]] | None = None
+    """(column, its cells) that marks rows as not for use, which are among `unusable`."""
 
 
-def read_rows(
-    path: Path, format: Rows, project_folder: Path
-) -> tuple[list[Example], list[Unusable], tuple[str, ...]]:
-    """(examples in order, rows that gave none, unused columns where the form was recognised).
+def read_rows(path: Path, format: Rows, project_folder: Path) -> ReadRows:
+    """The rows of a file, a hub's data set or a folder.
 
     Raises `DataError` for rows that cannot be read, `SettingsError` for columns that are missing.
     """
@@ -136,7 +141,7 @@ def read_rows(
             )
         elif isinstance(format, TableRows):
             table = open_table(path, format.table, work)
-            rows = _from_template(table, format.plan(), project_folder, path.name)
+            rows = _public_rows(table, format.plan(), project_folder, path.name)
         elif isinstance(format, AutoRows):
             rows = _recognised(open_table(path, TableSettings(), work), project_folder, path)
         elif isinstance(format, Chats):
@@ -144,10 +149,10 @@ def read_rows(
         else:
             table = open_table(path, TableSettings(), work)
             rows = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
-    return rows.examples, rows.unusable, rows.left_out
+    return rows
 
 
-def _recognised(table: Table, project_folder: Path, path: Path) -> _ReadRows:
+def _recognised(table: Table, project_folder: Path, path: Path) -> ReadRows:
     """The rows of a table whose columns say what they are.
 
     Raises `DataError` where they do not.
@@ -171,8 +176,23 @@ def _recognised(table: Table, project_folder: Path, path: Path) -> _ReadRows:
     if plan.source == "messages" and not plan.steps:
         rows = _from_chats(table, path.name)
     else:
-        rows = _from_template(table, plan, project_folder, path.name)
-    return replace(rows, left_out=left_out(table, plan))
+        rows = _public_rows(table, plan, project_folder, path.name)
+    flag = rows.not_public[0] if rows.not_public else ""
+    unused = tuple(name for name in left_out(table, plan) if name != flag)
+    return replace(rows, left_out=unused)
+
+
+def _public_rows(table: Table, plan: Plan, project_folder: Path, source: str) -> ReadRows:
+    """The rows but those that a column such as `공개` marks as not for use."""
+    from jangin.prepare.shapes import not_public
+
+    marked = not_public(table, [step.column for step in plan.steps if isinstance(step, Filter)])
+    if marked is None:
+        return _from_template(table, plan, project_folder, source)
+    drop = Filter(type="filter", column=marked.column, values=marked.values, action="drop")
+    plan = plan.model_copy(update={"steps": (drop, *plan.steps)})
+    rows = _from_template(table, plan, project_folder, source)
+    return replace(rows, not_public=(marked.column, marked.cells))
 
 
 def open_hub(format: HubRows, project_folder: Path) -> Table:
@@ -224,7 +244,7 @@ def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _ReadRows:
+def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> ReadRows:
     import polars as pl
 
     columns = apply_row_steps(table, plan, project_folder)
@@ -243,7 +263,7 @@ def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) 
         )
     kept = order_rows(frame.filter(pl.col(REASON).is_null()), plan.order)
     gone = frame.filter(pl.col(REASON).is_not_null())
-    return _ReadRows(
+    return ReadRows(
         [_example(row, plan, source) for row in kept.iter_rows(named=True)],
         [
             Unusable(f"line {row[ROW]}", row[REASON], row[RAW] or row[PROMPT] or "")
@@ -269,7 +289,7 @@ def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
     )
 
 
-def _from_chats(table: Table, source: str) -> _ReadRows:
+def _from_chats(table: Table, source: str) -> ReadRows:
 
     column = chat_column(table.columns)
     if column not in table.columns:
@@ -280,7 +300,7 @@ def _from_chats(table: Table, source: str) -> _ReadRows:
     system = next((n for n in table.columns if n.lower() in ("system", "system_prompt")), "")
     names = [*INTERNAL_COLUMNS, column, *([system] if system else [])]
     frame = table.frame.select(names).collect(engine="streaming")
-    rows = _ReadRows([], [])
+    rows = ReadRows([], [])
     for row in frame.iter_rows(named=True):
         path = f"line {row[ROW]}"
         if row[REASON] is not None:

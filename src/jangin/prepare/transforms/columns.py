@@ -269,10 +269,10 @@ class Filter(Config):
 
         table.require(self.type, self.column)
         matches = pl.col(self.column).fill_null("").str.strip_chars().is_in(list(self.values))
-        table.mark_dropped(
-            matches if self.action == "drop" else ~matches,
-            f"{self.column} is not among those to keep",
-        )
+        if self.action == "drop":
+            table.mark_dropped(matches, f"{self.column} is {{}}", self.column)
+        else:
+            table.mark_dropped(~matches, f"{self.column} is not among those to keep")
 
 
 class Labels(Config):

@@ -88,6 +88,8 @@ class OwnRows:
     question: str
     """Name of its column."""
     answer: str
+    all_of: tuple[str, tuple[str, ...]] | None = None
+    """(column, its cells) where rows that it marks as not for use are used, too."""
 
 
 def own_rows_lines(rows: OwnRows) -> tuple[str, str]:
@@ -95,9 +97,14 @@ def own_rows_lines(rows: OwnRows) -> tuple[str, str]:
     prompt, completion = (
         json.dumps(f"{{{name}}}", ensure_ascii=False) for name in (rows.question, rows.answer)
     )
+    steps = ""
+    if rows.all_of is not None:
+        column, cells = rows.all_of
+        kept = json.dumps({"type": "filter", "column": column, "values": cells}, ensure_ascii=False)
+        steps = f", steps: [{kept}]"
     return (
         f"path: {scalar(rows.path)}",
-        f"format: {{type: table, prompt: {prompt}, completion: {completion}}}",
+        f"format: {{type: table, prompt: {prompt}, completion: {completion}{steps}}}",
     )
 
 

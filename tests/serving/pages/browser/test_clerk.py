@@ -1,6 +1,5 @@
 """A clerk's whole path: files of which some are refused, own rows, a run, and a correction."""
 
-import base64
 import io
 import json
 import re
@@ -22,7 +21,8 @@ from tests.serving.pages.browser.conftest import (
     prepare,
     settle,
 )
-from tests.serving.pages.browser.test_start import DROP
+from tests.serving.pages.browser.test_start import MODEL as MODEL_OF_40_STEPS
+from tests.serving.pages.browser.test_start import drop, edit_settings, go_to_choices
 from tests.serving.running import run_server
 
 pytestmark = pytest.mark.slow
@@ -41,17 +41,8 @@ ROWS = {
     "분실물은 어디에 맡기나요?": "지하 1층 보안실",
     "휠체어는 어디에서 빌리나요?": "안내소",
 }
-MODEL = """\
-models:
-  catalog:
-    base: {type: starter, size: 0.5M}
-  sft:
-    method: {type: full}
-    length: {type: steps, steps: 4}
-    examples_per_step: 4
-    validate_every_steps: 2
-  evaluate: {max_new_tokens: 6, few_shot: 0, seen_limit: 4}
-"""
+SECRET = ("원무과 비밀번호는?", "0000")
+MODEL = MODEL_OF_40_STEPS.replace("steps: 40", "steps: 4").replace("steps: 10", "steps: 2")
 """A model that learns nothing, in no time: every answer is wrong."""
 
 
@@ -114,9 +105,9 @@ def dropped():
     zipfile.ZipFile(empty, "w").close()
     with xlsxwriter.Workbook(sheet) as book:
         page = book.add_worksheet()
-        page.write_row(0, 0, ("번호", "자주 묻는 질문", "안내 답변"))
-        for number, row in enumerate(ROWS.items(), start=1):
-            page.write_row(number, 0, (number, *row))
+        page.write_row(0, 0, ("번호", "자주 묻는 질문", "안내 답변", "공개"))
+        for number, row in enumerate([*ROWS.items(), SECRET], start=1):
+            page.write_row(number, 0, (number, *row, "아니요" if row == SECRET else "예"))
     return {
         "~$면회 규칙.docx": b"lock",
         "Thumbs.db": b"thumbs",
@@ -151,8 +142,7 @@ def walked(chromium, tmp_path_factory, teacher):
 
 
 def upload(page, look):
-    given = [[name, base64.b64encode(data).decode()] for name, data in dropped().items()]
-    page.evaluate(DROP, [".drop", given])
+    drop(page, dropped())
     page.locator("#files .tables", has_text="문의.xlsx").wait_for()
     page.set_viewport_size(PHONE)
     check_accessibility(page)
@@ -168,17 +158,13 @@ def upload(page, look):
 
 
 def choose(page, teacher):
-    page.get_by_role("link", name="다음: 고르기").click()
-    arrive(page, "**/start/choices")
+    go_to_choices(page)
     page.locator("input[name=teacher][value=endpoint]").check()
     page.locator("#base_url").fill(teacher)
     page.locator("#model").fill("writer-1")
     page.get_by_role("button", name="설정 파일 만들기").click()
     arrive(page, "**/start/file")
-    page.get_by_text("설정 파일 직접 고치기").click()
-    editor = page.locator("#editor")
-    text = editor.input_value()
-    editor.fill(text[: text.index("models:")] + MODEL)
+    edit_settings(page, lambda text: text[: text.index("models:")] + MODEL)
     page.get_by_role("button", name="저장하고 계획 보기").click()
 
 
@@ -212,6 +198,9 @@ def test_a_sheet_of_questions_becomes_own_rows_after_a_look_at_its_columns(walke
     for question, answer in ROWS.items():
         assert question in seen["rows"]
         assert answer in seen["rows"]
+    assert "공개 열에 아니요라고 적힌 줄이 1개 있습니다. 쓸까요?" in seen["rows"]
+    (read,) = (folder / "store" / "read").glob("*/manifest.json")
+    assert json.loads(read.read_text("utf-8"))["summary"]["examples"] == len(ROWS)
     assert "질문은 자주 묻는 질문 열, 답은 안내 답변 열" in seen["chosen"]
     assert "path: 문의.xlsx" in (folder / "project.yaml").read_text("utf-8")
 

@@ -96,17 +96,39 @@ def drop_files(page, folder):
     page.get_by_role("heading", name="어떤 문서를 가르칠까요?").wait_for()
     check_accessibility(page)
     files = sorted((HANDBOOK / "documents").iterdir())
-    given = [[file.name, base64.b64encode(file.read_bytes()).decode()] for file in files]
-    page.evaluate(DROP, [".drop", given])
+    drop(page, {file.name: file.read_bytes() for file in files})
     page.get_by_role("heading", name="문서 4개").wait_for()
     assert sorted(path.name for path in (folder / "documents").iterdir()) == [f.name for f in files]
     check_accessibility(page)
 
 
-def choose(page):
-    """A name, and the recorded teacher with its file."""
+def drop(page, files):
+    """Drop files, {name: content}, on the page of documents."""
+    given = [[name, base64.b64encode(content).decode()] for name, content in files.items()]
+    page.evaluate(DROP, [".drop", given])
+
+
+def go_to_choices(page):
+    """From the documents past the questions of users, which may be written later."""
+    page.get_by_role("link", name="다음: 사용자 질문").click()
+    arrive(page, "**/start/questions")
+    check_accessibility(page)
     page.get_by_role("link", name="다음: 고르기").click()
     arrive(page, "**/start/choices")
+
+
+def edit_settings(page, changed):
+    """Open the editor of the settings and type their text as `changed` returns it."""
+    page.get_by_text("설정 파일 직접 고치기").click()
+    editor = page.locator("#editor")
+    text = editor.input_value()
+    editor.fill(changed(text))
+    return text
+
+
+def choose(page):
+    """A name, and the recorded teacher with its file."""
+    go_to_choices(page)
     page.get_by_label("프로젝트 이름").fill("우리 규정")
     page.get_by_label("기록된 답").check()
     page.get_by_label("기록 파일 올리기").set_input_files(HANDBOOK / "replies.jsonl")
@@ -122,16 +144,13 @@ def edit(page):
     arrive(page, "**/start/file")
     page.get_by_text("아무것도 보내지 않습니다").wait_for()
     check_accessibility(page)
-    page.get_by_text("설정 파일 직접 고치기").click()
-    editor = page.locator("#editor")
-    text = editor.input_value()
+    text = edit_settings(page, lambda text: text.replace("  curate:\n", "  curat:\n"))
     assert 'name: "우리 규정"' in text
-    editor.fill(text.replace("  curate:\n", "  curat:\n"))
     page.get_by_text("`curate`입니까?").wait_for()
     line = text.splitlines().index("  curate:") + 1
     expect(page.locator(".lines .wrong")).to_have_text(str(line))
     check_accessibility(page)
-    editor.fill(as_recorded(text))
+    page.locator("#editor").fill(as_recorded(text))
     page.get_by_text("틀린 곳이 없습니다").wait_for()
     page.get_by_role("button", name="저장하고 계획 보기").click()
 

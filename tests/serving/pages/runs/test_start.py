@@ -88,7 +88,7 @@ def test_from_nothing_to_a_project_file(empty, visitor):
     assert visitor.submit(f"/start/documents/{file_id}/remove").status_code == 200
     assert [path.name for path in (folder / "documents").iterdir()] == ["휴가 _b_.md"]
     assert (folder / "server" / "removed").is_dir()
-    assert "다음: 고르기" in visitor.get("/start/documents").text
+    assert "다음: 사용자 질문" in visitor.get("/start/documents").text
     assert visitor.get("/start/file").url.path == "/start/choices"
     wrong = {"recipe": "questions", "teacher": "openai", "openai_model": "m", "base": "starter"}
     refused = visitor.submit("/start/choices", **wrong, openai_key="sk-proj-abc")
@@ -236,6 +236,20 @@ def test_a_table_of_questions_is_offered_with_its_columns_and_goes_into_the_proj
     visitor.submit("/start/choices", **CHOICES)
     text = (folder / "project.yaml").read_text("utf-8")
     assert 'path: faq.csv\n    format: {type: table, prompt: "{질문}", completion: "{답}"}' in text
+
+
+def test_rows_that_are_not_public_are_used_only_where_a_person_chooses_so(empty, visitor):
+    _, folder = empty
+    rows = [["질문", "답", "공개 여부"], ["통금은?", "오전 1시", "예"], ["암호는?", "1", "비공개"]]
+    upload(visitor, "규정.txt", "기숙사 통금은 오전 1시이다.".encode())
+    upload(visitor, "faq.csv", "\n".join(map(",".join, rows)).encode())
+    address = first_link(visitor.get("/start/documents").text)
+    assert "공개 여부 열에 비공개라고 적힌 줄이 1개" in visitor.get(address).text
+    visitor.submit(address, question="질문", answer="답", marked="1")
+    visitor.submit("/start/choices", **CHOICES)
+    text = (folder / "project.yaml").read_text("utf-8")
+    assert '"column": "공개 여부", "values": ["비공개", "예"]' in text
+    assert 'value="1" checked' in visitor.get(address).text
 
 
 def test_a_sheet_of_questions_leaves_the_documents_when_it_is_used_and_joins_the_settings(

@@ -11,10 +11,11 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, JanginError
 from jangin.core.store import disk_errors
 from jangin.examples.formats.rows import TableRows
-from jangin.examples.read import ReadConfig
+from jangin.examples.read import FurtherFile, ReadConfig
 from jangin.prepare.options import PrepareOptions
-from jangin.prepare.shapes import first_plan
+from jangin.prepare.shapes import NotPublic, first_plan, not_public
 from jangin.prepare.tables.readers import Table, TableSettings, open_table
+from jangin.prepare.transforms.columns import Filter
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import OwnRows, own_rows_lines
 from jangin.serving.pages.visit import PageError
@@ -87,6 +88,12 @@ def read_own_table(folder: Path, path: Path, chosen: Sequence[OwnRows]) -> OwnTa
     )
 
 
+def marked_rows(path: Path) -> NotPublic | None:
+    """Rows of a table that a column such as `공개` marks as not for use."""
+    with tempfile.TemporaryDirectory() as work:
+        return not_public(open_table(path, TableSettings(), Path(work)))
+
+
 def _suggested(table: Table, path: Path) -> tuple[str, str]:
     """The columns of question and answer by their names; empty where these do not tell."""
     try:
@@ -110,25 +117,26 @@ def chosen_rows(folder: Path, server_folder: Path, loaded: LoadedProject | None)
     if loaded is None:
         try:
             kept = json.loads((server_folder / CHOSEN).read_text("utf-8"))
-            rows = [OwnRows(*map(str, entry)) for entry in kept]
+            rows = [OwnRows(*entry) for entry in kept]
         except (OSError, ValueError, TypeError):
             return []
         return [entry for entry in rows if (folder / entry.path).is_file()]
     for project in loaded.variants.values():
         config = project.stage_config("read")
         if isinstance(config, ReadConfig):
-            return [
-                OwnRows(file.path.as_posix(), *_columns_of(file.format)) for file in config.files
-            ]
+            return [_rows_of(file) for file in config.files]
     return []
 
 
-def _columns_of(format: object) -> tuple[str, str]:
+def _rows_of(file: ReadConfig | FurtherFile) -> OwnRows:
+    format = file.format
     if not isinstance(format, TableRows):
-        return "", ""
+        return OwnRows(file.path.as_posix(), "", "")
     names = [_COLUMN.fullmatch(text) for text in (format.prompt, format.completion)]
     first, last = (match[1] if match else "" for match in names)
-    return first, last
+    steps = [step for step in format.steps if isinstance(step, Filter)]
+    all_of = (steps[0].column, steps[0].values) if steps else None
+    return OwnRows(file.path.as_posix(), first, last, all_of)
 
 
 def keep_chosen(server_folder: Path, rows: Sequence[OwnRows]) -> None:
@@ -136,7 +144,7 @@ def keep_chosen(server_folder: Path, rows: Sequence[OwnRows]) -> None:
     path = server_folder / CHOSEN
     with disk_errors(path):
         server_folder.mkdir(parents=True, exist_ok=True)
-        entries = [(row.path, row.question, row.answer) for row in rows]
+        entries = [(row.path, row.question, row.answer, row.all_of) for row in rows]
         path.write_text(json.dumps(entries, ensure_ascii=False), "utf-8")
 
 

@@ -44,6 +44,7 @@ from jangin.serving.pages.runs.own_rows import (
     OwnTable,
     chosen_rows,
     keep_chosen,
+    marked_rows,
     own_tables,
     with_rows,
 )
@@ -240,6 +241,7 @@ def _rows_page(
     typed: tuple[str, str] | None = None,
 ) -> HTMLResponse:
     known = _table(visit, project, table)
+    chosen = next((row for row in _chosen(visit, project) if row.path == known.name), None)
     if typed is not None:
         known = replace(known, question=typed[0], answer=typed[1])
     status = 400 if problem else 200
@@ -250,6 +252,8 @@ def _rows_page(
         steps=STEPS,
         table=known,
         problem=problem,
+        marked=None if known.problem else marked_rows(known.path),
+        with_marked=chosen is not None and chosen.all_of is not None,
         is_document=known.path.parent != project.folder,
     )
 
@@ -268,16 +272,21 @@ def choose_rows(
     table: str,
     question: Annotated[str, Form()] = "",
     answer: Annotated[str, Form()] = "",
+    marked: Annotated[str, Form()] = "",
 ) -> Response:
     """Use a table as questions and answers: its columns go into the project file."""
     _refuse_others(visit)
     known = _table(visit, project, table)
+    if known.used and project.exists:
+        raise PageError(409, "start_rows_used")
     columns = set(known.columns)
     if question == answer or not {question, answer} <= columns:
         problem = visit.words("start_rows_two_columns")
         return _rows_page(visit, project, table, problem, (question, answer))
     chosen = [row for row in _chosen(visit, project) if row.path != known.path.name]
-    mine = OwnRows(known.path.name, question, answer)
+    rows_not_public = marked_rows(known.path) if marked else None
+    all_of = (rows_not_public.column, rows_not_public.cells) if rows_not_public else None
+    mine = OwnRows(known.path.name, question, answer, all_of)
     text = read_text(project.path) if project.exists else None
     changed = with_rows(text.text, mine, chosen) if text is not None else ""
     if known.path.parent != project.folder:  # no document any more

@@ -215,7 +215,7 @@ def test_only_what_changes_replies_is_identity():
     assert (STAGE.reads, STAGE.makes) == (("examples",), ("examples",))
 
 
-def test_near_copies_of_the_question_or_of_each_other_are_left_out_with_their_likeness(context):
+def test_near_copies_of_the_question_or_of_each_other_are_left_out_with_their_similarity(context):
     texts = (
         "연차 휴가는 정말로 며칠인가요?",
         "연차휴가는 정말로 며칠 인가요",
@@ -241,7 +241,7 @@ def test_near_copies_of_the_question_or_of_each_other_are_left_out_with_their_li
     assert [e.question for e in every if e.parent == every[0].id] == [texts[0], texts[2], texts[3]]
 
 
-def test_the_same_content_words_are_held_to_a_lower_likeness():
+def test_the_same_content_words_are_held_to_a_lower_similarity():
     wordings = [
         "출장비는 언제까지 청구하나요?",
         "출장비를 언제까지 청구하나요?",

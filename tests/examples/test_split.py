@@ -327,7 +327,7 @@ def test_the_stage_writes_the_table_and_counts_every_split(tmp_path):
         assert stage.summary[split] == sum(row.split == split for row in rows) > 0
     (message,) = stage.services.progress.messages
     assert "held-out wordings follow a pattern that is trained on" in message
-    assert stage.summary["likeness"]["held_out_paraphrases"]["alike"] > MOST_ALIKE
+    assert stage.summary["similarity"]["held_out_paraphrases"]["alike"] > MOST_ALIKE
 
 
 def styled(rows, styles=("spoken", "formal", "keywords")):
@@ -383,7 +383,7 @@ def test_examples_in_parts_are_split_like_one_list_and_stay_in_their_parts(tmp_p
     assert read_table(tmp_path / "splits.parquet", SplitExample) == expected.rows
     assert again in [row.example for row in expected.rows]
     assert expected.rows[-1].example == held[0]
-    assert stage.summary.pop("likeness")["held_out_paraphrases"]["questions"] > 0
+    assert stage.summary.pop("similarity")["held_out_paraphrases"]["questions"] > 0
     assert stage.summary == expected.summary
     assert len(part_paths(tmp_path / "splits.parquet")) == -(-len(rows) // size)
 

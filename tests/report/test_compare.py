@@ -180,10 +180,10 @@ def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(c
     first = measured["held_out_paraphrases"]
     measured["held_out_paraphrases"] = replace(first, p_unclear=1.0)
     line = next(line for line in sentences(table) if "paraphrased is 75.0 points" in line)
-    assert "hangs on answers in other words that nobody has read" in line
+    assert "open until someone reads the answers" in line
     assert "significant" not in line
     (korean,) = [text for text in page_sentences(table, Words("ko")) if "“paraphrased”" in text][:1]
-    assert "아직 아무도 읽지 않은 답" in korean
+    assert "규칙으로 채점하지 못한 답" in korean
 
 
 def test_another_variant_can_be_the_one_that_others_are_held_against(compared):

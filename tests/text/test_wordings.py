@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from jangin.text.wordings import MOST_ALIKE, likeness, lookup_hits, similarity
+from jangin.text.wordings import MOST_ALIKE, lookup_hits, similarity, wording_similarity
 
 SUBJECTS = (
     "휴학",
@@ -39,13 +39,15 @@ def test_wordings_of_a_template_are_alike_whatever_their_letters_share(frames):
         wordings = [frame.format(subject) for frame in frames]
         held_out.append((subject, wordings.pop(number % len(wordings))))
         trained[subject] = wordings
-    known = likeness(trained, held_out)
+    known = wording_similarity(trained, held_out)
     assert known.alike >= 0.75  # people's own wordings: 0.19, see docs/log.md
     assert known.is_alike
 
 
 def test_wordings_that_people_chose_themselves_are_not():
-    known = likeness({n: w for n, (w, _) in OWN.items()}, [(n, h) for n, (_, h) in OWN.items()])
+    known = wording_similarity(
+        {n: w for n, (w, _) in OWN.items()}, [(n, h) for n, (_, h) in OWN.items()]
+    )
     assert known.questions == 3
     assert known.alike < MOST_ALIKE
     assert known.similarity < 0.5
@@ -53,13 +55,15 @@ def test_wordings_that_people_chose_themselves_are_not():
 
 def test_a_nearly_equal_wording_is_alike_without_any_template():
     trained = {"a": ["휴학은 몇 번까지 되나요?"], "b": ["책은 며칠 빌리나요?"]}
-    known = likeness(trained, [("a", "휴학은 몇 번까지 되나요"), ("a", "휴학 몇 번까지 되나요?")])
+    known = wording_similarity(
+        trained, [("a", "휴학은 몇 번까지 되나요"), ("a", "휴학 몇 번까지 되나요?")]
+    )
     assert (known.alike, known.similarity > 0.8) == (1.0, True)
 
 
 def test_only_wordings_of_trained_questions_count():
-    assert likeness({"a": ["휴학은 몇 번?"]}, [("b", "복학은 몇 번?")]) is None
-    assert likeness({}, []) is None
+    assert wording_similarity({"a": ["휴학은 몇 번?"]}, [("b", "복학은 몇 번?")]) is None
+    assert wording_similarity({}, []) is None
 
 
 def test_similarity_is_that_of_pairs_of_letters_and_ignores_spaces_and_case():

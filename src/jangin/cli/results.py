@@ -101,7 +101,7 @@ def _print_comparison(table: "ComparedVariants") -> None:
     lines = comparing.sentences(table)
     if say.language == "ko":
         lines = comparing.page_sentences(table, say)
-    for line in (*lines, *comparing.likeness_lines(table, say)):
+    for line in (*lines, *comparing.similarity_lines(table, say)):
         console.print(line, highlight=False)
     for variant in table.leaked:
         console.print(

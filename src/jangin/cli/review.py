@@ -514,14 +514,14 @@ class ReviewScreen:
     def _raise_alike(self, rejected: "QueueItem") -> None:
         """Let the open rows whose question is like a rejected one come next."""
         from jangin.examples.reviews.queue import Suspicion
-        from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, likeness
+        from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, word_similarity
 
         question = rejected.wording.question
         words = asked_words(question)
         behind = self.items[self._index + 1 :]
         near: dict[int, QueueItem] = {}
         for n, item in enumerate(behind):
-            alike = likeness(words, asked_words(item.wording.question)) if words else 0.0
+            alike = word_similarity(words, asked_words(item.wording.question)) if words else 0.0
             if alike >= NEAR_REJECTED and not item.decided and item.example.kind != "paraphrase":
                 why = Suspicion("near_rejected", alike, {"question": question})
                 rest = (each for each in item.signals if each.signal != "near_rejected")

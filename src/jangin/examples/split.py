@@ -424,17 +424,17 @@ def run(context: StageContext[SplitConfig]) -> None:
         )
     del columns
     _write(context, assigned)
-    _tell_likeness(context)
+    _tell_similarity(context)
 
 
-def _tell_likeness(context: StageContext[SplitConfig]) -> None:
+def _tell_similarity(context: StageContext[SplitConfig]) -> None:
     """Measure how like held-out wordings are to trained ones, and say it where they are alike."""
     from dataclasses import asdict
 
-    from jangin.examples.curation.held_out_likeness import held_out_likeness
+    from jangin.examples.curation.held_out_similarity import held_out_similarity
 
-    known = held_out_likeness(context.workspace / "splits.parquet")
-    context.summary["likeness"] = {name: asdict(each) for name, each in known.items()}
+    known = held_out_similarity(context.workspace / "splits.parquet")
+    context.summary["similarity"] = {name: asdict(each) for name, each in known.items()}
     wordings = known.get("held_out_paraphrases")
     if wordings is not None and wordings.is_alike:
         context.services.progress.message(

@@ -28,10 +28,10 @@ from jangin.report.data.artifacts import (
 )
 from jangin.report.data.costs import VariantCost
 from jangin.report.data.verdict import HEADLINE, leaked_sets
-from jangin.report.data.wordings import likeness_of_all, likeness_text, means_of
+from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.page import curve_charts, forest_of, render_page
-from jangin.text.wordings import Likeness
+from jangin.text.wordings import WordingSimilarity
 
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
@@ -120,7 +120,7 @@ class ComparedVariants:
     """{variant: {test set: share that copies training questions}} over the limit."""
     other_questions: Mapping[str, OtherQuestions] = field(default_factory=dict)
     """{variant: why it was asked other questions than the baseline, and what was compared}."""
-    likeness: Mapping[str, Likeness] = field(default_factory=dict)
+    similarity: Mapping[str, WordingSimilarity] = field(default_factory=dict)
     """{test set: how like its wordings are to trained ones}."""
 
     @property
@@ -207,7 +207,7 @@ def compare_variants(
         rows,
         {k: v for k, v in leaked.items() if v},
         _other_questions(measured, artifacts, chosen),
-        likeness_of_all(artifacts),
+        similarity_of_all(artifacts),
     )
 
 
@@ -436,8 +436,8 @@ def sentences(table: ComparedVariants) -> list[str]:
             if not points:
                 verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
             elif measured.hangs_on_unclear:
-                verdict = f"{change}, but that hangs on answers in other words that nobody has read"
-                verdict += f" ({p})"
+                verdict = f"{change}, which is open until someone reads the answers that the rules "
+                verdict += f"could not grade ({p})"
             elif measured.p_holm < SIGNIFICANT:
                 verdict = f"{change}, and the difference is statistically significant ({p})"
             else:
@@ -454,12 +454,12 @@ def sentences(table: ComparedVariants) -> list[str]:
     return lines
 
 
-def likeness_lines(table: ComparedVariants, words: Words) -> list[str]:
+def similarity_lines(table: ComparedVariants, words: Words) -> list[str]:
     """How like the held-out wordings are to trained ones, a line for each test set of them."""
     return [
-        f"{words(f'name_{name}')}: {likeness_text(table.likeness[name], words)}"
+        f"{words(f'name_{name}')}: {similarity_text(table.similarity[name], words)}"
         for name in table.test_sets
-        if name in table.likeness
+        if name in table.similarity
     ]
 
 
@@ -554,7 +554,7 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
             "p_text": p_text,
             "table": table,
             "keys": keys,
-            "means": {name: means_of(name, table.likeness, words) for name in table.test_sets},
+            "means": {name: means_of(name, table.similarity, words) for name in table.test_sets},
             "sentences": sentences(table) if language == "en" else page_sentences(table, words),
             "forest_chart": forest_of(rows, words),
             "curve_charts": curve_charts(artifacts, words),

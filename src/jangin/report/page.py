@@ -41,7 +41,7 @@ from jangin.report.data.glance import glance, kind_of_system, starts_from_nothin
 from jangin.report.data.judged import grades_checked, opinion_lines, peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
-from jangin.report.data.wordings import likeness_of_all, means_of
+from jangin.report.data.wordings import means_of, similarity_of_all
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.sections import dropped as dropped_rows
 from jangin.report.sections.coverage import coverage
@@ -214,7 +214,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
         for name in get_args(TestSet)
         if (rows := [leak for leak in _leaks(group.artifact) if leak.evidence_set == name])
     ]
-    known = likeness_of_all(artifacts)
+    known = similarity_of_all(artifacts)
     cut_off = [
         (variant, system, count)
         for variant, artifact in evaluations.items()

@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class WordingSimilarity:
     """How like held-out wordings are to trained ones."""
 
     questions: int
@@ -48,10 +48,10 @@ class Likeness:
         return self.alike >= MOST_ALIKE
 
 
-def likeness(
+def wording_similarity(
     trained: Mapping[str, Sequence[str]], held_out: Iterable[tuple[str, str]]
-) -> Likeness | None:
-    """The likeness of held-out wordings, each (question, wording), to {question: its wordings}.
+) -> WordingSimilarity | None:
+    """The similarity of held-out wordings, each (question, wording), to {question: its wordings}.
 
     None where no held-out wording is of a trained question.
     """
@@ -70,7 +70,7 @@ def likeness(
         alike += nearest >= NEARLY_SAME or len(known) >= OTHER_QUESTIONS
     if not similarities:
         return None
-    return Likeness(len(similarities), median(similarities), alike / len(similarities))
+    return WordingSimilarity(len(similarities), median(similarities), alike / len(similarities))
 
 
 def lookup_hits(

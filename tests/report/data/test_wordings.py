@@ -2,7 +2,7 @@ import pytest
 
 from jangin.report.data.wordings import means_of
 from jangin.report.i18n.translate import Words
-from jangin.text.wordings import MOST_ALIKE, Likeness
+from jangin.text.wordings import MOST_ALIKE, WordingSimilarity
 
 CLOSEST = {
     "en": "closest to what users will see",
@@ -15,11 +15,11 @@ REMEDY = "held_out_styles: 1"
 @pytest.mark.parametrize("name", ["held_out_paraphrases", "held_out_styles"])
 def test_only_wordings_unlike_the_trained_ones_are_called_closest_to_users(language, name):
     words = Words(language)
-    unlike = means_of(name, {name: Likeness(40, 0.35, 0.1)}, words)
+    unlike = means_of(name, {name: WordingSimilarity(40, 0.35, 0.1)}, words)
     assert CLOSEST[language] in unlike
     assert "40" in unlike
     assert REMEDY not in unlike
-    alike = means_of(name, {name: Likeness(40, 0.6, MOST_ALIKE)}, words)
+    alike = means_of(name, {name: WordingSimilarity(40, 0.6, MOST_ALIKE)}, words)
     assert CLOSEST[language] not in alike
     assert REMEDY in alike
     assert "test_questions.jsonl" in alike

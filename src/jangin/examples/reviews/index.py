@@ -28,7 +28,7 @@ from jangin.examples.reviews.log import (
 )
 from jangin.examples.reviews.queue import QueueItem, Suspicion
 from jangin.examples.reviews.queue_columns import QueueColumns, QueueEntry, QueueFilter
-from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, likeness
+from jangin.examples.reviews.reasons import NEAR_REJECTED, asked_words, word_similarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,7 +132,7 @@ class ReviewIndex:
     """{texts: ids of rows with them that have decisions and are not in this queue}."""
     _last: dict[str, list[ReviewDecision]] = field(default_factory=dict)
     _near: dict[int, dict[int, float]] = field(default_factory=dict)
-    """{position of a rejected row: {position of a row like it: likeness}}."""
+    """{position of a rejected row: {position of a row like it: similarity}}."""
     _words: dict[int, set[str]] = field(default_factory=dict)
     """{position: words of the question}, made for the first rejection."""
     _follower: LogFollower = field(init=False)
@@ -214,7 +214,7 @@ class ReviewIndex:
             self._near[position] = self._alike(position)
 
     def _alike(self, rejected: int) -> dict[int, float]:
-        """{position: likeness} of the rows whose question is like that of a rejected one."""
+        """{position: similarity} of the rows whose question is like that of a rejected one."""
         if not self._words:
             self._words = {
                 n: asked_words(entry.question)
@@ -222,7 +222,9 @@ class ReviewIndex:
                 if entry.kind in ("original", "evolved")
             }
         words = self._words.get(rejected) or set()
-        pairs = ((n, likeness(words, mine)) for n, mine in self._words.items() if n != rejected)
+        pairs = (
+            (n, word_similarity(words, mine)) for n, mine in self._words.items() if n != rejected
+        )
         return {n: alike for n, alike in pairs if words and alike >= NEAR_REJECTED}
 
     def near_rejected(self, by: str) -> list[int]:
@@ -249,7 +251,7 @@ class ReviewIndex:
         return replace(self.entries[position], signals=keys)
 
     def signals(self, position: int) -> tuple[Suspicion, ...]:
-        """Why a row is where it is, with the likeness to a row that was rejected meanwhile."""
+        """Why a row is where it is, with the similarity to a row that was rejected meanwhile."""
         known = self.load(position).signals if self.entries[position].signals else ()
         alike = [(mine[position], n) for n, mine in self._near.items() if position in mine]
         if not alike or any(signal.signal == "near_rejected" for signal in known):

@@ -670,12 +670,12 @@ def _near_rejected(material: Material) -> Iterator[Concern]:
         for theirs, question, answer in words:
             if (question, answer) == (row.question, row.answer) or not mine or not theirs:
                 continue
-            if (alike := likeness(mine, theirs)) >= NEAR_REJECTED:
+            if (alike := word_similarity(mine, theirs)) >= NEAR_REJECTED:
                 yield index, alike, {"question": question}
                 break
 
 
-def likeness(mine: Collection[str], theirs: Collection[str]) -> float:
+def word_similarity(mine: Collection[str], theirs: Collection[str]) -> float:
     """Share of the words of two questions that both have, 0 to 1."""
     either = {*mine, *theirs}
     return sum(word in theirs for word in mine) / len(either) if either else 0.0

@@ -8,7 +8,7 @@ from jangin.evaluation.systems.table import is_external, is_trained, uses_langua
 from jangin.report.data.artifacts import Artifacts
 from jangin.report.data.results import Results
 from jangin.report.data.verdict import HEADLINE
-from jangin.report.data.wordings import likeness_of
+from jangin.report.data.wordings import similarity_of
 from jangin.report.i18n.translate import Words
 from jangin.text.numbers import dollars
 
@@ -66,7 +66,7 @@ def _can(rows: Sequence[Mapping[str, Any]], stages: Mapping[str, Any], words: Wo
         if lacking:
             names = ", ".join(words(f"name_{name}") for name in lacking)
             parts.append(words("glance_not_asked", sets=names))
-    known = likeness_of(stages["split"]) if "split" in stages else {}
+    known = similarity_of(stages["split"]) if "split" in stages else {}
     if "held_out_paraphrases" in tuned and "held_out_paraphrases" in known:
         wordings = known["held_out_paraphrases"]
         if wordings.is_alike:

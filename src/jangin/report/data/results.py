@@ -162,5 +162,5 @@ def sentence(pair: Versus) -> str:
     significant = comparison.p_value < SIGNIFICANT
     verdict = "is statistically significant" if significant else "could be due to chance"
     if comparison.hangs_on_unclear:
-        verdict = "hangs on answers in other words that nobody has read"
+        verdict = "is open until someone reads the answers that the rules could not grade"
     return f"{name}: {shares}; the difference {verdict} (McNemar {_p_text(comparison.p_value)})."

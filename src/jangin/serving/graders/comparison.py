@@ -297,7 +297,7 @@ def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
         better = row.b if row.right_b > row.right_a else row.a
         text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})"
         text += (
-            ", but that hangs on answers in other words that nobody has read."
+            ", which is open until someone reads the answers that the rules could not grade."
             if row.hangs_on_unclear
             else "."
         )

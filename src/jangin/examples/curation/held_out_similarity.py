@@ -8,7 +8,7 @@ from pathlib import Path
 from jangin.core.digest import seeded_rank
 from jangin.core.parquet import read_batches
 from jangin.text.normalize import text_key
-from jangin.text.wordings import Likeness, likeness, lookup_hits
+from jangin.text.wordings import WordingSimilarity, lookup_hits, wording_similarity
 
 WORDINGS = ("held_out_paraphrases", "held_out_styles")
 """Splits that hold other wordings of trained questions."""
@@ -16,8 +16,8 @@ MOST = 2_000
 """Questions that are looked at, by a seeded draw."""
 
 
-def held_out_likeness(splits: Path) -> dict[str, Likeness]:
-    """{split: likeness of its wordings}, of those of `WORDINGS` that have any.
+def held_out_similarity(splits: Path) -> dict[str, WordingSimilarity]:
+    """{split: similarity of its wordings}, of those of `WORDINGS` that have any.
 
     `splits`: the table of that name.
     """
@@ -28,7 +28,7 @@ def held_out_likeness(splits: Path) -> dict[str, Likeness]:
     families = {family for rows in held.values() for family, _, _ in rows}
     if not families:
         return {}
-    drawn = set(sorted(families, key=lambda family: seeded_rank(0, "likeness", family))[:MOST])
+    drawn = set(sorted(families, key=lambda family: seeded_rank(0, "similarity", family))[:MOST])
     trained: dict[str, list[str]] = defaultdict(list)
     texts, answers = [], []
     for split, family, question, answer in _rows(splits):
@@ -36,10 +36,10 @@ def held_out_likeness(splits: Path) -> dict[str, Likeness]:
             trained[family].append(question)
             texts.append(question)
             answers.append(answer)
-    known: dict[str, Likeness] = {}
+    known: dict[str, WordingSimilarity] = {}
     for name, rows in held.items():
         own = [row for row in rows if row[0] in drawn]
-        each = likeness(trained, [(family, question) for family, question, _ in own])
+        each = wording_similarity(trained, [(family, question) for family, question, _ in own])
         if each is not None:
             hits = lookup_hits(texts, answers, [(question, answer) for _, question, answer in own])
             known[name] = replace(each, lookup=hits)

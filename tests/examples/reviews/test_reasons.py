@@ -1,6 +1,7 @@
 """The reasons to look at a row first: what each finds, what it leaves alone, its two sentences."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -208,3 +209,13 @@ def test_rows_of_flagged_pages_and_passages_come_before_those_of_other_pages():
     assert {item.example.id for item in queue[:2]} == {across.id, own.id}
     order = next(reason for reason in REASONS if reason.key == "order")
     assert order.said({"page": "2"}, "ko") == "2쪽의 줄이 읽는 순서대로가 아닐 수 있습니다"
+
+
+@pytest.mark.parametrize(("page", "language"), [("workbench.md", "en"), ("workbench.ko.md", "ko")])
+def test_the_guide_has_every_reason_with_its_weight(page, language):
+    text = (Path(__file__).parents[3] / "docs" / "guides" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (0(?:\.\d+)?) \| (.+) \|$", text, re.MULTILINE)
+    listed = {(float(weight), name) for weight, names in rows for name in names.split(", ")}
+    # "same question, other answer" has a comma of its own
+    known = {(r.weight, part) for r in REASONS for part in r.name[language].split(", ")}
+    assert listed == known

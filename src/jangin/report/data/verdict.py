@@ -40,6 +40,8 @@ class Headline:
     tone: Tone
     text: str
     more: tuple[str, ...] = ()
+    has_unclear: bool = False
+    """True if people should read answers that the rules could not grade."""
 
 
 def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Headline:
@@ -84,7 +86,7 @@ def _with_unclear(verdict: Headline, rows: Sequence[Mapping[str, Any]], words: W
         share=words.percent(most["right"]),
         most=words.percent(most["right"] + int(most["unclear"]) / int(most["n"])),
     )
-    return replace(verdict, more=(text, *verdict.more))
+    return replace(verdict, more=(text, *verdict.more), has_unclear=True)
 
 
 def _with_form(
@@ -150,7 +152,7 @@ def _beside_best(
     tone: Tone = verdict.tone
     if tone == "good" and key != "baseline_behind":
         tone = "unsure"
-    return Headline(tone, verdict.text, (*verdict.more, text))
+    return replace(verdict, tone=tone, more=(*verdict.more, text))
 
 
 def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:

@@ -69,8 +69,8 @@ def test_without_an_evaluation_nothing_is_claimed(verdict_of):
 def test_a_clear_difference_is_called_significant(verdict_of):
     verdict = verdict_of(plain=predictions(2), paraphrased=predictions(11))
     assert verdict.tone == "good"
-    better = verdict.text.index("“paraphrased” answers 92\u00a0% [65 to 99\u00a0%]")
-    other = verdict.text.index("“plain”, 17\u00a0% [5 to 45\u00a0%]")
+    better = verdict.text.index("“paraphrased” has the facts right in 92\u00a0% [65 to 99\u00a0%]")
+    other = verdict.text.index("“plain”, in 17\u00a0% [5 to 45\u00a0%]")
     assert better < other
     assert verdict.text.endswith(Words("en")("real", p="p = 0.00391"))
     form, base = verdict.more
@@ -107,7 +107,7 @@ def test_five_questions_can_prove_nothing(verdict_of):
 def test_equal_shares_are_called_equal(verdict_of):
     verdict = verdict_of(plain=predictions(8), paraphrased=predictions(8))
     assert verdict.tone == "unsure"
-    assert "both answer 67\u00a0%" in verdict.text
+    assert "both have the facts right in 67\u00a0%" in verdict.text
 
 
 def test_equal_shares_are_not_said_to_differ_by_chance(verdict_of):
@@ -125,7 +125,7 @@ def test_models_that_are_never_right_get_no_statistics(verdict_of):
 
 def test_of_three_variants_the_best_two_are_compared(verdict_of):
     verdict = verdict_of(a=predictions(1), b=predictions(11), c=predictions(3))
-    assert "“b” answers" in verdict.text
+    assert "“b” has the facts right" in verdict.text
     assert "that of “c”" in verdict.text
     assert verdict.more[1].startswith("Of 3 variants, “b” has the highest share")
 

@@ -362,3 +362,18 @@ def test_every_event_of_a_job_is_said_in_korean():
 )
 def test_one_is_said_in_korean_as_well_as_many(text):
     assert re.search("[가-힣]", Words("ko").reason(text))
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "said"),
+    [
+        ("start_files", {"count": 1}, "1 document"),
+        ("start_files", {"count": 12}, "12 documents"),
+        ("too_few", {"n": 1}, "1 question is too few for a conclusion."),
+        ("data_doubtful_count", {"count": 1}, "1 doubtful line"),
+        ("start_replies_count", {"name": "a", "count": 1}, "a (1 reply)"),
+        ("start_replies_count", {"name": "1", "count": 2}, "1 (2 replies)"),
+    ],
+)
+def test_a_single_thing_is_not_counted_in_the_plural(key, values, said):
+    assert Words("en")(key, **values) == said

@@ -1,6 +1,7 @@
 """The report in one language: sentences by their keys, and how figures are written."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -52,9 +53,8 @@ def _entries(path: Traversable) -> list[tuple[str, str]]:
     return [(entry.msgid, entry.msgstr) for entry in polib.pofile(path.read_text("utf-8"))]
 
 
-_NOUN = re.compile(
-    r"(\\\{\w+\\\}\\ (?:[a-z]+\\ )??[a-z]+)s\b(?:\\ (are|have|were|give|form|repeat)\b)?"
-)
+_VERBS = "are|have|were|give|form|repeat|say|use"
+_NOUN = re.compile(rf"(\\\{{\w+\\\}}\\ (?:[a-z]+\\ )??[a-z]+)s\b(?:\\ ({_VERBS})\b)?")
 """Of an escaped English sentence: a field, a noun in the plural, and its verb."""
 _SINGULAR = {
     "are": "is",
@@ -63,13 +63,25 @@ _SINGULAR = {
     "give": "gives",
     "form": "forms",
     "repeat": "repeats",
+    "say": "says",
+    "use": "uses",
 }
+_COUNTED = re.compile(rf"\{{(\w+)\}} ((?:[a-z]+ )??[a-z]+?)(ies|s)\b(?: ({_VERBS})\b)?")
+"""Of an English sentence: the same."""
 
 
 def _any_number(noun: re.Match[str]) -> str:
     """A noun that fits one, too: `core.errors.counted` writes `1 row is`."""
     verb = f"\\ (?:{noun[2]}|{_SINGULAR[noun[2]]})" if noun[2] else ""
     return f"{noun[1]}s?{verb}"
+
+
+def _of_one(noun: re.Match[str], ones: Sequence[str]) -> str:
+    """A counted noun and its verb, in the singular where the field is one of these."""
+    if noun[1] not in ones:
+        return noun[0]
+    verb = f" {_SINGULAR[noun[4]]}" if noun[4] else ""
+    return f"{{{noun[1]}}} {noun[2]}{'y' if noun[3] == 'ies' else ''}{verb}"
 
 
 _DIGEST = re.compile(r"\b[0-9a-f]{16}(과|와|은|는|이|가|을|를)?")
@@ -102,6 +114,8 @@ class Words:
         sentence = strings(self.language)[key]
         if self.language == "ko":
             sentence = with_particles(sentence, shown)
+        elif ones := [name for name, value in shown.items() if value == "1"]:
+            sentence = _COUNTED.sub(lambda noun: _of_one(noun, ones), sentence)
         return sentence.format(**shown)
 
     def reason(self, text: str) -> str:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from jangin import __version__
+from jangin.cli.backup import backup, restore
 from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
 from jangin.cli.doubtful import doubtful
@@ -144,6 +145,7 @@ def _help(docstring: str) -> str:
 for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
     grade, schema, doctor, cluster, prepare, show, doubtful, serve,
+    backup, restore,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(_spoken(command))
 app.command("open", help=_help(open_pages.__doc__ or ""))(_spoken(open_pages))

@@ -1,11 +1,14 @@
 """kill -9 of the worker and of the server, Ctrl-C, failures of training."""
 
 import base64
+import shutil
 import signal
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from jangin.cli.main import app
 from jangin.serving.jobs.events import result_csv
 from jangin.serving.jobs.scheduler import MOST_CRASHES
 from tests.forked import is_alive
@@ -25,6 +28,11 @@ JOB = {"model": "tiny", "seed": 7, "hyperparameters": {"n_epochs": 3, "batch_siz
 
 def results(client, job):
     return base64.b64decode(client.files.content(job.result_files[0]).read()).decode()
+
+
+def run_command(*words):
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
 
 
 def wait_until(holds):
@@ -70,6 +78,36 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         lost = wait_for(server.client, lost.id)
         assert (lost.status, lost.error.code) == ("failed", "worker_lost")
         assert messages(server.client, lost.id)[-1] == lost.error.message
+
+
+@pytest.mark.slow
+def test_a_server_that_was_lost_while_it_trained_goes_on_from_its_backup(tmp_path):
+    settings = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 1.0}
+    _, undisturbed = train(spec(tmp_path, chats(12), numbers=settings, seed=7))
+    expected, backup = result_csv(undisturbed.metrics).decode(), str(tmp_path / "backup")
+    asked = {"messages": chats(1)[0]["messages"][:-1], "temperature": 0, "max_tokens": 8}
+    with server_process(tmp_path / "lost", MODELS) as server:
+        training = upload(server.client, chats(12))
+        done = server.client.fine_tuning.jobs.create(training_file=training, **{**JOB, "seed": 8})
+        tuned = wait_for(server.client, done.id).fine_tuned_model
+        answer = server.client.chat.completions.create(model=tuned, **asked).choices[0].message
+        server.hold.after(12)
+        job = server.client.fine_tuning.jobs.create(training_file=training, **JOB)
+        wait_for_step(server.client, job.id, 9)
+        run_command("backup", tmp_path / "lost" / "data", backup)
+        server.kill()
+    shutil.rmtree(tmp_path / "lost")
+    run_command("restore", backup, tmp_path / "again" / "data")
+    (tmp_path / "again" / "data" / "hold").unlink()  # it came along
+    with server_process(tmp_path / "again", MODELS) as server:
+        job = wait_for(server.client, job.id)
+        log = messages(server.client, job.id)
+        assert job.status == "succeeded", log
+        assert sum(each.startswith("Resuming at step") for each in log) == 1
+        assert results(server.client, job) == expected
+        again = server.client.chat.completions.create(model=tuned, **asked).choices[0].message
+        assert again.content == answer.content
+        assert server.client.files.content(training).read()
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ PAGES = {
     "extending": 0,
     "from-openai": 1,
     "workbench": 2,
+    "backup": 1,
     "versions": 0,
     "scale": 10,
 }

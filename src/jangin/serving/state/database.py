@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -109,6 +109,10 @@ class Database:
                 "changed. Put the last backup of this file in its place, without the files that "
                 "end in -wal and -shm beside it."
             )
+
+    def is_empty(self) -> bool:
+        """True if it has no table."""
+        return not inspect(self._engine).get_table_names()
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,0 +1,412 @@
+"""`jangin backup`: everything that a server keeps, in one consistent state, while it runs.
+
+A backup is a folder or a bucket with objects, which are named by the SHA-256 digest of their bytes,
+and snapshots, which say what has which digest. A snapshot reads only what changed since the one
+before it, and writes only what no snapshot has.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TypeGuard
+
+from sqlalchemy import make_url, select, text
+from sqlalchemy.orm import Session
+
+from jangin import __version__
+from jangin.core.errors import (
+    ConfigError,
+    MachineError,
+    StoreError,
+    UnreadableStoreError,
+    counted,
+)
+from jangin.core.stage import Progress
+from jangin.serving.state.database import Database
+from jangin.serving.state.installation import MARK, MODELS
+from jangin.serving.state.lock import FILE as LOCK
+from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
+from jangin.serving.state.storage import (
+    CHUNK,
+    PARTIAL,
+    folder_of_storage,
+    is_remote,
+    open_storage,
+)
+from jangin.serving.state.tables import File, StoredModel, UploadPart
+
+SNAPSHOT = "snapshot-"
+FORMAT = 1
+_PASSED_OVER = ("exports", "storage-cache", LOCK)
+"""Parts of the folder that are made again when they are needed."""
+_ENDINGS = (".lock", "-wal", "-shm")
+SQLITE = ".sqlite"
+ROUNDS = 10
+"""Tries to read everything that the database names before something of it is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a snapshot."""
+
+    sha256: str
+    bytes: int
+    mode: int = 0o600
+    mtime_ns: int = 0
+    inode: str = ""
+    """Device and inode: two files with the same one are links to each other."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a server had at one moment."""
+
+    database: Entry
+    engine: str
+    """`sqlite` or `postgresql`."""
+    folder: dict[str, Entry]
+    """By the path in the folder of the server."""
+    storage: dict[str, Entry]
+    """By the id of the file."""
+    created_at: int = 0
+    version: str = __version__
+    format: int = FORMAT
+    lost: list[str] = field(default_factory=list)
+    """Files and models that the database names and that were gone before the backup."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Everything in it."""
+        return (self.database, *self.folder.values(), *self.storage.values())
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """{digest: bytes} of what it needs."""
+        return {entry.sha256: entry.bytes for entry in self.entries}
+
+
+class Target:
+    """A backup: the objects and snapshots in a folder or behind an fsspec URL."""
+
+    def __init__(self, address: str, settings: ServerSettings, *, is_new: bool = False) -> None:
+        """Open the backup at an address; `is_new`: create a folder that is not there.
+
+        Raises:
+            ConfigError: it is within the folder of the server, it is not there, or the URL is
+                wrong.
+            StoreError: it cannot be written.
+
+        """
+        at = ServerSettings(folder=settings.folder, storage=address)
+        if not is_remote(at):
+            folder = folder_of_storage(at).resolve()
+            parts = (settings.folder, folder_of_storage(settings))
+            if any(folder.is_relative_to(part.resolve()) for part in parts):
+                raise ConfigError(
+                    f"{address} is within the folder of the server, and would be lost with it. "
+                    "Name a folder elsewhere, better on another disk."
+                )
+            if not is_new and not folder.exists():
+                raise ConfigError(f"{address} does not exist. Name the folder of the backup.")
+            with suppress(OSError):  # `open_storage` says what is wrong with it
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.shown = address
+        self.storage = open_storage(at)
+
+    def names(self) -> list[str]:
+        """Names of the snapshots, oldest first."""
+        return sorted(name for name, _ in self.storage.names() if _is_snapshot(name))
+
+    def new_name(self) -> str:
+        """The name of a snapshot of now, which comes after all others."""
+        name, taken = SNAPSHOT + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self.names()
+        again = sum(each.startswith(name) for each in taken)
+        return f"{name}-{again + 1:03}" if again else name
+
+    def read(self, name: str) -> Snapshot:
+        """A snapshot; raises `UnreadableStoreError` where this version cannot read it."""
+        with closing(self.storage.reader(name)) as stream:
+            data = json.loads(stream.read())
+        if data.get("format") != FORMAT:
+            raise UnreadableStoreError(
+                f"{name} in {self.shown} was written by jangin {data.get('version')}, in another "
+                "format. Restore it with that version."
+            )
+        parts = {
+            part: {path: Entry(**entry) for path, entry in data[part].items()}
+            for part in ("folder", "storage")
+        }
+        return Snapshot(**data | parts | {"database": Entry(**data["database"])})
+
+    def prune(self, keep: int) -> int:
+        """Delete all but the newest snapshots and what only they need; returns how many."""
+        names = self.names()
+        kept = {digest for name in names[-keep:] for digest in self.read(name).objects}
+        for name in names[:-keep]:
+            self.storage.delete(name)
+        for name, _ in list(self.storage.names()):
+            if not _is_snapshot(name) and name not in kept:
+                self.storage.delete(name)
+        return len(names[:-keep])
+
+    def damaged(self, snapshot: Snapshot, progress: Progress) -> list[str]:
+        """Digests of the objects of a snapshot that are missing or hold other bytes."""
+        bad, bar = [], progress.start("objects", len(snapshot.objects))
+        for digest in snapshot.objects:
+            try:
+                with closing(self.storage.reader(digest)) as stream:
+                    read, _ = hash_of(stream)
+            except FileNotFoundError:
+                read = ""
+            if read != digest:
+                bad.append(digest)
+            progress.advance(bar)
+        progress.stop(bar)
+        return bad
+
+
+def back_up(
+    settings: ServerSettings, target: Target, progress: Progress
+) -> tuple[str, Snapshot, int]:
+    """Write a snapshot of a server, which may run.
+
+    The bytes of a file never change after they got their id, so whatever the database of the
+    snapshot names is read after it. Where something of it was deleted meanwhile, the database is
+    read again.
+
+    Args:
+        settings: of the server.
+        target: where to.
+        progress: shows how far it is.
+
+    Returns:
+        The name of the snapshot, the snapshot, and the bytes that were new.
+
+    Raises:
+        StoreError: folder, database or storage cannot be read, or the target cannot be written.
+        MachineError: `pg_dump` is missing or failed.
+
+    """
+    writer = _Writer(settings, target, progress)
+    writer.read_everything()
+    with tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch:
+        for _ in range(ROUNDS):
+            dump = Path(scratch) / "database"
+            named = _dump(settings, dump)
+            folder, storage = writer.read_everything()
+            models = {path.split("/")[1] for path in folder if path.startswith(f"{MODELS}/")}
+            lost = sorted(named - storage.keys() - models)
+            if not lost:
+                break
+        database = writer.keep(dump)
+    engine = "postgresql" if settings.database else "sqlite"
+    snapshot = Snapshot(database, engine, folder, storage, int(time.time()), lost=lost)
+    if gone := snapshot.objects.keys() - {name for name, _ in target.storage.names()}:
+        raise StoreError(
+            f"{counted(len(gone), 'object')} of {target.shown} disappeared during the backup: "
+            "another one deleted old snapshots. Run it again."
+        )
+    name = target.new_name()
+    with target.storage.writer(name) as stream:
+        stream.write(json.dumps(asdict(snapshot)).encode())
+    return name, snapshot, writer.written
+
+
+class _Writer:
+    """Reads what changed, and writes objects that are not there yet."""
+
+    def __init__(self, settings: ServerSettings, target: Target, progress: Progress) -> None:
+        self._settings, self._target, self._progress = settings, target, progress
+        self._stored = open_storage(settings)
+        self._there = {name for name, _ in target.storage.names() if not name.endswith(PARTIAL)}
+        self._folder: dict[str, Entry] = {}
+        self._storage: dict[str, Entry] = {}
+        if names := target.names():
+            last = target.read(names[-1])
+            self._folder, self._storage = last.folder, last.storage
+        self._bar = progress.start("files", None)
+        self.written = 0
+
+    def read_everything(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """(folder, storage) as they are now; what disappears meanwhile is not among them."""
+        folder = {}
+        for path in _paths(self._settings):
+            name = path.relative_to(self._settings.folder.absolute()).as_posix()
+            with suppress(FileNotFoundError):
+                folder[name] = self._entry(name, path)
+        storage = {}
+        for name, _ in list(self._stored.names()):
+            if name.endswith(PARTIAL):
+                continue
+            with suppress(FileNotFoundError):
+                known = None if name == MARK else self._storage.get(name)
+                storage[name] = known if self._is_kept(known) else self._stored_entry(name)
+        self._folder, self._storage = folder, storage
+        return folder, storage
+
+    def _entry(self, name: str, path: Path) -> Entry:
+        about, known = path.stat(), self._folder.get(name)
+        same = (about.st_size, about.st_mtime_ns, f"{about.st_dev}-{about.st_ino}")
+        if path.suffix == SQLITE:  # its time does not change with what is in the log beside it
+            with tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch:
+                copy = Path(scratch) / path.name
+                copy_sqlite(path, copy)
+                kept = self.keep(copy)
+        elif self._is_kept(known) and (known.bytes, known.mtime_ns, known.inode) == same:
+            return known
+        else:
+            kept = self.keep(path, about.st_size)
+        mode = stat.S_IMODE(about.st_mode)
+        return Entry(kept.sha256, kept.bytes, mode, about.st_mtime_ns, same[2])
+
+    def _is_kept(self, entry: Entry | None) -> TypeGuard[Entry]:
+        return entry is not None and entry.sha256 in self._there
+
+    def _stored_entry(self, name: str) -> Entry:
+        with self._stored.local_path(name) as path:
+            return self.keep(path)
+
+    def keep(self, path: Path, size: int | None = None) -> Entry:
+        """Keep the first bytes of a file, or all: a log may grow while it is read."""
+        for _ in range(ROUNDS):
+            with path.open("rb") as stream:
+                digest, length = hash_of(stream, size)
+                self._progress.advance(self._bar)
+                if digest in self._there:
+                    return Entry(digest, length)
+                stream.seek(0)
+                with suppress(_ChangedError), self._target.storage.writer(digest) as out:
+                    if copy_and_hash(stream, out, length) != digest:
+                        raise _ChangedError
+                    self._there.add(digest)
+                    self.written += length
+        raise StoreError(f"{path} changes all the time and cannot be read. Run the backup again.")
+
+
+class _ChangedError(Exception):
+    """A file was written while it was read."""
+
+
+def _paths(settings: ServerSettings) -> Iterator[Path]:
+    """Files of the folder; checkpoints first, because they need nothing that is written later."""
+    files = folder_of_storage(settings).absolute()
+    later = []
+    for top, names, paths in os.walk(settings.folder.absolute()):
+        folder = Path(top)
+        is_top = folder == settings.folder.absolute()
+        names[:] = sorted(
+            name
+            for name in names
+            if folder / name != files and not (is_top and name in _PASSED_OVER)
+        )
+        for name in sorted(paths):
+            path = folder / name
+            if name.endswith(_ENDINGS) or (is_top and name in (*_PASSED_OVER, SQLITE_FILE)):
+                continue
+            if not stat.S_ISREG(path.stat().st_mode if path.exists() else 0):
+                continue
+            if "checkpoints" in path.parts:
+                yield path
+            else:
+                later.append(path)
+    yield from later
+
+
+def _dump(settings: ServerSettings, to: Path) -> set[str]:
+    """Write the database to a file; returns the ids of files and folders of models in it."""
+    to.unlink(missing_ok=True)
+    if not settings.database:
+        copy_sqlite(settings.folder / SQLITE_FILE, to)
+        with closing(Database(f"sqlite:///{to}")) as copy:
+            copy.verify()
+            with copy.read() as session:
+                named = _named(session)
+        return named
+    with closing(Database(settings.database_url)) as database, database.read() as session:
+        snapshot = session.scalar(text("SELECT pg_export_snapshot()"))
+        named = _named(session)
+        wanted = ("--format=custom", f"--snapshot={snapshot}", f"--file={to}")
+        run_postgresql(settings, "pg_dump", *wanted)
+    return named
+
+
+def _named(session: Session) -> set[str]:
+    alive = select(StoredModel.path).where(StoredModel.deleted_at.is_(None))
+    models = {Path(path).name for path in session.scalars(alive)}
+    return models | {*session.scalars(select(File.id)), *session.scalars(select(UploadPart.id))}
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database of SQLite that others may write to; raises `StoreError`."""
+    try:
+        with (
+            closing(sqlite3.connect(source, timeout=30)) as reading,
+            closing(sqlite3.connect(target)) as writing,
+        ):
+            reading.backup(writing)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{source} cannot be read: {error}. See what is wrong with: jangin serve --check"
+        ) from error
+
+
+def run_postgresql(settings: ServerSettings, program: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL on the database of a server; raises `MachineError`."""
+    path = shutil.which(program)
+    if path is None:
+        raise MachineError(
+            f"this needs {program} of PostgreSQL, which was not found. Install it with: sudo "
+            "apt-get install postgresql-client"
+        )
+    url = make_url(settings.database)
+    # In the environment, because other users of the machine see the arguments of a process.
+    given = {
+        "PGHOST": url.host,
+        "PGPORT": url.port,
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
+        "PGSSLMODE": url.query.get("sslmode"),
+    }
+    environment = os.environ | {key: str(value) for key, value in given.items() if value}
+    done = subprocess.run(  # noqa: S603  # the program of PostgreSQL
+        [path, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MachineError(
+            f"{program} failed: {last}. Its version must be that of the server or newer."
+        )
+
+
+def hash_of(stream: BinaryIO, size: int | None = None) -> tuple[str, int]:
+    """(SHA-256, number) of the first `size` bytes, or of all."""
+    digest, length = hashlib.sha256(), 0
+    while block := stream.read(CHUNK if size is None else min(CHUNK, size - length)):
+        digest.update(block)
+        length += len(block)
+    return digest.hexdigest(), length
+
+
+def copy_and_hash(source: BinaryIO, target: BinaryIO, size: int) -> str:
+    """Copy the first `size` bytes; returns the SHA-256 of what was copied."""
+    digest, left = hashlib.sha256(), size
+    while left and (block := source.read(min(CHUNK, left))):
+        digest.update(block)
+        target.write(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
+def _is_snapshot(name: str) -> bool:
+    return name.startswith(SNAPSHOT) and not name.endswith(PARTIAL)

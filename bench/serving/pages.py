@@ -137,7 +137,9 @@ def add_job(folder: Path, events: int) -> None:
 @contextmanager
 def serving(folder: Path, project: Path) -> Iterator[str]:
     """The address of a server of the project."""
-    words = ["serve", "--port", "0", "--folder", folder, "--project", project]
+    settings = folder.with_name("server.yaml")
+    settings.write_text("workbench: true\n")
+    words = ["serve", "--port", "0", "--folder", folder, "--project", project, "--models", settings]
     process = subprocess.Popen(
         [sys.executable, "-m", "jangin.cli.main", *words],
         stdout=subprocess.PIPE,

@@ -81,13 +81,21 @@ def run_server(folder, settings=None, **options):
         assert not thread.is_alive(), "the server did not stop"
 
 
+run_workbench = functools.partial(run_server, workbench=True)
+"""As `run_server`, with the pages."""
+
+
 @contextmanager
-def spawn_server(folder, *words, fresh=False):
+def spawn_server(folder, *words, fresh=False, workbench=False):
     """(process, url) of `jangin serve`, killed at the end unless it has stopped.
 
-    It is a fork of the tests, or the command in a `fresh` interpreter.
+    It is a fork of the tests, or the command in a `fresh` interpreter; `workbench`: with the pages.
     """
     words = ["--port", "0", "--folder", folder, *words]
+    if workbench:
+        settings = Path(folder).with_name("workbench.yaml")
+        settings.write_text("workbench: true\n")
+        words += ["--models", settings]
     command = [sys.executable, "-m", "jangin.cli.main", "serve", *words]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if fresh else Serving(words)

@@ -84,7 +84,8 @@ def _settings(path: Path, port: int) -> "ServerSettings":
     from jangin.serving.state.settings import read_settings
 
     folder = path.parent / SERVER_FOLDER
-    return read_settings(None, folder=folder, port=port, project=path, new_project=True)
+    options = {"folder": folder, "port": port, "project": path}
+    return read_settings(None, **options, new_project=True, workbench=True)
 
 
 def _with_free_port(settings: "ServerSettings") -> "ServerSettings":

@@ -1,4 +1,4 @@
-"""The application: one table of routers, one of background services."""
+"""The applications of a server: one table of the API's routers, one of background services."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.routing import Match
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from jangin import __version__
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
 from jangin.serving.files import prepare, uploads
@@ -27,33 +28,11 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.pages import rendering, sign_in
-from jangin.serving.pages.compare import routes as compare
-from jangin.serving.pages.compare.overview import Comparisons
-from jangin.serving.pages.data import document_pages, pictures
-from jangin.serving.pages.data import routes as data
-from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
-from jangin.serving.pages.jobs import keys as keys_pages
-from jangin.serving.pages.jobs import routes as jobs_pages
-from jangin.serving.pages.playground import routes as playground
-from jangin.serving.pages.playground.taught import TaughtModels
-from jangin.serving.pages.preparing import FirstReplies, Preparations
-from jangin.serving.pages.preparing import public as preparing
-from jangin.serving.pages.project import Workbench
-from jangin.serving.pages.review import documents as review_documents
-from jangin.serving.pages.review import exchange
-from jangin.serving.pages.review import routes as review
-from jangin.serving.pages.review.queue import ReviewQueues
-from jangin.serving.pages.runs import routes as runs
-from jangin.serving.pages.runs import start
-from jangin.serving.pages.runs.follow import Follow
-from jangin.serving.protocol.context import RequestContext
-from jangin.serving.protocol.errors import add_handlers
+from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import needs
 from jangin.serving.security.browsers import BrowserGuard
 from jangin.serving.security.limits import BodyLimit, RateLimit
-from jangin.serving.security.signer import Signer
 from jangin.serving.state.server import BackgroundService, Server
 from jangin.serving.webhooks import routes as webhooks
 from jangin.serving.webhooks.sender import WebhookSender
@@ -91,26 +70,6 @@ ROUTERS: tuple[Routes, ...] = (
 """Everything that needs a key; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
-PAGES: tuple[APIRouter, ...] = (
-    sign_in.router,
-    pictures.router,
-    data.router,
-    document_pages.router,
-    compare.router,
-    playground.router,
-    review_documents.router,
-    review.router,
-    exchange.router,
-    jobs_pages.jobs,
-    jobs_pages.models,
-    jobs_pages.files,
-    keys_pages.router,
-    runs.router,
-    start.router,
-)
-"""Pages for browsers; a row here is all that a new room needs."""
-PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public, preparing)
-"""What a browser reaches before it has signed in."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
     Inference,
@@ -123,11 +82,11 @@ SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
 Each is called with the server; `server.get(CLASS)` finds it again."""
 
 
-def create_app(server: Server) -> FastAPI:
-    """The application that answers requests for a server."""
+def create_app(server: Server) -> ASGIApp:
+    """What answers every request for a server: the API, and the workbench where it is on."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
         server.add(InternalRequests(app, asyncio.get_running_loop()))
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         started: list[BackgroundService] = []
@@ -137,35 +96,40 @@ def create_app(server: Server) -> FastAPI:
                 server.add(service)
                 await anyio.to_thread.run_sync(service.start)
                 started.append(service)
-            if server.settings.warm_up:
-                await anyio.to_thread.run_sync(_prepare_pages, server)
+            if server.settings.warm_up and server.settings.workbench:
+                await anyio.to_thread.run_sync(prepare_pages, server)
             yield
         finally:
             for service in reversed(started):
                 await anyio.to_thread.run_sync(service.stop)
 
-    app = FastAPI(
-        title="jangin",
-        version=__version__,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-    )
-    app.state.server = server
     server.models = Registry(server)
-    add_handlers(app)
+    api = create_api(server, lifespan)
+    app: ASGIApp = api
+    if server.settings.workbench:
+        from jangin.serving.workbench import create_workbench, prepare_pages
+
+        app = Applications(api, create_workbench(server))
+    counters = Metrics(server)
+    server.add(counters)
+    # The last one is the outermost.
+    app = BodyLimit(app, server.settings.limits)
+    app = RateLimit(app, server.settings.limits)
+    app = BrowserGuard(app, server.settings)
+    app = RequestContext(app, (counters.observe, log_request))
+    return ModelPath(app)
+
+
+def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application for programs: OpenAI's API."""
+    api = new_application(server, lifespan)
     for routes in ROUTERS:
         allowed = Depends(needs(routes.scope))
-        app.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
+        api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
     for router in OPEN_ROUTERS:
-        app.include_router(router)
-    _add_pages(app, server)
-    # The last one is the outermost.
-    app.add_middleware(FirstReplies, server=server)
+        api.include_router(router)
     if server.settings.origins:
-        app.add_middleware(
+        api.add_middleware(
             CORSMiddleware,
             allow_origins=server.settings.origins,
             allow_methods=("*",),
@@ -173,40 +137,23 @@ def create_app(server: Server) -> FastAPI:
             expose_headers=("x-request-id",),
         )
     if server.settings.log_prompts:
-        app.add_middleware(PromptLog)
-    app.add_middleware(PageHeaders)
-    app.add_middleware(BodyLimit, limits=server.settings.limits)
-    app.add_middleware(RateLimit, limits=server.settings.limits)
-    app.add_middleware(BrowserGuard, settings=server.settings)
-    counters = Metrics(server)
-    server.add(counters)
-    app.add_middleware(RequestContext, observers=(counters.observe, log_request))
-    app.add_middleware(ModelPath)
-    return app
+        api.add_middleware(PromptLog)
+    return api
 
 
-def _prepare_pages(server: Server) -> None:
-    """Load what the first reader of every page would wait for, and begin to build the rest."""
-    project = server.get(Workbench).project
-    if project is None:
-        return
-    rendering.load_templates()
-    if project.exists:
-        server.get(ReviewQueues).build_early(project)
+class Applications:
+    """ASGI application that gives each request to the API or to the workbench."""
 
+    def __init__(self, api: FastAPI, workbench: ASGIApp) -> None:
+        """`api`: gets what one of its routes matches, everything below `/v1/`, and the lifespan."""
+        self._api = api
+        self._workbench = workbench
 
-def _add_pages(app: FastAPI, server: Server) -> None:
-    """The pages of the workbench, and errors that look like them."""
-    server.add(Signer(server.settings.folder))
-    server.add(Workbench(server))
-    server.add(Preparations())
-    server.add(Comparisons())
-    server.add(TaughtModels())
-    server.add(playground.Undos())
-    server.add(ReviewQueues())
-    server.add(Follow(server))
-    add_error_pages(app)
-    for router in PUBLIC_PAGES:
-        app.include_router(router)
-    for router in PAGES:
-        app.include_router(router, dependencies=[Depends(check_form)])
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        await (self._workbench if self._is_page(scope) else self._api)(scope, receive, send)
+
+    def _is_page(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["path"].startswith("/v1/"):
+            return False
+        return all(route.matches(scope)[0] is Match.NONE for route in self._api.routes)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.serving.pages.project import finish_project
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 from tests.shared import make_once
 
 PREPARING = 202
@@ -31,7 +31,7 @@ def project(finished, tmp_path_factory):
 @pytest.fixture(scope="module")
 def workbench(project):
     """A running server of the project, on loopback, without keys."""
-    with run_server(project / "server", project=project / "project.yaml") as running:
+    with run_workbench(project / "server", project=project / "project.yaml") as running:
         yield running
 
 

@@ -9,7 +9,7 @@ from jangin.serving.security.keys import add_key, remove_key
 from jangin.serving.security.signer import FILE, BrowserSession, Signer
 from jangin.serving.state.tables import Key
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 
 @pytest.mark.slow
@@ -98,9 +98,9 @@ def guarded(project, tmp_path_factory):
     """(running server that needs keys, {name: key})."""
     folder = tmp_path_factory.mktemp("guarded")
     options = {"project": project / "project.yaml", "require_keys": True, "owner": "claims"}
-    with run_server(folder / "first", project=options["project"]):
+    with run_workbench(folder / "first", project=options["project"]):
         pass
-    with run_server(folder / "data", **options) as running:
+    with run_workbench(folder / "data", **options) as running:
         keys = {}
         with running.server.database.write() as database:
             for name, owner, scopes in (

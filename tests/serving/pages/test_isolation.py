@@ -6,14 +6,14 @@ import httpx2
 import openai
 import pytest
 
-from jangin.serving.app import PAGES
 from jangin.serving.pages.guard import RUNS
 from jangin.serving.security.keys import add_key
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
+from jangin.serving.workbench import PAGES
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_server, run_workbench
 
 EVERYONES = {"/name", "/preferences", "/sign-out"}
 """Pages about the browser itself."""
@@ -37,7 +37,7 @@ def guarded(project, tmp_path_factory):
         ):
             keys[name] = add_key(database, name=name, project=owner, scopes=scopes, now=1)[1]
     server.close()
-    with run_server(folder, require_keys=True, **settings) as running:
+    with run_workbench(folder, require_keys=True, **settings) as running:
         yield running, keys
 
 
@@ -104,6 +104,15 @@ def test_no_form_works_without_the_token_of_its_session(guarded):
                 assert answer.status_code in (403, 422), f"{method} {address}"
                 answer = browser.request(method, address, data={"csrf": "1"})
                 assert answer.status_code in (403, 422), f"{method} {address}"
+
+
+def test_a_server_without_the_workbench_has_no_page(tmp_path, project):
+    with run_server(tmp_path / "data", project=project / "project.yaml") as running:
+        for method, address in [*ROUTES, ("GET", "/sign-in"), ("GET", "/static/app.css")]:
+            headers = {"accept": "text/html", "origin": running.root}
+            answer = httpx2.request(method, f"{running.root}{address}", headers=headers)
+            assert answer.status_code == 404, f"{method} {address}"
+            assert answer.json()["error"]["message"] == f"Invalid URL ({method} {address})"
 
 
 def test_the_session_of_another_server_is_worth_nothing(guarded, tmp_path):

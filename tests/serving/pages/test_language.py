@@ -11,7 +11,7 @@ import jangin
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.project import MODELS, finish_project
 from tests.serving.pages.walked import LATIN, Page, foreign, walk
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 from tests.shared import make_once
 
 pytestmark = pytest.mark.long
@@ -94,7 +94,7 @@ def served(request, tmp_path_factory):
     key = "workbench" if name == "handbook" else f"language-{name}"
     folder = tmp_path_factory.mktemp("language") / name
     shutil.copytree(make_once(tmp_path_factory, key, PROJECTS[name]), folder)
-    with run_server(folder / "server", project=folder / "project.yaml") as running:
+    with run_workbench(folder / "server", project=folder / "project.yaml") as running:
         yield running, folder
 
 

@@ -12,7 +12,7 @@ import yaml
 import jangin
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.project import MODELS
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 PLANTED = "<script>planted()</script>"
 ATTRIBUTE = '" onmouseover="planted()" x="'
@@ -64,7 +64,7 @@ def planted(tmp_path_factory):
     """A server whose project, documents and rows are full of scripts."""
     path = write_planted(tmp_path_factory.mktemp("planted") / "project")
     jangin.open(path.parent).run(progress=lambda _line: None)
-    with run_server(path.parent / "server", project=path) as running:
+    with run_workbench(path.parent / "server", project=path) as running:
         yield running
 
 

@@ -76,7 +76,7 @@ async def check_form(request: Request, visit: VisitDep) -> None:
 
 
 class PageHeaders:
-    """ASGI middleware that gives every reply outside the API its security headers."""
+    """ASGI middleware that gives every reply its security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         """`app`: what answers."""
@@ -84,9 +84,6 @@ class PageHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http" or scope["path"].startswith("/v1/"):
-            await self._app(scope, receive, send)
-            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -97,9 +94,9 @@ class PageHeaders:
 
 
 def add_error_pages(app: FastAPI) -> None:
-    """Show errors of pages as pages; clients of the API get envelopes as before."""
+    """Show errors as pages; programs get envelopes as before."""
     for kind, handler in list(app.exception_handlers.items()):
-        if isinstance(kind, type):
+        if isinstance(kind, type) and kind is not Exception:
             app.add_exception_handler(kind, _or_page(handler))
 
     @app.exception_handler(SignInError)
@@ -153,9 +150,7 @@ def _is_empty(request: Request, error: Exception) -> bool:
 
 
 def _wants_page(request: Request) -> bool:
-    """True for a browser outside the API."""
-    if request.url.path.startswith("/v1/"):
-        return False
+    """True for a browser."""
     return is_htmx(request) or "text/html" in request.headers.get("accept", "")
 
 

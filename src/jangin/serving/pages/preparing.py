@@ -168,10 +168,8 @@ class FirstReplies:
 
 
 def _opens_a_page(scope: Scope) -> bool:
-    """True where a browser opens a page; parts of pages, pictures, streams and the API are not."""
-    if scope["type"] != "http" or scope["method"] != "GET":
-        return False
-    if scope["path"].startswith(("/v1/", "/static/", "/preparing/")):
+    """True where a browser opens a page; parts of pages, pictures and streams are not."""
+    if scope["method"] != "GET" or scope["path"].startswith(("/static/", "/preparing/")):
         return False
     request = Request(scope)
     return "text/html" in request.headers.get("accept", "") and not is_htmx(request)

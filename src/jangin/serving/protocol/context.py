@@ -6,12 +6,15 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from jangin.serving.protocol.errors import server_error
+from jangin import __version__
+from jangin.serving.protocol.errors import add_handlers, server_error
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server
 
 VERSION = "2020-10-01"
 """The version of the API, in the header `openai-version`."""
@@ -103,6 +106,31 @@ class RequestContext:
 def address_of(scope: Scope) -> str:
     """The address that a request comes from; see `proxies` among the settings."""
     return str((scope.get("client") or ("",))[0])
+
+
+def new_application(server: Server, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """An application without routes, to be put inside a `RequestContext`."""
+    app = FastAPI(
+        title="jangin",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.server = server
+    add_handlers(app)
+
+    @app.exception_handler(Exception)
+    def _unknown(_request: object, _error: Exception) -> ASGIApp:
+        return _say_nothing  # Starlette raises the error again, and `RequestContext` answers
+
+    return app
+
+
+async def _say_nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    pass
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> None:

@@ -112,6 +112,8 @@ class ServerSettings(Config):
     """Project file whose finished variants can be called, and which the pages are about."""
     new_project: bool = False
     """The project file need not exist yet: the page `/start` writes it."""
+    workbench: bool = False
+    """Serve the pages for browsers beside the API, as `jangin open` does."""
     owner: str = ""
     """Project of the keys that may see the pages of the project file and use its models; default:
     `default`, as that of new keys. Where no key is needed, everybody may."""

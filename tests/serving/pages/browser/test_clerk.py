@@ -23,7 +23,7 @@ from tests.serving.pages.browser.conftest import (
 )
 from tests.serving.pages.browser.test_start import MODEL as MODEL_OF_40_STEPS
 from tests.serving.pages.browser.test_start import drop, edit_settings, go_to_choices
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +124,7 @@ def walked(chromium, tmp_path_factory, teacher):
     folder = tmp_path_factory.mktemp("clerk") / "병원"
     folder.mkdir()
     path = folder / "project.yaml"
-    with run_server(folder / "server", project=path, new_project=True) as running:
+    with run_workbench(folder / "server", project=path, new_project=True) as running:
         context = chromium.new_context(base_url=running.root, locale="ko-KR", viewport=WIDE)
         context.set_default_timeout(100_000)
         give_name(context, "김 주임")

@@ -209,7 +209,7 @@ def test_reading_and_deciding_work_without_scripts(new_page, log):
 
 def test_a_server_that_is_killed_loses_nothing(new_page, project, log, tmp_path):
     words = ("-p", project / "project.yaml", "--port", str(free_port()))
-    with spawn_server(tmp_path / "server", *words) as (process, url):
+    with spawn_server(tmp_path / "server", *words, workbench=True) as (process, url):
         page = new_page(url.removesuffix("/v1"), allowed=("ERR_", "htmx:"))
         page.goto("/review/next")
         press(page, "a", "승인")
@@ -223,7 +223,7 @@ def test_a_server_that_is_killed_loses_nothing(new_page, project, log, tmp_path)
         page.locator("#notices .notice.bad").wait_for()
         assert page.input_value("#edit-answer").endswith("끊긴 글")
     assert [d.decision for d in read_log(log)] == ["accept"]
-    with spawn_server(tmp_path / "server", *words):
+    with spawn_server(tmp_path / "server", *words, workbench=True):
         page.locator("#edit-answer").press("Control+Enter")
         page.locator("#saved", has_text="고침").wait_for()
         page.goto("/review/next")

@@ -33,9 +33,9 @@ def long_training(project):
 
 @pytest.mark.usefixtures("long_training")
 def test_a_page_without_a_stream_follows_a_run_through_a_killed_server(new_page, project, tmp_path):
-    store, words = project / "store", ("-p", project / "project.yaml")
-    port, blocked = str(free_port()), []
-    with spawn_server(tmp_path / "server", *words, "--port", port) as (process, url):
+    store, blocked = project / "store", []
+    words = ("-p", project / "project.yaml", "--port", str(free_port()))
+    with spawn_server(tmp_path / "server", *words, workbench=True) as (process, url):
         root = url.removesuffix("/v1")
         page = new_page(root, allowed=("ERR_", "htmx:"))  # what a page asks of a killed server
         page.route("**/runs/events?*", lambda route: (blocked.append(route), route.abort()))
@@ -50,7 +50,7 @@ def test_a_page_without_a_stream_follows_a_run_through_a_killed_server(new_page,
         process.kill()
         process.wait()
         status = page.locator("#run-status").inner_text()
-    with spawn_server(tmp_path / "server", *words, "--port", port):
+    with spawn_server(tmp_path / "server", *words, workbench=True):
         assert [each.token for each in live_runs(store)] == [run.token], "it outlives the server"
         page.wait_for_function(
             "before => document.getElementById('run-status').innerText !== before", arg=status

@@ -10,7 +10,7 @@ from jangin.examples.reviews.log import LOG, read_log
 from jangin.project.tracking.run_state import live_runs, recorded_runs
 from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect, settle
 from tests.serving.pages.project import HANDBOOK
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def started(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start") / "규정집"
     folder.mkdir()
     path = folder / "project.yaml"
-    with run_server(folder / "server", project=path, new_project=True) as running:
+    with run_workbench(folder / "server", project=path, new_project=True) as running:
         yield running, folder
 
 

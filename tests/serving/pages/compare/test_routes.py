@@ -17,7 +17,7 @@ from jangin.serving.pages.compare.overview import evaluations_of
 from jangin.serving.pages.project import OpenProject
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 pytestmark = pytest.mark.slow
 PAIR = {"a": "plain/tuned", "b": "paraphrased/tuned"}
@@ -122,7 +122,7 @@ def test_names_of_systems_and_texts_are_data(browser):
 def test_keys_of_other_projects_see_nothing(project, tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     options = {"project": project / "project.yaml", "require_keys": True}
-    with run_server(folder, **options) as running, Browser(running.root) as visitor:
+    with run_workbench(folder, **options) as running, Browser(running.root) as visitor:
         with running.server.database.write() as session:
             scopes = {"name": "x", "scopes": DEFAULT_SCOPES, "now": 1}
             _, text = add_key(session, project="other", **scopes)

@@ -8,7 +8,7 @@ from jangin.core.digest import digest_file
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Document, OrderDoubt
 from jangin.documents.page_columns import LOG, read_decisions
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def flagged(project):
 
 @pytest.fixture(scope="module")
 def workbench(project, flagged):
-    with run_server(project / "server", project=project / "project.yaml") as running:
+    with run_workbench(project / "server", project=project / "project.yaml") as running:
         yield running
 
 

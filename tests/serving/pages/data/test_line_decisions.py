@@ -9,7 +9,7 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Document
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 READ = "제 12 죠 연차는 l5일"
 
@@ -37,7 +37,7 @@ def listed(project):
 
 @pytest.fixture(scope="module")
 def workbench(project, listed):
-    with run_server(project / "server", project=project / "project.yaml") as running:
+    with run_workbench(project / "server", project=project / "project.yaml") as running:
         yield running
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jangin.examples.reviews.log import LOG, Wording, append_decisions, decide_on
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_every_page_can_be_read_when_only_the_documents_are_cut(finished, tmp_pa
     later = ("synthesize", "paraphrase", "curate", "split", "sft", "evaluate")
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(*later))
     with (
-        run_server(folder / "server", project=folder / "project.yaml") as running,
+        run_workbench(folder / "server", project=folder / "project.yaml") as running,
         Browser(running.root) as client,
     ):
         html = client.get("/data").text

@@ -9,7 +9,7 @@ from jangin.serving.pages.jobs.curves import MOST_POINTS, job_curves
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.tables import Audit, Checkpoint, Event, File, Job, Key, StoredModel
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 pytestmark = pytest.mark.slow
 HOSTILE = "<script>alert('x')</script>"
@@ -51,7 +51,7 @@ def a_model(name, project="claims", **fields):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs") / "data"
-    with run_server(folder, require_keys=True, owner="claims") as running:
+    with run_workbench(folder, require_keys=True, owner="claims") as running:
         yield running
 
 

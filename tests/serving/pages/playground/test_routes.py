@@ -17,7 +17,7 @@ from jangin.serving.pages.playground.taught import best_variant
 from jangin.serving.pages.project import VariantState
 from jangin.serving.security.keys import add_key
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 pytestmark = pytest.mark.slow
 HOSTILE = "<script>alert(1)</script>"
@@ -241,7 +241,7 @@ def test_rows_are_saved_taken_back_and_deleted(browser, models, project):
 def test_other_projects_neither_talk_to_the_models_nor_save(project, tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     options = {"project": project / "project.yaml", "require_keys": True}
-    with run_server(folder, **options) as running, Browser(running.root) as visitor:
+    with run_workbench(folder, **options) as running, Browser(running.root) as visitor:
         with running.server.database.write() as session:
             scopes = ("pages", "inference")
             _, text = add_key(session, name="x", project="other", scopes=scopes, now=1)

@@ -12,7 +12,7 @@ from jangin.core.store import Store
 from jangin.examples.reviews.log import Wording, append_decisions, decide
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.review.conftest import row_of, token_of
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_earlier_turns_of_a_chat_are_in_the_queue_on_the_page_of_a_row_and_in_ta
     jangin.open(tmp_path).run(progress=None)
     (row,) = read_table(Store(tmp_path / "store").latest("read").path / "examples.parquet", Example)
     with (
-        run_server(tmp_path / "server", project=tmp_path / "project.yaml") as running,
+        run_workbench(tmp_path / "server", project=tmp_path / "project.yaml") as running,
         Browser(running.root) as client,
     ):
         queue, table = client.get("/review"), client.get("/data/tables/read/examples")

@@ -12,7 +12,7 @@ import pytest
 
 from jangin.project.tracking.run_state import live_runs, read_log, recorded_runs
 from tests.serving.pages.conftest import Browser
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 PROJECT = """\
 name: rules
@@ -85,7 +85,7 @@ def small(tmp_path_factory):
     (folder / "documents" / "rules.md").write_text("# 휴가\n\n연차는 15일입니다.\n", "utf-8")
     (folder / "project.yaml").write_text(PROJECT, "utf-8")
     path = folder / "project.yaml"
-    with run_server(folder / "server", project=path, new_project=True) as running:
+    with run_workbench(folder / "server", project=path, new_project=True) as running:
         yield running, folder
 
 

@@ -16,7 +16,7 @@ from jangin.project.setup.scaffold import Choices, project_text
 from jangin.serving.pages.rendering import NAVIGATION
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.project import HANDBOOK
-from tests.serving.running import run_server
+from tests.serving.running import run_workbench
 
 KEYS = {"min_examples": 1, "new_project": True}
 
@@ -29,7 +29,7 @@ def served(tmp_path_factory):
     limits = folder.parent / "server.yaml"
     limits.write_text("limits: {file_mb: 0.02}\n")
     path = folder / "project.yaml"
-    with run_server(folder / "server", limits, project=path, new_project=True) as running:
+    with run_workbench(folder / "server", limits, project=path, new_project=True) as running:
         yield running, folder
 
 

@@ -1,15 +1,24 @@
 """`jangin new`, `plan`, `run`, `gc`, `worker`, `cluster`, `schema`, `doctor`."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from jangin.cli.options import HERE, ClusterOption, ProjectOption, StoreOption, VariantOption
+from jangin.cli.options import (
+    HERE,
+    ClusterOption,
+    FolderOption,
+    ModelsOption,
+    ProjectOption,
+    StoreOption,
+    VariantOption,
+)
 from jangin.cli.terminal import console, errors
-from jangin.core.errors import counted
+from jangin.core.errors import ConfigError, counted
 from jangin.report.terminal.console import heading, pad, said
 
 if TYPE_CHECKING:
@@ -265,12 +274,20 @@ def gc(
         ),
     ] = 14,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete what is unused.")] = False,
+    folder: FolderOption = None,
+    models: ModelsOption = None,
 ) -> None:
     """Show what each variant takes in the store and what none uses; delete that with --yes.
 
     Kept in any case: the replies of teachers, what trackers still have to get, what other project
     files of the same store use, and, where a variant is out of date, what its last run made.
+
+    With --folder or --models: the trash of a server instead, with files and models that its
+    database does not know.
     """
+    if folder is not None or models is not None:
+        _empty_trash(folder, models, yes=yes)
+        return
     from jangin.project.setup.housekeeping import clean, take_inventory
     from jangin.report.terminal import housekeeping as pages
 
@@ -289,6 +306,45 @@ def gc(
         console.print(f"Deleted {counted(count, 'folder')}; {total} are free.", highlight=False)
     else:
         console.print(f"{total} can be deleted, by the same command with --yes.", highlight=False)
+
+
+def _empty_trash(folder: Path | None, models: Path | None, *, yes: bool) -> None:
+    """Show what is in the trash of a server, and delete it if `yes`."""
+    from contextlib import closing
+
+    from jangin.serving.jobs.checkpoints import ModelFolders
+    from jangin.serving.state.installation import MODELS, see_what_is_foreign
+    from jangin.serving.state.server import open_database
+    from jangin.serving.state.settings import read_settings
+    from jangin.serving.state.storage import open_storage
+    from jangin.serving.state.trash import trash_of
+
+    settings = read_settings(models, folder=folder)
+    if settings.is_new:
+        raise ConfigError(
+            f"{settings.folder} has no database of a server. "
+            "Name the server's folder with --folder, or its server.yaml with --models."
+        )
+    storage = open_storage(settings)
+    with closing(open_database(settings)) as database:
+        see_what_is_foreign(settings, database, storage)
+    count = 0
+    for what, kept in (("file", storage), ("model", ModelFolders(settings.folder / MODELS))):
+        for name, at in sorted(trash_of(kept).items()):
+            day = time.strftime("%Y-%m-%d", time.localtime(at))
+            console.print(f"{what} {name}, since {day}", highlight=False, soft_wrap=True)
+            count += 1
+            if yes:
+                kept.delete(name)
+    if not count:
+        console.print("The trash is empty.")
+    elif yes:
+        console.print(f"Deleted {counted(count, 'entry', 'entries')}.", highlight=False)
+    else:
+        console.print(
+            f"{counted(count, 'entry', 'entries')} can be deleted, by the same command with --yes.",
+            highlight=False,
+        )
 
 
 def _print_failures(failures: "Sequence[Failures]", command: str) -> None:

@@ -8,7 +8,9 @@ import uuid
 from contextlib import contextmanager
 
 import pytest
+from typer.testing import CliRunner
 
+from jangin.cli.main import app
 from jangin.core.errors import StoreError
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.files.store import store_file
@@ -229,3 +231,18 @@ def test_a_damaged_database_is_refused_with_what_to_do(used):
             pass
         assert file.read_bytes() == content
     assert present(folder) == (files, models)
+
+
+def test_the_trash_is_shown_and_emptied_by_command(used):
+    folder, files, models = used
+    with opened(folder) as server:
+        with server.database.write() as session:
+            session.delete(session.query(StoredModel).filter_by(name="aaaa").one())
+        swept(server)
+    assert (folder / "models" / f"{TRASH}aaaa").exists()
+    for words, said in (([], "1 entry can be deleted"), (["--yes"], "Deleted 1 entry")):
+        done = CliRunner().invoke(app, ["gc", "--folder", str(folder), *words])
+        assert said in done.output, done.output
+    assert not (folder / "models" / f"{TRASH}aaaa").exists()
+    assert present(folder) == (files, models - {"aaaa"})
+    assert "is empty" in CliRunner().invoke(app, ["gc", "--folder", str(folder)]).output

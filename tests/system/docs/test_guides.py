@@ -38,6 +38,7 @@ PAGES = {
     "from-openai": 1,
     "workbench": 2,
     "backup": 1,
+    "personal-data": 0,
     "versions": 0,
     "scale": 10,
 }

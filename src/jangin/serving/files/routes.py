@@ -18,7 +18,7 @@ from jangin.serving.files.purposes import RESULTS, check_name, check_purpose
 from jangin.serving.files.store import DigestingWriter, add_row, delete_file, find_file
 from jangin.serving.protocol.errors import ApiError, invalid_value, missing_parameter
 from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import BoundedList, Deleted
+from jangin.serving.protocol.objects import BoundedList, DeletedFile
 from jangin.serving.protocol.pagination import FilePaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep, visible
 from jangin.serving.state.server import ServerDep
@@ -157,10 +157,12 @@ def file_report(file_id: str, server: ServerDep, caller: CallerDep) -> dict[str,
 
 
 @router.delete("/{file_id}")
-def remove_file(file_id: str, server: ServerDep, caller: CallerDep) -> Deleted:
-    """Delete a file that no unfinished job needs."""
-    delete_file(server, caller, file_id)
-    return Deleted(id=file_id, object="file")
+def remove_file(file_id: str, server: ServerDep, caller: CallerDep) -> DeletedFile:
+    """Delete a file that no unfinished job needs.
+
+    Its rows stay with the jobs in `x_rows_in` until all files and models of the job are deleted.
+    """
+    return DeletedFile(id=file_id, object="file", x_rows_in=delete_file(server, caller, file_id))
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)

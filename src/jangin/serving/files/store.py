@@ -114,8 +114,8 @@ def find_file(session: Session, caller: Caller, file_id: str, now: int) -> File:
     return row
 
 
-def delete_file(server: Server, caller: Caller, file_id: str) -> None:
-    """Remove a file.
+def delete_file(server: Server, caller: Caller, file_id: str) -> list[str]:
+    """Remove a file; returns the ids of the jobs that still have its rows.
 
     Raises:
         ApiError: 404; 400 while an unfinished job or batch needs it.
@@ -131,7 +131,10 @@ def delete_file(server: Server, caller: Caller, file_id: str) -> None:
             )
         session.delete(row)
         record(session, caller, DELETED, file_id, server.now())
+        uses = or_(Job.training_file == file_id, Job.validation_file == file_id)
+        jobs = list(session.scalars(select(Job.id).where(uses).order_by(Job.rowid)))
     forget_bytes(server, [file_id])
+    return jobs
 
 
 def forget_bytes(server: Server, names: Iterable[str]) -> None:

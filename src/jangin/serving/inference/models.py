@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from jangin.serving.inference.service import Inference
 from jangin.serving.models.registry import Registry
 from jangin.serving.protocol.errors import no_such_model
-from jangin.serving.protocol.objects import Deleted, Reply
+from jangin.serving.protocol.objects import DeletedModel, Reply
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.registry import Named
 from jangin.serving.state.server import ServerDep
@@ -52,11 +52,14 @@ def retrieve_model(model: str, server: ServerDep, caller: CallerDep) -> ModelRep
 
 
 @router.delete("/models/{model:path}")
-def delete_model(model: str, server: ServerDep, caller: CallerDep) -> Deleted:
-    """Delete a fine-tuned model; raises `ApiError` 404 or 403."""
-    name = unquote(model)
-    server.get(Inference).forget(_registry(server).delete(name, caller))
-    return Deleted(id=name, object="model")
+def delete_model(model: str, server: ServerDep, caller: CallerDep) -> DeletedModel:
+    """Delete a fine-tuned model; raises `ApiError` 404 or 403.
+
+    Its weights are erased within ten minutes, in the store and in exports, too.
+    """
+    name, registry = unquote(model), _registry(server)
+    server.get(Inference).forget(registry.delete(name, caller))
+    return DeletedModel(id=name, object="model", x_kept=registry.relatives(name))
 
 
 def _reply(named: Named) -> ModelReply:

@@ -167,7 +167,7 @@ class ModelFolders:
 
     def names(self) -> Iterator[tuple[str, float]]:
         """(name, Unix time of the last change) of each folder."""
-        for path in self._folder.iterdir():
+        for path in self._folder.iterdir() if self._folder.exists() else ():
             with suppress(FileNotFoundError):  # a job gave it its name, or removed it, meanwhile
                 yield path.name, path.stat().st_mtime
 

@@ -21,6 +21,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
 from jangin.core.errors import JanginError
+from jangin.serving.jobs.erasure import EXPORTS
 from jangin.serving.jobs.pipeline import VARIANT
 from jangin.serving.jobs.routes import find_job
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_model, server_error
@@ -32,8 +33,6 @@ router = APIRouter(prefix="/x/jobs")
 log = logging.getLogger("jangin.serving.export")
 
 Format = Literal["peft", "merged", "gguf"]
-EXPORTS = "exports"
-"""Folder of the server with what was exported before."""
 BLOCK = 1 << 20
 _TAR = tarfile.BLOCKSIZE
 _writing = threading.Lock()

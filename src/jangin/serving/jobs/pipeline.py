@@ -1,7 +1,7 @@
 """A job as a project: its project file, the stages up to the model, and what they made."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from jangin.core.errors import TrainingError, counted_of
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
 from jangin.core.stage import Progress
+from jangin.core.store import Artifact
 from jangin.models.shape import ModelShape
 from jangin.project.file import LoadedProject, dump_yaml, open_project
 from jangin.project.runner import Watcher
@@ -22,6 +23,8 @@ from jangin.serving.state.settings import ModelEntry
 from jangin.training.preflight.learning_rate import SMALL
 
 VARIANT = "main"
+ARTIFACTS = "artifacts.json"
+"""File of a job with the artifacts that it used, such as `sft/0123456789abcdef`."""
 KEPT_EPOCHS = 2
 """Models of epochs before the last one that a job keeps."""
 VALIDATE_STEPS = 10
@@ -105,7 +108,7 @@ class Pipeline:
         with self._session(self._write({})) as session:
             for last in ("split", "catalog"):  # neither needs the other
                 session.run([VARIANT], last)
-            artifacts = session.artifacts(VARIANT)
+            artifacts = self._noted(session.artifacts(VARIANT))
         base = artifacts["catalog"].path
         rows = read_table(artifacts["split"].path / "splits.parquet", SplitExample)
         count, preview = self._tokens(base, rows)
@@ -127,9 +130,14 @@ class Pipeline:
         """Train the model; raises as the stages, and `KeyboardInterrupt` after Ctrl-C."""
         with self._session(self._write(self._training(base))) as session:
             session.run([VARIANT], None, watcher)
-            artifacts = session.artifacts(VARIANT)
+            artifacts = self._noted(session.artifacts(VARIANT))
         model = artifacts[self.stage].path
         return Outcome(model, artifacts["catalog"].path, read_metrics(model / "metrics.jsonl"))
+
+    def _noted(self, artifacts: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        paths = (artifact.path for artifact in artifacts.values())
+        note_artifacts(self.spec.folder, [f"{path.parent.name}/{path.name}" for path in paths])
+        return artifacts
 
     def _session(self, project: LoadedProject) -> Any:
         return open_session(project, self.spec.store, self._progress)
@@ -247,6 +255,22 @@ _DPO = {
     "probe_questions": 1,
     "probe_new_tokens": 1,
 }
+
+
+def note_artifacts(job: Path, names: Iterable[str]) -> None:
+    """Add artifacts to those of a job, given its folder; before it reads them."""
+    known = artifacts_of(job) or set()
+    partial = job / f"{ARTIFACTS}.partial"
+    partial.write_text(json.dumps(sorted(known.union(names))), "utf-8")
+    partial.replace(job / ARTIFACTS)
+
+
+def artifacts_of(job: Path) -> set[str] | None:
+    """The artifacts that a job noted; None where it has noted none."""
+    try:
+        return set(json.loads((job / ARTIFACTS).read_text("utf-8")))
+    except FileNotFoundError:
+        return None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

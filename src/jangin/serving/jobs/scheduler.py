@@ -22,6 +22,7 @@ from jangin.models.device import has_cuda
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.jobs.checks import check_next_job
+from jangin.serving.jobs.erasure import erase_forgotten
 from jangin.serving.jobs.events import UNLOADED, add_event, finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
 from jangin.serving.operations.device import DRAIN_SECONDS
@@ -129,6 +130,7 @@ class Scheduler:
     def _check_files(self) -> None:
         if time.monotonic() >= self._next_sweep:
             sweep_models(self._server)
+            erase_forgotten(self._server)
             self._next_sweep = time.monotonic() + SWEEP_SECONDS
         while not self._stopping.is_set() and check_next_job(self._server):
             self._wanted.set()

@@ -25,7 +25,7 @@ from jangin.core.errors import LockedStoreError, StoreError
 from jangin.project.plan import PlannedStage
 from jangin.project.runner import Watcher
 from jangin.serving.jobs.failures import Failure, failure_of
-from jangin.serving.jobs.pipeline import Outcome, Pipeline
+from jangin.serving.jobs.pipeline import Outcome, Pipeline, note_artifacts
 from jangin.serving.jobs.records import JobRecords
 from jangin.serving.operations.forks import fork_when_asked
 from jangin.serving.state import leases
@@ -139,11 +139,11 @@ class Worker:
         return _when_free(lambda: pipeline.train(prepared.base, watcher))
 
     def _follow(self, step: PlannedStage, stage: str, base: Path) -> None:
+        name = f"{step.stage.name}/{step.key[:16]}"
+        note_artifacts(self.server.settings.jobs / self.job_id, [name])
         if step.stage.name == stage:
             self.records.base = base
-            self.training = (
-                self.server.settings.store.absolute() / stage / (f"{step.key[:16]}.partial")
-            )
+            self.training = self.server.settings.store.absolute() / f"{name}.partial"
 
     def _watch(self) -> None:
         """Beside the training: the lease, requests of users, the log."""

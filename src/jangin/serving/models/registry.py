@@ -111,7 +111,7 @@ class Registry:
         return list(self._project_variants().values())
 
     def delete(self, name: str, caller: Caller) -> ServedModel:
-        """Mark a fine-tuned model of the caller's project as deleted; its files stay.
+        """Mark a fine-tuned model of the caller's project as deleted; its files are erased later.
 
         Raises:
             ApiError: 404 where there is none, 403 for a model that is not the caller's.
@@ -131,6 +131,17 @@ class Registry:
             row.deleted_at = self._server.now()
             record(session, caller, "model.delete", name, self._server.now())
         return model
+
+    def relatives(self, name: str) -> list[str]:
+        """Other models of the job that trained a model, and those that continued it."""
+        with self._server.database.read() as session:
+            job = session.scalar(select(StoredModel.job_id).where(StoredModel.name == name))
+            related = StoredModel.parent == name
+            if job is not None:
+                related |= StoredModel.job_id == job
+            alive = (StoredModel.deleted_at.is_(None), StoredModel.name != name)
+            query = select(StoredModel.name).where(related, *alive)
+            return list(session.scalars(query.order_by(StoredModel.rowid)))
 
     def _stored(self, name: str, caller: Caller) -> ServedModel | None:
         with self._server.database.read() as session:

@@ -43,3 +43,17 @@ class Deleted(Reply):
     id: str
     object: str
     deleted: Literal[True] = True
+
+
+class DeletedFile(Deleted):
+    """That a file was deleted."""
+
+    x_rows_in: list[str]
+    """Ids of the jobs that have its rows, until all of their files and models are deleted."""
+
+
+class DeletedModel(Deleted):
+    """That a model was deleted."""
+
+    x_kept: list[str]
+    """Models that learned from the same rows: its checkpoints, and what continued it."""

@@ -39,6 +39,11 @@ class Kept(Protocol):
         ...
 
 
+def trash_of(kept: Kept) -> dict[str, float]:
+    """{name: Unix time at which it was moved there} of what is in the trash."""
+    return {name: at for name, at in kept.names() if name.startswith(TRASH)}
+
+
 def sweep(kept: Kept, known: Collection[str], what: str, *, young_seconds: int) -> None:
     """Move to the trash what is unknown, back what is known again, and delete what lay there long.
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.cross_check import (
     Letters,
     Others,
@@ -67,6 +68,34 @@ def test_a_latin_word_that_all_others_read_replaces_what_the_korean_model_made_o
     assert judged("검사 ^ 이후", **readings) == {"^": "ALT"}
 
 
+def test_a_latin_word_that_came_out_as_syllables_is_taken_from_the_others_and_keeps_its_particle():
+    readings = {
+        "first": "폐수의 고지 기준", "both": "폐수의 T-N 기준", "latin": "Wa T-N 7|=",
+        "large": "폐수의 T-N 기준", "korean": "폐수의 모피 기준",
+    }  # fmt: skip
+    assert judged("폐수의 고지 기준", **readings) == {"고지": "T-N"}
+    readings = {
+        "first": "압력 「가70를 넘", "both": "압력 mmHgE 넘", "latin": "YA mmHgE'E He",
+        "large": "압력 mmHgE 넘", "korean": "압력 0ᄆ19를 넘",
+    }  # fmt: skip
+    assert judged("압력 m가Hg를 넘", **readings) == {"m가Hg": "mmHg"}
+
+
+def test_a_word_in_hangul_that_both_others_read_alike_is_taken_from_them():
+    readings = {"first": "시설을 유자한다", "both": "시설을 유지한다", "latin": "AAS S23"}
+    assert judged("시설을 유자한다", **readings) == {"유자한다": None}
+    readings |= {"large": "시설을 유지한다", "korean": "시설을 유지한다"}
+    assert judged("시설을 유자한다", **readings) == {"유자한다": "유지한다"}
+    readings["korean"] = "시설을 유자한다"
+    assert judged("시설을 유자한다", **readings) == {}
+
+
+def test_a_number_that_both_sizes_read_longer_is_not_right():
+    readings = dict.fromkeys(("both", "large"), "판 2.2에서 이전")
+    readings |= {"first": "판 2에서 이전", "latin": "Bt 2200 ol", "korean": "판 2에서 이전"}
+    assert judged("판 2에서 이전", **readings) == {"2": None}
+
+
 def test_digits_in_whose_place_the_latin_model_reads_letters_are_a_doubt():
     readings = dict.fromkeys(("first", "both", "large", "korean"), "가스 502 농도는")
     assert judged("가스 502 농도는", latin="7tA SO2 SEE", **readings) == {"502": None}
@@ -80,11 +109,18 @@ def test_a_bracket_without_a_partner_that_others_do_not_read_is_taken_out():
     assert judged("(CATS 전시는", **readings) == {"(CATS": "CATS"}
 
 
-def test_a_line_of_hangul_and_circled_numbers_is_not_read_again():
+def test_a_line_of_hangul_and_circled_numbers_is_read_again_by_other_models_only(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tesseract, "OTHER_MODELS", tmp_path)
     word = Word((1, 1, 1), 0, 10, 200, 30, 95.0, "①계약자는")
     line = Line([word, word], ["①계약자는", "알린다."], [" ", ""])
     page_HW = np.full((60, 500), 255, dtype=np.uint8)
     assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 0
+    monkeypatch.undo()
+    if tesseract.other_models():
+        assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 1
+        assert "other models" in tesseract.version()
 
 
 @pytest.mark.usefixtures("tesseract")

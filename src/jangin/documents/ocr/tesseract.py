@@ -22,6 +22,7 @@ UNICHARSET = 21
 """Number of the part of a language's file that lists the characters of its neural model."""
 OTHER_MODELS = Path(sys.prefix, "share", "tessdata_best")
 """Folder of models of Korean and English beside Tesseract's own; `setup.sh` fills it."""
+OTHERS = ("kor.traineddata", "eng.traineddata")
 INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
 
 
@@ -49,20 +50,23 @@ def version() -> str:
         return "absent"
     first = _first_line(program, Path(program).stat().st_mtime_ns)
     folder = other_models()
-    others = f", other models {_digest_of(folder, folder.stat().st_mtime_ns)}" if folder else ""
+    others = f", other models {_digest_of(_files(folder))}" if folder else ""
     return f"{first} ({'+'.join(installed_languages())}){others}"
 
 
 def other_models() -> Path | None:
     """Folder of a second model of Korean and one of English; None unless both are there."""
-    files = [OTHER_MODELS / f"{language}.traineddata" for language in ("kor", "eng")]
-    return OTHER_MODELS if all(map(Path.is_file, files)) else None
+    return OTHER_MODELS if all(OTHER_MODELS.joinpath(name).is_file() for name in OTHERS) else None
+
+
+def _files(folder: Path) -> tuple[tuple[Path, int], ...]:
+    """Both models, each with the time of its last change."""
+    return tuple((folder / name, (folder / name).stat().st_mtime_ns) for name in OTHERS)
 
 
 @cache
-def _digest_of(folder: Path, _changed: int) -> str:
-    digests = [digest_file(path) for path in sorted(folder.glob("*.traineddata"))]
-    return digest_value(digests)[:12]
+def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
+    return digest_value([digest_file(path) for path, _ in files])[:12]
 
 
 @cache

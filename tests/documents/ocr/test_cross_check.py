@@ -79,6 +79,18 @@ def test_a_latin_word_that_came_out_as_syllables_is_taken_from_the_others_and_ke
         "large": "압력 mmHgE 넘", "korean": "압력 0ᄆ19를 넘",
     }  # fmt: skip
     assert judged("압력 m가Hg를 넘", **readings) == {"m가Hg": "mmHg"}
+    readings = {
+        "first": "면 ᄃ나 비중", "both": "면 ETF 비중", "latin": "| ETF HZ",
+        "large": "면 ETF 비중", "korean": "면 61「 비중",
+    }  # fmt: skip
+    assert judged("면 E나 비중", **readings) == {"E나": "ETF"}
+
+
+def test_a_unit_has_its_own_capital_letters_and_an_ohm_sign_is_a_doubt():
+    readings = dict.fromkeys(
+        ("first", "both", "latin", "large", "korean"), "출력은 22 kw 저항은 3 MQ"
+    )
+    assert judged("출력은 22 kw 저항은 3 MQ", **readings) == {"kw": "kW", "MQ": None}
 
 
 def test_a_word_in_hangul_that_both_others_read_alike_is_taken_from_them():

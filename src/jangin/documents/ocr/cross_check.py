@@ -48,7 +48,7 @@ CODE = re.compile(r"[A-Za-z0-9(%][A-Za-z0-9 .,:;~/()%+&°×*_@'-]*")
 ODD = re.compile(
     r"[\"\\|?<>\[\]{}^#$!;`«»《》『』【】ㄱ-ㅣᄀ-ᇿ]|^&$|[A-Z]{2}i|ivi|[A-EG-VX-Z]i$|[ABD-MO-RT-Za-z]O\d|\dO"
     r"|\.\d{3},|,\d{1,2}(?!\d)|^\d+C$|[.,:/+][.,:/+-]|\)[A-Z]"
-    r"|[A-Za-z0-9][/+_-]$|^O$|m['*?]|\d\*\d"
+    r"|[A-Za-z0-9][/+_=-]$|^O$|m['*?]|\d\*\d"
 )
 """What no word has: signs and letters in place of others, groups of digits of another length."""
 _UNITS = """
@@ -58,6 +58,13 @@ g/L L/min m/s mm/s km/h mol mol/L cal kcal J kJ Ω kΩ MΩ mSv Sv Bq
 """
 UNITS = frozenset(_UNITS.split())
 """Short words that one other reading confirms."""
+_SPELLED = {unit.casefold(): unit for unit in UNITS}
+SPELLED = {
+    low: unit for low, unit in _SPELLED.items() if sum(u.casefold() == low for u in UNITS) == 1
+}
+"""{unit in small letters: unit} of those that no other unit is like."""
+OHMS = re.compile("[kM]?[QO]")
+"""What Ω comes out as, which no model has."""
 _PARTICLES = """
 이 가 은 는 을 를 의 에 로 와 과 도 만 나 란 며 고 인 에서 으로 에게 까지 부터 이나 이며 이고
 이다 보다 처럼 에는 에도 로는 라는 이라 입니다 이란 및 등 원 년 월 일 개 명 급 회 호 조 항 시 분
@@ -347,7 +354,7 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
             continue
         own = line.text[start:stop]
         if BRACKETS.fullmatch(own) and not _opens_at_end(line, start, stop):
-            if own in STRANGE and _is_unpaired(line, start, stop):
+            if STRANGE.issuperset(own) and _is_unpaired(line, start, stop):
                 verdicts.append(Verdict(start, stop, None, "?"))
             continue
         is_code = not _is_hangul(own[0])
@@ -355,7 +362,8 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
         after = line.text[stop] if stop not in line.ends else ""
         sure = min(line.confidences[start:stop])
         pieces = seen.pieces(start, stop, is_code=is_code)
-        parts = _Parts(own, *pieces, before, after, sure, others.latin)
+        is_amount = start in line.ends and line.text[start - 1].isdigit()
+        parts = _Parts(own, *pieces, before, after, sure, others.latin, is_amount)
         there = parts.code() if is_code else parts.hangul()
         if there == own and is_code:
             if _goes_on(line, seen, stop):
@@ -373,31 +381,40 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
 def _latin_words(line: Letters, seen: "_Readings") -> Iterator[Verdict]:
     """Words that are one in Latin letters in truth, such as 쓰니 for ALT.
 
-    Both models read it alike in both sizes, the Latin one too, and the Korean one reads neither of
-    its own words twice.
+    Both models read it alike in both sizes, and the Latin one has it, too. A particle in Hangul at
+    its end stays, unless there are two capital letters in its place that no particle comes out as.
     """
     start = 0
     for stop in line.ends:
-        own = line.text[start:stop]
-        bare = own.rstrip(".,:;)")
-        last = bare[-1:]
-        read = seen.korean.piece(start, stop, is_code=False) if seen.korean else ""
-        if last in PARTICLES and (not _is_hangul(bare[-2:-1]) or read.rstrip(".,:;)")[-1:] == last):
-            bare = bare[:-1]
-        end = start + len(bare)
-        _, both, _, large, korean = seen.pieces(start, end, is_code=True)
-        core = bare.strip("()[]")
-        if (
-            bare not in ("", both, korean)
-            and both == large
-            and len(both) > 1
-            and both in seen.latin.other
-            and LATIN_WORD.fullmatch(both)
-            and not ODD.search(both)
-            and not (CODE.fullmatch(core) and both.startswith(core))
-        ):
-            yield Verdict(start, end, both)
+        whole = line.text[start:stop].rstrip(".,:;)")
+        stem = _without_particle(whole, start, seen)
+        for part in dict.fromkeys((stem, whole)):
+            end = start + len(part)
+            _, both, _, large, korean = seen.pieces(start, end, is_code=True)
+            core = stem.strip("()[]")
+            is_longer = bool(CODE.fullmatch(core)) and both.startswith(core)
+            is_word = not is_longer or (
+                part != stem and re.fullmatch("[B-DF-RT-Z]{2,}", both[len(core) :])
+            )
+            if (
+                part not in ("", both, korean)
+                and both == large
+                and len(both) > 1
+                and both in seen.latin.other
+                and LATIN_WORD.fullmatch(both)
+                and not ODD.search(both)
+                and is_word
+            ):
+                yield Verdict(start, end, both)
+                break
         start = stop
+
+
+def _without_particle(word: str, start: int, seen: "_Readings") -> str:
+    """A word without a particle at its end; after Hangul, one that the Korean model sees, too."""
+    read = seen.korean.piece(start, start + len(word), is_code=False) if seen.korean else ""
+    is_seen = not _is_hangul(word[-2:-1]) or read[-1:] == word[-1:]
+    return word[:-1] if word[-1:] in PARTICLES and is_seen else word
 
 
 def _is_hangul(character: str) -> bool:
@@ -559,6 +576,8 @@ class _Parts:
     confidence: float
     latin_line: str
     """All of the line as the Latin model has it."""
+    is_amount: bool = False
+    """A word that follows a number."""
 
     def code(self) -> str | None:
         """What a part without Hangul says; None for a doubt."""
@@ -567,10 +586,12 @@ class _Parts:
             return self._sign()
         if "×" in own and "x" not in own:
             return replace(self, own=own.replace("×", "x"))._multiplied()
-        better = self._degrees() or self._product()
+        better = self._degrees() or self._product() or self._unit()
         if better is not None:
             return better
         is_elsewhere = own in self.latin_line and own in (self.both, self.large)
+        if self.is_amount and OHMS.fullmatch(own.rstrip(".,:;)")):
+            return None
         if self._confirms(own, is_elsewhere=is_elsewhere) and not self._eats_particle():
             return own
         return self._agreed()
@@ -587,6 +608,9 @@ class _Parts:
             agreed == self.large
             and agreed != self.own
             and "°" not in self.own
+            and not (
+                agreed.startswith(self.own) and self._goes_on_in_hangul(agreed[len(self.own) :])
+            )
             and not (self.own.startswith(agreed) and any(map(str.isalnum, self.own[len(agreed) :])))
             and (agreed in (self.latin, self.korean) or agreed in self.latin_line)
             and (agreed in self.latin_line or DIGITS.fullmatch(self.own) or _is_latin(agreed))
@@ -704,6 +728,12 @@ class _Parts:
             return None
         return match[0] + closing
 
+    def _unit(self) -> str | None:
+        """A unit in its own capital and small letters, as in 22 kw."""
+        bare = self.own.rstrip(".,:;)")
+        unit = SPELLED.get(bare.casefold()) if self.is_amount else None
+        return unit + self.own[len(bare) :] if unit and unit != bare else None
+
     def _product(self) -> str | None:
         """The part with the sign of multiplication, which the Latin model reads as x."""
         signed = re.sub(r"(?<=\d)[xX](?=\d|$)|^[xX](?=\d)", "×", self.own)
@@ -721,7 +751,8 @@ class _Parts:
         is_alone = not self.before and len(own) == 1 and own not in PREFIXES
         if is_alone and _is_latin(self.after) and not is_read_twice:
             return None
-        if _is_latin(self.before) and len(own) < 3 and own not in (self.both, self.large):
+        is_short = len(own) == 1 or (len(own) == 2 and own not in (self.both, self.large))
+        if _is_latin(self.before) and is_short:
             return None
         if self.both != own and HANGUL.fullmatch(self.both):
             return self.both if self.korean == self.both else own if self.korean == own else None

@@ -30,9 +30,10 @@ def letters(text, confidence=90.0):
     return Letters(joined, tuple(ends), (confidence,) * len(joined))
 
 
-def judged(line, **readings):
+def judged(line, *, is_other=False, **readings):
     """{part: what is written there, None for a doubt} of the parts that are not confirmed."""
-    others = Others(**{name: "".join(text.split()) for name, text in readings.items()})
+    own = {name: "".join(text.split()) for name, text in readings.items()}
+    others = Others(**own, is_other=is_other)
     own = letters(line)
     return {own.text[each.start : each.stop]: each.text for each in judge(own, others)}
 
@@ -93,8 +94,10 @@ def test_a_unit_has_its_own_capital_letters_and_an_ohm_sign_is_a_doubt():
     assert judged("출력은 22 kw 저항은 3 MQ", **readings) == {"kw": "kW", "MQ": None}
 
 
-def test_a_word_in_hangul_that_both_others_read_alike_is_taken_from_them():
+def test_a_word_in_hangul_that_other_models_read_alike_is_taken_from_them():
     readings = {"first": "시설을 유자한다", "both": "시설을 유지한다", "latin": "AAS S23"}
+    assert judged("시설을 유자한다", **readings) == {}
+    readings["is_other"] = True
     assert judged("시설을 유자한다", **readings) == {"유자한다": None}
     readings |= {"large": "시설을 유지한다", "korean": "시설을 유지한다"}
     assert judged("시설을 유자한다", **readings) == {"유자한다": "유지한다"}

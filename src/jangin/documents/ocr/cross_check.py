@@ -124,6 +124,8 @@ class Others:
     """By both models, enlarged; None where that was not needed."""
     korean: str | None = None
     """By the Korean model, enlarged."""
+    is_other: bool = False
+    """All but the first are by other models of these languages, which err elsewhere in Hangul."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,11 @@ def _verdicts(
     """What other readings say about each line; the enlarged ones only where others doubt."""
     both = _read(image_HW, rows, dpi, (KOREAN, LATIN), folder)
     latin = _read(image_HW, rows, dpi, (LATIN,), folder)
-    others = [Others(row.first, b, e) for row, b, e in zip(rows, both, latin, strict=True)]
+    is_other = folder is not None
+    others = [
+        Others(row.first, b, e, is_other=is_other)
+        for row, b, e in zip(rows, both, latin, strict=True)
+    ]
     out = [judge(letters_of(row.line), own) for row, own in zip(rows, others, strict=True)]
     left = [n for n, own in enumerate(out) if any(one.text is None for one in own)]
     again = [rows[n].only(out[n]) for n in left]
@@ -363,7 +369,7 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
         sure = min(line.confidences[start:stop])
         pieces = seen.pieces(start, stop, is_code=is_code)
         is_amount = start in line.ends and line.text[start - 1].isdigit()
-        parts = _Parts(own, *pieces, before, after, sure, others.latin, is_amount)
+        parts = _Parts(own, *pieces, before, after, sure, others.latin, others.is_other, is_amount)
         there = parts.code() if is_code else parts.hangul()
         if there == own and is_code:
             if _goes_on(line, seen, stop):
@@ -576,6 +582,8 @@ class _Parts:
     confidence: float
     latin_line: str
     """All of the line as the Latin model has it."""
+    is_other: bool = False
+    """The other readings are by other models."""
     is_amount: bool = False
     """A word that follows a number."""
 
@@ -754,7 +762,7 @@ class _Parts:
         is_short = len(own) == 1 or (len(own) == 2 and own not in (self.both, self.large))
         if _is_latin(self.before) and is_short:
             return None
-        if self.both != own and HANGUL.fullmatch(self.both):
+        if self.is_other and self.both != own and HANGUL.fullmatch(self.both):
             return self.both if self.korean == self.both else own if self.korean == own else None
         if self.large is None:
             is_plain = self.confidence >= UNSURE and not _is_latin(self.before + self.after)

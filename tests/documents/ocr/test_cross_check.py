@@ -12,6 +12,7 @@ from jangin.documents.ocr.cross_check import (
     cross_check,
     judge,
 )
+from jangin.documents.ocr.missing_syllables import missing_syllables
 from jangin.documents.ocr.page import _doubt, read_page
 from jangin.documents.ocr.second_reading import Line
 from jangin.documents.ocr.tesseract import Word
@@ -103,6 +104,16 @@ def test_a_word_in_hangul_that_other_models_read_alike_is_taken_from_them():
     assert judged("시설을 유자한다", **readings) == {"유자한다": "유지한다"}
     readings["korean"] = "시설을 유자한다"
     assert judged("시설을 유자한다", **readings) == {}
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_a_syllable_that_no_model_has_is_not_contradicted_by_them():
+    assert "닿" in missing_syllables()
+    readings = dict.fromkeys(("first", "both", "large", "korean"), "역에 당은 직원은")
+    assert judged("역에 닿은 직원은", is_other=True, latin="Sol SS", **readings) == {}
+    readings = dict.fromkeys(("both", "large"), "지도 Yo 추천")
+    readings |= {"first": "지도 애의 추천", "latin": "AIS Yo BH", "korean": "지도 애의 추천"}
+    assert judged("지도 앱의 추천", is_other=True, **readings) == {}
 
 
 def test_a_number_that_both_sizes_read_longer_is_not_right():

@@ -410,10 +410,16 @@ def _latin_words(line: Letters, seen: "_Readings") -> Iterator[Verdict]:
                 and LATIN_WORD.fullmatch(both)
                 and not ODD.search(both)
                 and is_word
+                and not (HANGUL.fullmatch(part) and (_is_inferred(part) or not both.isupper()))
             ):
                 yield Verdict(start, end, both)
                 break
         start = stop
+
+
+def _is_inferred(part: str) -> bool:
+    """True for a part with a syllable that no model has: `restore_syllables` wrote it."""
+    return not set(missing_syllables()).isdisjoint(part)
 
 
 def _without_particle(word: str, start: int, seen: "_Readings") -> str:
@@ -762,6 +768,8 @@ class _Parts:
         is_short = len(own) == 1 or (len(own) == 2 and own not in (self.both, self.large))
         if _is_latin(self.before) and is_short:
             return None
+        if _is_inferred(own):
+            return own
         if self.is_other and self.both != own and HANGUL.fullmatch(self.both):
             return self.both if self.korean == self.both else own if self.korean == own else None
         if self.large is None:

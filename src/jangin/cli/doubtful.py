@@ -177,7 +177,7 @@ def _say_what_was_checked(summary: "Mapping[str, Any]", aside: int) -> None:
         return
     console.print(
         f"OCR read {counted(read, 'line')} on {counted(int(summary['ocr_pages']), 'page')}; "
-        f"{checked:,} with letters, digits or signs were read again by other models and compared, "
+        f"{checked:,} were read again by other models and compared, "
         f"the rest once. In doubt: {counted(aside, 'line')}.",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

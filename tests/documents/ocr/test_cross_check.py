@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.cross_check import (
     Letters,
     Others,
@@ -11,6 +12,7 @@ from jangin.documents.ocr.cross_check import (
     cross_check,
     judge,
 )
+from jangin.documents.ocr.missing_syllables import missing_syllables
 from jangin.documents.ocr.page import _doubt, read_page
 from jangin.documents.ocr.second_reading import Line
 from jangin.documents.ocr.tesseract import Word
@@ -29,9 +31,10 @@ def letters(text, confidence=90.0):
     return Letters(joined, tuple(ends), (confidence,) * len(joined))
 
 
-def judged(line, **readings):
+def judged(line, *, is_other=False, **readings):
     """{part: what is written there, None for a doubt} of the parts that are not confirmed."""
-    others = Others(**{name: "".join(text.split()) for name, text in readings.items()})
+    own = {name: "".join(text.split()) for name, text in readings.items()}
+    others = Others(**own, is_other=is_other)
     own = letters(line)
     return {own.text[each.start : each.stop]: each.text for each in judge(own, others)}
 
@@ -67,6 +70,58 @@ def test_a_latin_word_that_all_others_read_replaces_what_the_korean_model_made_o
     assert judged("검사 ^ 이후", **readings) == {"^": "ALT"}
 
 
+def test_a_latin_word_that_came_out_as_syllables_is_taken_from_the_others_and_keeps_its_particle():
+    readings = {
+        "first": "폐수의 고지 기준", "both": "폐수의 T-N 기준", "latin": "Wa T-N 7|=",
+        "large": "폐수의 T-N 기준", "korean": "폐수의 모피 기준",
+    }  # fmt: skip
+    assert judged("폐수의 고지 기준", **readings) == {"고지": "T-N"}
+    readings = {
+        "first": "압력 「가70를 넘", "both": "압력 mmHgE 넘", "latin": "YA mmHgE'E He",
+        "large": "압력 mmHgE 넘", "korean": "압력 0ᄆ19를 넘",
+    }  # fmt: skip
+    assert judged("압력 m가Hg를 넘", **readings) == {"m가Hg": "mmHg"}
+    readings = {
+        "first": "면 ᄃ나 비중", "both": "면 ETF 비중", "latin": "| ETF HZ",
+        "large": "면 ETF 비중", "korean": "면 61「 비중",
+    }  # fmt: skip
+    assert judged("면 E나 비중", **readings) == {"E나": "ETF"}
+
+
+def test_a_unit_has_its_own_capital_letters_and_an_ohm_sign_is_a_doubt():
+    readings = dict.fromkeys(
+        ("first", "both", "latin", "large", "korean"), "출력은 22 kw 저항은 3 MQ"
+    )
+    assert judged("출력은 22 kw 저항은 3 MQ", **readings) == {"kw": "kW", "MQ": None}
+
+
+def test_a_word_in_hangul_that_other_models_read_alike_is_taken_from_them():
+    readings = {"first": "시설을 유자한다", "both": "시설을 유지한다", "latin": "AAS S23"}
+    assert judged("시설을 유자한다", **readings) == {}
+    readings["is_other"] = True
+    assert judged("시설을 유자한다", **readings) == {"유자한다": None}
+    readings |= {"large": "시설을 유지한다", "korean": "시설을 유지한다"}
+    assert judged("시설을 유자한다", **readings) == {"유자한다": "유지한다"}
+    readings["korean"] = "시설을 유자한다"
+    assert judged("시설을 유자한다", **readings) == {}
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_a_syllable_that_no_model_has_is_not_contradicted_by_them():
+    assert "닿" in missing_syllables()
+    readings = dict.fromkeys(("first", "both", "large", "korean"), "역에 당은 직원은")
+    assert judged("역에 닿은 직원은", is_other=True, latin="Sol SS", **readings) == {}
+    readings = dict.fromkeys(("both", "large"), "지도 Yo 추천")
+    readings |= {"first": "지도 애의 추천", "latin": "AIS Yo BH", "korean": "지도 애의 추천"}
+    assert judged("지도 앱의 추천", is_other=True, **readings) == {}
+
+
+def test_a_number_that_both_sizes_read_longer_is_not_right():
+    readings = dict.fromkeys(("both", "large"), "판 2.2에서 이전")
+    readings |= {"first": "판 2에서 이전", "latin": "Bt 2200 ol", "korean": "판 2에서 이전"}
+    assert judged("판 2에서 이전", **readings) == {"2": None}
+
+
 def test_digits_in_whose_place_the_latin_model_reads_letters_are_a_doubt():
     readings = dict.fromkeys(("first", "both", "large", "korean"), "가스 502 농도는")
     assert judged("가스 502 농도는", latin="7tA SO2 SEE", **readings) == {"502": None}
@@ -80,11 +135,18 @@ def test_a_bracket_without_a_partner_that_others_do_not_read_is_taken_out():
     assert judged("(CATS 전시는", **readings) == {"(CATS": "CATS"}
 
 
-def test_a_line_of_hangul_and_circled_numbers_is_not_read_again():
+def test_a_line_of_hangul_and_circled_numbers_is_read_again_by_other_models_only(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tesseract, "OTHER_MODELS", tmp_path)
     word = Word((1, 1, 1), 0, 10, 200, 30, 95.0, "①계약자는")
     line = Line([word, word], ["①계약자는", "알린다."], [" ", ""])
     page_HW = np.full((60, 500), 255, dtype=np.uint8)
     assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 0
+    monkeypatch.undo()
+    if tesseract.other_models():
+        assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 1
+        assert "other models" in tesseract.version()
 
 
 @pytest.mark.usefixtures("tesseract")

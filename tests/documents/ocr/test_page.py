@@ -3,6 +3,7 @@ import pytest
 
 from jangin.documents.layout.gutters import Box
 from jangin.documents.layout.picture_tables import cells_of
+from jangin.documents.ocr.corrections import correct, corrected
 from jangin.documents.ocr.page import LEGIBLE_LINE, Attempt, _reading, read_page
 from jangin.documents.ocr.page_layout import Strip
 from jangin.documents.ocr.preparation import prepare
@@ -65,6 +66,15 @@ def test_pale_type_becomes_as_dark_as_other_type_and_the_paper_stays_white(drawi
 
 
 @pytest.mark.slow
+def test_type_that_is_just_dark_enough_in_places_is_not_black_beside_them(drawing):
+    page = drawing(height=120)
+    page.text(60, 40, SENTENCES[0], grey=130)
+    page.pen.rectangle((100, 50, 104, 54), fill=110)
+    clean_HW = prepare(page.pixels, 200).clean_HW.astype(int)
+    assert clean_HW[:, 80:120].min() <= 110
+    assert clean_HW[:, 300:].min() >= 70
+
+
 def test_pale_headings_are_read(drawing):
     page = drawing(height=330)
     page.text(60, 40, "안전 작업을 위한 준비 사항", 15, grey=175, bold=True)
@@ -221,3 +231,34 @@ def test_a_doubtful_line_that_is_kept_does_not_part_its_sentence():
     assert kept.text == kept.complete == "거리는\n본사에서\n잰다."
     lines[1].mild = 0
     assert _reading(attempt, lines).text == "거리는\n\n잰다.", "a line is left out here"
+
+
+def test_a_doubtful_cell_of_a_row_that_stays_is_empty_whatever_is_corrected_elsewhere():
+    boxes = [Box(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300, 600, 900)]
+    texts = ("구분", "근거", "금액", "기한", "입원", "제3조", "30만 원", "7일")
+    lines, strips = [], []
+    for cell, text in zip(cells_of(boxes, 200), texts, strict=True):
+        top = 60 * len(lines)
+        line = Line([Word((0, 0, 0), 0, top, 99, 40, 95.0, text)], [text], [""])
+        if text == "30만 원":
+            line.doubts.append((line.words[0], "80"))
+        lines.append(line)
+        strips.append(Strip(top, top + 60, cell))
+    attempt = Attempt(np.zeros((9, 9), np.uint8), ("kor",), lines, tuple(strips))
+    reading = _reading(attempt, lines)
+    row, rest = "| 입원 | 제3조 | 30만 원 | 7일 |", "| 입원 | 제3조 |  | 7일 |"
+    assert [line.text for line in reading.doubtful] == [row]
+    assert (row in reading.text, rest in reading.text, row in reading.complete) == (
+        False,
+        True,
+        True,
+    )
+    head = reading.complete.split("\n")[0]
+    by = correct("ab" * 32, "a.pdf", 1, 0, head, head.replace("기한", "기간"), "kim")
+    after, unfit = corrected(reading, [by])
+    assert (unfit, "기간" in after.text, rest in after.text, row in after.text) == (
+        [], True, True, False,
+    )  # fmt: skip
+    by = correct("ab" * 32, "a.pdf", 1, 2, row, row.replace("30", "80"), "kim")
+    after, _ = corrected(reading, [by])
+    assert (row.replace("30", "80") in after.text, after.doubtful) == (True, ())

@@ -21,6 +21,7 @@ def program(tmp_path, monkeypatch):
     """A function that installs a Tesseract of a release; its calls are in `calls`."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "eng").touch()
+    monkeypatch.setattr(tesseract, "OTHER_MODELS", tmp_path / "other")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
     def install(release):
@@ -50,6 +51,19 @@ def test_an_installed_language_and_another_release_are_seen(program, tmp_path):
     assert tesseract.installed_languages() == ("eng", "kor")
     program(2)
     assert tesseract.version() == "tesseract 5.9.2 (eng+kor)"
+
+
+@pytest.mark.usefixtures("program")
+def test_other_models_are_used_once_both_are_there_and_each_version_has_a_name_of_its_own(tmp_path):
+    names = [tesseract.version()]
+    (tmp_path / "other").mkdir()
+    for language, content in (("kor", "1"), ("eng", "2"), ("eng", "3")):
+        (tmp_path / "other" / f"{language}.traineddata").write_text(content)
+        os.utime(tmp_path / "other" / f"{language}.traineddata", (ord(content), ord(content)))
+        names.append(tesseract.version())
+    assert names[0] == names[1] == "tesseract 5.9.1 (eng)"
+    assert len({*names}) == 3
+    assert "other models" in names[2]
 
 
 def test_without_the_program_nothing_is_installed(monkeypatch, tmp_path):

@@ -19,6 +19,8 @@ from jangin.documents.ocr.second_reading import ACCEPTED, LATIN, Line, comparabl
 from jangin.documents.ocr.tesseract import Word, installed_languages, lines_of, recognize, words_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jangin.documents.ocr.preparation import Grey
 
 UNSURE_WORD = 60.0
@@ -70,10 +72,11 @@ def read_lines(
     dpi: int,
     languages: tuple[str, ...],
     scale: float = 1.0,
+    folder: "Path | None" = None,
 ) -> list[Line | None]:
     """Each line as these models read it, in the page's coordinates; None where they see no line.
 
-    `scale`: how much larger they see it.
+    `scale`: how much larger they see it; `folder`: that of the models, as of `recognize`.
     """
     if not lines:
         return []
@@ -90,7 +93,7 @@ def read_lines(
         rows.append(np.pad(crop_HW, padding, constant_values=255))
         tops.append(y)
         y += rows[-1].shape[0]
-    output = recognize(np.concatenate(rows), round(dpi * scale), languages, 6)
+    output = recognize(np.concatenate(rows), round(dpi * scale), languages, 6, folder)
     words, plain = words_of(output), lines_of(output)
     out: list[Line | None] = []
     for (top, left), start, row in zip(corners, tops, rows, strict=True):

@@ -115,11 +115,11 @@ def corrected(
 
 
 def text_without(lines: Sequence[str], doubtful: Iterable[DoubtfulLine]) -> str:
-    """All lines of a page but the doubtful ones that are not kept."""
-    left = {line.number for line in doubtful if not line.is_kept}
+    """All lines of a page, of the doubtful ones what is kept."""
+    parts = {line.number: line.kept for line in doubtful}
     kept: list[str] = []
     for number, line in enumerate(lines):
-        text = "" if number in left else line
+        text = parts.get(number, line)
         if text or (kept and kept[-1]):
             kept.append(text)
     return "\n".join(kept).strip()

@@ -1,12 +1,15 @@
 """Words of a Korean page that other readings of the same line do not confirm.
 
 Tesseract's Korean model has no Latin letters, drops the first digit of some numbers, and is sure of
-both: `TO미《` for `TOPIK`, `10V` for `110V`. So each line with a letter, digit or sign that is no
-Hangul is read again, by both language models and by the Latin one; what they do not confirm is read
-twice more, enlarged. These readings err in different ways: the Latin model in the syllables, both
-models together in syllables beside Latin words, each size at other letters. A part of a word that
-others confirm is right, a part that they read alike is taken from them, and anything else is a
-doubt.
+both: `TO미《` for `TOPIK`, `10V` for `110V`. So lines are read again, by both language models
+together and by the Latin one; what they do not confirm is read twice more, enlarged. These readings
+err in different ways: the Latin model in the syllables, both models together in syllables beside
+Latin words, each size at other letters. A part of a word that others confirm is right, a part that
+they read alike is taken from them, and anything else is a doubt.
+
+Where other models of both languages are installed (`other_models`), every line is read again, by
+these: a larger network, which hardly ever errs in the way of the first. Without them it is the
+lines with a letter, digit or sign that is no Hangul, and the same models in other combinations.
 """
 
 import re
@@ -19,9 +22,11 @@ from rapidfuzz.distance import Levenshtein
 from jangin.documents.ocr.both_languages import read_lines
 from jangin.documents.ocr.missing_syllables import missing_syllables
 from jangin.documents.ocr.second_reading import LATIN, Line
-from jangin.documents.ocr.tesseract import installed_languages
+from jangin.documents.ocr.tesseract import installed_languages, other_models
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jangin.documents.ocr.preparation import Grey
 
 KOREAN = "kor"
@@ -35,13 +40,15 @@ RUN = re.compile(r"[가-힣]+|[「」《》〈〉\[\]]+|[^가-힣①-⑳「」�
 """A part of a word. Circled numbers are none: their circles were erased in the picture."""
 NOT_HANGUL = re.compile(r"[^\s가-힣①-⑳.,·ㆍ()「」'\"‘’“”-]")
 """What calls for a check of its line."""
+LATIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9./-]*[A-Z][A-Za-z0-9./-]*|[A-Z][A-Za-z0-9./-]+")
+"""A word in Latin letters with a capital one; particles in Hangul come out as small ones, too."""
 DIGITS = re.compile(r"[\d.,:~%()/+-]+")
 CODE = re.compile(r"[A-Za-z0-9(%][A-Za-z0-9 .,:;~/()%+&°×*_@'-]*")
 """What is taken from other readings."""
 ODD = re.compile(
-    r"[\"\\|?<>\[\]{}^#$!;`«»《》『』【】ㄱ-ㅣᄀ-ᇿ]|^&$|[A-Z]{2}i|ivi|[A-EG-VX-Z]i$|[A-Za-z]O\d|\dO"
+    r"[\"\\|?<>\[\]{}^#$!;`«»《》『』【】ㄱ-ㅣᄀ-ᇿ]|^&$|[A-Z]{2}i|ivi|[A-EG-VX-Z]i$|[ABD-MO-RT-Za-z]O\d|\dO"
     r"|\.\d{3},|,\d{1,2}(?!\d)|^\d+C$|[.,:/+][.,:/+-]|\)[A-Z]"
-    r"|[A-Za-z0-9][/+_-]$|^O$|m['*?]|\d\*\d"
+    r"|[A-Za-z0-9][/+_=-]$|^O$|m['*?]|\d\*\d"
 )
 """What no word has: signs and letters in place of others, groups of digits of another length."""
 _UNITS = """
@@ -51,6 +58,13 @@ g/L L/min m/s mm/s km/h mol mol/L cal kcal J kJ Ω kΩ MΩ mSv Sv Bq
 """
 UNITS = frozenset(_UNITS.split())
 """Short words that one other reading confirms."""
+_SPELLED = {unit.casefold(): unit for unit in UNITS}
+SPELLED = {
+    low: unit for low, unit in _SPELLED.items() if sum(u.casefold() == low for u in UNITS) == 1
+}
+"""{unit in small letters: unit} of those that no other unit is like."""
+OHMS = re.compile("[kM]?[QO]")
+"""What Ω comes out as, which no model has."""
 _PARTICLES = """
 이 가 은 는 을 를 의 에 로 와 과 도 만 나 란 며 고 인 에서 으로 에게 까지 부터 이나 이며 이고
 이다 보다 처럼 에는 에도 로는 라는 이라 입니다 이란 및 등 원 년 월 일 개 명 급 회 호 조 항 시 분
@@ -60,6 +74,8 @@ PARTICLES = frozenset(_PARTICLES.split())
 """What goes on after a code; it needs no second reading."""
 PUNCTUATION = re.compile(r"[.,:;()'\"·~!?%/-]*|[「『〈《][^「『]*|[」』〉》][.,]?")
 BULLETS = frozenset("○●□■◦◯◇◆▶▷▪•※★☆→-*+=")
+FROM_HANGUL = "aelosAES"
+"""Letters that syllables such as 를 and 에 come out as."""
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 NEEDS_LATIN = re.compile(r"0\d+$|\d{1,3}\.\d{3}$")
 """Digits that are often letters in truth, or a comma: they need the Latin model, too."""
@@ -108,6 +124,8 @@ class Others:
     """By both models, enlarged; None where that was not needed."""
     korean: str | None = None
     """By the Korean model, enlarged."""
+    is_other: bool = False
+    """All but the first are by other models of these languages, which err elsewhere in Hangul."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +158,7 @@ def cross_check(
     dpi: int,
     languages: tuple[str, ...],
 ) -> int:
-    """Read lines with letters, digits or signs that are no Hangul again; return their number.
+    """Read lines again; return their number.
 
     Changes the lines in place: parts that other readings agree on, and doubts. `firsts`: the lines
     as they were read first. Nothing is done for a page that was not read by the Korean model alone,
@@ -151,30 +169,37 @@ def cross_check(
     for line in lines:
         _drop_specks(line)
     _open_brackets(lines)
+    folder = other_models()
     rows = [
         _Checked(line, _fold(first), own)
         for line, first in zip(lines, firsts, strict=True)
-        if line.length >= SHORTEST and (own := _stretches(line))
+        if line.length >= SHORTEST and (own := _whole(line) if folder else _stretches(line))
     ]
     if not rows:
         return 0
-    verdicts = _verdicts(image_HW, rows, dpi)
+    verdicts = _verdicts(image_HW, rows, dpi, folder)
     for row, judged in zip(rows, verdicts, strict=True):
         for verdict in reversed(judged):
             _apply(row.line, verdict)
     return len(rows)
 
 
-def _verdicts(image_HW: "Grey", rows: list["_Checked"], dpi: int) -> list[list[Verdict]]:
+def _verdicts(
+    image_HW: "Grey", rows: list["_Checked"], dpi: int, folder: "Path | None"
+) -> list[list[Verdict]]:
     """What other readings say about each line; the enlarged ones only where others doubt."""
-    both = _read(image_HW, rows, dpi, (KOREAN, LATIN))
-    latin = _read(image_HW, rows, dpi, (LATIN,))
-    others = [Others(row.first, b, e) for row, b, e in zip(rows, both, latin, strict=True)]
+    both = _read(image_HW, rows, dpi, (KOREAN, LATIN), folder)
+    latin = _read(image_HW, rows, dpi, (LATIN,), folder)
+    is_other = folder is not None
+    others = [
+        Others(row.first, b, e, is_other=is_other)
+        for row, b, e in zip(rows, both, latin, strict=True)
+    ]
     out = [judge(letters_of(row.line), own) for row, own in zip(rows, others, strict=True)]
     left = [n for n, own in enumerate(out) if any(one.text is None for one in own)]
     again = [rows[n].only(out[n]) for n in left]
-    large = _read(image_HW, again, dpi, (KOREAN, LATIN), LARGER)
-    korean = _read(image_HW, again, dpi, (KOREAN,), LARGER)
+    large = _read(image_HW, again, dpi, (KOREAN, LATIN), folder, LARGER)
+    korean = _read(image_HW, again, dpi, (KOREAN,), folder, LARGER)
     for n, c, d in zip(left, large, korean, strict=True):
         out[n] = judge(letters_of(rows[n].line), replace(others[n], large=c, korean=d))
     return out
@@ -205,6 +230,10 @@ def _size(line: Line, stop: int) -> int:
     return len(_fold("".join(line.texts[:stop])))
 
 
+def _whole(line: Line) -> tuple[tuple[int, int], ...]:
+    return ((0, len(line.words)),)
+
+
 def _stretches(line: Line) -> tuple[tuple[int, int], ...]:
     """(first, last) words around those of low confidence or with a sign that is no Hangul."""
     stretches: list[tuple[int, int]] = []
@@ -233,6 +262,7 @@ def _read(
     rows: Sequence[_Checked],
     dpi: int,
     languages: tuple[str, ...],
+    folder: "Path | None",
     scale: float = 1.0,
 ) -> list[str]:
     """Each line as these models read its stretches, without spaces; the rest as it is."""
@@ -241,7 +271,7 @@ def _read(
         for row in rows
         for a, b in row.stretches
     ]
-    readings = iter(read_lines(image_HW, parts, dpi, languages, scale))
+    readings = iter(read_lines(image_HW, parts, dpi, languages, scale, folder))
     out = []
     for row in rows:
         text, at = "", 0
@@ -323,11 +353,14 @@ def _fold(text: str) -> str:
 def judge(line: Letters, others: Others) -> list[Verdict]:
     """A verdict on each part of a line that is changed or in doubt."""
     seen = _Readings(line.text, others)
-    verdicts = []
+    verdicts = list(_latin_words(line, seen))
+    known = {index for each in verdicts for index in range(each.start, each.stop)}
     for start, stop in _runs(line):
+        if start in known:
+            continue
         own = line.text[start:stop]
         if BRACKETS.fullmatch(own) and not _opens_at_end(line, start, stop):
-            if own in STRANGE and _is_unpaired(line, start, stop):
+            if STRANGE.issuperset(own) and _is_unpaired(line, start, stop):
                 verdicts.append(Verdict(start, stop, None, "?"))
             continue
         is_code = not _is_hangul(own[0])
@@ -335,18 +368,65 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
         after = line.text[stop] if stop not in line.ends else ""
         sure = min(line.confidences[start:stop])
         pieces = seen.pieces(start, stop, is_code=is_code)
-        parts = _Parts(own, *pieces, before, after, sure, others.latin)
+        is_amount = start in line.ends and line.text[start - 1].isdigit()
+        parts = _Parts(own, *pieces, before, after, sure, others.latin, others.is_other, is_amount)
         there = parts.code() if is_code else parts.hangul()
         if there == own and is_code:
             if _goes_on(line, seen, stop):
                 there = None
             elif own not in (parts.both, parts.large) and _is_unpaired(line, start, stop):
                 there = parts.without_brackets()
-        if there == own and not is_code and _is_missing(line, seen, start, stop):
+        beside_known = not known.isdisjoint((start - 1, stop))
+        if there == own and not (is_code or beside_known) and _is_missing(line, seen, start, stop):
             there = None
         if there != own:
             verdicts.append(Verdict(start, stop, there, parts.second(is_code)))
-    return verdicts
+    return sorted(verdicts, key=lambda each: each.start)
+
+
+def _latin_words(line: Letters, seen: "_Readings") -> Iterator[Verdict]:
+    """Words that are one in Latin letters in truth, such as 쓰니 for ALT.
+
+    Both models read it alike in both sizes, and the Latin one has it, too. A particle in Hangul at
+    its end stays, unless there are two capital letters in its place that no particle comes out as.
+    """
+    start = 0
+    for stop in line.ends:
+        whole = line.text[start:stop].rstrip(".,:;)")
+        stem = _without_particle(whole, start, seen)
+        for part in dict.fromkeys((stem, whole)):
+            end = start + len(part)
+            _, both, _, large, korean = seen.pieces(start, end, is_code=True)
+            core = stem.strip("()[]")
+            is_longer = bool(CODE.fullmatch(core)) and both.startswith(core)
+            is_word = not is_longer or (
+                part != stem and re.fullmatch("[B-DF-RT-Z]{2,}", both[len(core) :])
+            )
+            if (
+                part not in ("", both, korean)
+                and both == large
+                and len(both) > 1
+                and both in seen.latin.other
+                and LATIN_WORD.fullmatch(both)
+                and not ODD.search(both)
+                and is_word
+                and not (HANGUL.fullmatch(part) and (_is_inferred(part) or not both.isupper()))
+            ):
+                yield Verdict(start, end, both)
+                break
+        start = stop
+
+
+def _is_inferred(part: str) -> bool:
+    """True for a part with a syllable that no model has: `restore_syllables` wrote it."""
+    return not set(missing_syllables()).isdisjoint(part)
+
+
+def _without_particle(word: str, start: int, seen: "_Readings") -> str:
+    """A word without a particle at its end; after Hangul, one that the Korean model sees, too."""
+    read = seen.korean.piece(start, start + len(word), is_code=False) if seen.korean else ""
+    is_seen = not _is_hangul(word[-2:-1]) or read[-1:] == word[-1:]
+    return word[:-1] if word[-1:] in PARTICLES and is_seen else word
 
 
 def _is_hangul(character: str) -> bool:
@@ -449,8 +529,8 @@ def _goes_on(line: Letters, seen: _Readings, stop: int) -> bool:
     following = seen.latin.after(stop)
     others = [one.after(stop) for one in (seen.both, seen.large) if one is not None]
     is_other = following != line.text[stop : stop + 1]
-    is_letter = re.fullmatch("[bcdfghijkmnpqrtuvwxyz-]", following) is not None
-    return is_other and is_letter and following in others
+    is_letter = re.fullmatch("[a-z-]", following) is not None and following not in FROM_HANGUL
+    return is_other and is_letter and (following in others or seen.large is None)
 
 
 def _opens_at_end(line: Letters, start: int, stop: int) -> bool:
@@ -508,6 +588,10 @@ class _Parts:
     confidence: float
     latin_line: str
     """All of the line as the Latin model has it."""
+    is_other: bool = False
+    """The other readings are by other models."""
+    is_amount: bool = False
+    """A word that follows a number."""
 
     def code(self) -> str | None:
         """What a part without Hangul says; None for a doubt."""
@@ -516,10 +600,13 @@ class _Parts:
             return self._sign()
         if "×" in own and "x" not in own:
             return replace(self, own=own.replace("×", "x"))._multiplied()
-        better = self._degrees() or self._product()
+        better = self._degrees() or self._product() or self._unit()
         if better is not None:
             return better
-        if self._confirms(own) and not self._eats_particle():
+        is_elsewhere = own in self.latin_line and own in (self.both, self.large)
+        if self.is_amount and OHMS.fullmatch(own.rstrip(".,:;)")):
+            return None
+        if self._confirms(own, is_elsewhere=is_elsewhere) and not self._eats_particle():
             return own
         return self._agreed()
 
@@ -534,8 +621,13 @@ class _Parts:
         if (
             agreed == self.large
             and agreed != self.own
+            and "°" not in self.own
+            and not (
+                agreed.startswith(self.own) and self._goes_on_in_hangul(agreed[len(self.own) :])
+            )
             and not (self.own.startswith(agreed) and any(map(str.isalnum, self.own[len(agreed) :])))
             and (agreed in (self.latin, self.korean) or agreed in self.latin_line)
+            and (agreed in self.latin_line or DIGITS.fullmatch(self.own) or _is_latin(agreed))
             and CODE.fullmatch(agreed)
             and self._confirms(agreed, is_elsewhere=agreed in self.latin_line)
         ):
@@ -578,16 +670,21 @@ class _Parts:
     def _is_longer(self, text: str) -> bool:
         """True if other readings have letters or digits before it, or go on after it."""
         models = [one for one in (self.both, self.large, self.korean) if one]
-        head = re.compile(r"[A-Za-z0-9.]{1,2}" + re.escape(text[:2]))
+        head = re.compile(r"(?!\.\d)[A-Za-z0-9.]{1,2}" + re.escape(text[:2]))
         if any(one != text and not one.startswith(text) and head.match(one) for one in models):
             return True
         tail = re.compile(re.escape(text) + r"([A-Za-z0-9'*?²³°-])")
+        models = [one for one in models if not self._goes_on_in_hangul(one[len(text) :])]
         after = [m[1] for one in models if (m := tail.match(one))]
         if (m := tail.match(self.latin)) and m[1] in after:
             after.append(m[1])
         if len(after) > 1 if self.large is not None else after:
             return True
         return self._lacks_digit(text)
+
+    def _goes_on_in_hangul(self, rest: str) -> bool:
+        """True for what a syllable after the part comes out as."""
+        return _is_hangul(self.after or "-") and rest[:1] in tuple(FROM_HANGUL)
 
     def _lacks_digit(self, text: str) -> bool:
         """True if the Korean model has a further digit at the end in both sizes."""
@@ -607,7 +704,10 @@ class _Parts:
         if not in_latin and (NEEDS_LATIN.match(text) or self._has_letters(text)):
             return False
         votes = [self.both, self.large, self.korean]
-        if self.both == self.large != text and re.fullmatch("[A-Z]+", self.both):
+        if self.both == self.large != text and (
+            re.fullmatch("[A-Z]+", self.both)
+            or (DIGITS.fullmatch(self.both) and self.both.startswith(text))
+        ):
             return False
         if not re.search(r"\d", self.both + self.latin):
             votes.append(self.first)  # these read nothing of the line
@@ -615,6 +715,8 @@ class _Parts:
 
     def _has_letters(self, number: str) -> bool:
         """True if the Latin model has two letters in place of digits, as in SO2 for 502."""
+        if re.match(re.escape(number[:-1]) + "[A-Z°]", self.latin) and len(number) > 1:
+            return True
         seen = self.latin[: len(number)]
         same = sum(a == b for a, b in zip(seen, number, strict=False))
         return len(re.findall("[A-Z]", seen)) > 1 and same >= max(1, (len(number) - 1) // 2)
@@ -640,6 +742,12 @@ class _Parts:
             return None
         return match[0] + closing
 
+    def _unit(self) -> str | None:
+        """A unit in its own capital and small letters, as in 22 kw."""
+        bare = self.own.rstrip(".,:;)")
+        unit = SPELLED.get(bare.casefold()) if self.is_amount else None
+        return unit + self.own[len(bare) :] if unit and unit != bare else None
+
     def _product(self) -> str | None:
         """The part with the sign of multiplication, which the Latin model reads as x."""
         signed = re.sub(r"(?<=\d)[xX](?=\d|$)|^[xX](?=\d)", "×", self.own)
@@ -653,10 +761,17 @@ class _Parts:
             return None
         if self.before and own in PARTICLES and not _is_latin(self.after):
             return own
-        if not self.before and len(own) == 1 and _is_latin(self.after) and own not in PREFIXES:
+        is_read_twice = own in PARTICLES and own == self.korean and own in (self.both, self.large)
+        is_alone = not self.before and len(own) == 1 and own not in PREFIXES
+        if is_alone and _is_latin(self.after) and not is_read_twice:
             return None
-        if _is_latin(self.before) and len(own) < 3 and own not in (self.both, self.large):
+        is_short = len(own) == 1 or (len(own) == 2 and own not in (self.both, self.large))
+        if _is_latin(self.before) and is_short:
             return None
+        if _is_inferred(own):
+            return own
+        if self.is_other and self.both != own and HANGUL.fullmatch(self.both):
+            return self.both if self.korean == self.both else own if self.korean == own else None
         if self.large is None:
             is_plain = self.confidence >= UNSURE and not _is_latin(self.before + self.after)
             return own if self.both == own or is_plain else None

@@ -304,7 +304,7 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
             kept.append("")
         is_in = line.doubt is None or line.doubt.is_kept
         if is_in and not (line.is_header_rule and before and _is_out(before.doubt)):
-            kept.append(line.text)
+            kept.append(line.text if line.doubt is None else line.doubt.kept)
         before = line
     return OcrReading(
         "\n".join(kept).strip(),
@@ -337,7 +337,11 @@ def _shown(lines: list[Line], attempt: Attempt) -> Iterator[_Shown]:
                 _doubt(own[number][0], page_confidence, is_alone=sizes[own[number][1]] == 1)
                 for number in numbers
             ]
-            doubt = _doubt_of_row(text, doubts)
+            left = {n for n, one in zip(numbers, doubts, strict=True) if _is_out(one)}
+            rest = table_rows(
+                [(c, "" if n in left else line.text) for n, (line, c) in enumerate(own) if c]
+            )
+            doubt = _doubt_of_row(text, doubts, rest[index][0])
             yield _Shown(text, own[0][0].top, bottom, doubt)
             if index == 0:
                 yield _Shown(header_line(text), bottom, bottom, is_header_rule=True)
@@ -358,10 +362,10 @@ def _is_out(doubt: DoubtfulLine | None) -> bool:
     return doubt is not None and not doubt.is_kept
 
 
-def _doubt_of_row(text: str, doubts: list[DoubtfulLine | None]) -> DoubtfulLine | None:
+def _doubt_of_row(text: str, doubts: list[DoubtfulLine | None], rest: str) -> DoubtfulLine | None:
     """Why a row of a table is doubtful: one of its lines is.
 
-    A row of many lines, of which few differ in a word, stays in the text.
+    Of a row of many lines, of which few are doubtful, `rest` stays in the text.
     """
     own = [one for one in doubts if one is not None]
     if not own:
@@ -370,7 +374,8 @@ def _doubt_of_row(text: str, doubts: list[DoubtfulLine | None]) -> DoubtfulLine 
     second = "; ".join(one.second for one in own if one.second)
     is_long = len(doubts) >= LONG_ROW * len(own) and first.doubt == "readings differ"
     is_kept = is_long or all(one.is_kept for one in own)
-    return replace(first, text=text, second=second, is_kept=is_kept)
+    rest = rest if is_kept and rest != text else ""
+    return replace(first, text=text, second=second, is_kept=is_kept, rest=rest)
 
 
 def _doubt(line: Line, page_confidence: float, *, is_alone: bool = True) -> DoubtfulLine | None:

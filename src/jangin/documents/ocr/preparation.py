@@ -52,7 +52,9 @@ def prepare(page_HW: Grey, dpi: int) -> Sheet:
 def _darkened(clean_HW: Grey, dpi: int) -> Grey:
     """The page with pale type made dark; ordinary type and what is near it stay as they are.
 
-    Pale type is stretched from its own darkest level, so its edges are those of black type.
+    Pale type is stretched from its own darkest level, so its edges are those of black type. What is
+    barely pale is barely stretched: on a soft scan, where some strokes of a word are just dark
+    enough, the others would be black beside them.
     """
     nearest_HW = ndimage.minimum_filter(clean_HW, size=(dpi // 16, dpi // 10))
     is_dark_HW = nearest_HW < DARK_BELOW
@@ -61,7 +63,8 @@ def _darkened(clean_HW: Grey, dpi: int) -> Grey:
     around = (dpi // 4, dpi // 2)
     ink_HW = np.minimum(ndimage.minimum_filter(pale_HW, size=around), PALEST).astype(np.int32)
     is_type_HW = ndimage.minimum_filter(ndimage.uniform_filter(pale_HW, 3), size=around) <= PALEST
-    stretched_HW = 255 * (clean_HW - ink_HW) // (255 - ink_HW)
+    black_HW = DARK_BELOW * np.maximum(INK_BELOW - ink_HW, 0) // (INK_BELOW - DARK_BELOW)
+    stretched_HW = black_HW + (255 - black_HW) * (clean_HW - ink_HW) // (255 - ink_HW)
     darkened_HW = np.where(is_type_HW, np.clip(stretched_HW, 0, 255), curve[clean_HW])
     return np.where(is_dark_HW, clean_HW, darkened_HW).astype(np.uint8)
 

@@ -30,6 +30,13 @@ class DoubtfulLine:
     is_kept: bool = False
     """It is part of the page's text all the same: readings differ in a word in Hangul alone, or
     it is a row of a table of which much else is right."""
+    rest: str = ""
+    """What of a kept row is in the page's text: the row without its doubtful cells."""
+
+    @property
+    def kept(self) -> str:
+        """What of the line is in the page's text."""
+        return (self.rest or self.text) if self.is_kept else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class OcrReading:
     lines: int = 0
     """Lines that were read."""
     checked: int = 0
-    """Those that other models read, too: lines with a letter, digit or sign that is no Hangul."""
+    """Those that other models read, too; see `cross_check`."""
     crossed: int = 0
     """Lines across what may be a gutter between columns."""
 

@@ -5,12 +5,14 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jangin.core.digest import digest_file, digest_value
 from jangin.core.errors import MachineError
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 UNICHARSET = 21
 """Number of the part of a language's file that lists the characters of its neural model."""
+OTHER_MODELS = Path(sys.prefix, "share", "tessdata_best")
+"""Folder of models of Korean and English beside Tesseract's own; `setup.sh` fills it."""
+OTHERS = ("kor.traineddata", "eng.traineddata")
 INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
 
 
@@ -39,12 +44,29 @@ _lists: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
 
 
 def version() -> str:
-    """Tesseract's version and languages in one line, or `absent`."""
+    """Tesseract's version and languages in one line, and the other models; or `absent`."""
     program = shutil.which("tesseract")
     if program is None:
         return "absent"
     first = _first_line(program, Path(program).stat().st_mtime_ns)
-    return f"{first} ({'+'.join(installed_languages())})"
+    folder = other_models()
+    others = f", other models {_digest_of(_files(folder))}" if folder else ""
+    return f"{first} ({'+'.join(installed_languages())}){others}"
+
+
+def other_models() -> Path | None:
+    """Folder of a second model of Korean and one of English; None unless both are there."""
+    return OTHER_MODELS if all(OTHER_MODELS.joinpath(name).is_file() for name in OTHERS) else None
+
+
+def _files(folder: Path) -> tuple[tuple[Path, int], ...]:
+    """Both models, each with the time of its last change."""
+    return tuple((folder / name, (folder / name).stat().st_mtime_ns) for name in OTHERS)
+
+
+@cache
+def _digest_of(files: tuple[tuple[Path, int], ...]) -> str:
+    return digest_value([digest_file(path) for path, _ in files])[:12]
 
 
 @cache
@@ -124,12 +146,19 @@ def _run(command: list[str]) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def recognize(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> str:
+def recognize(
+    image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int, folder: Path | None = None
+) -> str:
     """Tesseract's TSV output for one image, followed by its text output; on one thread.
+
+    `folder`: that of the language models; None for Tesseract's own.
 
     Raises: MachineError: Tesseract fails.
     """
-    done = _read_image(image_HW, dpi, "--psm", str(mode), "-l", "+".join(languages), "tsv", "txt")
+    where = ("--tessdata-dir", str(folder)) if folder else ()
+    outputs = ("-c", "tessedit_create_tsv=1", "-c", "tessedit_create_txt=1")
+    how = ("--psm", str(mode), "-l", "+".join(languages), *outputs)
+    done = _read_image(image_HW, dpi, *where, *how)
     if done.returncode:
         raise MachineError(
             f"Tesseract failed: {done.stderr.decode(errors='replace').strip()[-300:]}. "

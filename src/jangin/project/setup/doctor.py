@@ -15,6 +15,7 @@ from typing import Literal
 
 from jangin.core.errors import counted
 from jangin.documents import formats
+from jangin.documents.ocr.tesseract import OTHER_MODELS, other_models
 from jangin.models.device import (
     KERNELS_VARIABLE,
     are_kernels_enabled,
@@ -174,6 +175,17 @@ def _tesseract() -> Iterator[Finding]:
     yield Finding("Tesseract", "ok", f"{program}; languages {' '.join(sorted(set(languages)))}")
     if "kor" not in languages:
         yield Finding("Tesseract kor", "warning", "no Korean; Korean scans cannot be read", remedy)
+    elif other_models():
+        text = f"every line of Korean scans is also read by those in {OTHER_MODELS}"
+        yield Finding("OCR models", "ok", text)
+    else:
+        yield Finding(
+            "OCR models",
+            "warning",
+            "none; more letters of Korean scans are doubtful, or wrong and not noticed",
+            "Put kor.traineddata and eng.traineddata of Tesseract's tessdata_best into "
+            f"{OTHER_MODELS}; `make setup` does it where npm is installed.",
+        )
 
 
 def _memory() -> Finding:

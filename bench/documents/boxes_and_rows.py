@@ -4,7 +4,6 @@ Text boxes of LibreOffice, floats and a grid of a browser, fpdf2 and groff. As i
 was measured before the reader was changed for it.
 """
 
-import html
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,8 @@ def text_boxes() -> Stranger:
         )
     )
 
-    def line(kind: str, *sentences: str, aside: bool = False) -> str:
-        (d.notes if aside else d.sentences).extend(sentences)
-        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
-
     def box(style: str, x: int, y: int, width: int, height: int, count: int) -> str:
-        inside = "".join(line("p", t.say(0), aside=True) for _ in range(count))
+        inside = "".join(d.line("p", t.say(0), aside=True) for _ in range(count))
         return (
             f'<draw:frame draw:style-name="{style}" draw:name="b{x}" text:anchor-type="page" '
             f'text:anchor-page-number="1" svg:x="{x}pt" svg:y="{y}pt" svg:width="{width}pt" '
@@ -61,8 +56,8 @@ def text_boxes() -> Stranger:
 
     boxes = box("F", 48, 90, 240, 190, 6) + box("F", 307, 90, 240, 190, 6)
     boxes += box("G", 390, 430, 157, 230, 5)
-    body = line("t", "솔빛도서관 이용 안내")
-    body += "".join(line("p", *t.several(2, 4)) for _ in range(5))
+    body = d.line("t", "솔빛도서관 이용 안내")
+    body += "".join(d.line("p", *t.several(2, 4)) for _ in range(5))
     d.source = f"{styles}\n---\n{boxes}{body}"
     return d
 

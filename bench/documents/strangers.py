@@ -203,6 +203,11 @@ class Stranger:
         name = "".join(f' {key}="{value}"' for key, value in how.items()).replace("kind=", "class=")
         self.source += f"<{tag}{name}>{html.escape(' '.join(sentences), quote=False)}</{tag}>\n"
 
+    def line(self, kind: str, *sentences: str, aside: bool = False) -> str:
+        """A paragraph of ODF with these sentences, in the style `kind`."""
+        (self.notes if aside else self.sentences).extend(sentences)
+        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
+
     def put(self, markup: str) -> None:
         """Markup without sentences."""
         self.source += markup + "\n"
@@ -399,20 +404,16 @@ def bilingual() -> Stranger:
         "</style:section-properties></style:style>"
     )
 
-    def line(kind: str, *sentences: str) -> str:
-        d.sentences.extend(sentences)
-        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
-
-    body = line("t", "영사 민원 안내 Consular services")
+    body = d.line("t", "영사 민원 안내 Consular services")
     body += '<text:section text:style-name="S" text:name="S">'
     for number in range(1, 10):
-        body += line("h", f"{number}. {t.chance.choice(t.nouns[1])} 접수")
-        body += line("p", *t.several(1, 3))
+        body += d.line("h", f"{number}. {t.chance.choice(t.nouns[1])} 접수")
+        body += d.line("p", *t.several(1, 3))
     for number in range(1, 10):
-        body += line(
+        body += d.line(
             "b" if number == 1 else "h", f"{number}. Receipt of a {e.nouns[1][number % 5]}"
         )
-        body += line("p", *e.several(1, 2))
+        body += d.line("p", *e.several(1, 2))
     d.source = styles + "\n---\n" + body + "</text:section>"
     return d
 
@@ -554,21 +555,17 @@ def judgment() -> Stranger:
         "</style:columns></style:section-properties></style:style>"
     )
 
-    def line(kind: str, *sentences: str) -> str:
-        d.sentences.extend(sentences)
-        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
-
-    body = line("t", "결 정")
+    body = d.line("t", "결 정")
     for part in ("사건 2031재허 114", "신청인 물결 조합", "피신청인 솔숲 구청장"):
-        body += line("p", part)
+        body += d.line("p", part)
     body += '<text:section text:style-name="S" text:name="S">'
     for title in ("주 문", "신청의 취지", "이 유", "결 론"):
-        body += line("h", title)
+        body += d.line("h", title)
         for _ in range({"주 문": 2, "이 유": 7}.get(title, 2)):
-            body += line("p", *t.several(1, 3))
+            body += d.line("p", *t.several(1, 3))
     body += "</text:section>"
     for part in ("2031. 4. 9.", "재판장 이바다", "위원 김산들"):
-        body += line("p", part)
+        body += d.line("p", part)
     d.source = styles + "\n---\n" + body
     return d
 

@@ -16,6 +16,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
 
+from boxes_and_rows import boxes_and_rows
 from layouts import Layout, layouts
 from producers import draw, is_installed, scanned
 from strangers import Stranger, draw_stranger, strangers
@@ -33,7 +34,7 @@ Document = Layout | Stranger
 
 def documents() -> list[Document]:
     """Every document of the bench."""
-    return [*layouts(), *strangers()]
+    return [*layouts(), *strangers(), *boxes_and_rows()]
 
 
 def squeezed(text: str) -> str:

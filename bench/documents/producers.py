@@ -17,6 +17,7 @@ FONTS = {
     "gothic": ("/usr/share/fonts/truetype/nanum/NanumGothic.ttf", "NanumGothic"),
     "book": ("/usr/share/fonts/truetype/nanum/NanumMyeongjo.ttf", "NanumMyeongjo"),
     "code": ("/usr/share/fonts/truetype/nanum/NanumGothicCoding.ttf", "NanumGothicCoding"),
+    "serif": ("/usr/share/fonts/truetype/dejavu/DejaVuSerif.ttf", "DejaVu Serif"),
 }
 HTML = "<!doctype html><meta charset=utf-8>"
 WIDTH, HEIGHT = 595.0, 842.0
@@ -25,7 +26,7 @@ SCALE = {"title": 1.6, "left": 1.4, "heading": 1.15}
 
 def is_installed(producer: str) -> bool:
     """Whether this machine has the program or package."""
-    program = {"chromium": "chromium", "libreoffice": "soffice"}.get(producer)
+    program = {"chromium": "chromium", "libreoffice": "soffice", "groff": "groff"}.get(producer)
     if program is not None:
         return shutil.which(program) is not None
     return importlib.util.find_spec(producer) is not None
@@ -310,6 +311,7 @@ NAMESPACES = " ".join(
         ("table", "table"),
         ("fo", "xsl-fo-compatible"),
         ("svg", "svg-compatible"),
+        ("draw", "drawing"),
     )
 )
 

@@ -6,6 +6,7 @@ that first sight. Markup and the sentences in it are written together, so that a
 
 import html
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,36 @@ NOUNS = {
         "출자 증권|회계 장부|임원 명부|사업 보고서|탈퇴 신청서|공동 창고 열쇠",
         "총회장|사무국|직판장|공동 작업장|지역 분회",
     ),
+    "library": (
+        "열람자|사서|대출 회원|연구원|자원봉사자|휠체어 이용자",
+        "희귀 도서|열람증|마이크로필름|독서 확대기|신문 철|점자책",
+        "자료실|보존 서고|열람석|복사실|옥상 정원",
+    ),
+    "farm": (
+        "seed grower|shepherd|orchard keeper|beekeeper|dairy clerk|hay dealer",
+        "milk churn|apple crate|fleece|honey jar|seed drill|feed sack",
+        "barn|market yard|weigh house|cold store|lower field",
+    ),
+    "festival": (
+        "공연자|무대 감독|입장객|노점상|안내 요원|촬영 기사",
+        "입장 팔찌|음향 장비|야외 의자|공연 순서지|주차권|조명 차",
+        "야외 무대|분수 광장|대기실|푸드 구역|임시 주차장",
+    ),
+    "school": (
+        "신입생|담임 교사|학부모|기숙생|급식 담당자|교환 학생",
+        "교복|가정 통신문|실험 기구|기숙사 열쇠|성적표|체험 학습 신청서",
+        "교무실|과학실|생활관|급식실|도서관",
+    ),
+    "rail": (
+        "승객|기관사|역무원|정기권 이용자|화물 주인|선로 작업자",
+        "승차권|수하물 표|운행 일지|신호 열쇠|지연 증명서|자전거 표",
+        "매표소|승강장|차량 기지|유실물 센터|관제실",
+    ),
+    "choir": (
+        "tenor|organist|page turner|bell captain|verger|choir parent",
+        "hymn book|music stand|cassock|rota|organ key|collection plate",
+        "vestry|north aisle|bell tower|crypt|song school",
+    ),
     "gym": (
         "정기 회원|일일 이용자|강사|학생 회원|단체 대표|보조 요원",
         "사물함 열쇠|수영모|예약 확인증|운동 기록지|수건|건강 문진표",
@@ -151,7 +182,7 @@ class Stranger:
     language: str
     producer: str
     source: str = ""
-    """HTML, Typst or flat ODF; empty for reportlab, which has `story`."""
+    """HTML, Typst or flat ODF; empty where there is a `story`."""
     story: list[Any] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -159,6 +190,8 @@ class Stranger:
     single: bool = False
     other: list[str] = field(default_factory=list)
     """The sentences in another order that is right, too."""
+    printed: "Callable[[Stranger, Path], None] | None" = None
+    """Writes it to a PDF, where its producer reads no source."""
 
     def truth(self) -> list[str]:
         """Sentences in the order in which they are read."""
@@ -169,6 +202,11 @@ class Stranger:
         (self.notes if aside else self.sentences).extend(sentences)
         name = "".join(f' {key}="{value}"' for key, value in how.items()).replace("kind=", "class=")
         self.source += f"<{tag}{name}>{html.escape(' '.join(sentences), quote=False)}</{tag}>\n"
+
+    def line(self, kind: str, *sentences: str, aside: bool = False) -> str:
+        """A paragraph of ODF with these sentences, in the style `kind`."""
+        (self.notes if aside else self.sentences).extend(sentences)
+        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
 
     def put(self, markup: str) -> None:
         """Markup without sentences."""
@@ -324,7 +362,7 @@ def newsletter() -> Stranger:
 def price_list() -> Stranger:
     """A wide column with small price tables, narrow notes at its right."""
     t = Teller("price", "ko", 5)
-    d = Stranger("price_list", "ko", "reportlab")
+    d = Stranger("price_list", "ko", "reportlab", printed=_price_pages)
     for number in range(5):
         heading, own = f"{number + 1}. {t.nouns[1][number]} 판매와 수선 조건", t.several(2, 4)
         note = t.several(1, 2, 0)
@@ -366,20 +404,16 @@ def bilingual() -> Stranger:
         "</style:section-properties></style:style>"
     )
 
-    def line(kind: str, *sentences: str) -> str:
-        d.sentences.extend(sentences)
-        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
-
-    body = line("t", "영사 민원 안내 Consular services")
+    body = d.line("t", "영사 민원 안내 Consular services")
     body += '<text:section text:style-name="S" text:name="S">'
     for number in range(1, 10):
-        body += line("h", f"{number}. {t.chance.choice(t.nouns[1])} 접수")
-        body += line("p", *t.several(1, 3))
+        body += d.line("h", f"{number}. {t.chance.choice(t.nouns[1])} 접수")
+        body += d.line("p", *t.several(1, 3))
     for number in range(1, 10):
-        body += line(
+        body += d.line(
             "b" if number == 1 else "h", f"{number}. Receipt of a {e.nouns[1][number % 5]}"
         )
-        body += line("p", *e.several(1, 2))
+        body += d.line("p", *e.several(1, 2))
     d.source = styles + "\n---\n" + body + "</text:section>"
     return d
 
@@ -521,21 +555,17 @@ def judgment() -> Stranger:
         "</style:columns></style:section-properties></style:style>"
     )
 
-    def line(kind: str, *sentences: str) -> str:
-        d.sentences.extend(sentences)
-        return f'<text:p text:style-name="{kind}">{html.escape(" ".join(sentences))}</text:p>'
-
-    body = line("t", "결 정")
+    body = d.line("t", "결 정")
     for part in ("사건 2031재허 114", "신청인 물결 조합", "피신청인 솔숲 구청장"):
-        body += line("p", part)
+        body += d.line("p", part)
     body += '<text:section text:style-name="S" text:name="S">'
     for title in ("주 문", "신청의 취지", "이 유", "결 론"):
-        body += line("h", title)
+        body += d.line("h", title)
         for _ in range({"주 문": 2, "이 유": 7}.get(title, 2)):
-            body += line("p", *t.several(1, 3))
+            body += d.line("p", *t.several(1, 3))
     body += "</text:section>"
     for part in ("2031. 4. 9.", "재판장 이바다", "위원 김산들"):
-        body += line("p", part)
+        body += d.line("p", part)
     d.source = styles + "\n---\n" + body
     return d
 
@@ -584,7 +614,7 @@ def protocol() -> Stranger:
 def cooperative() -> Stranger:
     """Centred headings, a wide gutter, a table without upright rules across both columns."""
     t = Teller("coop", "ko", 17)
-    d = Stranger("cooperative_rules", "ko", "reportlab")
+    d = Stranger("cooperative_rules", "ko", "reportlab", printed=_two_frames)
     for number in range(1, 25):
         d.story.append((f"제{number}장 {t.nouns[1][number % 6]}", t.several(1, 2)))
     for heading, own in d.story:
@@ -619,7 +649,9 @@ def strangers() -> list[Stranger]:
 
 def draw_stranger(d: Stranger, path: Path) -> None:
     """Write the document to a PDF."""
-    if d.producer == "chromium":
+    if d.printed is not None:
+        d.printed(d, path)
+    elif d.producer == "chromium":
         producers.print_html(producers.HTML + d.source, path)
     elif d.producer == "weasyprint":
         from weasyprint import HTML
@@ -629,13 +661,9 @@ def draw_stranger(d: Stranger, path: Path) -> None:
         import typst
 
         typst.compile(d.source.encode(), output=str(path))
-    elif d.producer == "libreoffice":
+    else:
         styles, body = d.source.split("\n---\n")
         producers.print_fodt(producers.fodt(styles, body), path)
-    elif d is not None and d.name == "price_list":
-        _price_pages(d, path)
-    else:
-        _two_frames(d, path)
 
 
 def _price_pages(d: Stranger, path: Path) -> None:

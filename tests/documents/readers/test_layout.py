@@ -460,3 +460,70 @@ def test_the_first_line_of_a_page_is_no_running_head_of_two_pages_if_it_is_under
         True,
     ]
     assert [page.removed for page in pages] == [("- 15 -",), ("- 57 -",)]
+
+
+def test_rows_of_cells_without_rules_are_read_cell_by_cell(sheet, read):
+    for row, (time, room) in enumerate((("8:00", "Hall"), ("9:30", "Yard"), ("11:00", "Barn"))):
+        y = 780 - 70 * row
+        sheet.write(72, y, time)
+        sheet.write(440, y, room)
+        for line, text in enumerate(
+            ("visitors who come late wait at the glass door of the", "desk.")
+        ):
+            sheet.write(150, y - 15 * line, f"{text}")
+    (page,) = read(sheet.save())
+    sentence = "visitors who come late wait at the glass door of the\ndesk."
+    for time, room in (("8:00", "Hall"), ("9:30", "Yard"), ("11:00", "Barn")):
+        assert f"{time} {sentence}\n{room}" in page.text
+
+
+def test_a_wide_gap_inside_a_line_is_no_edge_of_a_cell(sheet, read):
+    sheet.write(72, 780, "whoever comes later pays up to the sum of the card (")
+    sheet.write(420, 780, ") as a rule")
+    sheet.write(72, 765, "and leaves.")
+    (page,) = read(sheet.save())
+    assert in_order(page.text, "of the card (", ") as a rule", "and leaves.")
+
+
+def test_a_box_beside_a_paragraph_stands_after_a_sentence_of_it(sheet, read):
+    sheet.write(72, 790, "The rules of the desk", size=16, font="Helvetica-Bold")
+    lines = [
+        "The desk is open in the morning and until the last train has",
+        "left. A ticket that is lost and found again is given back to its",
+        "owner, and the price that was paid for another one is returned",
+        "in cash within a week by the desk at which the loss was told.",
+    ]
+    for number, line in enumerate(lines):
+        sheet.write(72, 760 - 14 * number, line)
+    sheet.canvas.rect(420, 735, 120, 40)
+    sheet.write(426, 760, "Tickets are paper.")
+    sheet.write(426, 744, "Keep them dry.")
+    (page,) = read(sheet.save())
+    assert in_order(page.text, *lines, "Tickets are paper.")
+
+
+def test_a_heading_below_the_end_of_the_other_column_is_no_title_over_both(sheet, read):
+    for number in range(24):
+        sheet.write(50, 790 - 14 * number, f"left {number} of the long column of words", size=9)
+    for number in range(18):
+        sheet.write(230, 790 - 14 * number, f"middle {number} of another column", size=9)
+    sheet.write(50, 440, "5. A heading", size=12, font="Helvetica-Bold")
+    for number in range(4):
+        sheet.write(50, 420 - 14 * number, f"below {number} of the long column", size=9)
+    sheet.canvas.rect(230, 250, 320, 90)
+    for number in range(4):
+        sheet.write(235, 320 - 14 * number, f"boxed {number} over two columns of the page", size=9)
+    (page,) = read(sheet.save())
+    assert in_order(
+        page.text, "left 23", "5. A heading", "below 3", "middle 0", "middle 17", "boxed"
+    )
+
+
+def test_small_print_below_a_short_rule_does_not_part_a_sentence_though_it_has_no_mark(sheet, read):
+    for number in range(30):
+        sheet.write(50, 790 - 14 * number, f"left {number} in the first of two columns")
+        sheet.write(310, 790 - 14 * number, f"right {number} in the second of them")
+    sheet.canvas.line(50, 360, 120, 360)
+    sheet.write(50, 348, "Paper is what a ticket is made of.", size=8)
+    (page,) = read(sheet.save())
+    assert in_order(page.text, "left 29", "right 0", "right 29", "Paper is what")

@@ -1,5 +1,6 @@
 """Signs in the text of a page that its columns were read across one another."""
 
+from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.order_doubts import order_doubts
 from jangin.documents.readers.reader import PageReading
 
@@ -44,3 +45,17 @@ def test_lines_across_a_strip_that_was_not_taken_for_a_gutter_are_a_doubt():
     (doubt,) = order_doubts(PageReading("가 나\n다 라\n마 바", crossed=3))
     assert doubt.reason == "columns_crossed"
     assert doubt.values == {"lines": 3, "of": 3}
+
+
+def test_a_paragraph_of_sentences_that_ends_inside_one_is_a_doubt():
+    whole = (
+        "참고인은 감정서를 받는다. 신청인에게는 구청에서\n"
+        "회의록 열 부를 내어 준다. 피신청인에게는 현장 사진을\n"
+    )
+    assert not reasons(f"{whole}보낸다.\n\n2031. 4. 9.\n재판장 이바다")
+    (doubt,) = order_doubts(PageReading(f"{whole}\n2031. 4. 9.\n재판장 이바다\n보낸다."))
+    assert (doubt.reason, doubt.values) == ("sentences_cut", {"lines": 1, "of": 1})
+    assert not reasons(whole), "the next page goes on"
+    assert not reasons(f"{whole}1. 감정서의 사본 두 부\n2. 회의록의 사본 세 부\n\n부칙")
+    left_out = DoubtfulLine("보낸다", "", 20.0, "illegible")
+    assert not order_doubts(PageReading(f"{whole}\n재판장 이바다", doubtful=(left_out,)))

@@ -51,7 +51,7 @@ def _body_size(blocks: list[Block]) -> float:
 
 
 def _taken(blocks: list[Block], rules: list[Area], size: float) -> list[Block]:
-    """The footnotes of a page, taken out of its blocks."""
+    """The footnotes of a page, taken out of its blocks: with a mark, or amid a sentence."""
     notes: list[Block] = []
     for block in list(blocks):
         if block.xs:
@@ -59,7 +59,7 @@ def _taken(blocks: list[Block], rules: list[Area], size: float) -> list[Block]:
         for index, line in enumerate(block.lines):
             tail = block.lines[index:]
             if (
-                MARK.match(line.text)
+                (MARK.match(line.text) or (index and _goes_on(block.lines[index - 1])))
                 and all(one.size <= SMALL * size for one in tail)
                 and any(_is_over(rule, line) for rule in rules)
             ):
@@ -82,10 +82,10 @@ def _is_over(rule: Area, line: TextLine) -> bool:
 
 def _reference(blocks: list[Block], note: Block) -> int:
     """Number of the first line of the page that refers to the footnote; the last without one."""
-    written = MARK.match(note.lines[0].text)
-    mark = re.escape(written[1]) if written else ""
-    pattern = re.compile(rf"[^\W\d][)\]”’\"'.,]*\s?{mark}(?!\d)")
     lines = [line for block in blocks for line in block.lines]
+    if (written := MARK.match(note.lines[0].text)) is None:
+        return len(lines)
+    pattern = re.compile(rf"[^\W\d][)\]”’\"'.,]*\s?{re.escape(written[1])}(?!\d)")
     return next((i for i, line in enumerate(lines) if pattern.search(line.text)), len(lines))
 
 
@@ -116,5 +116,10 @@ def _is_heading(line: TextLine, size: float) -> bool:
 
 
 def _ends_inside_sentence(blocks: list[Block]) -> bool:
-    last = next((b.lines[-1].text for b in reversed(blocks) if b.lines and not b.xs), "")
-    return bool(last) and not SENTENCE_END.search(last)
+    last = next((b.lines[-1] for b in reversed(blocks) if b.lines and not b.xs), None)
+    return last is not None and _goes_on(last)
+
+
+def _goes_on(line: TextLine) -> bool:
+    """True if a line does not end a sentence."""
+    return bool(line.text) and not SENTENCE_END.search(line.text)

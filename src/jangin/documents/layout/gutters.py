@@ -278,7 +278,8 @@ def _titles(edges: Edges, is_text: Flags, side: NDArray[np.int8], em: float) -> 
     """Numbers of titles over all columns that end before the gutter.
 
     They are in larger type, or right above a rule across the gutter, and beside them there is a
-    space as tall, between lines of the other side.
+    space as tall, between lines of the other side, of which the next one is about as high as the
+    next one of their own.
     """
     rules = edges[~is_text & (side == 0) & (edges[:, 3] - edges[:, 1] < em / 2), 1]
     is_large = edges[:, 3] - edges[:, 1] > LARGE * em
@@ -293,7 +294,9 @@ def _titles(edges: Edges, is_text: Flags, side: NDArray[np.int8], em: float) -> 
         is_above = others[:, 1] + others[:, 3] < top + bottom
         before, after = others[is_above, 3], others[~is_above, 1]
         if len(before) and len(after):
-            if before.max() <= top - em / 4 and after.min() >= bottom + em / 4:
+            own = edges[is_text & (side == side[number]) & (edges[:, 1] >= bottom - em / 4), 1]
+            goes_on = bottom + em / 4 <= after.min() <= own.min(initial=bottom) + 3 * em
+            if before.max() <= top - em / 4 and goes_on:
                 out.append(int(number))
         elif len(rules) and len(after) and after.min() >= bottom + em / 4:
             out.append(int(number))

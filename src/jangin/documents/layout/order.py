@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jangin.documents.layout.columns import regions
 from jangin.documents.layout.gutters import IN_FRAME, Columns
-from jangin.documents.layout.rows import Row, rows_of
+from jangin.documents.layout.rows import PROSE, Row, in_cell_order, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
 from jangin.documents.layout.shapes import Area, bounding_box
 from jangin.documents.layout.tables import (
@@ -80,7 +80,7 @@ def reading_order(
     solid = [*(unit for unit, _ in units), *drawings, *rules]
     for column, areas in regions(area, free, solid, columns):
         own = [unit for unit in units if unit[0] in areas]
-        blocks.extend(_placed(rows_of(column), own, how))
+        blocks.extend(_placed(in_cell_order(rows_of(column)), own, how))
     return blocks
 
 
@@ -222,18 +222,22 @@ def _place(rows: list[Row], unit: Area) -> int:
     beside = rows[start:stop]
     if not beside:
         return start
-    before = rows[start - 1] if start else None
     height = beside[0].top - beside[0].bottom
-    flows = (
-        before is not None
-        and abs(before.left - beside[0].left) < height
-        and before.bottom - beside[0].top < 0.8 * height
-    )
-    if not flows:
-        return stop if all(row.right <= unit.left + 2 for row in beside) else start
-    for index in range(start - 1, stop):
-        if SENTENCE_END.search(rows[index].line(by_position=False).text):
+    if start and _goes_on(rows[start - 1], beside[0], height):
+        first = start - 1
+    elif all(row.right <= unit.left + 2 for row in beside):
+        first = stop - 1
+        if rows[first].right - rows[first].left < PROSE * height:
+            return stop
+    else:
+        return start
+    for index in range(first, len(rows) - 1):
+        is_end = SENTENCE_END.search(rows[index].line(by_position=False).text)
+        if is_end or not _goes_on(rows[index], rows[index + 1], height):
             return index + 1
-        if index + 1 < stop and rows[index].bottom - rows[index + 1].top > 0.8 * height:
-            return index + 1
-    return stop
+    return len(rows)
+
+
+def _goes_on(before: Row, row: Row, height: float) -> bool:
+    """True if a line is in the paragraph of the one before it, by where they are."""
+    return abs(before.left - row.left) < height and before.bottom - row.top < 0.8 * height

@@ -3,18 +3,26 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from jangin.documents.layout.runs import (
+    WIDE,
     Glyph,
     Run,
     from_left_to_right,
     joined,
     jumps_back,
+    words,
 )
 from jangin.documents.layout.shapes import Area
 from jangin.documents.layout.text_line import TextLine
 
 SAME_LINE = 0.5
 """Two runs are on one line if they share this part of the smaller one's height."""
+RECURRING = 3
+"""Lines with text from the left edge of a cell on; a gap inside a line is at one place once."""
+PROSE = 8.0
+"""Heights of a line that a cell is wide whose text goes on in the next line."""
 COVERED = 0.5
 """A run fits into the gaps of another if at most this part of it is covered by letters."""
 
@@ -116,3 +124,100 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
         else:
             rows.append(Row([run], run.bottom, run.top, run.left, run.right))
     return sorted(rows, key=lambda row: -row.middle)
+
+
+def in_cell_order(rows: list[Row]) -> list[Row]:
+    """The lines with what stands in rows of cells without rules read cell after cell.
+
+    Such a row has text side by side, of which a full line goes on below it before the next row
+    begins: the second column of a timetable, beside the name of a room in the third one.
+    """
+    parts = [_cells(row) if len(row.runs) > 1 else [row] for row in rows]
+    lefts = np.array([cell.left for cells in parts for cell in cells[1:]])
+    if len(lefts) < RECURRING:
+        return rows
+    out: list[Row] = []
+    start = 0
+    while start < len(rows):
+        cells = parts[start]
+        near = (rows[start].top - rows[start].bottom) / 2
+        if any((abs(lefts - cell.left) < near).sum() < RECURRING for cell in cells[1:]):
+            cells = []
+        below: list[dict[int, Row]] = []
+        stop = start + 1
+        while len(cells) > 1 and stop < len(rows):
+            homes = _homes(rows[stop], cells, rows[stop - 1])
+            if not homes:
+                break
+            below.append(homes)
+            stop += 1
+        out += _by_cell(cells, below) or rows[start:stop]
+        start = stop
+    return out
+
+
+def _row(runs: list[Run]) -> Row:
+    return Row(
+        runs,
+        min(run.bottom for run in runs),
+        max(run.top for run in runs),
+        min(run.left for run in runs),
+        max(run.right for run in runs),
+    )
+
+
+def _cells(row: Row) -> list[Row]:
+    """The parts of a line between wide gaps, from left to right."""
+    parts: list[list[Run]] = []
+    edge = float("-inf")
+    for run in sorted(row.runs, key=lambda run: run.left):
+        if run.left - edge > WIDE * run.height:
+            parts.append([])
+        parts[-1].append(run)
+        edge = max(edge, run.right)
+    return [row] if len(parts) == 1 else [_row(part) for part in parts]
+
+
+def _homes(row: Row, cells: list[Row], before: Row) -> dict[int, Row]:
+    """{number of a cell: its part} of a line that goes on with some of the cells; else empty."""
+    height = row.top - row.bottom
+    if before.bottom - row.top >= 0.8 * height:
+        return {}
+    homes: dict[int, Row] = {}
+    for part in _cells(row):
+        number = next(
+            (n for n, c in enumerate(cells) if abs(part.left - c.left) < height / 2), None
+        )
+        if number is None or (
+            number + 1 < len(cells) and part.right > cells[number + 1].left - height / 2
+        ):
+            return {}
+        homes[number] = part
+    return homes if len(homes) < len(cells) else {}
+
+
+def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
+    """The lines of the cells one after another; empty where no full line of text goes on."""
+    own = [[lines[number] for lines in below if number in lines] for number in range(len(cells))]
+    if not any(
+        lines and _is_full(cell, lines[0], after)
+        for cell, lines, after in zip(cells, own, cells[1:], strict=False)
+    ):
+        return []
+    out: list[Row] = []
+    line: list[Run] = []
+    for cell, lines in zip(cells, own, strict=True):
+        line += cell.runs
+        if lines:
+            out += [_row(line), *lines]
+            line = []
+    return [*out, _row(line)] if line else out
+
+
+def _is_full(cell: Row, following: Row, after: Row) -> bool:
+    """True if the first word of the following line has no room in a line before the next cell."""
+    height = cell.top - cell.bottom
+    word = next(words(min(following.runs, key=lambda run: run.left)), [])
+    width = word[-1].right - word[0].left if word else 0.0
+    is_prose = cell.right - cell.left >= PROSE * height
+    return is_prose and after.left - cell.right < width + 2.5 * height

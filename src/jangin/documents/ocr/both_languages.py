@@ -93,7 +93,8 @@ def read_lines(
         rows.append(np.pad(crop_HW, padding, constant_values=255))
         tops.append(y)
         y += rows[-1].shape[0]
-    output = recognize(np.concatenate(rows), round(dpi * scale), languages, 6, folder)
+    mode = 6 if len(lines) > 1 else 7  # mode 6 sees nothing in a picture of one line
+    output = recognize(np.concatenate(rows), round(dpi * scale), languages, mode, folder)
     words, plain = words_of(output), lines_of(output)
     out: list[Line | None] = []
     for (top, left), start, row in zip(corners, tops, rows, strict=True):

@@ -180,7 +180,7 @@ def cross_check(
     verdicts = _verdicts(image_HW, rows, dpi, folder)
     for row, judged in zip(rows, verdicts, strict=True):
         for verdict in reversed(judged):
-            _apply(row.line, verdict)
+            write(row.line, verdict)
     return len(rows)
 
 
@@ -314,7 +314,7 @@ def _open_brackets(lines: Sequence[Line]) -> None:
         for match in reversed(list(GLOSS.finditer(text))):
             if _open(before + text[: match.start()]) == 0:
                 start = match.start()
-                _apply(line, Verdict(start, start + 1, "(" + text[start]))
+                write(line, Verdict(start, start + 1, "(" + text[start]))
 
 
 def _open(text: str) -> int:
@@ -442,7 +442,7 @@ def _runs(line: Letters) -> Iterator[tuple[int, int]]:
         start = end
 
 
-class _Aligned:
+class Aligned:
     """Another reading of a line, character by character."""
 
     def __init__(self, text: str, other: str) -> None:
@@ -496,13 +496,13 @@ class _Readings:
     """The other readings of a line, aligned with it."""
 
     def __init__(self, text: str, others: Others) -> None:
-        self.first = _Aligned(text, others.first)
-        self.both = _Aligned(text, others.both)
-        self.latin = _Aligned(text, others.latin)
-        self.large = None if others.large is None else _Aligned(text, others.large)
-        self.korean = None if others.korean is None else _Aligned(text, others.korean)
+        self.first = Aligned(text, others.first)
+        self.both = Aligned(text, others.both)
+        self.latin = Aligned(text, others.latin)
+        self.large = None if others.large is None else Aligned(text, others.large)
+        self.korean = None if others.korean is None else Aligned(text, others.korean)
 
-    def every(self) -> list[_Aligned]:
+    def every(self) -> list[Aligned]:
         """Those that there are."""
         more = [one for one in (self.large, self.korean) if one is not None]
         return [self.first, self.both, self.latin, *more]
@@ -796,7 +796,7 @@ def _is_latin(text: str) -> bool:
     return re.search("[A-Za-z]", text) is not None
 
 
-def _apply(line: Line, verdict: Verdict) -> None:
+def write(line: Line, verdict: Verdict) -> None:
     """Write a verdict into the words of a line."""
     at, touched = 0, []
     for index, text in enumerate(line.texts):

@@ -23,6 +23,7 @@ from jangin.documents.ocr.missing_syllables import restore_syllables
 from jangin.documents.ocr.page_layout import UNKNOWN, KnownColumns, Strip, Unfolded, unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import INK_BELOW, has_ink, prepare
+from jangin.documents.ocr.rare_spellings import read_rare_spellings
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
 from jangin.documents.ocr.second_reading import LATIN, Line, read_again
 from jangin.documents.ocr.tesseract import Word, lines_of, orientation, recognize, words_of
@@ -48,10 +49,10 @@ POOR_SHARE = 0.02
 """Share of the characters that may be in poor lines; more call for reading the page as it is,
 without unfolding it."""
 CLEARLY_BETTER = 1.0
-"""Mean confidence by which the page as it is must exceed the unfolded page, whose order of lines
-is right in columns and tables."""
+"""Mean confidence by which the page as it is must exceed the unfolded page, whose pieces are in
+order."""
 FAR_BETTER = 10.0
-"""The same where the unfolded page has tables, whose cells the page as it is mixes."""
+"""The same where the unfolded page has columns or tables, which the page as it is mixes."""
 AS_MUCH = 0.98
 """Share of the unfolded page's sure characters that it must hold: mode 6 can lose a table."""
 LONG_ROW = 4
@@ -127,6 +128,7 @@ def read_page(
     lines = read_again(best.image_HW, best.lines, dpi, best.languages)
     lines = read_in_both(best.image_HW, lines, dpi, best.languages)
     lines = restore_syllables(lines, best.languages)
+    lines = read_rare_spellings(best.image_HW, lines, dpi, best.languages)
     checked = cross_check(best.image_HW, lines, firsts, dpi, best.languages)
     return replace(_reading(best, lines), lines=len(lines), checked=checked)
 
@@ -226,11 +228,12 @@ def _upright(
 ) -> Attempt:
     """The page unfolded; where that has poor lines, the better of unfolded and as it is."""
     sheet = prepare(page_HW, dpi)
-    unfolded = _attempt(unfold(sheet, dpi, columns), dpi, languages, MODES[0])
+    page = unfold(sheet, dpi, columns)
+    unfolded = _attempt(page, dpi, languages, MODES[0])
     if unfolded.poor <= POOR_SHARE:
         return unfolded
     whole = _attempt(Unfolded(sheet.clean_HW), dpi, languages, MODES[0])
-    margin = FAR_BETTER if unfolded.strips else CLEARLY_BETTER
+    margin = FAR_BETTER if page.strips or page.gutters else CLEARLY_BETTER
     is_surer = whole.mean() >= unfolded.mean() + margin
     return whole if is_surer and whole.total(50) >= AS_MUCH * unfolded.total(50) else unfolded
 

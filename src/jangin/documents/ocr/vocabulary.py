@@ -44,7 +44,7 @@ def doubt_misspelt(readings: Mapping[int, OcrReading]) -> dict[int, OcrReading]:
     own = {page: reading for page, reading in readings.items() if not reading.read_by}
     lines = {page: (one.complete or one.text).split("\n") for page, one in own.items()}
     words = Counter(w for page in lines.values() for line in page for w in HANGUL.findall(line))
-    meant = _meant(words)
+    meant = meant_words(words)
     if not meant:
         return dict(readings)
     pattern = re.compile("|".join(map(re.escape, sorted(meant, key=len, reverse=True))))
@@ -59,12 +59,15 @@ def doubt_misspelt(readings: Mapping[int, OcrReading]) -> dict[int, OcrReading]:
     return done
 
 
-def _meant(words: Counter[str]) -> dict[str, str]:
-    """{word that was probably misread: that word as the document spells it many times}."""
+def meant_words(words: Counter[str], least: int = OFTEN) -> dict[str, str]:
+    """{word that was probably misread: that word as the text spells it `least` times or more}.
+
+    Empty where kiwipiepy is not installed.
+    """
     heads: Counter[str] = Counter()
     for word, count in words.items():
         heads[word[:2]] += count
-    often = [pair for pair, count in heads.items() if count >= OFTEN]
+    often = [pair for pair, count in heads.items() if count >= least]
     if not often:
         return {}
     try:
@@ -75,8 +78,8 @@ def _meant(words: Counter[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     for pair, count in heads.items():
         others = [o for o in often if heads[o] >= RARER * count and are_alike(pair, o)]
-        if others and (least := LEAST.get(_kind(kiwi, pair))) is not None:
-            out |= _likelier(kiwi, pair, others, [w for w in words if pair in w], least)
+        if others and (margin := LEAST.get(_kind(kiwi, pair))) is not None:
+            out |= _likelier(kiwi, pair, others, [w for w in words if pair in w], margin)
     return out
 
 

@@ -25,6 +25,16 @@ OPEN = re.compile(
 """The end of a text that a sentence cannot end with."""
 ITEM = re.compile(r"(?<=\s)[①-⑳]\s*(?=\S)")
 FEWEST_CUT = 2
+PARAGRAPH = re.compile(r"\n\s*\n|\n(?=#)|(?<=\n)(?=\|)")
+LISTED = re.compile(r"[①-⑳]|[-•·*○●▪]|\(?\d{1,2}[.)]|[가-하][.)]|주\)|제\s*\d+\s*조")
+"""The start of an item of a list, which may end without a full stop."""
+SENTENCE = re.compile(r"[가-힣]{2,}다\.(?=\s|$)|[a-z]{3,}\.(?=\s+[A-Z]|$)")
+CLOSED = re.compile(r"[.!?:;。…][\"'”’)\]」』】>]*$|[)\]】」』>]$")
+FORMULA = re.compile("[⇒×=÷]")
+LAST = 4
+"""Lines at the end of a paragraph that show whether it is made of sentences."""
+LONG = 0.6
+"""Share of the longest of them that its last line has at least; a shorter one ends a list."""
 
 Reason = Literal["articles_fall", "columns_crossed", "sentences_cut"]
 
@@ -36,7 +46,8 @@ class OrderDoubt:
     reason: Reason
     """`articles_fall`: the number of an article is lower than that of the one before it;
     `columns_crossed`: lines go across a white strip that may part columns; `sentences_cut`: an
-    article or a numbered paragraph begins where a sentence cannot end."""
+    article or a numbered paragraph begins where a sentence cannot end, or a paragraph of
+    sentences ends inside one."""
     values: Mapping[str, int] = field(default_factory=dict)
     """`articles_fall`: `before`, `after`; the others: `lines`, `of`."""
 
@@ -51,7 +62,9 @@ def order_doubts(page: PageReading) -> tuple[OrderDoubt, ...]:
     if page.crossed:
         doubts.append(OrderDoubt("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
     cut, count = _cut(lines)
-    if cut >= FEWEST_CUT:
+    broken, paragraphs = _broken(page)
+    if cut >= FEWEST_CUT or broken:
+        cut, count = cut + broken, count + paragraphs
         doubts.append(OrderDoubt("sentences_cut", {"lines": cut, "of": count}))
     return tuple(doubts)
 
@@ -83,3 +96,29 @@ def _cut(lines: list[str]) -> tuple[int, int]:
         cut += sum(bool(OPEN.search(line[:start].rstrip())) for start in starts)
         before = line
     return cut, count
+
+
+def _broken(page: PageReading) -> tuple[int, int]:
+    """(paragraphs of sentences that end inside one, all paragraphs) of a page but its last one.
+
+    None where lines are left out, which parts sentences, too.
+    """
+    if any(not line.is_kept for line in page.doubtful):
+        return 0, 0
+    paragraphs = [part.strip().split("\n") for part in PARAGRAPH.split(page.text)[:-1]]
+    return sum(map(_ends_inside, paragraphs)), len(paragraphs)
+
+
+def _ends_inside(lines: list[str]) -> bool:
+    """True for a paragraph of sentences whose last line is long and does not end one."""
+    first = max((n for n, line in enumerate(lines) if LISTED.match(line.strip())), default=0)
+    last = lines[max(first, len(lines) - LAST) :]
+    sizes = [len(line.replace(" ", "")) for line in last]
+    return (
+        len(last) > 1
+        and not any(line.startswith(("|", "#")) for line in last[-2:])
+        and not CLOSED.search(last[-1].strip())
+        and SENTENCE.search(" ".join(last)) is not None
+        and not FORMULA.search(" ".join(last))
+        and sizes[-1] >= LONG * max(sizes)
+    )

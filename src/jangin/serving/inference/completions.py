@@ -13,7 +13,7 @@ from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import CompletionBody
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
-from jangin.serving.inference.prepare import Prepared, Wish, engine_requests
+from jangin.serving.inference.prepare import Prepared, Wish, engine_requests, refuse_long
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
     DONE,
@@ -96,7 +96,8 @@ def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> 
     try:
         opened = inference.open(model)
         wording = opened.engine.wording(opened.artifact)
-        prompts = [_ids(wording, prompt) for prompt in _prompts(body)]
+        context = opened.engine.context_length
+        prompts = [_ids(wording, prompt, context) for prompt in _prompts(body)]
         size = opened.engine.vocabulary
     except (JanginError, ValueError) as error:
         raise api_error(error, "prompt") from error
@@ -147,9 +148,10 @@ def _prompts(body: CompletionBody) -> list[str | list[int]]:
     return prompts
 
 
-def _ids(wording: "Wording", prompt: str | list[int]) -> list[int]:
+def _ids(wording: "Wording", prompt: str | list[int], context: int) -> list[int]:
     if isinstance(prompt, list):
         return prompt
+    refuse_long([prompt], wording, context, "prompt")
     ids: list[int] = wording.tokenizer(prompt)["input_ids"]
     start = wording.tokenizer.bos_token_id
     return ids or ([start] if start is not None else [])
@@ -165,7 +167,7 @@ async def _events(
         return data_event({**head, "choices": [choice], **empty})
 
     answers: list[EngineAnswer] = []
-    async with inference.generating(prepared.engine, prepared.requests) as reports:
+    async with inference.generating(prepared.engine, prepared.requests, prepared.model) as reports:
         if body.echo:
             for index, request in enumerate(prepared.requests):
                 yield chunk(index, _decoded(prepared, request.generation.prompt_ids), None)

@@ -86,6 +86,9 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
         calling = bool(offered) and body.tool_choice != "none"
         grammar = _grammar(wording, body, offered if calling else [])
+        texts = [text_of(message) for message in body.messages]
+        texts += [tool.function.description or "" for tool in body.tools or ()] if calling else []
+        refuse_long(texts, wording, opened.engine.context_length)
         ids = render_conversation(wording.tokenizer, messages, offered if calling else ())
         wish = Wish(
             body.max_completion_tokens or body.max_tokens,
@@ -112,7 +115,7 @@ def log_unlike(model: ServedModel, messages: Sequence[ChatMessage]) -> None:
         return
     roles: dict[str, Role] = {"developer": "system", "system": "system", "user": "user"}
     turns = [
-        Message(role=roles.get(one.role, "assistant"), content=_text_of(one)) for one in messages
+        Message(role=roles.get(one.role, "assistant"), content=text_of(one)) for one in messages
     ]
     unlike = TaughtForm.read(model.adapter_folder).unlike(turns)
     if unlike.turns:
@@ -123,7 +126,8 @@ def log_unlike(model: ServedModel, messages: Sequence[ChatMessage]) -> None:
         log.info("%s never saw the system message of this request in training", model.name)
 
 
-def _text_of(message: ChatMessage) -> str:
+def text_of(message: ChatMessage) -> str:
+    """The text of a message, with those of its parts."""
     content = message.content
     if isinstance(content, list):
         return "".join(part.text or "" for part in content)
@@ -181,6 +185,24 @@ def engine_requests(
     ]
 
 
+def refuse_long(
+    texts: Sequence[str], wording: "Wording", context: int, param: str = "messages"
+) -> None:
+    """Refuse texts that cannot fit before they are tokenised; raises `ApiError`.
+
+    Each has at least a token, and as many as its bytes are times the longest token.
+    """
+    least = max(len(texts), sum(len(text.encode()) for text in texts) // wording.longest_token)
+    if least > context:
+        raise ApiError(
+            400,
+            f"This model's maximum context length is {context} tokens. However, your {param} have "
+            f"at least {least} tokens. Please reduce their length.",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
 def room_for(prompt: int, wish: Wish, context: int) -> int:
     """Tokens of an answer at most; raises `ApiError` where the context is too short."""
     wanted, param, room = wish.max_tokens, wish.param, context - prompt
@@ -205,7 +227,7 @@ def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
         for number, part in enumerate(content):
             if part.type not in ("text", "input_text", "output_text", "refusal"):
                 raise invalid_value(f"messages.{index}.content.{number}.type", part.type, ["text"])
-        content = _text_of(message)
+        content = text_of(message)
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     plain: dict[str, Any] = {"role": role, "content": content}
     if message.tool_calls:

@@ -5,7 +5,8 @@ torch is loaded in a thread: after the start where a model can answer, else with
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from jangin.models.catalog import Starter
 from jangin.serving.inference.gauges import EngineGauges
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.protocol.errors import RETRY, ApiError, server_error
+from jangin.serving.protocol.errors import RETRY, ApiError, no_text, server_error
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import StoredModel
@@ -95,6 +96,12 @@ class Inference:
             self._pool.unload(_folders(model))
 
     @property
+    def loaded(self) -> int:
+        """How many models are in memory."""
+        pool = self._pool
+        return 0 if pool is None else len(pool.states())
+
+    @property
     def answer_tokens(self) -> int:
         """Most tokens of an answer whose request does not say how many."""
         return self._server.settings.limits.answer_tokens
@@ -110,9 +117,11 @@ class Inference:
 
     @asynccontextmanager
     async def generating(
-        self, engine: "Engine", requests: Sequence["EngineRequest"]
+        self, engine: "Engine", requests: Sequence["EngineRequest"], model: str
     ) -> AsyncIterator[Reports]:
         """Reports about these requests; what still runs at the end of the block is cancelled.
+
+        `model`: its name, under which tokens are counted.
 
         Raises:
             ApiError: 429 while too many requests run or wait, 503 while a job has the device.
@@ -128,9 +137,11 @@ class Inference:
                 headers={"retry-after": "1"},
             )
         loop, reports = asyncio.get_running_loop(), Reports()
+        count = self._counting(model)
 
         def listener(number: int) -> "Listener":
             def tell(report: "Progress") -> None:
+                count(number, report)
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(reports.put_nowait, (number, report))
 
@@ -150,6 +161,20 @@ class Inference:
                 for ticket in tickets:
                     engine.cancel(ticket)
 
+    def _counting(self, model: str) -> "Callable[[int, Progress], None]":
+        """What takes the time of the first token and the number of tokens of one request."""
+        metrics, began, told = self._server.get(Metrics), time.monotonic(), set[int]()
+
+        def count(number: int, report: "Progress") -> None:
+            if number not in told and report.error is None:
+                told.add(number)
+                metrics.first_token.observe(time.monotonic() - began)
+            if report.answer is not None:
+                metrics.tokens.labels(model, "prompt").inc(report.answer.prompt_tokens)
+                metrics.tokens.labels(model, "completion").inc(report.answer.completion_tokens)
+
+        return count
+
 
 def _load_libraries() -> None:
     """Import what the first request would wait for."""
@@ -161,6 +186,8 @@ def api_error(error: Exception, param: str = "messages") -> ApiError:
     """An error of the engine or of rendering as the reply to a request."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, UnicodeEncodeError):
+        return no_text()
     text = str(error)
     if isinstance(error, TooLongError):
         return ApiError(400, text, param=param, code="context_length_exceeded")

@@ -80,7 +80,7 @@ async def _events(
     # A token may yield no text yet, and the last one yields two chunks: each is sent once.
     pending: list[list[dict[str, Any]]] = [[] for _ in streams]
     answers: list[EngineAnswer] = []
-    async with inference.generating(prepared.engine, prepared.requests, prepared.model) as reports:
+    async with inference.generating(prepared.engine, prepared.requests) as reports:
         for index in range(len(streams)):
             yield chunk(index, {"role": "assistant", "content": "", "refusal": None}, None)
         async for item in news(reports):

@@ -13,7 +13,7 @@ from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import CompletionBody
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
-from jangin.serving.inference.prepare import Prepared, Wish, engine_requests, refuse_long
+from jangin.serving.inference.prepare import Prepared, Wish, engine_requests
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
     DONE,
@@ -23,7 +23,7 @@ from jangin.serving.inference.streaming import (
     sent_events,
     whole_answers,
 )
-from jangin.serving.inference.usage import plain_token, usage_of
+from jangin.serving.inference.usage import plain_token, refuse_long, usage_of
 from jangin.serving.protocol.errors import ApiError, unknown_parameter
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.access import CallerDep
@@ -167,7 +167,7 @@ async def _events(
         return data_event({**head, "choices": [choice], **empty})
 
     answers: list[EngineAnswer] = []
-    async with inference.generating(prepared.engine, prepared.requests, prepared.model) as reports:
+    async with inference.generating(prepared.engine, prepared.requests) as reports:
         if body.echo:
             for index, request in enumerate(prepared.requests):
                 yield chunk(index, _decoded(prepared, request.generation.prompt_ids), None)

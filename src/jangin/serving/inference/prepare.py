@@ -17,6 +17,7 @@ from jangin.serving.inference.bodies import (
     Sampling,
 )
 from jangin.serving.inference.service import Inference, api_error
+from jangin.serving.inference.usage import refuse_long
 from jangin.serving.protocol.errors import ApiError, invalid_value
 from jangin.serving.state.registry import ServedModel
 
@@ -183,24 +184,6 @@ def engine_requests(
         for ids in prompts
         for choice in range(choices or body.choices)
     ]
-
-
-def refuse_long(
-    texts: Sequence[str], wording: "Wording", context: int, param: str = "messages"
-) -> None:
-    """Refuse texts that cannot fit before they are tokenised; raises `ApiError`.
-
-    Each has at least a token, and as many as its bytes are times the longest token.
-    """
-    least = max(len(texts), sum(len(text.encode()) for text in texts) // wording.longest_token)
-    if least > context:
-        raise ApiError(
-            400,
-            f"This model's maximum context length is {context} tokens. However, your {param} have "
-            f"at least {least} tokens. Please reduce their length.",
-            param=param,
-            code="context_length_exceeded",
-        )
 
 
 def room_for(prompt: int, wish: Wish, context: int) -> int:

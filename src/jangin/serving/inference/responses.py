@@ -158,7 +158,7 @@ async def _events(
     yield event("response.output_item.added", output_index=0, item=started)
     yield event("response.content_part.added", **where, part=_part(""))
     stream = StreamedAnswer(prepared.wording, prepared.requests[0].generation.prompt_ids)
-    async with inference.generating(prepared.engine, prepared.requests, prepared.model) as reports:
+    async with inference.generating(prepared.engine, prepared.requests) as reports:
         async for item in news(reports):
             if item is None:
                 yield PING

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -49,6 +50,8 @@ class Inference:
         self._pool: EnginePool | None = None
         self._lock = threading.Lock()
         self._running = 0
+        self._names: dict[Path | None, str] = {}
+        """{artifact: the name of its model}, for the metrics."""
         self.device = Device()
 
     def start(self) -> None:
@@ -113,15 +116,15 @@ class Inference:
         self.device.refuse_if_busy()
         with self._lock:
             pool = self._pool = self._pool or EnginePool(shared=lambda: self.device.has_job)
-        return pool.open(_folders(model))
+        opened = pool.open(_folders(model))
+        self._names[opened.artifact] = model.name
+        return opened
 
     @asynccontextmanager
     async def generating(
-        self, engine: "Engine", requests: Sequence["EngineRequest"], model: str
+        self, engine: "Engine", requests: Sequence["EngineRequest"]
     ) -> AsyncIterator[Reports]:
         """Reports about these requests; what still runs at the end of the block is cancelled.
-
-        `model`: its name, under which tokens are counted.
 
         Raises:
             ApiError: 429 while too many requests run or wait, 503 while a job has the device.
@@ -137,7 +140,7 @@ class Inference:
                 headers={"retry-after": "1"},
             )
         loop, reports = asyncio.get_running_loop(), Reports()
-        count = self._counting(model)
+        count = self._counting(engine, requests)
 
         def listener(number: int) -> "Listener":
             def tell(report: "Progress") -> None:
@@ -161,9 +164,13 @@ class Inference:
                 for ticket in tickets:
                     engine.cancel(ticket)
 
-    def _counting(self, model: str) -> "Callable[[int, Progress], None]":
+    def _counting(
+        self, engine: "Engine", requests: Sequence["EngineRequest"]
+    ) -> "Callable[[int, Progress], None]":
         """What takes the time of the first token and the number of tokens of one request."""
         metrics, began, told = self._server.get(Metrics), time.monotonic(), set[int]()
+        artifact = requests[0].artifact if requests else None
+        model = self._names.get(artifact, engine.name)
 
         def count(number: int, report: "Progress") -> None:
             if number not in told and report.error is None:

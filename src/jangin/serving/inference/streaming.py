@@ -31,7 +31,7 @@ async def whole_answers(
         ApiError: one of them failed.
 
     """
-    async with inference.generating(prepared.engine, prepared.requests, prepared.model) as reports:
+    async with inference.generating(prepared.engine, prepared.requests) as reports:
         collected = asyncio.ensure_future(_collect(reports, len(prepared.requests)))
         gone = asyncio.ensure_future(_disconnected(request))
         try:

@@ -95,6 +95,15 @@ def test_a_client_that_waits_for_its_next_request_is_not_hurried(running):
             time.sleep(SECONDS * 1.5)
 
 
+def test_a_second_request_has_all_of_its_time(running):
+    with connect(running) as connection:
+        for pause in (SECONDS * 0.8, SECONDS * 0.5):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nho")
+            time.sleep(pause)
+            connection.sendall(b"st: localhost\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 def test_a_reply_that_nobody_reads_is_ended(running):
     client = running.client()
     file = client.files.create(file=("a.bin", bytes(30_000_000)), purpose="user_data")

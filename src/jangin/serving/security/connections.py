@@ -45,10 +45,10 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request; the time begins again with its first byte and its body."""
-        before = self.conn.their_state
+        before, was_idle = self.conn.their_state, self.timeout_keep_alive_task is not None
         self._bytes += len(data)
         super().data_received(data)
-        if self._timer is None or before is not self.conn.their_state:
+        if self._timer is None or was_idle or before is not self.conn.their_state:
             self._watch()
 
     def _watch(self) -> None:

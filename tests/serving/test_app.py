@@ -6,14 +6,38 @@ import time
 import httpx2
 import openai
 import pytest
+from sqlalchemy import text
 
 from jangin import __version__
+from jangin.serving.operations import health
+from jangin.serving.state.settings import SQLITE_FILE
 from tests.serving.running import run_server
 
 
 def test_health_needs_no_key(running):
     reply = httpx2.get(f"{running.root}/healthz")
     assert (reply.status_code, reply.json()) == (200, {"status": "ok", "version": __version__})
+
+
+def test_a_server_is_ready_while_database_disk_and_queue_work(tmp_path, monkeypatch):
+    with run_server(tmp_path / "data") as running:
+        reply = httpx2.get(f"{running.root}/readyz")
+        checks = {"database": "ok", "disk": "ok", "scheduler": "ok"}
+        assert reply.status_code == 200
+        assert reply.json() == {"status": "ok", "checks": checks, "models_loaded": 0}
+        monkeypatch.setattr(health, "LEAST_FREE", 1 << 62)
+        reply = httpx2.get(f"{running.root}/readyz")
+        assert (reply.status_code, reply.json()["checks"]) == (503, {**checks, "disk": "failed"})
+        monkeypatch.undo()
+        damaged = tmp_path / "data" / SQLITE_FILE
+        with running.server.database.read() as session:
+            session.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        running.server.database.close()
+        damaged.write_bytes(damaged.read_bytes()[:100] + b"\x55" * 200_000)
+        reply = httpx2.get(f"{running.root}/readyz")
+        assert (reply.status_code, reply.json()["checks"]["database"]) == (503, "failed")
+        assert str(tmp_path) not in reply.text
+        assert httpx2.get(f"{running.root}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/x", "/v1/x/", "/x"])

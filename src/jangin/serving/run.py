@@ -13,6 +13,7 @@ from jangin.serving.app import create_app
 from jangin.serving.jobs.scheduler import STOP_SECONDS, Scheduler
 from jangin.serving.models.registry import advice_without_models, project_models, short_name
 from jangin.serving.operations.logs import configure
+from jangin.serving.security.connections import limited
 from jangin.serving.security.keys import all_keys, refuse_without_keys
 from jangin.serving.state.lock import sole_server
 from jangin.serving.state.server import Server
@@ -48,7 +49,9 @@ class Process(uvicorn.Server):
                 create_app(server),
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,
+                http=limited(server.settings.limits),
+                proxy_headers=bool(server.settings.proxies),
+                forwarded_allow_ips=list(server.settings.proxies),
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )

@@ -1,9 +1,16 @@
 """`/v1/x/prepare`, called as an unmodified client can: `client.post`."""
 
+import io
 import json
 
 import openai
+import pyarrow
 import pytest
+from pyarrow.parquet import write_table
+from xlsxwriter import Workbook
+
+from jangin.serving.files import check_process
+from tests.serving.running import run_server
 
 DEEP = "[" * 100_000 + "]" * 100_000
 HEADER = "question,answer,note\n"
@@ -69,3 +76,41 @@ def test_what_is_wrong_names_the_clients_file_and_no_path(
         prepare(client, file=file, **body)
     assert str(server.settings.folder) not in str(error.value)
     assert "table.csv" not in str(error.value)
+
+
+def spreadsheet(rows):
+    """An XLSX whose sheet is some 100 bytes a row, packed to almost nothing."""
+    out = io.BytesIO()
+    with Workbook(out, {"in_memory": True}) as book:
+        sheet = book.add_worksheet()
+        for row, cells in enumerate([("question", "answer"), *[("x" * 50, "y" * 50)] * rows]):
+            sheet.write_row(row, 0, cells)
+    return out.getvalue()
+
+
+def parquet(rows):
+    """Some thousand bytes with rows of 40 kB."""
+    texts = pyarrow.DictionaryArray.from_arrays([0] * rows, ["x" * 20_000])
+    out = io.BytesIO()
+    write_table(pyarrow.table({"question": texts, "answer": texts}), out, compression="zstd")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("name", "make"), [("a.xlsx", spreadsheet), ("a.parquet", parquet)])
+def test_a_table_that_is_far_larger_inside_is_refused(tmp_path, name, make):
+    with run_server(tmp_path / "data", limits={"file_mb": 2}) as running:
+        client = running.client()
+        data = make(30_000)
+        assert len(data) < 1_500_000
+        file = client.files.create(file=(name, data), purpose="user_data").id
+        with pytest.raises(openai.BadRequestError, match=f"{name} has more than 2 MB inside"):
+            prepare(client, file=file)
+
+
+def test_a_table_that_takes_too_much_memory_ends_its_process_only(client, monkeypatch):
+    monkeypatch.setattr(check_process, "MEMORY", 10 << 20)
+    monkeypatch.setattr(check_process, "_TICK_SECONDS", 0.01)
+    with pytest.raises(openai.BadRequestError, match="Split it"):
+        prepare(client, file=upload(client))
+    monkeypatch.undo()
+    assert prepare(client, file=upload(client), write=False)["files"] == {}

@@ -1,9 +1,13 @@
+import time
 from urllib.parse import quote
 
 import httpx2
 import openai
 import pytest
 
+from jangin.models.tokens.token_bytes import longest_token
+from jangin.serving.inference.service import Inference
+from jangin.serving.state.caller import LOCAL_CALLER
 from tests.serving.inference.conftest import CONTEXT, TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION, ask
 
@@ -75,3 +79,41 @@ def test_a_token_that_the_model_does_not_have_is_refused(client, token):
     with pytest.raises(openai.BadRequestError) as caught:
         post(client, "/detokenize", model="tiny", tokens=[1, token])
     assert caught.value.param == "tokens"
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/completions", "/chat/completions"])
+def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(running, client, path):
+    text = "가나다 abc " * 300_000
+    engine = running.server.get(Inference).open(running.server.models.resolve("tiny", LOCAL_CALLER))
+    wording = engine.engine.wording(engine.artifact)
+    begin = time.process_time()
+    wording.tokenizer(text[: len(text) // 10])
+    whole = 10 * (time.process_time() - begin)
+    prompt = (
+        {"messages": [{"role": "user", "content": text}]} if "chat" in path else {"prompt": text}
+    )
+    begin = time.process_time()
+    with pytest.raises(openai.BadRequestError, match="at least") as caught:
+        post(client, path, model="tiny", **prompt)
+    assert caught.value.code == "context_length_exceeded"
+    assert time.process_time() - begin < whole
+
+
+def test_no_text_has_fewer_tokens_than_its_bytes_allow(tokenizer):
+    most = longest_token(tokenizer)
+    for text in (
+        QUESTION,
+        " " * 500,
+        "가" * 100,
+        "\U0001f600" * 50,
+        "a" * 500,
+        "\n" * 99,
+        "연차휴가",
+    ):
+        assert len(tokenizer(text)["input_ids"]) >= len(text.encode()) / most
+
+
+def test_more_messages_than_the_context_has_tokens_are_refused(client):
+    messages = [{"role": "user", "content": ""}] * (CONTEXT + 1)
+    with pytest.raises(openai.BadRequestError, match=f"at least {CONTEXT + 1}"):
+        post(client, "/chat/completions", model="tiny", messages=messages)

@@ -1,4 +1,5 @@
 import re
+import socket
 
 import httpx2
 import pytest
@@ -57,6 +58,21 @@ def test_a_form_of_another_site_is_refused(workbench, browser, headers):
     url = f"{workbench.root}/preferences"
     answer = httpx2.post(url, data=data, headers=headers, cookies=cookies)
     assert answer.status_code == 403
+
+
+def test_a_form_without_a_token_in_its_header_is_refused_before_its_body_is_read(
+    workbench, browser
+):
+    url = httpx2.URL(workbench.root)
+    head = (
+        "POST /start/upload?kind=documents&name=a.md HTTP/1.1\r\n"
+        f"host: {url.host}:{url.port}\r\norigin: {workbench.root}\r\n"
+        f"cookie: {SESSION}={browser.cookies[SESSION]}\r\n"
+        "content-type: multipart/form-data; boundary=x\r\ncontent-length: 60000000\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port), 100) as connection:
+        connection.sendall(head.encode() + b"--x\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 403")
 
 
 def test_nobody_is_sent_to_another_site(browser):

@@ -112,7 +112,10 @@ def test_a_database_that_went_away_is_503_until_it_is_back(tmp_path, postgresql)
                 client.files.list()
             assert raised.value.status_code == 503
             assert raised.value.response.headers["x-should-retry"] == "true"
-            assert httpx2.get(f"{running.root}/healthz").status_code == 503
+            ready = httpx2.get(f"{running.root}/readyz")
+            assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "failed")
+            assert "postgres" not in ready.text
+            assert httpx2.get(f"{running.root}/healthz").status_code == 200
         finally:
             postgresql.start()
         assert [row.id for row in client.files.list()] == [file.id]

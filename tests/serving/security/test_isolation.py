@@ -32,7 +32,7 @@ from tests.serving.running import run_server
 SECRET = "only-for-a"
 """In every field of A's objects that a reply could show."""
 MODEL = f"ft:base:local:{SECRET}:AAAAAAAA"
-OPEN = {"/healthz", "/metrics"}
+OPEN = {"/healthz", "/readyz", "/metrics"}
 """Paths that need no key of a project."""
 SAME_FOR_ALL = {
     *("/webhook_event_types", "/fine_tuning/alpha/graders/validate"),

@@ -6,6 +6,7 @@ import httpx2
 import openai
 import pytest
 
+from jangin.serving.security.keys import add_key
 from jangin.serving.security.limits import MOST_CLIENTS, RateLimit
 from jangin.serving.state.settings import Limits
 from tests.serving.running import ANY_KEY, run_server
@@ -18,6 +19,11 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("limited") / "data"
     with run_server(folder, limits={"body_mb": 0.01, "requests_per_minute": 30}) as running:
         yield running
+
+
+def new_key(running):
+    with running.server.database.write() as session:
+        return add_key(session, name="x", project="p", scopes=["files"], now=1)[1]
 
 
 def pieces(size):
@@ -40,7 +46,8 @@ def test_files_have_a_limit_of_their_own(small):
 
 @pytest.mark.slow
 def test_a_key_that_sends_too_much_waits_and_others_do_not(small):
-    busy, other = small.client("sk-busy"), small.client("sk-other")
+    busy, other = small.client(new_key(small)), small.client(new_key(small))
+    assert busy.files.list().data == other.files.list().data == []  # now they are known
 
     sent = itertools.count()
 
@@ -58,8 +65,25 @@ def test_a_key_that_sends_too_much_waits_and_others_do_not(small):
 
 
 @pytest.mark.slow
+def test_who_invents_keys_is_one_client_and_does_not_hurt_those_with_one(tmp_path):
+    limits = {"requests_per_minute": 20}
+    with run_server(tmp_path / "data", limits=limits, require_keys=True) as running:
+        own = {"authorization": f"Bearer {new_key(running)}"}
+        assert httpx2.get(f"{running.url}/files", headers=own).status_code == 200
+        statuses = [
+            httpx2.get(
+                f"{running.url}/files", headers={"authorization": f"Bearer sk-jangin-{number}"}
+            ).status_code
+            for number in range(30)
+        ]
+        assert set(statuses) == {401, 429}
+        assert statuses[0] == 401
+        assert httpx2.get(f"{running.url}/files", headers=own).status_code == 200
+
+
+@pytest.mark.slow
 def test_the_sdk_waits_as_long_as_it_is_told(small):
-    patient = small.client("sk-patient", max_retries=2)
+    patient = small.client(new_key(small), max_retries=2)
     for _ in range(31):
         patient.files.list()
 

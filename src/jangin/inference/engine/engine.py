@@ -41,6 +41,7 @@ from jangin.inference.generate import Generation, generation_of, most_rows, stop
 from jangin.inference.reasoning import AnswerReader
 from jangin.models.loading import base_model, has_adapter, load_tokenizer
 from jangin.models.shape import UNLIMITED, context_length
+from jangin.models.tokens.token_bytes import longest_token
 
 _TYPICAL_TOKENS = 1024
 """The cache is allocated for this many tokens per prompt and answer; longer ones make it grow."""
@@ -68,6 +69,8 @@ class Wording:
     reader: AnswerReader
     grammars: GrammarCompiler
     tools: ToolFormat
+    longest_token: int
+    """Bytes: a text has at least its bytes divided by these tokens."""
 
 
 @dataclass(slots=True)
@@ -239,7 +242,12 @@ class Engine:
         stop_ids = stop_tokens(stops, tokenizer)
         grammars = GrammarCompiler(tokenizer, stop_ids)
         return Wording(
-            tokenizer, stop_ids, AnswerReader(tokenizer), grammars, ToolFormat.of(tokenizer)
+            tokenizer,
+            stop_ids,
+            AnswerReader(tokenizer),
+            grammars,
+            ToolFormat.of(tokenizer),
+            longest_token(tokenizer),
         )
 
     def _start(self) -> None:

@@ -27,6 +27,15 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
     return text.encode()
 
 
+def longest_token(tokenizer: Any) -> int:
+    """Bytes of text that one token of a vocabulary stands for at most."""
+    table = _bytes_of_characters()
+    return max(
+        len(piece) if all(character in table for character in piece) else len(piece.encode())
+        for piece in tokenizer.get_vocab()
+    )
+
+
 @cache
 def _bytes_of_characters() -> dict[str, int]:
     """{character of a byte-level vocabulary: its byte}, as in GPT-2's encoder."""

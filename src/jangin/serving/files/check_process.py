@@ -1,32 +1,34 @@
-"""Checks of large files in a process of their own: `python -m jangin.serving.files.check_process`.
+"""Work on files in a process of its own: `python -m jangin.serving.files.check_process`.
 
-Reading JSON holds Python's interpreter, for which the answers and streams of the server would wait.
+Reading JSON holds Python's interpreter, for which the answers and streams of the server would wait;
+and memory that a table needs is free again when the process ends.
 """
 
-import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import MachineError
+from jangin.core.errors import DataError, JanginError, MachineError
 from jangin.serving.files.lines import first_problem
 from jangin.serving.files.validation import FileCheck, check_file
 
 LARGE = 4_000_000
 """Bytes from which a process of its own is worth its start."""
-_TICK_SECONDS = 1.0
+MEMORY, SECONDS = 4 << 30, 600
+"""Memory and computing time of a process with `limited` work."""
+_TICK_SECONDS = 0.5
 
 
 def check_lines(path: Path) -> str | None:
     """`first_problem` of a file."""
     if path.stat().st_size < LARGE:
-        with path.open("rb") as stream:
-            return first_problem(stream)
-    problem: str | None = _elsewhere({"path": str(path), "what": "lines"}, lambda: None)
+        return _first_problem(path)
+    problem: str | None = elsewhere(_first_problem, path)
     return problem
 
 
@@ -35,14 +37,35 @@ def check_rows(path: Path, min_examples: int, tick: Callable[[], None] = lambda:
     if path.stat().st_size < LARGE:
         with path.open("rb") as stream:
             return check_file(stream, min_examples, tick=tick)
-    request = {"path": str(path), "what": "rows", "min_examples": min_examples}
-    check: FileCheck = _elsewhere(request, tick)
+    check: FileCheck = elsewhere(_check_file, path, min_examples, tick=tick)
     return check
 
 
-def _elsewhere(request: dict[str, Any], tick: Callable[[], None]) -> Any:
+def _first_problem(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        return first_problem(stream)
+
+
+def _check_file(path: Path, min_examples: int) -> FileCheck:
+    with path.open("rb") as stream:
+        return check_file(stream, min_examples)
+
+
+def elsewhere(
+    work: Callable[..., Any],
+    *given: object,
+    limited: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Any:
+    """What a function of a module returns in a process of its own; raises its `JanginError`.
+
+    Raises:
+        DataError: `limited` work took more than `MEMORY` or `SECONDS`.
+        MachineError: the process ended otherwise.
+
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    given: bytes | None = json.dumps(request).encode()
+    request: bytes | None = pickle.dumps((work, given, limited))
     with subprocess.Popen(
         [sys.executable, "-m", "jangin.serving.files.check_process"],
         stdin=subprocess.PIPE,
@@ -53,30 +76,52 @@ def _elsewhere(request: dict[str, Any], tick: Callable[[], None]) -> Any:
         try:
             while True:
                 try:
-                    answer, _ = process.communicate(given, timeout=_TICK_SECONDS)
+                    answer, _ = process.communicate(request, timeout=_TICK_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    given = None  # it has been sent
+                    request = None  # it has been sent
                     tick()
+                    if limited and _resident(process.pid) > MEMORY:
+                        process.kill()
         finally:
             process.kill()
+    if process.returncode and limited:
+        raise DataError(
+            f"the file takes more than {MEMORY >> 30} GB of memory or {SECONDS // 60} minutes to "
+            "be read. Split it into smaller ones."
+        )
     if process.returncode:
         raise MachineError(
             f"the process that checks a file ended with {process.returncode}; see the server's log."
         )
-    return pickle.loads(answer)  # noqa: S301  from our own process
+    done = pickle.loads(answer)  # noqa: S301  from our own process
+    if isinstance(done, JanginError):
+        raise done
+    return done
+
+
+def _resident(process: int) -> int:
+    """Bytes of memory that a process uses; 0 where the system does not tell."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def main() -> int:
-    """Check the file that stdin names; the result goes to stdout."""
-    request = json.loads(sys.stdin.read())
-    with Path(request["path"]).open("rb") as stream:
-        result = (
-            first_problem(stream)
-            if request["what"] == "lines"
-            else check_file(stream, request["min_examples"])
-        )
-    sys.stdout.buffer.write(pickle.dumps(result))
+    """Do the work that stdin names; the result, or its `JanginError`, goes to stdout."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print
+        work, given, limited = pickle.load(sys.stdin.buffer)  # noqa: S301  from our own server
+        if limited:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            done = work(*given)
+        except JanginError as error:
+            done = error
+        pickle.dump(done, stream)
     return 0
 
 

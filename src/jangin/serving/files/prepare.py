@@ -4,12 +4,12 @@ A table (CSV, TSV, XLSX, JSON, JSON Lines, Parquet) becomes files for fine-tunin
 suggestions and the files are those of the command.
 """
 
-import json
 import re
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from jangin.core.errors import ConfigError, DataError, SettingsError
-from jangin.prepare.command import propose, write_files
 from jangin.prepare.engine.build import DROPPED_FILE
 from jangin.prepare.options import PrepareOptions
-from jangin.prepare.suggestions.suggestion import Suggestion
+from jangin.serving.files.check_process import elsewhere
+from jangin.serving.files.multipart import MB
 from jangin.serving.files.objects import FileObject
+from jangin.serving.files.prepared_table import prepare_table
 from jangin.serving.files.purposes import LONGEST_NAME
 from jangin.serving.files.store import find_file, store_file
 from jangin.serving.protocol.errors import ApiError
@@ -37,6 +38,8 @@ SUFFIXES = frozenset(
     (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm", ".ods")
 )
 """Endings by which a table is read; the only part of a client's name that names a file here."""
+MOST_UNPACKED = 256 * MB
+"""Bytes inside a packed table."""
 _STEM = "table"
 _OPTION = re.compile(r"--([a-z]+)")
 _ENDING = "_prepared_validation.jsonl"
@@ -67,13 +70,6 @@ class PrepareFile(RequestBody):
     Optional ones are accepted by name only."""
     write: bool = True
     """False only lists the suggestions."""
-
-    def accepts(self, suggestion: Suggestion) -> bool:
-        """Whether this suggestion is to be followed."""
-        if isinstance(self.remedies, list):
-            return suggestion.name in self.remedies
-        levels = {"none": (), "necessary": ("necessary",)}
-        return suggestion.level in levels.get(self.remedies, ("necessary", "recommended"))
 
 
 @router.post("/prepare")
@@ -118,52 +114,23 @@ def _prepared(
         group=body.group,
         seed=body.seed,
     )
-    suggestions: list[dict[str, Any]] = []
-    notes: list[str] = []
-
-    def accept(suggestion: Suggestion) -> bool:
-        taken = body.accepts(suggestion)
-        suggestions.append(
-            {
-                "name": suggestion.name,
-                "level": suggestion.level,
-                "finding": suggestion.finding,
-                "action": suggestion.action,
-                "rows": suggestion.rows,
-                "taken": taken,
-            }
-        )
-        return taken
-
-    plan, records = propose(source, options, accept, notes.append)
-    reply: dict[str, Any] = {
-        "object": "x.prepared_file",
-        "file": row.id,
-        "suggestions": suggestions,
-        "notes": [_of_the_api(note, row) for note in notes],
-        "plan": json.loads(plan.model_dump_json()),
-    }
-    if not body.write:
-        return reply | {"files": {}}
-    folder = source.parent / "written"
-    folder.mkdir()
-    result, manifest = write_files(source, plan, records, folder)
+    most = min(int(server.settings.limits.file_mb * MB), MOST_UNPACKED)
+    arguments = (source, options, body.remedies, most)
+    reply, written = elsewhere(partial(prepare_table, write=body.write), *arguments, limited=True)
+    notes = [_of_the_api(note, row) for note in reply["notes"]]
     stem = PurePath(row.filename).stem[: LONGEST_NAME - len(_ENDING)]
     files = {}
-    for kind in (*result.splits, DROPPED_FILE):
-        path = folder / f"{_STEM}_prepared_{kind}.jsonl"
-        if path.exists():
-            with path.open("rb") as stream:
-                stored = store_file(
-                    server,
-                    stream,
-                    caller=caller,
-                    filename=f"{stem}_prepared_{kind}.jsonl",
-                    purpose="user_data" if kind == DROPPED_FILE else "fine-tune",
-                )
-            files[kind] = FileObject.of(stored).model_dump()
-    report = json.loads((folder / f"{_STEM}_prepared_report.json").read_text(encoding="utf-8"))
-    return reply | {"files": files, "rows": manifest.rows, "report": report}
+    for kind, name in written.items():
+        with (source.parent / "written" / name).open("rb") as stream:
+            stored = store_file(
+                server,
+                stream,
+                caller=caller,
+                filename=f"{stem}_prepared_{kind}.jsonl",
+                purpose="user_data" if kind == DROPPED_FILE else "fine-tune",
+            )
+        files[kind] = FileObject.of(stored).model_dump()
+    return {"object": "x.prepared_file", "file": row.id, **reply, "notes": notes, "files": files}
 
 
 @contextmanager

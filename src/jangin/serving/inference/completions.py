@@ -23,7 +23,7 @@ from jangin.serving.inference.streaming import (
     sent_events,
     whole_answers,
 )
-from jangin.serving.inference.usage import plain_token, usage_of
+from jangin.serving.inference.usage import plain_token, refuse_long, usage_of
 from jangin.serving.protocol.errors import ApiError, unknown_parameter
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.access import CallerDep
@@ -96,7 +96,8 @@ def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> 
     try:
         opened = inference.open(model)
         wording = opened.engine.wording(opened.artifact)
-        prompts = [_ids(wording, prompt) for prompt in _prompts(body)]
+        context = opened.engine.context_length
+        prompts = [_ids(wording, prompt, context) for prompt in _prompts(body)]
         size = opened.engine.vocabulary
     except (JanginError, ValueError) as error:
         raise api_error(error, "prompt") from error
@@ -147,9 +148,10 @@ def _prompts(body: CompletionBody) -> list[str | list[int]]:
     return prompts
 
 
-def _ids(wording: "Wording", prompt: str | list[int]) -> list[int]:
+def _ids(wording: "Wording", prompt: str | list[int], context: int) -> list[int]:
     if isinstance(prompt, list):
         return prompt
+    refuse_long([prompt], wording, context, "prompt")
     ids: list[int] = wording.tokenizer(prompt)["input_ids"]
     start = wording.tokenizer.bos_token_id
     return ids or ([start] if start is not None else [])

@@ -17,6 +17,7 @@ from jangin.serving.inference.bodies import (
     Sampling,
 )
 from jangin.serving.inference.service import Inference, api_error
+from jangin.serving.inference.usage import refuse_long
 from jangin.serving.protocol.errors import ApiError, invalid_value
 from jangin.serving.state.registry import ServedModel
 
@@ -86,6 +87,9 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
         calling = bool(offered) and body.tool_choice != "none"
         grammar = _grammar(wording, body, offered if calling else [])
+        texts = [text_of(message) for message in body.messages]
+        texts += [tool.function.description or "" for tool in body.tools or ()] if calling else []
+        refuse_long(texts, wording, opened.engine.context_length)
         ids = render_conversation(wording.tokenizer, messages, offered if calling else ())
         wish = Wish(
             body.max_completion_tokens or body.max_tokens,
@@ -112,7 +116,7 @@ def log_unlike(model: ServedModel, messages: Sequence[ChatMessage]) -> None:
         return
     roles: dict[str, Role] = {"developer": "system", "system": "system", "user": "user"}
     turns = [
-        Message(role=roles.get(one.role, "assistant"), content=_text_of(one)) for one in messages
+        Message(role=roles.get(one.role, "assistant"), content=text_of(one)) for one in messages
     ]
     unlike = TaughtForm.read(model.adapter_folder).unlike(turns)
     if unlike.turns:
@@ -123,7 +127,8 @@ def log_unlike(model: ServedModel, messages: Sequence[ChatMessage]) -> None:
         log.info("%s never saw the system message of this request in training", model.name)
 
 
-def _text_of(message: ChatMessage) -> str:
+def text_of(message: ChatMessage) -> str:
+    """The text of a message, with those of its parts."""
     content = message.content
     if isinstance(content, list):
         return "".join(part.text or "" for part in content)
@@ -205,7 +210,7 @@ def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
         for number, part in enumerate(content):
             if part.type not in ("text", "input_text", "output_text", "refusal"):
                 raise invalid_value(f"messages.{index}.content.{number}.type", part.type, ["text"])
-        content = _text_of(message)
+        content = text_of(message)
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     plain: dict[str, Any] = {"role": role, "content": content}
     if message.tool_calls:

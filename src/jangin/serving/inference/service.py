@@ -5,9 +5,11 @@ torch is loaded in a thread: after the start where a model can answer, else with
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -25,7 +27,7 @@ from jangin.models.catalog import Starter
 from jangin.serving.inference.gauges import EngineGauges
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.protocol.errors import RETRY, ApiError, server_error
+from jangin.serving.protocol.errors import RETRY, ApiError, no_text, server_error
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import StoredModel
@@ -48,6 +50,8 @@ class Inference:
         self._pool: EnginePool | None = None
         self._lock = threading.Lock()
         self._running = 0
+        self._names: dict[Path | None, str] = {}
+        """{artifact: the name of its model}, for the metrics."""
         self.device = Device()
 
     def start(self) -> None:
@@ -95,6 +99,12 @@ class Inference:
             self._pool.unload(_folders(model))
 
     @property
+    def loaded(self) -> int:
+        """How many models are in memory."""
+        pool = self._pool
+        return 0 if pool is None else len(pool.states())
+
+    @property
     def answer_tokens(self) -> int:
         """Most tokens of an answer whose request does not say how many."""
         return self._server.settings.limits.answer_tokens
@@ -106,7 +116,9 @@ class Inference:
         self.device.refuse_if_busy()
         with self._lock:
             pool = self._pool = self._pool or EnginePool(shared=lambda: self.device.has_job)
-        return pool.open(_folders(model))
+        opened = pool.open(_folders(model))
+        self._names[opened.artifact] = model.name
+        return opened
 
     @asynccontextmanager
     async def generating(
@@ -128,9 +140,11 @@ class Inference:
                 headers={"retry-after": "1"},
             )
         loop, reports = asyncio.get_running_loop(), Reports()
+        count = self._counting(engine, requests)
 
         def listener(number: int) -> "Listener":
             def tell(report: "Progress") -> None:
+                count(number, report)
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(reports.put_nowait, (number, report))
 
@@ -150,6 +164,24 @@ class Inference:
                 for ticket in tickets:
                     engine.cancel(ticket)
 
+    def _counting(
+        self, engine: "Engine", requests: Sequence["EngineRequest"]
+    ) -> "Callable[[int, Progress], None]":
+        """What takes the time of the first token and the number of tokens of one request."""
+        metrics, began, told = self._server.get(Metrics), time.monotonic(), set[int]()
+        artifact = requests[0].artifact if requests else None
+        model = self._names.get(artifact, engine.name)
+
+        def count(number: int, report: "Progress") -> None:
+            if number not in told and report.error is None:
+                told.add(number)
+                metrics.first_token.observe(time.monotonic() - began)
+            if report.answer is not None:
+                metrics.tokens.labels(model, "prompt").inc(report.answer.prompt_tokens)
+                metrics.tokens.labels(model, "completion").inc(report.answer.completion_tokens)
+
+        return count
+
 
 def _load_libraries() -> None:
     """Import what the first request would wait for."""
@@ -161,6 +193,8 @@ def api_error(error: Exception, param: str = "messages") -> ApiError:
     """An error of the engine or of rendering as the reply to a request."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, UnicodeEncodeError):
+        return no_text()
     text = str(error)
     if isinstance(error, TooLongError):
         return ApiError(400, text, param=param, code="context_length_exceeded")

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 
 from jangin.core.errors import JanginError
 from jangin.serving.inference.bodies import ChatMessage, Ignoring, Tool
-from jangin.serving.inference.prepare import plain_message
+from jangin.serving.inference.prepare import plain_message, text_of
 from jangin.serving.inference.service import Inference, api_error
+from jangin.serving.inference.usage import refuse_long
 from jangin.serving.protocol.errors import ApiError, missing_parameter
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import Server, ServerDep
@@ -45,17 +46,19 @@ def tokenize(
 
     engine, wording = _opened(server, caller, body.model or _of_path(request))
     try:
+        length = engine.context_length
         if body.messages is not None:
+            refuse_long([text_of(each) for each in body.messages], wording, length)
             messages = [plain_message(each, index) for index, each in enumerate(body.messages)]
             tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
             ids = render_conversation(wording.tokenizer, messages, tools)
         elif body.prompt is not None:
+            refuse_long([body.prompt], wording, length, "prompt")
             ids = wording.tokenizer(body.prompt, add_special_tokens=body.add_special_tokens)[
                 "input_ids"
             ]
         else:
             raise missing_parameter("prompt")
-        length = engine.context_length
     except (JanginError, ValueError) as error:
         raise api_error(error) from error
     texts = wording.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None

@@ -1,12 +1,32 @@
-"""Counts of tokens, and texts of single tokens, in replies."""
+"""Counts of tokens, at least and in replies, and texts of single tokens."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jangin.models.tokens.token_bytes import token_bytes
+from jangin.serving.protocol.errors import ApiError
 
 if TYPE_CHECKING:
+    from jangin.inference.engine.engine import Wording
     from jangin.inference.engine.requests import EngineAnswer
+
+
+def refuse_long(
+    texts: Sequence[str], wording: "Wording", context: int, param: str = "messages"
+) -> None:
+    """Refuse texts that cannot fit before they are tokenised; raises `ApiError`.
+
+    Each has at least a token, and as many as its bytes are times the longest token.
+    """
+    least = max(len(texts), sum(len(text.encode()) for text in texts) // wording.longest_token)
+    if least > context:
+        raise ApiError(
+            400,
+            f"This model's maximum context length is {context} tokens. However, your {param} have "
+            f"at least {least} tokens. Please reduce their length.",
+            param=param,
+            code="context_length_exceeded",
+        )
 
 
 def usage_of(answers: Sequence["EngineAnswer"], prompts: int) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class JobRequest(Extensions):
 def check_metadata(metadata: Mapping[str, str] | None) -> None:
     """Raises `ApiError` for more or longer pairs than are allowed."""
     pairs = metadata or {}
+    "".join((*pairs, *pairs.values())).encode()  # else no reply could carry them
     if len(pairs) > MOST_PAIRS:
         raise ApiError(
             400,

@@ -27,6 +27,7 @@ from jangin.serving.jobs.events import UNLOADED, add_event, finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
 from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.job_log import JobLog
+from jangin.serving.operations.metrics import Metrics
 from jangin.serving.operations.workers import WorkerProcess, new_workers
 from jangin.serving.state import leases
 from jangin.serving.state.server import Server
@@ -90,6 +91,11 @@ class Scheduler:
     def training(self) -> int:
         """Jobs that have a process now."""
         return len(self._running)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the queue is worked on."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
         """Let every training save a checkpoint; the next server resumes them."""
@@ -171,6 +177,7 @@ class Scheduler:
             first_step = last_step(session, job_id)
         if was_running:
             log.info("%s: resumed after its process or the server ended", job_id)
+            self._server.get(Metrics).lost_leases.inc()
         if takes_device:
             self._take_device(job_id)
         try:

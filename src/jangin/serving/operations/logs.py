@@ -14,7 +14,7 @@ from jangin.serving.protocol.context import Handled
 
 log = logging.getLogger("jangin.serving")
 LOGGERS = ("jangin", "uvicorn", "alembic")
-QUIET = ("/healthz", "/metrics")
+QUIET = ("/healthz", "/readyz", "/metrics")
 """Paths that monitoring asks for all the time: not logged while all is well."""
 READS = ("GET", "HEAD")
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")

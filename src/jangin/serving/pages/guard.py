@@ -31,6 +31,7 @@ from jangin.serving.pages.visit import (
     language_of,
 )
 from jangin.serving.protocol.errors import ApiError
+from jangin.serving.security.limits import STREAMED
 
 HEADER, FIELD = "x-csrf-token", "csrf"
 """Where a request says the token of its session."""
@@ -56,7 +57,8 @@ STATUS = {ConfigError: 400, DataError: 400, StoreError: 507}
 async def check_form(request: Request, visit: VisitDep) -> None:
     """Refuse what changes something unless a page of this session sent it.
 
-    The token is read from a header, or from a field of the form. Raises `PageError`.
+    The token is read from a header, or from a field of a form whose body is limited. Raises
+    `PageError`.
     """
     if request.method in SAFE:
         return
@@ -68,7 +70,8 @@ async def check_form(request: Request, visit: VisitDep) -> None:
     if fetched not in ("same-origin", "none"):
         raise PageError(403, "pages_other_site")
     sent = request.headers.get(HEADER, "")
-    if not sent and request.headers.get("content-type", "").startswith(FORMS):
+    is_form = request.headers.get("content-type", "").startswith(FORMS)
+    if not sent and is_form and not (visit.is_new or STREAMED.fullmatch(request.url.path)):
         field = (await request.form()).get(FIELD, "")
         sent = "" if isinstance(field, UploadFile) else field
     if visit.is_new or not hmac.compare_digest(sent.encode(), visit.csrf.encode()):

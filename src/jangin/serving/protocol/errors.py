@@ -126,6 +126,12 @@ def invalid_value(param: str, value: object, supported: Sequence[object]) -> Api
     )
 
 
+def no_text() -> ApiError:
+    """A text of the request is none."""
+    message = "A text of the request contains half of a surrogate pair, which is no character."
+    return ApiError(400, message, code="invalid_value")
+
+
 def invalid_state(message: str) -> ApiError:
     """The state of an object forbids the request."""
     return ApiError(400, message, code="invalid_state")
@@ -255,14 +261,9 @@ def storage_failed() -> ApiError:
     )
 
 
-def _no_text(_request: Request, _error: Exception) -> JSONResponse:
-    message = "A text of the request contains half of a surrogate pair, which is no character."
-    return ApiError(400, message, code="invalid_value").response()
-
-
 def add_handlers(app: FastAPI) -> None:
     """Make every error of routes, of checks and of the router an envelope."""
-    app.add_exception_handler(UnicodeEncodeError, _no_text)
+    app.add_exception_handler(UnicodeEncodeError, lambda _request, _error: no_text().response())
 
     @app.exception_handler(ApiError)
     def _api_error(_request: Request, error: ApiError) -> JSONResponse:

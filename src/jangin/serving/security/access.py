@@ -1,5 +1,6 @@
 """Who calls, and what they may see: every route of `/v1` gets its caller from here."""
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -7,12 +8,14 @@ from fastapi import Depends, Request
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
+from jangin.serving.protocol.context import address_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.security.keys import PREFIX, caller_of_key, is_stale, note_use
 from jangin.serving.state.caller import LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
 from jangin.serving.state.tables import Owned
 
+log = logging.getLogger("jangin.serving")
 T = TypeVar("T", bound=Owned)
 
 
@@ -56,6 +59,7 @@ def _caller_of_header(request: Request, server: Server) -> Caller:
                 note_use(session, row.id, server.now())
         return caller
     if server.settings.needs_keys or key.startswith(PREFIX):
+        log.info("refused the key %s from %s", _masked(key), address_of(request.scope))
         raise ApiError(401, f"Incorrect API key provided: {_masked(key)}.", code="invalid_api_key")
     return LOCAL_CALLER
 

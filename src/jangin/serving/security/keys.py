@@ -136,4 +136,5 @@ def _reason(settings: ServerSettings) -> str:
         return "`require_keys` is true"
     if not settings.is_loopback:
         return f"others can reach {settings.host}"
-    return "`hosts` is set" if settings.hosts else "`origins` is set"
+    names = ("hosts", "origins", "proxies")
+    return next(f"`{name}` is set" for name in names if getattr(settings, name))

@@ -1,23 +1,32 @@
 """How much a client may send: the size of a body, requests per minute."""
 
+import ctypes
 import hashlib
 import re
+import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import anyio.to_thread
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.core.errors import counted
+from jangin.serving.protocol.context import address_of
 from jangin.serving.protocol.errors import ApiError
+from jangin.serving.state.caller import LOCAL, Caller
 from jangin.serving.state.settings import Limits
 
 MB = 1_000_000
 STREAMED = re.compile(r"(/v1)?/files|/v1/uploads/[^/]+/parts|/start/upload")
 """Paths whose routes read the body piece by piece and check its size themselves."""
 MOST_CLIENTS = 10_000
+LARGE = 1_000_000
+"""Bytes of a body after which memory is given back."""
 
 
 class BodyLimit:
@@ -47,7 +56,11 @@ class BodyLimit:
                 raise HTTPException(413, self._message)
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            if total > LARGE:
+                await anyio.to_thread.run_sync(give_memory_back)
 
     @property
     def _message(self) -> str:
@@ -55,7 +68,11 @@ class BodyLimit:
 
 
 class RateLimit:
-    """ASGI middleware that limits the requests per minute of a key."""
+    """ASGI middleware that limits the requests per minute of a key, or else of an address.
+
+    A key counts from the reply on that shows it to be one of this server: who invents keys is one
+    client.
+    """
 
     def __init__(
         self, app: ASGIApp, limits: Limits, clock: Callable[[], float] = time.monotonic
@@ -67,15 +84,30 @@ class RateLimit:
         self._lock = threading.Lock()
         self._left: dict[Any, tuple[float, float]] = {}
         """{client: (requests left, when that was)}."""
+        self._keys: OrderedDict[bytes, None] = OrderedDict()
+        """Digests of headers whose key is one of this server."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 429."""
-        if scope["type"] == "http" and self._most and "caller" not in scope.get("state", {}):
-            wait = self.seconds_to_wait(_client(scope))
-            if wait > 0:
-                await too_many(self._most, wait).response()(scope, receive, send)
-                return
+        if scope["type"] != "http" or not self._most or "caller" in scope.get("state", {}):
+            await self._app(scope, receive, send)
+            return
+        key = _digest(scope)
+        wait = self.seconds_to_wait(key if key in self._keys else address_of(scope))
+        if wait > 0:
+            await too_many(self._most, wait).response()(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+        self._note(key, scope.get("state", {}).get("caller"))
+
+    def _note(self, key: bytes, caller: Caller | None) -> None:
+        if caller is None or caller.key_id == LOCAL:
+            self._keys.pop(key, None)
+            return
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+        if len(self._keys) > MOST_CLIENTS:
+            self._keys.popitem(last=False)
 
     def seconds_to_wait(self, client: object) -> float:
         """0 if the client may send a request now, which then counts."""
@@ -106,9 +138,14 @@ def too_many(most: int, wait: float) -> ApiError:
     )
 
 
-def _client(scope: Scope) -> object:
-    """The key of a request, not readable, or else the address that it comes from."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return hashlib.sha256(value).digest()
-    return (scope.get("client") or ("",))[0]
+def _digest(scope: Scope) -> bytes:
+    """The key of a request, not readable."""
+    value = next((v for name, v in scope["headers"] if name == b"authorization"), b"")
+    return hashlib.sha256(value).digest()
+
+
+def give_memory_back() -> None:
+    """Return to the system what large requests left free; glibc keeps it otherwise."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)

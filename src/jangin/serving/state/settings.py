@@ -76,7 +76,13 @@ class Limits(Config):
     upload_gb: float = Field(default=8, gt=0)
     """Largest upload."""
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Requests of one key in a minute; default: no limit."""
+    """Requests in a minute of one key, and of one address without a key of `jangin keys add`;
+    default: no limit."""
+    connections: int = Field(default=1_000, ge=1)
+    """Connections at a time; more are refused with 503."""
+    stalled_seconds: float = Field(default=30, gt=0)
+    """Time for the head of a request, and in which some of its body arrives and some of a reply is
+    read; then the connection is closed."""
     queued_jobs: int = Field(default=1_000, ge=1)
     """Unfinished jobs of one project."""
     answer_tokens: int = Field(default=4_096, ge=1)
@@ -98,6 +104,9 @@ class ServerSettings(Config):
     """Ask for a key of `jangin keys add` on loopback too, for example behind a proxy."""
     hosts: tuple[str, ...] = ()
     """Further names that browsers and proxies may call this server by; they need keys too."""
+    proxies: tuple[str, ...] = ()
+    """Addresses or networks of reverse proxies, such as `127.0.0.1`: what they say in
+    `X-Forwarded-For` and `X-Forwarded-Proto` is believed, and they need keys too."""
     origins: tuple[str, ...] = ()
     """Web pages of other addresses whose scripts may call this server: `https://team.example`."""
     database: str = ""
@@ -170,7 +179,11 @@ class ServerSettings(Config):
     @property
     def needs_keys(self) -> bool:
         """True where a request needs a key of `jangin keys add`; else any key will do."""
-        return self.require_keys or not self.is_loopback or bool(self.hosts or self.origins)
+        return (
+            self.require_keys
+            or not self.is_loopback
+            or bool(self.hosts or self.origins or self.proxies)
+        )
 
     def shows_project_to(self, project: str) -> bool:
         """True if keys of this project may see the project file's pages and use its models."""

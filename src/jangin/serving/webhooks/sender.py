@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select
 
+from jangin.serving.operations.metrics import Metrics
 from jangin.serving.state.leases import claim, new_owner
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import Webhook, WebhookDelivery
@@ -86,6 +87,8 @@ class WebhookSender:
             webhook = session.scalars(select(Webhook).where(Webhook.id == row.webhook_id)).one()
             keys = keys_of(webhook, now)
         error = self._send(webhook, row, keys, now)
+        if error is not None:
+            self._server.get(Metrics).webhook_failures.inc()
         self._note(row.id, error)
         return True
 

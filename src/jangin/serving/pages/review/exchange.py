@@ -27,6 +27,8 @@ from jangin.examples.reviews.queue_columns import Kind, State
 from jangin.examples.reviews.reasons import reason_names
 from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
 from jangin.project.contradictions import conflicts_of, document_pairs
+from jangin.serving.files.check_process import elsewhere
+from jangin.serving.files.prepared_table import table_as_parquet
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
 from jangin.serving.pages.visit import PageError
@@ -229,6 +231,9 @@ def _read_sheet(
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"sheet{suffix}"
         path.write_bytes(data)
+        if suffix != ".csv":  # a few bytes of it may stand for many
+            packed, path = path, path.with_suffix(".parquet")
+            elsewhere(table_as_parquet, packed, path, MOST_BYTES, limited=True)
         sheet = read_sheet(path, items, desk.by, _document_pairs(desk))
     problems = [text.replace(str(path), name) for text in sheet.problems]
     return ImportedDecisions(sheet.decisions, problems, sheet.unchanged)

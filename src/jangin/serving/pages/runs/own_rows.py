@@ -15,6 +15,7 @@ from jangin.examples.read import FurtherFile, ReadConfig
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import NotPublic, first_plan, not_public
 from jangin.prepare.tables.readers import Table, TableSettings, open_table
+from jangin.prepare.tables.unpacked import refuse_unpacked
 from jangin.prepare.transforms.columns import Filter
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import OwnRows, own_rows_lines
@@ -25,6 +26,8 @@ TABLES = (".csv", ".tsv")
 SHEETS = (".xlsx",)
 """A document, or a table of questions and answers: as its columns say, and as a person does."""
 SHOWN_ROWS = 5
+MOST_BYTES = 256 << 20
+"""Inside a packed table."""
 CHOSEN = "own_rows.json"
 """File of the server with the columns that were chosen before there was a project file."""
 _QUESTION = re.compile(r"질문|질의|문의|물음|\bquestions?\b", re.IGNORECASE)
@@ -77,6 +80,7 @@ def read_own_table(folder: Path, path: Path, chosen: Sequence[OwnRows]) -> OwnTa
     mine = next((rows for rows in chosen if rows.path == name), None)
     try:
         with tempfile.TemporaryDirectory() as work:
+            refuse_unpacked(path, MOST_BYTES)
             table = open_table(path, TableSettings(first_rows=SHOWN_ROWS), Path(work))
             frame = table.frame.select(table.columns).head(SHOWN_ROWS).collect()
             rows = tuple(tuple(str(cell or "") for cell in row) for row in frame.rows())

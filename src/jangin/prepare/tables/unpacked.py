@@ -1,0 +1,63 @@
+"""How large a packed table is before it is read: a few kilobytes may stand for gigabytes."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from jangin.core.errors import DataError
+
+BLOCK = 1 << 20
+BOOKS = (".xlsx", ".xlsm", ".ods")
+ROWS = 1_024
+"""Rows of a Parquet file that are unpacked at a time."""
+
+
+def refuse_unpacked(path: Path, most: int) -> None:
+    """Raises `DataError` where a spreadsheet or Parquet file has more than `most` bytes inside.
+
+    They are counted by unpacking them piece by piece, as a file may say less than it has. What is
+    no such file, or damaged, is left to the reader of tables.
+    """
+    kind = path.suffix.lower()
+    if kind not in (*BOOKS, ".parquet"):
+        return
+    if (_parquet if kind == ".parquet" else _book)(path, most) > most:
+        raise DataError(
+            f"{path} has more than {most // 1_000_000} MB inside. Save a part of its rows, or "
+            "all of them as CSV."
+        )
+
+
+def _book(path: Path, most: int) -> int:
+    total = 0
+    try:
+        with zipfile.ZipFile(path) as book:
+            for entry in book.infolist():
+                with book.open(entry) as stream:
+                    while total <= most and (block := stream.read(BLOCK)):
+                        total += len(block)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError):
+        return total
+    return total
+
+
+def _parquet(path: Path, most: int) -> int:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    total = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS):
+                total += sum(map(_bytes_of, batch.columns))
+                if total > most:
+                    break
+    except (ArrowException, OSError):
+        return total
+    return total
+
+
+def _bytes_of(column: Any) -> int:
+    """Bytes of a column; one value of a dictionary may stand in many rows."""
+    plain = column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+    return int(plain.nbytes)

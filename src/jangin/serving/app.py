@@ -30,7 +30,7 @@ from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
-from jangin.serving.security.access import needs
+from jangin.serving.security.access import Needs
 from jangin.serving.security.browsers import BrowserGuard
 from jangin.serving.security.limits import BodyLimit, RateLimit
 from jangin.serving.state.server import BackgroundService, Server
@@ -124,7 +124,7 @@ def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application for programs: OpenAI's API."""
     api = new_application(server, lifespan)
     for routes in ROUTERS:
-        allowed = Depends(needs(routes.scope))
+        allowed = Depends(Needs(routes.scope))
         api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
     for router in OPEN_ROUTERS:
         api.include_router(router)

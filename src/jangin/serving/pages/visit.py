@@ -130,7 +130,7 @@ def _caller(session: BrowserSession, server: Server) -> tuple[Caller, str] | Non
         row = database.scalars(query).first()
         if row is None:
             return None
-        return Caller(row.project, frozenset(row.scopes), row.id), row.name
+        return row.caller, row.name
 
 
 def language_of(request: Request) -> Language:
@@ -170,12 +170,18 @@ NamedDep = Annotated[Visit, Depends(named)]
 """`visit: NamedDep` where a decision of a person is made."""
 
 
-def administrator(visit: VisitDep) -> Visit:
-    """The visit of someone with the scope `admin`; raises `PageError` for others."""
-    if not visit.caller.may("admin"):
-        raise PageError(403, "pages_admin_only")
-    return visit
+@dataclass(frozen=True, slots=True)
+class NeedsScope:
+    """A dependency that refuses visitors whose keys lack a scope; as `Needs`, for pages."""
+
+    scope: str
+
+    def __call__(self, visit: VisitDep) -> None:
+        """Raises `PageError`."""
+        if not visit.caller.may(self.scope):
+            raise PageError(403, "pages_no_scope", scope=self.scope)
 
 
-AdminDep = Annotated[Visit, Depends(administrator)]
-"""`visit: AdminDep` for pages of administrators."""
+def needs(*scopes: str) -> list[Any]:
+    """Dependencies of a page, or of a router, that needs all of these scopes."""
+    return [Depends(NeedsScope(scope)) for scope in scopes]

@@ -29,12 +29,12 @@ from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
 from jangin.project.contradictions import conflicts_of, document_pairs
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
-from jangin.serving.pages.visit import PageError
+from jangin.serving.pages.visit import PageError, needs
 
 PREVIEW_ROWS = 20
 MOST_BYTES = 64 << 20
 SHEETS = (".csv", ".xlsx")
-router = APIRouter(prefix="/review")
+router = APIRouter(prefix="/review", dependencies=needs("review"))
 
 
 @router.get("/bulk")

@@ -31,6 +31,7 @@ from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import Needs
+from jangin.serving.security.audit import AuditRequests
 from jangin.serving.security.browsers import BrowserGuard
 from jangin.serving.security.limits import BodyLimit, RateLimit
 from jangin.serving.state.server import BackgroundService, Server
@@ -39,6 +40,7 @@ from jangin.serving.webhooks.sender import WebhookSender
 
 THREADS = 64
 """Route functions that run at once."""
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def create_app(server: Server) -> ASGIApp:
     app = BodyLimit(app, server.settings.limits)
     app = RateLimit(app, server.settings.limits)
     app = BrowserGuard(app, server.settings)
-    app = RequestContext(app, (counters.observe, log_request))
+    app = AuditRequests(app, server)
+    headers = (STRICT_TRANSPORT,) if server.settings.is_encrypted else ()
+    app = RequestContext(app, (counters.observe, log_request), headers)
     return ModelPath(app)
 
 

@@ -35,6 +35,13 @@ from jangin.serving.protocol.errors import ApiError
 HEADER, FIELD = "x-csrf-token", "csrf"
 """Where a request says the token of its session."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+NOTED_ELSEWHERE = (
+    *("/jobs/", "/models/", "/files", "/keys", "/sign-out", "/sessions/"),
+    *("/preferences", "/name"),
+    *("/playground/answer", "/playground/whole", "/playground/source", "/start/check"),
+)
+"""Beginnings of forms that the audit log need not note: the functions behind them do, they are
+about the browser alone, or they change nothing."""
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -69,6 +76,7 @@ async def check_form(request: Request, visit: VisitDep) -> None:
         sent = "" if isinstance(field, UploadFile) else field
     if visit.is_new or not hmac.compare_digest(sent.encode(), visit.csrf.encode()):
         raise PageError(403, "pages_form_expired")
+    request.state.changes = not request.url.path.startswith(NOTED_ELSEWHERE)
 
 
 class PageHeaders:

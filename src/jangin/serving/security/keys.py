@@ -136,4 +136,5 @@ def _reason(settings: ServerSettings) -> str:
         return "`require_keys` is true"
     if not settings.is_loopback:
         return f"others can reach {settings.host}"
-    return "`hosts` is set" if settings.hosts else "`origins` is set"
+    given = (("hosts", settings.hosts), ("origins", settings.origins))
+    return f"`{next((name for name, value in given if value), 'public_url')}` is set"

@@ -225,6 +225,18 @@ class Key(Row):
         return Caller(self.project, current_scopes(self.scopes), self.id)
 
 
+class SignIn(Row):
+    """A browser that signed in with a key; the row goes when the session ends."""
+
+    __tablename__ = "sign_ins"
+
+    key_id: Mapped[str] = mapped_column(String(64), index=True)
+    browser: Mapped[str]
+    """What it calls itself."""
+    seen_at: Mapped[int]
+    """When its last request was, to a few minutes."""
+
+
 class Audit(Base):
     """Who created, changed or deleted what."""
 

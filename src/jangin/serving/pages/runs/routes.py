@@ -182,6 +182,7 @@ def start(
     if (last and find_stage(last) is None) or (variant and variant not in loaded.variants):
         raise PageError(400, "runs_unknown_choice")
     runs = visit.server.get(Follow).runs
+    visit.note(" ".join(filter(None, (last, variant))))
     runs.start(project.path, last, variant, retry_failed=bool(retry_failed))
     return RedirectResponse("/", 303)
 

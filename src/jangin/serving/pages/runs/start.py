@@ -182,6 +182,7 @@ async def _receive(
 ) -> Path:
     """Keep one file, unless jangin could not read it; raises `PageError`."""
     target = _target(project, name, kind)
+    visit.note(target.name)
     await receive(pieces, target, _limit(visit), _removed(visit))
     if kind == "documents" and target.parent == _folder(project):
         await run_in_threadpool(_refuse_unreadable, visit, target)

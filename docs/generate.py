@@ -19,6 +19,7 @@ import typer.main
 from scripts.config_page import cell, config_page, server_page
 from scripts.memory_table import memory_pages
 from scripts.messages import messages_page
+from scripts.routes_page import routes_page
 
 from jangin.cli.main import app
 from jangin.project.file import project_schema
@@ -80,6 +81,7 @@ def main() -> None:
     pages = {
         REFERENCE / "config.md": config_page(),
         REFERENCE / "server.md": server_page(),
+        REFERENCE / "routes.md": routes_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "modules.md": modules_page(),
         REFERENCE / "messages.md": messages_page(ROOT / "src" / "jangin"),

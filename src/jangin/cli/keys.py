@@ -32,8 +32,8 @@ def add(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it may do: files, jobs, models, inference, batches, pages, metrics, admin "
-            "(all). Default: the first six."
+            help="What it may do: files, jobs, models, inference, batches, review, runs, metrics, "
+            "admin (all). Default: all but metrics and admin."
         ),
     ] = None,
     folder: FolderOption = None,
@@ -66,7 +66,9 @@ def list_keys(folder: FolderOption = None, models: ModelsOption = None) -> None:
     with _writing(_existing(folder, models)) as session:
         for key in all_keys(session):
             times = map(_day, (key.created_at, key.last_used_at, key.revoked_at))
-            table.add_row(key.id, key.name, key.project, ", ".join(key.scopes), *times)
+            table.add_row(
+                key.id, key.name, key.project, ", ".join(sorted(key.caller.scopes)), *times
+            )
     console.print(table)
 
 

@@ -30,7 +30,8 @@ from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
-from jangin.serving.security.access import needs
+from jangin.serving.security.access import Needs
+from jangin.serving.security.audit import AuditRequests
 from jangin.serving.security.browsers import BrowserGuard
 from jangin.serving.security.limits import BodyLimit, RateLimit
 from jangin.serving.state.server import BackgroundService, Server
@@ -39,6 +40,7 @@ from jangin.serving.webhooks.sender import WebhookSender
 
 THREADS = 64
 """Route functions that run at once."""
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def create_app(server: Server) -> ASGIApp:
     app = BodyLimit(app, server.settings.limits)
     app = RateLimit(app, server.settings.limits)
     app = BrowserGuard(app, server.settings)
-    app = RequestContext(app, (counters.observe, log_request))
+    app = AuditRequests(app, server)
+    headers = (STRICT_TRANSPORT,) if server.settings.is_encrypted else ()
+    app = RequestContext(app, (counters.observe, log_request), headers)
     return ModelPath(app)
 
 
@@ -124,7 +128,7 @@ def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application for programs: OpenAI's API."""
     api = new_application(server, lifespan)
     for routes in ROUTERS:
-        allowed = Depends(needs(routes.scope))
+        allowed = Depends(Needs(routes.scope))
         api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
     for router in OPEN_ROUTERS:
         api.include_router(router)

@@ -120,9 +120,9 @@ def guarded(project, tmp_path_factory):
         keys = {}
         with running.server.database.write() as database:
             for name, owner, scopes in (
-                ("expert", "claims", ["pages"]),
+                ("expert", "claims", ["review"]),
                 ("trainer", "claims", ["files"]),
-                ("stranger", "sales", ["pages"]),
+                ("stranger", "sales", ["review"]),
             ):
                 keys[name] = add_key(database, name=name, project=owner, scopes=scopes, now=1)[1]
         yield running, keys
@@ -147,7 +147,7 @@ def test_where_keys_are_needed_a_browser_signs_in_first(guarded):
 def test_a_removed_key_ends_its_sessions(guarded):
     running, _ = guarded
     with running.server.database.write() as database:
-        row, text = add_key(database, name="gone", project="claims", scopes=["pages"], now=1)
+        row, text = add_key(database, name="gone", project="claims", scopes=["review"], now=1)
         identity = row.id
     with Browser(running.root) as browser:
         browser.post("/sign-in", data={"key": text})

@@ -6,7 +6,6 @@ import httpx2
 import openai
 import pytest
 
-from jangin.serving.pages.guard import RUNS
 from jangin.serving.security.keys import add_key
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.server import Server
@@ -30,9 +29,9 @@ def guarded(project, tmp_path_factory):
     server = Server(read_settings(None, folder=folder, **settings))
     with server.database.write() as database:
         for name, owner, scopes in (
-            ("expert", "claims", ["pages"]),
+            ("expert", "claims", ["review"]),
             ("trainer", "claims", ["files", "jobs", "models", "inference"]),
-            ("stranger", "sales", ["pages"]),
+            ("stranger", "sales", ["review"]),
             ("salesman", "sales", ["models", "inference"]),
         ):
             keys[name] = add_key(database, name=name, project=owner, scopes=scopes, now=1)[1]
@@ -75,22 +74,6 @@ def test_a_key_of_another_project_or_without_the_scope_sees_nothing(guarded, nam
             answer = browser.request(method, address, headers={"x-csrf-token": browser.token})
             assert answer.status_code == 403, f"{method} {address}: {answer.status_code}"
             assert "취업규칙" not in answer.text
-
-
-@pytest.mark.slow
-def test_a_key_for_reviews_starts_no_run_and_changes_no_document(guarded):
-    running, keys = guarded
-    forms = [each for method, each in ROUTES if method != "GET" and each.startswith(RUNS)]
-    assert {"/runs/start", "/start/upload", "/start/documents/1/remove"} <= set(forms)
-    with Browser(running.root) as browser:
-        browser.post("/sign-in", data={"key": keys["expert"]})
-        browser.get("/preferences")
-        for address in forms:
-            # On a busy machine the server may close an idle connection before its next request.
-            headers = {"x-csrf-token": browser.token, "connection": "close"}
-            answer = browser.post(address, headers=headers)
-            assert answer.status_code == 403, address
-            assert "runs" in answer.text
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -37,7 +37,7 @@ from jangin.serving.models.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.protocol.objects import RequestBody
-from jangin.serving.security.access import CallerDep, visible
+from jangin.serving.security.access import CallerDep, Needs, visible
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
 from jangin.serving.state.tables import Job, StoredModel
@@ -77,15 +77,11 @@ class Question:
     """The last message of the prompt."""
 
 
-@router.post("/compare")
+@router.post("/compare", dependencies=[Depends(Needs("files"))])
 async def compare_models(
     body: CompareModels, server: ServerDep, caller: CallerDep
 ) -> dict[str, Any]:
     """Which of two models answers a file's questions better, and whether that may be chance."""
-    if not caller.may("files"):
-        raise ApiError(
-            403, "You have insufficient permissions for this operation. Missing scopes: files."
-        )
     if body.models[0] == body.models[1]:
         raise ApiError(400, "Name two models, not one twice.", param="models", code="invalid_value")
     grader = None if body.grader is None else parse_for(body.grader, server)

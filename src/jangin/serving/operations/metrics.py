@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from jangin import __version__
 from jangin.serving.files.store import bytes_stored
 from jangin.serving.protocol.context import Handled
-from jangin.serving.security.access import find_caller, needs
+from jangin.serving.security.access import Needs, find_caller
 from jangin.serving.state.server import Server, ServerDep
 from jangin.serving.state.tables import Batch, File, Job
 
@@ -129,10 +129,19 @@ class _Rows(Collector):
         yield from ()
 
 
-@router.get("/metrics", include_in_schema=False)
-def metrics(request: Request, server: ServerDep) -> Response:
-    """All metrics; where the server needs keys, one with the scope `metrics`."""
-    if server.settings.needs_keys:
-        needs("metrics")(find_caller(request, server))
+class _NeedsWhereKeysAre(Needs):
+    """Lets everybody pass where the server asks for no keys."""
+
+    def __call__(self, request: Request, server: ServerDep) -> None:  # type: ignore[override]  # FastAPI reads this signature
+        """Raises `ApiError`."""
+        if server.settings.needs_keys:
+            super().__call__(find_caller(request, server))
+
+
+@router.get(
+    "/metrics", include_in_schema=False, dependencies=[Depends(_NeedsWhereKeysAre("metrics"))]
+)
+def metrics(server: ServerDep) -> Response:
+    """All metrics."""
     text = generate_latest(server.get(Metrics).registry)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -36,8 +36,13 @@ from jangin.serving.security.limits import STREAMED
 HEADER, FIELD = "x-csrf-token", "csrf"
 """Where a request says the token of its session."""
 SAFE = ("GET", "HEAD", "OPTIONS")
-RUNS = ("/start/", "/runs/")
-"""Addresses of forms that change what is taught, or spend money and time."""
+NOTED_ELSEWHERE = (
+    *("/jobs/", "/models/", "/files", "/keys", "/sign-out", "/sessions/"),
+    *("/preferences", "/name"),
+    *("/playground/answer", "/playground/whole", "/playground/source", "/start/check"),
+)
+"""Beginnings of forms that the audit log need not note: the functions behind them do, they are
+about the browser alone, or they change nothing."""
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -62,8 +67,6 @@ async def check_form(request: Request, visit: VisitDep) -> None:
     """
     if request.method in SAFE:
         return
-    if request.url.path.startswith(RUNS) and not visit.caller.may("runs"):
-        raise PageError(403, "pages_runs_only")
     fetched = request.headers.get("sec-fetch-site", "same-origin")
     if "origin" not in request.headers and "sec-fetch-site" not in request.headers:
         raise PageError(403, "pages_no_origin")
@@ -76,6 +79,7 @@ async def check_form(request: Request, visit: VisitDep) -> None:
         sent = "" if isinstance(field, UploadFile) else field
     if visit.is_new or not hmac.compare_digest(sent.encode(), visit.csrf.encode()):
         raise PageError(403, "pages_form_expired")
+    request.state.changes = not request.url.path.startswith(NOTED_ELSEWHERE)
 
 
 class PageHeaders:

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import SESSION, Visit, is_htmx
+from jangin.serving.pages.visit import Visit, is_htmx, session_cookie
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.state.server import Server
 
@@ -118,7 +118,7 @@ class FirstReplies:
         if not _opens_a_page(scope):
             await self._app(scope, receive, send)
             return
-        page = _page_of(scope)
+        page = _page_of(scope, session_cookie(self._server.settings))
         if self._server.get(Preparations).is_prepared(page):
             await self._app(scope, receive, send)
         else:
@@ -175,5 +175,5 @@ def _opens_a_page(scope: Scope) -> bool:
     return "text/html" in request.headers.get("accept", "") and not is_htmx(request)
 
 
-def _page_of(scope: Scope) -> Page:
-    return scope["path"], scope["query_string"], Request(scope).cookies.get(SESSION, "")
+def _page_of(scope: Scope, cookie: str) -> Page:
+    return scope["path"], scope["query_string"], Request(scope).cookies.get(cookie, "")

@@ -211,8 +211,7 @@ def writable_project(visit: VisitDep) -> OpenProject:
     workbench = visit.server.get(Workbench)
     if workbench.project is None:
         raise NothingYetError("pages_no_project")
-    shown = visit.server.settings.shows_project_to(visit.caller.project)
-    if not (shown and visit.caller.may("pages")):
+    if not visit.server.settings.shows_project_to(visit.caller.project):
         raise PageError(403, "pages_not_yours")
     return workbench.project
 

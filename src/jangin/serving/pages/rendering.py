@@ -18,8 +18,9 @@ from markupsafe import Markup, escape
 
 from jangin import __version__
 from jangin.report.i18n.translate import Words, strings
-from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, PageError, Visit
+from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, PageError, Visit, session_cookie
 from jangin.serving.security.signer import Signer
+from jangin.serving.state.server import Server
 
 SHARED = ("theme.css", "charts.css", "sections.css")
 """Style sheets of the report that the pages use too."""
@@ -101,9 +102,19 @@ def render(visit: Visit, template: str, status: int = 200, **context: Any) -> HT
 
 def keep_session(visit: Visit, response: Response) -> None:
     """Give the browser the cookie of the session."""
-    cookie = visit.server.get(Signer).cookie(visit.session)
-    secure = visit.request.url.scheme == "https"
-    response.set_cookie(SESSION, cookie, max_age=YEAR, httponly=True, samesite="lax", secure=secure)
+    value = visit.server.get(Signer).cookie(visit.session)
+    set_cookie(response, visit.server, SESSION, value, YEAR)
+
+
+def set_cookie(
+    response: Response, server: Server, name: str, value: str, max_age: int | None = None
+) -> None:
+    """Set a cookie that scripts cannot read, and that goes over TLS only where there is TLS."""
+    settings = server.settings
+    name = session_cookie(settings) if name == SESSION else name
+    response.set_cookie(
+        name, value, max_age, httponly=True, samesite="lax", secure=settings.is_encrypted
+    )
 
 
 def render_plain(

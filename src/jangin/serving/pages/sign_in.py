@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.rendering import YEAR, render, render_plain
+from jangin.serving.pages.rendering import YEAR, render, render_plain, set_cookie
 from jangin.serving.pages.visit import (
     LANGUAGE,
     LANGUAGES,
@@ -21,11 +21,14 @@ from jangin.serving.pages.visit import (
     Visit,
     VisitDep,
     language_of,
+    session_cookie,
 )
+from jangin.serving.security import sessions
 from jangin.serving.security.keys import caller_of_key
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL
 from jangin.serving.state.server import ServerDep
+from jangin.serving.state.tables import Key, SignIn
 
 router = APIRouter()
 public = APIRouter()
@@ -51,24 +54,55 @@ def sign_in(request: Request, server: ServerDep, key: Annotated[str, Form()] = "
         return render_plain(request, words, "sign_in.html.jinja", 401, problem=problem)
     response = RedirectResponse("/", 303)
     session = BrowserSession(secrets.token_urlsafe(16), known[1].id, "")
-    secure = request.url.scheme == "https"
-    cookie = server.get(Signer).cookie(session)
-    response.set_cookie(SESSION, cookie, httponly=True, samesite="lax", secure=secure)
+    with server.database.write() as database:
+        browser = request.headers.get("user-agent", "")
+        sessions.sign_in(database, session.id, known[1], browser, server.now())
+    set_cookie(response, server, SESSION, server.get(Signer).cookie(session))
     return response
 
 
 @router.post("/sign-out")
 def sign_out(visit: VisitDep) -> Response:
-    """Forget the session."""
-    response = RedirectResponse("/sign-in" if visit.server.settings.needs_keys else "/", 303)
-    response.delete_cookie(SESSION)
+    """End the session, here and in the browser."""
+    mine = sessions.digest_of(visit.session.id)
+    _end(visit, next((row for row, _ in _sessions(visit) if row.id == mine), None))
+    settings = visit.server.settings
+    response = RedirectResponse("/sign-in" if settings.needs_keys else "/", 303)
+    response.delete_cookie(session_cookie(settings), secure=settings.is_encrypted, httponly=True)
     return response
+
+
+@router.post("/sessions/{session}/end")
+def end_session(visit: VisitDep, session: int) -> Response:
+    """End a session of one's own key; administrators also those of others."""
+    row = next((row for row, _ in _sessions(visit) if row.rowid == session), None)
+    if row is None:
+        raise PageError(404, "pages_no_session")
+    _end(visit, row)
+    return RedirectResponse("/preferences", 303)
+
+
+def _end(visit: Visit, row: SignIn | None) -> None:
+    if row is not None:
+        with visit.server.database.write() as database:
+            sessions.end(database, row, visit.caller, visit.server.now())
+
+
+def _sessions(visit: Visit) -> list[tuple[SignIn, Key]]:
+    """The sessions that the visitor may end."""
+    sees_all = visit.server.settings.shows_project_to(visit.caller.project)
+    with visit.server.database.read() as database:
+        return sessions.open_sessions(
+            database, visit.caller, visit.server.now(), all_projects=sees_all
+        )
 
 
 @router.get("/preferences")
 def preferences(visit: VisitDep) -> Response:
     """Language, colours, name."""
-    return render(visit, "preferences.html.jinja")
+    mine = sessions.digest_of(visit.session.id)
+    rows = _sessions(visit)
+    return render(visit, "preferences.html.jinja", sessions=rows, mine=mine)
 
 
 @router.post("/preferences")
@@ -82,7 +116,7 @@ def set_preferences(
     response = RedirectResponse(_local(visit.request.headers.get("referer", "")), 303)
     for cookie, chosen, known in ((LANGUAGE, language, LANGUAGES), (THEME, theme, THEMES)):
         if chosen in known:
-            response.set_cookie(cookie, chosen, max_age=YEAR, samesite="lax")
+            set_cookie(response, visit.server, cookie, chosen, YEAR)
     if name is not None:
         _remember(visit, response, name)
     return response
@@ -93,11 +127,9 @@ def _remember(visit: Visit, response: Response, name: str) -> None:
     kept = visit.session
     renamed = BrowserSession(kept.id, kept.key_id, " ".join(name.split()))
     lasts = YEAR if kept.key_id == LOCAL else None
-    value = visit.server.get(Signer).cookie(renamed)
-    secure = visit.request.url.scheme == "https"
-    response.set_cookie(SESSION, value, max_age=lasts, httponly=True, samesite="lax", secure=secure)
+    set_cookie(response, visit.server, SESSION, visit.server.get(Signer).cookie(renamed), lasts)
     if kept.key_id == LOCAL:
-        response.set_cookie(NAME, quote(renamed.name), max_age=YEAR, httponly=True, samesite="lax")
+        set_cookie(response, visit.server, NAME, quote(renamed.name), YEAR)
 
 
 @router.get("/name")

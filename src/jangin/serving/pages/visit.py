@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from fastapi import Depends, Request
-from sqlalchemy import select
 
 from jangin.core.errors import JanginError
 from jangin.report.i18n.translate import Language, Words
+from jangin.serving.security.sessions import key_of
 from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
-from jangin.serving.state.tables import Key
+from jangin.serving.state.settings import ServerSettings
 
 SESSION, LANGUAGE, THEME = "jangin_session", "jangin_language", "jangin_theme"
 NAME = "jangin_name"
@@ -77,6 +77,11 @@ class Visit:
         """True where htmx asks for a part of a page."""
         return is_htmx(self.request)
 
+    def note(self, name: str) -> None:
+        """Name what the request changes, for the audit log."""
+        noted = getattr(self.request.state, "changed", "")
+        self.request.state.changed = f"{noted} {name}".strip()
+
     @property
     def is_signed_in(self) -> bool:
         """True if the browser sent a key once."""
@@ -97,7 +102,7 @@ def find_visit(request: Request, server: ServerDep) -> Visit:
 
     """
     signer = server.get(Signer)
-    session = signer.session(request.cookies.get(SESSION, ""))
+    session = signer.session(request.cookies.get(session_cookie(server.settings), ""))
     known = _caller(session, server) if session is not None else None
     is_new = known is None
     if session is None or known is None:
@@ -121,16 +126,17 @@ def find_visit(request: Request, server: ServerDep) -> Visit:
     return visit
 
 
+def session_cookie(settings: ServerSettings) -> str:
+    """Name of the session's cookie: browsers take `__Host-` over TLS only, from no other host."""
+    return f"__Host-{SESSION}" if settings.is_encrypted else SESSION
+
+
 def _caller(session: BrowserSession, server: Server) -> tuple[Caller, str] | None:
     """(caller, name of the key) of a session; None where a key is needed or was removed."""
     if session.key_id == LOCAL:
         return None if server.settings.needs_keys else (LOCAL_CALLER, "")
-    with server.database.read() as database:
-        query = select(Key).where(Key.id == session.key_id, Key.revoked_at.is_(None))
-        row = database.scalars(query).first()
-        if row is None:
-            return None
-        return Caller(row.project, frozenset(row.scopes), row.id), row.name
+    key = key_of(server, session.id, session.key_id)
+    return None if key is None else (key.caller, key.name)
 
 
 def language_of(request: Request) -> Language:
@@ -170,12 +176,18 @@ NamedDep = Annotated[Visit, Depends(named)]
 """`visit: NamedDep` where a decision of a person is made."""
 
 
-def administrator(visit: VisitDep) -> Visit:
-    """The visit of someone with the scope `admin`; raises `PageError` for others."""
-    if not visit.caller.may("admin"):
-        raise PageError(403, "pages_admin_only")
-    return visit
+@dataclass(frozen=True, slots=True)
+class NeedsScope:
+    """A dependency that refuses visitors whose keys lack a scope; as `Needs`, for pages."""
+
+    scope: str
+
+    def __call__(self, visit: VisitDep) -> None:
+        """Raises `PageError`."""
+        if not visit.caller.may(self.scope):
+            raise PageError(403, "pages_no_scope", scope=self.scope)
 
 
-AdminDep = Annotated[Visit, Depends(administrator)]
-"""`visit: AdminDep` for pages of administrators."""
+def needs(*scopes: str) -> list[Any]:
+    """Dependencies of a page, or of a router, that needs all of these scopes."""
+    return [Depends(NeedsScope(scope)) for scope in scopes]

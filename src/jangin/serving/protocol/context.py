@@ -47,9 +47,18 @@ class RequestContext:
     It also accepts a slash at the end of a path, and answers 500 where a route failed.
     """
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Callable[[Handled], None]] = ()) -> None:
-        """`app`: what answers; `observers` learn of every request that was answered."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        observers: Sequence[Callable[[Handled], None]] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """`app`: what answers; `observers` learn of every request that was answered.
+
+        `headers` are added to every reply.
+        """
         self._app = app
+        self._headers = headers
         self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +82,7 @@ class RequestContext:
                     (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", str(milliseconds).encode()),
                     (b"openai-version", VERSION.encode()),
+                    *self._headers,
                 ]
             await send(message)
 

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
@@ -68,17 +70,26 @@ CallerDep = Annotated[Caller, Depends(find_caller)]
 """`caller: CallerDep` as a parameter of a route function."""
 
 
-def needs(scope: str) -> Callable[[Caller], None]:
+@dataclass(frozen=True, slots=True)
+class Needs:
     """A dependency that refuses keys without a scope."""
 
-    def check(caller: CallerDep) -> None:
-        if not caller.may(scope):
+    scope: str
+
+    def __call__(self, caller: CallerDep) -> None:
+        """Raises `ApiError`."""
+        if not caller.may(self.scope):
             raise ApiError(
                 403,
-                f"You have insufficient permissions for this operation. Missing scopes: {scope}.",
+                "You have insufficient permissions for this operation. Missing scopes: "
+                f"{self.scope}.",
             )
 
-    return check
+
+def scopes_of(route: APIRoute) -> tuple[str, ...]:
+    """The scopes that a key needs for a route, all of them; () where it needs none."""
+    scopes = (getattr(depends.dependency, "scope", "") for depends in route.dependencies)
+    return tuple(dict.fromkeys(scope for scope in scopes if scope))
 
 
 def visible(query: Select[T], caller: Caller) -> Select[T]:

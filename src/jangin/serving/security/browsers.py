@@ -23,6 +23,8 @@ class BrowserGuard:
         """`settings`: its `host`, `hosts` and `origins` count."""
         self._app = app
         self._names = {"localhost", settings.host.lower(), *(h.lower() for h in settings.hosts)}
+        self._public = settings.public_url
+        self._names.add(urlsplit(self._public).hostname or "localhost")
         self._origins = {origin.rstrip("/").lower() for origin in settings.origins}
         # Such a server does not know its names, and asks for keys, which no page has.
         self._any_host = settings.host in ANY_HOST and not settings.hosts
@@ -66,4 +68,6 @@ class BrowserGuard:
     def _may_call(self, origin: str, host: str) -> bool:
         if origin.rstrip("/").lower() in self._origins:
             return True
+        if host.lower() == self._public.partition("://")[2] != "":
+            return origin.lower() == self._public
         return origin.lower().partition("://")[2] == host.lower() != ""

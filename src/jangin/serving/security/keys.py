@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from jangin.core.errors import ConfigError, DataError
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.audit import record
-from jangin.serving.state.caller import COMMAND_LINE, SCOPES, Caller
+from jangin.serving.state.caller import COMMAND_LINE, SCOPES, Caller, current_scopes
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.tables import Key
 
@@ -45,7 +45,7 @@ def add_key(
         DataError: there is no such scope.
 
     """
-    for scope in scopes:
+    for scope in (scopes := current_scopes(scopes)):
         if scope not in SCOPES:
             raise DataError(f"there is no scope {scope!r}. Choose from {', '.join(SCOPES)}.")
     text = new_id(PREFIX, LENGTH)
@@ -68,7 +68,7 @@ def caller_of_key(session: Session, key: str) -> tuple[Caller, Key] | None:
     row = session.scalars(
         select(Key).where(Key.hash == digest_of(key), Key.revoked_at.is_(None))
     ).first()
-    return None if row is None else (Caller(row.project, frozenset(row.scopes), row.id), row)
+    return None if row is None else (row.caller, row)
 
 
 def is_revoked(session: Session, key_id: str) -> bool:
@@ -136,5 +136,5 @@ def _reason(settings: ServerSettings) -> str:
         return "`require_keys` is true"
     if not settings.is_loopback:
         return f"others can reach {settings.host}"
-    names = ("hosts", "origins", "proxies")
+    names = ("hosts", "origins", "proxies", "public_url")
     return next(f"`{name}` is set" for name in names if getattr(settings, name))

@@ -4,6 +4,7 @@ import ipaddress
 import json
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -107,6 +108,10 @@ class ServerSettings(Config):
     proxies: tuple[str, ...] = ()
     """Addresses or networks of reverse proxies, such as `127.0.0.1`: what they say in
     `X-Forwarded-For` and `X-Forwarded-Proto` is believed, and they need keys too."""
+    public_url: str = ""
+    """Address that people type, where a proxy is before this server: `https://jangin.example.org`.
+    Its name counts as one of `hosts`; with `https` cookies are sent over TLS only, and browsers
+    remember to use it."""
     origins: tuple[str, ...] = ()
     """Web pages of other addresses whose scripts may call this server: `https://team.example`."""
     database: str = ""
@@ -165,6 +170,21 @@ class ServerSettings(Config):
     """Write requests and answers to the log."""
     limits: Limits = Limits()
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.path.strip("/")
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
+            raise ValueError("must be the address alone, such as https://jangin.example.org")
+        return f"{parts.scheme}://{parts.netloc}".lower() if url else ""
+
     @field_validator("project")
     @classmethod
     def _file_of(cls, path: Path | None) -> Path | None:
@@ -179,11 +199,17 @@ class ServerSettings(Config):
     @property
     def needs_keys(self) -> bool:
         """True where a request needs a key of `jangin keys add`; else any key will do."""
-        return (
-            self.require_keys
-            or not self.is_loopback
-            or bool(self.hosts or self.origins or self.proxies)
-        )
+        return self.require_keys or not self.is_loopback or self.has_proxy
+
+    @property
+    def has_proxy(self) -> bool:
+        """True where requests of others come to loopback, or pages of others may call."""
+        return bool(self.hosts or self.origins or self.proxies or self.public_url)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """True where browsers reach this server over TLS."""
+        return self.public_url.startswith("https:")
 
     def shows_project_to(self, project: str) -> bool:
         """True if keys of this project may see the project file's pages and use its models."""

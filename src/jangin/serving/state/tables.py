@@ -10,6 +10,8 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Uni
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from jangin.serving.state.caller import Caller, current_scopes
+
 Counter = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts up only a primary key of type INTEGER."""
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -216,6 +218,23 @@ class Key(Row):
     hash: Mapped[str] = mapped_column(String(64), unique=True)
     last_used_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
+
+    @property
+    def caller(self) -> Caller:
+        """Who sends requests with this key."""
+        return Caller(self.project, current_scopes(self.scopes), self.id)
+
+
+class SignIn(Row):
+    """A browser that signed in with a key; the row goes when the session ends."""
+
+    __tablename__ = "sign_ins"
+
+    key_id: Mapped[str] = mapped_column(String(64), index=True)
+    browser: Mapped[str]
+    """What it calls itself."""
+    seen_at: Mapped[int]
+    """When its last request was, to a few minutes."""
 
 
 class Audit(Base):

@@ -59,14 +59,14 @@ def running(tmp_path_factory):
 def keys(running):
     """{name: key}, after objects of two projects were written."""
     texts = {}
-    scopes = ["files", "jobs", "models", "inference", "pages"]
+    scopes = ["files", "jobs", "models", "inference", "review"]
     with running.server.database.write() as session:
         for name, project, rights in (
             ("claims", "claims", scopes),
             ("sales", "sales", scopes),
             ("chief", "claims", ["admin"]),
             ("sales-chief", "sales", ["admin"]),
-            ("reader", "claims", ["pages"]),
+            ("reader", "claims", ["review"]),
         ):
             _, texts[name] = add_key(session, name=name, project=project, scopes=rights, now=1)
         session.add_all(a_job(number) for number in range(2, 30))

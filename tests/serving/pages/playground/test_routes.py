@@ -243,7 +243,7 @@ def test_other_projects_neither_talk_to_the_models_nor_save(project, tmp_path_fa
     options = {"project": project / "project.yaml", "require_keys": True}
     with run_workbench(folder, **options) as running, Browser(running.root) as visitor:
         with running.server.database.write() as session:
-            scopes = ("pages", "inference")
+            scopes = ("review", "inference")
             _, text = add_key(session, name="x", project="other", scopes=scopes, now=1)
         visitor.post("/sign-in", data={"key": text})
         visitor.get("/preferences")

@@ -25,9 +25,9 @@ from jangin.serving.pages.compare.sources import source_of_example
 from jangin.serving.pages.compare.standing import standing_chart
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import NamedDep, NothingYetError, PageError, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, NothingYetError, PageError, Visit, VisitDep, needs
 
-router = APIRouter(prefix="/compare")
+router = APIRouter(prefix="/compare", dependencies=needs("review"))
 PARTS = (
     ("/compare", "compare_tab_results"),
     ("/compare/answers", "compare_tab_answers"),

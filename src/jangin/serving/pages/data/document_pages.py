@@ -25,7 +25,7 @@ from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import open_table
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
 
 LONGEST_SEARCH = 200
 PAGE_SIZE = 60
@@ -37,7 +37,7 @@ MOST_FLAGGED = 200
 """Pages of doubtful order that are named."""
 DOUBTFUL_PAGES = 20
 """Pages with doubtful lines on one page of the room."""
-router = APIRouter(prefix="/data")
+router = APIRouter(prefix="/data", dependencies=needs("review"))
 Text = Annotated[str, Query(max_length=LONGEST_SEARCH)]
 
 

@@ -17,14 +17,14 @@ from jangin.serving.pages.data.page_view import (
 )
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import PageError, VisitDep
+from jangin.serving.pages.visit import PageError, VisitDep, needs
 
 LONGEST_TEXT = 4000
 MOST_MARKS = 200
 MOST_SEARCHED = 300_000
 """Characters of a document in which a quotation is looked for outside its passage and page."""
 YEAR = 31_536_000
-router = APIRouter(prefix="/pictures")
+router = APIRouter(prefix="/pictures", dependencies=needs("review"))
 TURNS = (0, 90, 180, 270)
 
 

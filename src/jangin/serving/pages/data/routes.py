@@ -20,12 +20,12 @@ from jangin.serving.pages.data.table_view import TableRequest, table_view
 from jangin.serving.pages.data.way import decided_on, way_of
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import PageError, VisitDep
+from jangin.serving.pages.visit import PageError, VisitDep, needs
 
 LONGEST_SEARCH = 200
 EXAMPLES = ("examples", "splits", "dropped", "rejected")
 """Tables of examples."""
-router = APIRouter(prefix="/data")
+router = APIRouter(prefix="/data", dependencies=needs("review"))
 Text = Annotated[str, Query(max_length=LONGEST_SEARCH)]
 
 

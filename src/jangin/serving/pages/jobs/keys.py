@@ -8,14 +8,14 @@ from sqlalchemy import select
 
 from jangin.core.errors import DataError
 from jangin.serving.pages.jobs.routes import room
-from jangin.serving.pages.visit import AdminDep, PageError, Visit
+from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key, remove_key
 from jangin.serving.state.caller import SCOPES
 from jangin.serving.state.tables import Audit, Key
 
 AUDIT = 50
 MOST_NAME = 64
-router = APIRouter(prefix="/keys")
+router = APIRouter(prefix="/keys", dependencies=needs("admin"))
 
 
 def _sees_all(visit: Visit) -> bool:
@@ -24,7 +24,7 @@ def _sees_all(visit: Visit) -> bool:
 
 
 @router.get("")
-def list_keys(visit: AdminDep, after: int = 0) -> Response:
+def list_keys(visit: VisitDep, after: int = 0) -> Response:
     """The keys, and who changed what."""
     return _page(visit, after)
 
@@ -59,7 +59,7 @@ def _page(visit: Visit, after: int = 0, text: str = "", name: str = "") -> Respo
 
 @router.post("")
 def create_key(
-    visit: AdminDep,
+    visit: VisitDep,
     name: Annotated[str, Form(max_length=MOST_NAME)],
     scope: Annotated[list[str] | None, Form()] = None,
     project: Annotated[str, Form(max_length=MOST_NAME)] = "",
@@ -81,7 +81,7 @@ def create_key(
 
 
 @router.post("/revoke")
-def revoke_key(visit: AdminDep, key: Annotated[str, Form()]) -> Response:
+def revoke_key(visit: VisitDep, key: Annotated[str, Form()]) -> Response:
     """Refuse a key from now on."""
     with visit.server.database.write() as session:
         row = session.scalars(select(Key).where(Key.id == key)).first()

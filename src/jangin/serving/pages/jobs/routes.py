@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Header, Request
+from fastapi import APIRouter, BackgroundTasks, Form, Header, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -22,7 +22,7 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.pages.jobs.curves import drawn_curves, job_curves
 from jangin.serving.pages.jobs.lineage import model_tree
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import PageError, Visit, VisitDep
+from jangin.serving.pages.visit import Visit, VisitDep, needs
 from jangin.serving.protocol.errors import no_such_model
 from jangin.serving.protocol.pagination import Paging, page_of
 from jangin.serving.state.tables import Event, Permission, StoredModel
@@ -39,19 +39,9 @@ PARTS = (("/jobs", "jobs_jobs"), ("/models", "jobs_models"), ("/files", "jobs_fi
 """(address, key of the name) of the pages of this room; keys are for administrators."""
 
 
-def _needs(scope: str) -> Any:
-    """A dependency that refuses a visit whose key lacks a scope."""
-
-    def check(visit: VisitDep) -> None:
-        if not visit.caller.may(scope):
-            raise PageError(403, "jobs_no_right", scope=scope)
-
-    return Depends(check)
-
-
-jobs = APIRouter(prefix="/jobs", dependencies=[_needs("jobs")])
-models = APIRouter(prefix="/models", dependencies=[_needs("models")])
-files = APIRouter(prefix="/files", dependencies=[_needs("files")])
+jobs = APIRouter(prefix="/jobs", dependencies=needs("jobs"))
+models = APIRouter(prefix="/models", dependencies=needs("models"))
+files = APIRouter(prefix="/files", dependencies=needs("files"))
 
 
 def room(visit: Visit, template: str, **context: Any) -> Response:
@@ -269,7 +259,7 @@ def change_job(
     return render(visit, "jobs/state.html.jinja", job=job, curves=curves, **_state(visit, job))
 
 
-@jobs.get("/{job_id}/export", dependencies=[_needs("models")])
+@jobs.get("/{job_id}/export", dependencies=needs("models"))
 def export_model(
     visit: VisitDep, job_id: str, format: Literal["peft", "merged", "gguf"] = "merged"
 ) -> Response:
@@ -314,7 +304,7 @@ def delete_model(visit: VisitDep, name: Annotated[str, Form()]) -> Response:
     return RedirectResponse("/models", 303)
 
 
-@models.post("/share", dependencies=[_needs("jobs")])
+@models.post("/share", dependencies=needs("jobs"))
 def share_model(
     visit: VisitDep, name: Annotated[str, Form()], project: Annotated[str, Form()]
 ) -> Response:
@@ -326,7 +316,7 @@ def share_model(
     return _back_to_model(name)
 
 
-@models.post("/unshare", dependencies=[_needs("jobs")])
+@models.post("/unshare", dependencies=needs("jobs"))
 def unshare_model(
     visit: VisitDep, name: Annotated[str, Form()], permission: Annotated[str, Form()]
 ) -> Response:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import Queue
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -41,18 +41,11 @@ from jangin.serving.pages.playground.models import (
 from jangin.serving.pages.playground.taught import Source, TaughtModels, best_variant
 from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalRequests
 
-
-def check_rights(visit: VisitDep) -> None:
-    """Raises `PageError` for a key that may not ask models from a page."""
-    if not (visit.caller.may("pages") and visit.caller.may("inference")):
-        raise PageError(403, "playground_no_right")
-
-
-router = APIRouter(prefix="/playground", dependencies=[Depends(check_rights)])
+router = APIRouter(prefix="/playground", dependencies=needs("review", "inference"))
 CHAT = "/v1/chat/completions"
 LEFT_OUT = "x-left-out"
 """Header that names what of the conversation the model did not get: `turns`, `system`."""

@@ -29,11 +29,11 @@ from jangin.project.contradictions import (
     undecided,
 )
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
-from jangin.serving.pages.visit import PageError
+from jangin.serving.pages.visit import PageError, needs
 
 Name = Annotated[str, Form(max_length=1000)]
 Condition = Annotated[str, Form(max_length=300)]
-router = APIRouter(prefix="/review")
+router = APIRouter(prefix="/review", dependencies=needs("review"))
 
 
 @router.get("/documents")

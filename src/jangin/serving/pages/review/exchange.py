@@ -31,12 +31,12 @@ from jangin.serving.files.check_process import elsewhere
 from jangin.serving.files.prepared_table import table_as_parquet
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
-from jangin.serving.pages.visit import PageError
+from jangin.serving.pages.visit import PageError, needs
 
 PREVIEW_ROWS = 20
 MOST_BYTES = 64 << 20
 SHEETS = (".csv", ".xlsx")
-router = APIRouter(prefix="/review")
+router = APIRouter(prefix="/review", dependencies=needs("review"))
 
 
 @router.get("/bulk")

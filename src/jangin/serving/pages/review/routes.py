@@ -34,13 +34,13 @@ from jangin.serving.pages.review.screen import (
     query_of,
     said_reason,
 )
-from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
 
 PAGE_ROWS = 50
 START = -1
 """Before the contradictions of documents; what is below is behind these, before the first row."""
 LONGEST_TEXT = 20_000
-router = APIRouter(prefix="/review")
+router = APIRouter(prefix="/review", dependencies=needs("review"))
 Text = Annotated[str, Query(max_length=200)]
 
 

@@ -44,13 +44,13 @@ from jangin.serving.pages.runs.views import (
     stage_name,
     why_it_ran,
 )
-from jangin.serving.pages.visit import PageError, Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
 
 POLL_SECONDS = 0.7
 QUIET_SECONDS = 15.0
 """After which an open stream says that it still lives."""
 SSE = {"cache-control": "no-store", "x-accel-buffering": "no"}
-router = APIRouter()
+router = APIRouter(dependencies=needs("review"))
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -169,7 +169,7 @@ def plan_part(visit: VisitDep, project: ProjectDep) -> Response:
     return render(visit, "runs/plan.html.jinja", **context)
 
 
-@router.post("/runs/start")
+@router.post("/runs/start", dependencies=needs("runs"))
 def start(
     visit: VisitDep,
     project: ProjectDep,
@@ -182,11 +182,12 @@ def start(
     if (last and find_stage(last) is None) or (variant and variant not in loaded.variants):
         raise PageError(400, "runs_unknown_choice")
     runs = visit.server.get(Follow).runs
+    visit.note(" ".join(filter(None, (last, variant))))
     runs.start(project.path, last, variant, retry_failed=bool(retry_failed))
     return RedirectResponse("/", 303)
 
 
-@router.post("/runs/{token}/stop")
+@router.post("/runs/{token}/stop", dependencies=needs("runs"))
 def stop_run(_visit: VisitDep, project: ProjectDep, token: str) -> Response:
     """Stop a run as Ctrl-C does."""
     stop(project.store, token)

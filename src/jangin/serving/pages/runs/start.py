@@ -63,7 +63,7 @@ from jangin.serving.pages.runs.uploads import (
     safe_name,
     set_aside,
 )
-from jangin.serving.pages.visit import PageError, Visit, VisitDep
+from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
 
 MB = 1_000_000
 FEWEST_BLANK = 3
@@ -78,7 +78,9 @@ STEPS = (
 """(address, key of the name) of the way from documents to a run."""
 DECISIONS = {reviews.LOG, grade_labels.LOG, *ADDED_FILES.values()}
 """Names of what people decided and answered, which an upload must not replace."""
-router = APIRouter(prefix="/start")
+WRITES_FILE = needs("admin")
+"""A project file names folders, addresses and variables of this machine."""
+router = APIRouter(prefix="/start", dependencies=needs("review", "runs"))
 
 
 @router.get("")
@@ -180,6 +182,7 @@ async def _receive(
 ) -> Path:
     """Keep one file, unless jangin could not read it; raises `PageError`."""
     target = _target(project, name, kind)
+    visit.note(target.name)
     await receive(pieces, target, _limit(visit), _removed(visit))
     if kind == "documents" and target.parent == _folder(project):
         await run_in_threadpool(_refuse_unreadable, visit, target)
@@ -265,7 +268,7 @@ def _table(visit: Visit, project: OpenProject, table: str) -> OwnTable:
     return known
 
 
-@router.post("/rows/{table}")
+@router.post("/rows/{table}", dependencies=WRITES_FILE)
 def choose_rows(
     visit: VisitDep,
     project: NewProjectDep,
@@ -275,7 +278,6 @@ def choose_rows(
     marked: Annotated[str, Form()] = "",
 ) -> Response:
     """Use a table as questions and answers: its columns go into the project file."""
-    _refuse_others(visit)
     known = _table(visit, project, table)
     if known.used and project.exists:
         raise PageError(409, "start_rows_used")
@@ -383,10 +385,9 @@ def _choices_page(
     )
 
 
-@router.post("/choices")
+@router.post("/choices", dependencies=WRITES_FILE)
 async def choose(request: Request, visit: VisitDep, project: NewProjectDep) -> Response:
     """Write the project file for the choices; one that is there is shown beside it."""
-    _refuse_others(visit)
     form = await request.form()
     given = {name: value for name, value in form.items() if isinstance(value, str)}
     loaded = _loaded(project)
@@ -448,7 +449,7 @@ def _editor(
     )
 
 
-@router.post("/file")
+@router.post("/file", dependencies=WRITES_FILE)
 def save_file(
     visit: VisitDep,
     project: NewProjectDep,
@@ -456,7 +457,6 @@ def save_file(
     digest: Annotated[str, Form()] = "",
 ) -> Response:
     """Save the text, unless it is wrong or the file changed meanwhile."""
-    _refuse_others(visit)
     return _saved(visit, project, normalized(text), digest, new=False)
 
 
@@ -470,19 +470,10 @@ def _saved(visit: Visit, project: OpenProject, text: str, digest: str, *, new: b
     return RedirectResponse("/start/file" if new else "/", 303)
 
 
-@router.post("/check", response_class=HTMLResponse)
+@router.post("/check", response_class=HTMLResponse, dependencies=WRITES_FILE)
 def check(
     visit: VisitDep, project: NewProjectDep, text: Annotated[str, Form()] = ""
 ) -> HTMLResponse:
     """What is wrong with a text, while it is being written."""
     problems = problems_of(normalized(text), project.path)
     return render(visit, "start/problems.html.jinja", problems=problems)
-
-
-def _refuse_others(visit: Visit) -> None:
-    """A project file names folders, addresses and variables of this machine.
-
-    Where other people reach the server, only administrators may write it.
-    """
-    if visit.server.settings.needs_keys and not visit.caller.may("admin"):
-        raise PageError(403, "pages_admin_only")

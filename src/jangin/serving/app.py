@@ -18,7 +18,15 @@ from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import comparison
 from jangin.serving.graders import routes as graders
-from jangin.serving.inference import chat, completions, embeddings, models, responses, tokenize
+from jangin.serving.inference import (
+    chat,
+    completions,
+    embeddings,
+    models,
+    responses,
+    stored_chats,
+    tokenize,
+)
 from jangin.serving.inference.model_path import ModelPath
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs import export, permissions
@@ -28,6 +36,7 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
+from jangin.serving.protocol.azure import AzurePaths, DeploymentBody
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import needs
@@ -60,6 +69,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(graders.router, "jobs"),
     Routes(batches.router, "batches"),
     Routes(models.router, "models"),
+    Routes(stored_chats.router, "files"),
     *(
         Routes(answering.router, "inference")
         for answering in (chat, completions, responses, embeddings, tokenize, comparison)
@@ -117,12 +127,13 @@ def create_app(server: Server) -> ASGIApp:
     app = RateLimit(app, server.settings.limits)
     app = BrowserGuard(app, server.settings)
     app = RequestContext(app, (counters.observe, log_request))
-    return ModelPath(app)
+    return AzurePaths(ModelPath(app))
 
 
 def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application for programs: OpenAI's API."""
     api = new_application(server, lifespan)
+    api.add_middleware(DeploymentBody)
     for routes in ROUTERS:
         allowed = Depends(needs(routes.scope))
         api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])

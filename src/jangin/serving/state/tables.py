@@ -260,6 +260,23 @@ class Batch(Leased, Owned):
     owner_key: Mapped[str] = mapped_column(String(64))
 
 
+class Answer(Owned):
+    """A response or a chat completion that is kept for its client."""
+
+    __tablename__ = "answers"
+
+    kind: Mapped[str] = mapped_column(String(24))
+    """`response` or `chat.completion`."""
+    model: Mapped[str]
+    """The name in the request."""
+    input: Mapped[list[Any]]
+    """Messages of a chat; the items that a response added to the ones before it."""
+    body: Mapped[dict[str, Any]]
+    """The reply."""
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    expires_at: Mapped[int] = mapped_column(index=True)
+
+
 class Webhook(Owned):
     """An address that events are sent to."""
 

@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
+from jangin.serving.evals import routes as evals
+from jangin.serving.evals.runner import EvalRunner
 from jangin.serving.files import prepare, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
@@ -67,6 +69,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(permissions.router, "jobs"),
     Routes(export.router, "models"),
     Routes(graders.router, "jobs"),
+    Routes(evals.router, "jobs"),
     Routes(batches.router, "batches"),
     Routes(models.router, "models"),
     Routes(stored_chats.router, "files"),
@@ -86,6 +89,7 @@ SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     WebhookSender,
     Scheduler,
     BatchRunner,
+    EvalRunner,
 )
 """Background services in the order in which they start; they stop in the opposite one.
 

@@ -18,6 +18,9 @@ from jangin.serving.state.tables import (
     Base,
     Batch,
     Checkpoint,
+    EvalItem,
+    EvalRun,
+    Evaluation,
     Event,
     File,
     Job,
@@ -49,6 +52,9 @@ PARAMETERS = {
     "batch_id": "batch_A",
     "webhook_id": "we_A",
     "response_id": "resp_A",
+    "eval_id": "eval_A",
+    "run_id": "evalrun_A",
+    "item_id": "outputitem_A",
     "completion_id": "chatcmpl-A",
 }
 """{parameter of a path: the id of A's object}."""
@@ -56,6 +62,15 @@ BODIES = {
     ("POST", "/uploads/{upload_id}/parts"): {"files": {"data": b"1"}},
     ("POST", "/uploads/{upload_id}/complete"): {"json": {"part_ids": ["part_A"]}},
     ("POST", "/fine_tuning/checkpoints/{model:path}/permissions"): {"json": {"project_ids": ["c"]}},
+    ("POST", "/evals/{eval_id}"): {"json": {"name": "changed"}},
+    ("POST", "/evals/{eval_id}/runs"): {
+        "json": {
+            "data_source": {
+                "type": "jsonl",
+                "source": {"type": "file_content", "content": [{"item": {}}]},
+            }
+        }
+    },
     ("POST", "/chat/completions/{completion_id}"): {"json": {"metadata": {"a": "b"}}},
     ("POST", "/webhook_endpoints/{webhook_id}"): {"json": {"name": "changed"}},
     ("POST", "/webhook_endpoints/{webhook_id}/test"): {"json": {"event_type": "batch.completed"}},
@@ -79,6 +94,7 @@ CREATIONS = {
         JOB | {"x_resume_from": "ftjob-A"},
         JOB | {"x_resume_from": MODEL},
     ],
+    ("POST", "/evals"): [],
     ("POST", "/batches"): [BATCH | {"input_file_id": "file-A"}],
     ("POST", "/webhook_endpoints"): [],
     ("POST", "/chat/completions"): [
@@ -142,6 +158,12 @@ def objects_of(project, tag):
         StoredModel(name=model, job_id=f"ftjob-{tag}", **own, **served),
         Permission(id=f"cp_{tag}", model=model, created_at=1, project="of-a-friend"),
         Batch(id=f"batch_{tag}", input_file_id=f"file-{tag}", **own, **leased, **batch),
+        Evaluation(id=f"eval_{tag}", name=secret, data_source_config={"item_schema": {}},
+                   testing_criteria=[{"name": secret}], metadata_={"k": secret}, **own),
+        EvalRun(id=f"evalrun_{tag}", eval_id=f"eval_{tag}", name=secret, status="waiting",
+                data_source={}, results={}, owner_key="k", **own),
+        EvalItem(id=f"outputitem_{tag}", run_id=f"evalrun_{tag}", number=0, status="pass",
+                 item={"k": secret}, sample={}, results=[], **own),
         Answer(id=f"resp_{tag}", kind="response", model=secret, input=[{"id": secret}],
                body={"id": secret, "output": []}, expires_at=2**40, **own),
         Answer(id=f"chatcmpl-{tag}", kind="chat.completion", model=secret,

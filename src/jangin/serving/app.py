@@ -13,12 +13,22 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
+from jangin.serving.evals import routes as evals
+from jangin.serving.evals.runner import EvalRunner
 from jangin.serving.files import prepare, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import comparison
 from jangin.serving.graders import routes as graders
-from jangin.serving.inference import chat, completions, embeddings, models, responses, tokenize
+from jangin.serving.inference import (
+    chat,
+    completions,
+    embeddings,
+    models,
+    responses,
+    stored_chats,
+    tokenize,
+)
 from jangin.serving.inference.model_path import ModelPath
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs import export, permissions
@@ -28,6 +38,7 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
+from jangin.serving.protocol.azure import AzurePaths, DeploymentBody
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import Needs
@@ -60,8 +71,10 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(permissions.router, "jobs"),
     Routes(export.router, "models"),
     Routes(graders.router, "jobs"),
+    Routes(evals.router, "jobs"),
     Routes(batches.router, "batches"),
     Routes(models.router, "models"),
+    Routes(stored_chats.router, "files"),
     *(
         Routes(answering.router, "inference")
         for answering in (chat, completions, responses, embeddings, tokenize, comparison)
@@ -78,6 +91,7 @@ SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     WebhookSender,
     Scheduler,
     BatchRunner,
+    EvalRunner,
 )
 """Background services in the order in which they start; they stop in the opposite one.
 
@@ -121,12 +135,13 @@ def create_app(server: Server) -> ASGIApp:
     app = AuditRequests(app, server)
     headers = (STRICT_TRANSPORT,) if server.settings.is_encrypted else ()
     app = RequestContext(app, (counters.observe, log_request), headers)
-    return ModelPath(app)
+    return AzurePaths(ModelPath(app))
 
 
 def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application for programs: OpenAI's API."""
     api = new_application(server, lifespan)
+    api.add_middleware(DeploymentBody)
     for routes in ROUTERS:
         allowed = Depends(Needs(routes.scope))
         api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])

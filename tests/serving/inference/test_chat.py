@@ -173,6 +173,37 @@ def test_a_required_tool_is_called_with_valid_arguments(client, choice, reason, 
     assert json.loads(call.function.arguments)["n"] in (1, 2)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_functions_are_tools(client, stream):
+    functions = [tool["function"] for tool in TOOLS]
+    options = {"functions": functions, "max_tokens": 300, "stream": stream}
+    reply = ask(client, function_call={"name": "hours"}, **options)
+    if stream:
+        chunks = [chunk.choices[0] for chunk in reply]
+        (call,) = [c.delta.function_call for c in chunks if c.delta.function_call]
+        assert chunks[-1].finish_reason == "stop"
+    else:
+        call = reply.choices[0].message.function_call
+        assert reply.choices[0].message.tool_calls is None
+        assert reply.choices[0].finish_reason == "stop"
+    assert (call.name, json.loads(call.arguments)["n"] in (1, 2)) == ("hours", True)
+    assert ask(client, function_call="auto", **options)
+
+
+def test_calls_and_results_of_functions_are_taken_back_as_those_of_tools(client):
+    called = {"name": "add", "arguments": '{"a": 7, "b": 8}'}
+    tool = {"id": "call_add", "type": "function", "function": called}
+    old, new = (
+        ask(client, messages=[*MESSAGES, {"role": "assistant", "content": None, **call}, result])
+        for call, result in (
+            ({"function_call": called}, {"role": "function", "name": "add", "content": "15"}),
+            ({"tool_calls": [tool]}, {"role": "tool", "tool_call_id": "call_add", "content": "15"}),
+        )
+    )
+    assert old.choices[0].message == new.choices[0].message
+    assert old.usage == new.usage
+
+
 def test_calls_and_results_of_tools_are_taken_back(client):
     call = {"id": "call_1", "type": "function", "function": {"name": "days", "arguments": "{}"}}
     reply = ask(
@@ -221,6 +252,10 @@ def test_a_model_that_the_caller_may_not_use_does_not_exist(client, name):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"functions": [TOOLS[0]["function"]], "tools": TOOLS}, "functions"),
+        ({"web_search_options": {}, "audio": {"voice": "a", "format": "mp3"}}, "audio"),
+        ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
         (
             {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
             "tool_choice",
@@ -241,17 +276,15 @@ def test_wrong_settings_are_refused_by_name(client, options, param):
     assert (error.status_code, error.param) == (400, param)
 
 
-def test_unknown_fields_change_nothing(client):
+def test_unknown_fields_change_nothing_and_are_named(client):
     plain = ask(client).choices[0].message.content
-    extra = ask(
-        client,
-        user="u",
-        store=True,
-        metadata={"k": "v"},
-        service_tier="auto",
-        extra_body={"top_k": 5},
-    )
-    assert extra.choices[0].message.content == plain
+    raw = client.chat.completions.with_raw_response.create(
+        model="tiny", messages=MESSAGES, temperature=0, max_tokens=16, user="u",
+        metadata={"k": "v"}, service_tier="auto", modalities=["text"], verbosity="low",
+        extra_body={"top_k": 5, "a b": 1},
+    )  # fmt: skip
+    assert raw.parse().choices[0].message.content == plain
+    assert raw.headers["x-jangin-ignored"] == "verbosity, top_k"
 
 
 def test_control_tokens_in_a_message_are_text(client, weights):

@@ -14,9 +14,13 @@ from sqlalchemy import inspect, select
 from jangin.serving.app import OPEN_ROUTERS, ROUTERS
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.tables import (
+    Answer,
     Base,
     Batch,
     Checkpoint,
+    EvalItem,
+    EvalRun,
+    Evaluation,
     Event,
     File,
     Job,
@@ -47,12 +51,27 @@ PARAMETERS = {
     "permission_id": "cp_A",
     "batch_id": "batch_A",
     "webhook_id": "we_A",
+    "response_id": "resp_A",
+    "eval_id": "eval_A",
+    "run_id": "evalrun_A",
+    "item_id": "outputitem_A",
+    "completion_id": "chatcmpl-A",
 }
 """{parameter of a path: the id of A's object}."""
 BODIES = {
     ("POST", "/uploads/{upload_id}/parts"): {"files": {"data": b"1"}},
     ("POST", "/uploads/{upload_id}/complete"): {"json": {"part_ids": ["part_A"]}},
     ("POST", "/fine_tuning/checkpoints/{model:path}/permissions"): {"json": {"project_ids": ["c"]}},
+    ("POST", "/evals/{eval_id}"): {"json": {"name": "changed"}},
+    ("POST", "/evals/{eval_id}/runs"): {
+        "json": {
+            "data_source": {
+                "type": "jsonl",
+                "source": {"type": "file_content", "content": [{"item": {}}]},
+            }
+        }
+    },
+    ("POST", "/chat/completions/{completion_id}"): {"json": {"metadata": {"a": "b"}}},
     ("POST", "/webhook_endpoints/{webhook_id}"): {"json": {"name": "changed"}},
     ("POST", "/webhook_endpoints/{webhook_id}/test"): {"json": {"event_type": "batch.completed"}},
 }
@@ -62,6 +81,7 @@ BATCH = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 CREATIONS = {
     ("POST", "/files"): [],
     ("POST", "/uploads"): [],
+    ("POST", "/x/rows"): [{"metadata": {"k": SECRET}}],
     ("POST", "/x/prepare"): [{"file": "file-A"}],
     ("POST", "/x/compare"): [
         {"file": "file-A", "models": ["m", "n"]},
@@ -74,13 +94,21 @@ CREATIONS = {
         JOB | {"x_resume_from": "ftjob-A"},
         JOB | {"x_resume_from": MODEL},
     ],
+    ("POST", "/evals"): [],
     ("POST", "/batches"): [BATCH | {"input_file_id": "file-A"}],
     ("POST", "/webhook_endpoints"): [],
     ("POST", "/chat/completions"): [
         {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
     ],
     ("POST", "/completions"): [{"model": MODEL, "prompt": "x"}],
-    ("POST", "/responses"): [{"model": MODEL, "input": "x"}],
+    ("POST", "/responses"): [
+        {"model": MODEL, "input": "x"},
+        {"model": "m", "input": "x", "previous_response_id": "resp_A"},
+    ],
+    ("POST", "/responses/input_tokens"): [
+        {"model": MODEL, "input": "x"},
+        {"model": "m", "input": "x", "previous_response_id": "resp_A"},
+    ],
     ("POST", "/tokenize"): [{"model": MODEL, "prompt": "x"}],
     ("POST", "/detokenize"): [{"model": MODEL, "tokens": [1]}],
     ("GET", "/tokenizer_info"): [{"model": MODEL}],
@@ -130,6 +158,19 @@ def objects_of(project, tag):
         StoredModel(name=model, job_id=f"ftjob-{tag}", **own, **served),
         Permission(id=f"cp_{tag}", model=model, created_at=1, project="of-a-friend"),
         Batch(id=f"batch_{tag}", input_file_id=f"file-{tag}", **own, **leased, **batch),
+        Evaluation(id=f"eval_{tag}", name=secret, data_source_config={"item_schema": {}},
+                   testing_criteria=[{"name": secret}], metadata_={"k": secret}, **own),
+        EvalRun(id=f"evalrun_{tag}", eval_id=f"eval_{tag}", name=secret, status="waiting",
+                data_source={}, results={}, owner_key="k", **own),
+        EvalItem(id=f"outputitem_{tag}", run_id=f"evalrun_{tag}", number=0, status="pass",
+                 item={"k": secret}, sample={}, results=[], **own),
+        Answer(id=f"resp_{tag}", kind="response", model=secret, input=[{"id": secret}],
+               body={"id": secret, "output": []}, expires_at=2**40, **own),
+        Answer(id=f"chatcmpl-{tag}", kind="chat.completion", model=secret,
+               input=[{"role": "user", "content": secret}], metadata_={"k": secret},
+               body={"id": f"chatcmpl-{tag}",
+                     "choices": [{"finish_reason": "stop", "message": {}}]},
+               expires_at=2**40, **own),
         Webhook(id=f"we_{tag}", url="http://127.0.0.1:1/", events=["batch.completed"],
                 secret=f"whsec_{secret}", name=secret, updated_at=1, **own),
     ]  # fmt: skip

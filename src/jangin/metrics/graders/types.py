@@ -111,6 +111,8 @@ class ScoreModel(Config):
     input: list[GraderMessage] = Field(min_length=1)
     range: tuple[float, float] = (0.0, 1.0)
     sampling_params: SamplingParams = SamplingParams()
+    pass_threshold: float | None = None
+    """As that of `TextSimilarity`."""
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -143,6 +145,8 @@ class PythonGrader(Config):
     type: Literal["python"]
     name: str
     source: str
+    pass_threshold: float | None = None
+    """As that of `TextSimilarity`."""
     image_tag: str = ""
     """Accepted and ignored: the interpreter is the server's own."""
 

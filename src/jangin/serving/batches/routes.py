@@ -1,6 +1,6 @@
 """`/v1/batches`: create, retrieve, list and cancel batches."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -11,7 +11,7 @@ from jangin.serving.batches.input_file import ENDPOINTS
 from jangin.serving.batches.runner import OPEN, BatchRunner
 from jangin.serving.protocol.errors import ApiError, invalid_state, invalid_value, no_such
 from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import BoundedList, Reply, RequestBody
+from jangin.serving.protocol.objects import BoundedList, Metadata, Reply, RequestBody
 from jangin.serving.protocol.pagination import BatchPaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
@@ -25,10 +25,6 @@ TIMES = (
     *("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at"),
     *("cancelling_at", "cancelled_at"),
 )
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
-]
 
 
 class OutputExpiresAfter(RequestBody):

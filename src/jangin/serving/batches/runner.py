@@ -7,18 +7,11 @@ it arrives, so that a batch continues where it stopped when the server is restar
 import asyncio
 import hashlib
 import json
-import logging
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.orm import Session
 
 from jangin.core.errors import JanginError
 from jangin.serving.batches.input_file import BatchRequest, check_input, read_input
@@ -28,117 +21,42 @@ from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalReply, InternalRequests
 from jangin.serving.security.keys import is_revoked
 from jangin.serving.state.caller import Caller
-from jangin.serving.state.leases import claim, new_owner, release, renew
-from jangin.serving.state.server import Server
-from jangin.serving.state.storage import CHUNK, StorageAwayError
+from jangin.serving.state.leased_work import HEARTBEAT_SECONDS, LeasedWork, LeaseLostError
+from jangin.serving.state.storage import CHUNK
 from jangin.serving.state.tables import Batch, File
 from jangin.serving.webhooks.outbox import emit
 
-WORKERS = 2
-"""Batches that run at once in one process."""
 IN_FLIGHT = 16
 """Requests of one batch that run at once."""
-LEASE = 60
-HEARTBEAT_SECONDS = 1.0
-POLL_SECONDS = 0.5
 RETRIED = (429, 503)
 """Replies after which a request is sent again: the server is busy, and batches can wait."""
 LONGEST_DELAY = 30.0
-AWAY_SECONDS = 1.0
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
-log = logging.getLogger("jangin.serving.batches")
 
 
-class _InterruptedError(Exception):
-    """The server stops, or another process has the batch."""
+class BatchRunner(LeasedWork):
+    """Answers batches."""
 
+    table = Batch
+    open_statuses = OPEN
 
-class BatchRunner:
-    """Answers batches in threads of its own until it is stopped."""
+    def finish(self, row: Batch) -> None:
+        """Answer what has no result yet, and close the batch."""
+        _Run(self, row).finish()
 
-    def __init__(self, server: Server) -> None:
-        """`server`: database, files and settings."""
-        self._server = server
-        self._owner = new_owner()
-        self._stopping = threading.Event()
-        self._wanted = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    def start(self) -> None:
-        """Begin with the oldest open batch."""
-        for number in range(WORKERS):
-            thread = threading.Thread(target=self._work, name=f"batches-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def stop(self) -> None:
-        """End; open batches continue when a server of this database runs again."""
-        self._stopping.set()
-        self._wanted.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-
-    def wake(self) -> None:
-        """Look for a new batch now instead of in half a second."""
-        self._wanted.set()
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            batch = None
-            try:
-                batch = self._claim()
-                if batch is not None:
-                    _Run(self._server, batch, self._owner, self._stopping).finish()
-            except _InterruptedError:
-                self._release(batch)
-            except (OperationalError, InterfaceError, StorageAwayError) as error:
-                log.warning("batch %s waits: %s", batch.id if batch else "", error)
-                self._wait_and_release(batch)
-            except Exception:
-                log.exception("batch %s failed", batch.id if batch else "")
-                self._fail(batch)
-            if batch is None:
-                self._wanted.wait(POLL_SECONDS)
-                self._wanted.clear()
-
-    def _claim(self) -> Batch | None:
-        candidates = select(Batch).where(Batch.status.in_(OPEN)).order_by(Batch.rowid)
-        now = self._server.now()
-        with self._server.database.read() as session:
-            if session.scalars(candidates.limit(1)).first() is None:
-                return None  # most often: reading does not keep writers waiting
-        with self._server.database.write() as session:
-            return claim(session, candidates, owner=self._owner, now=now, seconds=LEASE)
-
-    def _release(self, batch: Batch | None) -> None:
-        if batch is not None:
-            with self._server.database.write() as session:
-                release(session, Batch, batch.id, owner=self._owner)
-
-    def _wait_and_release(self, batch: Batch | None) -> None:
-        """Database or storage do not answer: continue with the batch after its last result."""
-        self._stopping.wait(AWAY_SECONDS)
-        with suppress(OperationalError, InterfaceError):  # then its lease ends by itself
-            self._release(batch)
-
-    def _fail(self, batch: Batch | None) -> None:
-        if batch is None:
-            self._stopping.wait(POLL_SECONDS)
-            return
-        with suppress(Exception):  # then its lease ends, and the batch is run again
-            error = {"code": "server_error", "message": "The server could not run the batch."}
-            run = _Run(self._server, batch, self._owner, self._stopping)
-            run.close("failed", {"object": "list", "data": [error]})
+    def fail(self, row: Batch) -> None:
+        """Close a batch after a fault of the server."""
+        error = {"code": "server_error", "message": "The server could not run the batch."}
+        _Run(self, row).close("failed", {"object": "list", "data": [error]})
 
 
 class _Run:
     """The work on one batch."""
 
-    def __init__(self, server: Server, batch: Batch, owner: str, stopping: threading.Event) -> None:
-        self._server = server
+    def __init__(self, runner: BatchRunner, batch: Batch) -> None:
+        self._runner = runner
+        self._server = server = runner.server
         self._batch = batch
-        self._owner = owner
-        self._stopping = stopping
         self._beat = 0.0
         self._revoked = False
         """Whether the key that created the batch was removed since."""
@@ -166,7 +84,7 @@ class _Run:
             self._refuse(check.errors)
             return False
         with self._server.database.write() as session:
-            row = self._row(session)
+            row = self._runner.held(session, self._batch.id)
             row.model = check.model
             row.counts = {"total": check.total, "completed": 0, "failed": 0}
             if row.status == "validating":
@@ -238,16 +156,13 @@ class _Run:
 
     def _heartbeat(self, results: BatchResults) -> str:
         """Store the counts and keep the lease; `completed` unless the batch must end otherwise."""
-        if self._stopping.is_set():
-            raise _InterruptedError
+        if self._runner.stopping.is_set():
+            raise LeaseLostError
         if time.monotonic() - self._beat < HEARTBEAT_SECONDS:
             return self._ending()
         self._beat = time.monotonic()
         with self._server.database.write() as session:
-            now = self._server.now()
-            if not renew(session, Batch, self._batch.id, owner=self._owner, now=now, seconds=LEASE):
-                raise _InterruptedError
-            row = self._row(session)
+            row = self._runner.renewed(session, self._batch.id)
             row.counts = self._counts(results)
             self._batch = row
             self._revoked = is_revoked(session, row.owner_key)
@@ -266,7 +181,7 @@ class _Run:
 
     def _finalize(self, results: BatchResults, status: str) -> None:
         with self._server.database.write() as session:
-            row = self._row(session)
+            row = self._runner.held(session, self._batch.id)
             if status == "completed":
                 row.status = "finalizing"
             row.times = {**row.times, "finalizing_at": self._server.now()}
@@ -312,7 +227,7 @@ class _Run:
         now = self._server.now()
         output, failed = files or [None, None]
         with self._server.database.write() as session:
-            row = self._row(session)
+            row = self._runner.held(session, self._batch.id)
             session.add_all(file for file in (output, failed) if file is not None)
             row.output_file_id = output.id if output else None
             row.error_file_id = failed.id if failed else None
@@ -320,13 +235,6 @@ class _Run:
             row.times = {**row.times, f"{status}_at": now}
             row.lease_owner = row.lease_until = None
             emit(session, project=row.project, event=f"batch.{status}", object_id=row.id, now=now)
-
-    def _row(self, session: Session) -> Batch:
-        """The batch as it is stored now; raises `_InterruptedError` if another process has it."""
-        row = session.scalars(select(Batch).where(Batch.id == self._batch.id)).one()
-        if row.lease_owner != self._owner:
-            raise _InterruptedError
-        return row
 
 
 def _refusal() -> InternalReply:

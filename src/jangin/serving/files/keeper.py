@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from jangin.serving.files.checks import check_file
 from jangin.serving.files.store import DELETED, forget_bytes, user_of
 from jangin.serving.files.uploads import forget_parts
 from jangin.serving.state.server import Server
-from jangin.serving.state.tables import Audit, File, Upload, UploadPart
+from jangin.serving.state.tables import Answer, Audit, File, Upload, UploadPart
 from jangin.serving.state.trash import sweep
 
 INTERVAL = 60.0
@@ -77,7 +77,7 @@ class FileKeeper:
             check_file(self._server, file_id)
 
     def remove_expired(self) -> None:
-        """Delete expired files that no unfinished job needs, and the parts of expired uploads."""
+        """Delete expired answers, files that no unfinished job needs, and parts of uploads."""
         now = self._server.now()
         names: list[str] = []
         with self._server.database.write() as session:
@@ -85,6 +85,7 @@ class FileKeeper:
                 if user_of(session, file.id) is None:
                     session.delete(file)
                     names.append(file.id)
+            session.execute(delete(Answer).where(Answer.expires_at <= now))
             late = select(Upload).where(Upload.status == "pending", Upload.expires_at <= now)
             for upload in session.scalars(late):
                 upload.status = "expired"

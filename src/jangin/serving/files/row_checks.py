@@ -276,7 +276,7 @@ def _tool_names(row: RowCheck, value: Mapping[str, Any]) -> set[str] | None:
 def _unknown_keys(row: RowCheck, value: Mapping[str, Any], known: set[str]) -> None:
     for key in value:
         if key not in known:
-            row.fail("unknown_key", f"has the unknown key {key[:60]!r}")
+            row.warn("unknown_key", f"has the unknown key {key[:60]!r}, which is not read")
 
 
 def _check_completion(row: RowCheck, value: Mapping[str, Any]) -> None:

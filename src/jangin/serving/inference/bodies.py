@@ -1,11 +1,14 @@
 """Bodies of requests for answers.
 
-Unknown fields are ignored here, unlike elsewhere: clients send many that change nothing.
+Unknown fields are no error here, unlike elsewhere: clients send many that change nothing. What
+becomes of those of a request is in `parameters.py`.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from jangin.serving.protocol.objects import Metadata
 
 MOST_CHOICES = 128
 
@@ -14,6 +17,15 @@ class Ignoring(BaseModel):
     """A body, or a part of one, whose unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
+
+
+class AnswerBody(Ignoring):
+    """A request for an answer; `model_extra` has its unknown fields."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    model: str
+    stream: bool | None = False
 
 
 class TextPart(Ignoring):
@@ -46,6 +58,8 @@ class ChatMessage(Ignoring):
     name: str | None = None
     tool_calls: list[ToolCallPart] | None = None
     tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    """As `tool_calls` was called in 2023."""
 
 
 class StreamOptions(Ignoring):
@@ -101,10 +115,9 @@ class NamedTool(Ignoring):
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Sampling(Ignoring):
+class Sampling(AnswerBody):
     """What chat completions and completions have in common."""
 
-    model: str
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
@@ -113,7 +126,6 @@ class Sampling(Ignoring):
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    stream: bool | None = False
     stream_options: StreamOptions | None = None
 
     @property
@@ -145,6 +157,11 @@ class ChatBody(Sampling):
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[ToolFunction] | None = None
+    """As `tools` was called in 2023; a reply then has `function_call`."""
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
 
 
 class CompletionBody(Sampling):

@@ -1,6 +1,6 @@
 """`POST /chat/completions`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -9,8 +9,10 @@ from starlette.responses import JSONResponse, Response
 
 from jangin.core.digest import short_digest
 from jangin.models.tokens.token_bytes import token_bytes
-from jangin.serving.inference.bodies import ChatBody
+from jangin.serving.inference.bodies import ChatBody, NamedFunction, NamedTool, Tool
 from jangin.serving.inference.external import backend_of, forward
+from jangin.serving.inference.kept import CHAT, keep, wants_kept
+from jangin.serving.inference.parameters import ignored_header, refuse_unsupported
 from jangin.serving.inference.prepare import Prepared, log_unlike, prepare_chat
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
@@ -22,9 +24,11 @@ from jangin.serving.inference.streaming import (
     whole_answers,
 )
 from jangin.serving.inference.usage import token_text, usage_of
+from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.access import CallerDep
-from jangin.serving.state.server import ServerDep
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server, ServerDep
 
 if TYPE_CHECKING:
     from jangin.inference.engine.engine import Wording
@@ -32,6 +36,11 @@ if TYPE_CHECKING:
     from jangin.inference.engine.tools import ToolCall
 
 router = APIRouter()
+SETTINGS = {
+    *("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"),
+    *("tools", "tool_choice", "response_format"),
+}
+"""Fields of a request that a kept answer shows."""
 
 
 @router.post("/chat/completions")
@@ -39,31 +48,89 @@ async def create_chat_completion(
     body: ChatBody, request: Request, server: ServerDep, caller: CallerDep
 ) -> Response:
     """The answers to a conversation, whole or streamed; raises `ApiError`."""
-    inference = server.get(Inference)
+    refuse_unsupported(body)
+    inference, headers = server.get(Inference), ignored_header(body)
     model = await anyio.to_thread.run_sync(server.models.resolve, body.model, caller)
     log_unlike(model, body.messages)
     backend = backend_of(server, model)
     if backend is not None:
+        _refuse_elsewhere(body)
         return await forward(backend, model, "/chat/completions", request)
+    _take_functions(body)
+    kept = _Kept(server, caller, body)
     prepared = await anyio.to_thread.run_sync(prepare_chat, inference, model, body)
+    name, now = new_id("chatcmpl-", 29), server.now()
     if body.stream:
-        return sent_events(_events(inference, prepared, server.now(), body))
+        head = _head(prepared, name, now, "chat.completion.chunk")
+        return sent_events(_events(inference, prepared, head, kept), headers)
     answers = await whole_answers(inference, prepared, request)
+    reply = _reply(prepared, _head(prepared, name, now, CHAT), answers, body)
+    await kept.keep(reply)
+    return JSONResponse(reply, headers=headers)
+
+
+def _refuse_elsewhere(body: ChatBody) -> None:
+    """Raises `ApiError` 400 for what only models of this process can do."""
+    for name, instead in (("functions", "Send 'tools'."), ("store", "Leave it out.")):
+        if getattr(body, name):
+            raise ApiError(
+                400,
+                f"Another server answers for the model '{body.model}', without the parameter "
+                f"'{name}'. {instead}",
+                param=name,
+                code="unsupported_parameter",
+            )
+
+
+def _take_functions(body: ChatBody) -> None:
+    """Put `functions` into `tools`, and `function_call` into `tool_choice`."""
+    if not body.functions:
+        return
+    if body.tools:
+        raise ApiError(
+            400, "Send 'tools' or 'functions', not both.", param="functions", code="invalid_value"
+        )
+    body.tools = [Tool(type="function", function=function) for function in body.functions]
+    body.parallel_tool_calls = False
+    wanted = body.function_call
+    body.tool_choice = NamedTool(function=wanted) if isinstance(wanted, NamedFunction) else wanted
+
+
+class _Kept:
+    """Keeps the answer to a body that asks for it."""
+
+    def __init__(self, server: Server, caller: Caller, body: ChatBody) -> None:
+        self.body = body
+        self._server = server
+        self._caller = caller
+        self._wanted = wants_kept(server, store=body.store, default=False)
+
+    async def keep(self, reply: Mapping[str, Any]) -> None:
+        """Keep a reply with the settings that it came from; raises `ApiError`."""
+        if not self._wanted:
+            return
+        settings = self.body.model_dump(include=SETTINGS, exclude_none=True, by_alias=True)
+        given = [message.model_dump(exclude_none=True) for message in self.body.messages]
+        await anyio.to_thread.run_sync(
+            keep,
+            *(self._server, self._caller, CHAT),
+            *({**settings, **reply}, given, self.body.metadata),
+        )
+
+
+def _reply(
+    prepared: Prepared, head: dict[str, Any], answers: Sequence["EngineAnswer"], body: ChatBody
+) -> dict[str, Any]:
     choices = [_choice(prepared, answer, index, body) for index, answer in enumerate(answers)]
-    reply = {
-        **_head(prepared, new_id("chatcmpl-", 29), server.now(), "chat.completion"),
-        "choices": choices,
-        "usage": usage_of(answers, 1),
-    }
-    return JSONResponse(reply)
+    return {**head, "choices": choices, "usage": usage_of(answers, 1)}
 
 
 async def _events(
-    inference: Inference, prepared: Prepared, now: int, body: ChatBody
+    inference: Inference, prepared: Prepared, head: dict[str, Any], kept: _Kept
 ) -> AsyncIterator[bytes]:
     from jangin.inference.engine.streamed import StreamedAnswer
 
-    head = _head(prepared, new_id("chatcmpl-", 29), now, "chat.completion.chunk")
+    body = kept.body
     empty: dict[str, Any] = {"usage": None} if body.with_usage else {}
 
     def chunk(
@@ -79,7 +146,7 @@ async def _events(
     ]
     # A token may yield no text yet, and the last one yields two chunks: each is sent once.
     pending: list[list[dict[str, Any]]] = [[] for _ in streams]
-    answers: list[EngineAnswer] = []
+    answers: dict[int, EngineAnswer] = {}
     async with inference.generating(prepared.engine, prepared.requests) as reports:
         for index in range(len(streams)):
             yield chunk(index, {"role": "assistant", "content": "", "refusal": None}, None)
@@ -92,20 +159,22 @@ async def _events(
                 raise api_error(report.error)
             if body.logprobs:
                 pending[index] += _logprobs_of(prepared.wording, report)
-            for delta, reason in _deltas(prepared, streams[index], report):
+            for delta, reason in _deltas(prepared, streams[index], report, body):
                 yield chunk(index, delta, reason, pending[index])
                 pending[index] = []
             if report.answer is not None:
-                answers.append(report.answer)
+                answers[index] = report.answer
                 if len(answers) == len(streams):
                     break
+    whole = _reply(prepared, {**head, "object": CHAT}, [answers[n] for n in sorted(answers)], body)
+    await kept.keep(whole)
     if body.with_usage:
-        yield data_event({**head, "choices": [], "usage": usage_of(answers, 1)})
+        yield data_event({**head, "choices": [], "usage": whole["usage"]})
     yield DONE
 
 
 def _deltas(
-    prepared: Prepared, stream: Any, report: "Progress"
+    prepared: Prepared, stream: Any, report: "Progress", body: ChatBody
 ) -> list[tuple[dict[str, Any], str | None]]:
     """(delta, finish reason) of each chunk that a report becomes."""
     if report.answer is None:
@@ -119,10 +188,12 @@ def _deltas(
         delta["content"] = pieces.content
     chunks: list[tuple[dict[str, Any], str | None]] = [(delta, None)] if delta else []
     if calls:
-        listed = [{"index": number, **call} for number, call in enumerate(call_objects(calls))]
-        chunks.append(({"tool_calls": listed}, None))
+        called = _called(calls, body)
+        for number, call in enumerate(called.get("tool_calls", ())):
+            call["index"] = number
+        chunks.append((called, None))
     if report.answer is not None:
-        chunks.append(({}, _reason(prepared, report.answer, calls)))
+        chunks.append(({}, _reason(prepared, report.answer, calls, body)))
     return chunks
 
 
@@ -142,7 +213,7 @@ def _choice(
     if generation.reasoning:
         message["reasoning_content"] = generation.reasoning
     if calls:
-        message["tool_calls"] = call_objects(calls)
+        message |= _called(calls, body)
     logprobs = None
     if body.logprobs:
         tops = generation.top_logprobs or ((),) * len(generation.token_ids)
@@ -157,7 +228,7 @@ def _choice(
         "index": index,
         "message": message,
         "logprobs": logprobs,
-        "finish_reason": _reason(prepared, answer, calls),
+        "finish_reason": _reason(prepared, answer, calls, body),
     }
 
 
@@ -180,9 +251,17 @@ def fingerprint(engine_name: str) -> str:
     return f"fp_{short_digest([__version__, engine_name])[:10]}"
 
 
-def _reason(prepared: Prepared, answer: "EngineAnswer", calls: Sequence[object]) -> str:
+def _called(calls: Sequence["ToolCall"], body: ChatBody) -> dict[str, Any]:
+    """The calls in a message; `functions` know one call an answer, the first."""
+    objects = call_objects(calls)
+    return {"function_call": objects[0]["function"]} if body.functions else {"tool_calls": objects}
+
+
+def _reason(
+    prepared: Prepared, answer: "EngineAnswer", calls: Sequence[object], body: ChatBody
+) -> str:
     if calls and answer.finish_reason == "stop" and not prepared.forced:
-        return "tool_calls"
+        return "function_call" if body.functions else "tool_calls"
     return answer.finish_reason
 
 

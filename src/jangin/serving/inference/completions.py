@@ -13,6 +13,7 @@ from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import CompletionBody
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
+from jangin.serving.inference.parameters import ignored_header, refuse_unsupported
 from jangin.serving.inference.prepare import Prepared, Wish, engine_requests
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
@@ -46,7 +47,9 @@ async def create_completion(
 ) -> Response:
     """The continuations of one or several prompts, whole or streamed; raises `ApiError`."""
     inference = server.get(Inference)
+    refuse_unsupported(body)
     _check(body)
+    headers = ignored_header(body)
     model = await anyio.to_thread.run_sync(server.models.resolve, body.model, caller)
     backend = backend_of(server, model)
     if backend is not None:
@@ -60,9 +63,9 @@ async def create_completion(
         "system_fingerprint": fingerprint(prepared.engine.name),
     }
     if body.stream:
-        return sent_events(_events(inference, prepared, head, body))
+        return sent_events(_events(inference, prepared, head, body), headers)
     answers = await whole_answers(inference, prepared, request)
-    return JSONResponse(_reply(prepared, answers, head, body))
+    return JSONResponse(_reply(prepared, answers, head, body), headers=headers)
 
 
 def _check(body: CompletionBody) -> None:

@@ -40,8 +40,16 @@ def backend_of(server: Server, model: ServedModel) -> Backend | None:
     return None if backend.type == "local" else backend
 
 
-async def forward(backend: Backend, model: ServedModel, path: str, request: Request) -> Response:
+async def forward(
+    backend: Backend,
+    model: ServedModel,
+    path: str,
+    request: Request,
+    changed: Mapping[str, Any] | None = None,
+) -> Response:
     """The other server's reply to a request, streamed where it streams.
+
+    `changed`: fields of the body that it gets in place of the client's.
 
     Raises:
         ApiError: 503 where it does not answer.
@@ -49,7 +57,7 @@ async def forward(backend: Backend, model: ServedModel, path: str, request: Requ
     """
     import aiohttp
 
-    body: dict[str, Any] = json.loads(await request.body())
+    body: dict[str, Any] = {**json.loads(await request.body()), **(changed or {})}
     shown = body["model"]
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
     session = aiohttp.ClientSession(timeout=timeout)

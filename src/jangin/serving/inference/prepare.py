@@ -1,5 +1,6 @@
 """Bodies of requests as requests to an engine: rendered, limited to the context, with grammars."""
 
+import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from jangin.serving.inference.bodies import (
     NamedTool,
     ResponseFormat,
     Sampling,
+    ToolCallPart,
 )
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.usage import refuse_long
@@ -106,6 +108,21 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
             tools=calling,
             forced=isinstance(body.tool_choice, NamedTool),
         )
+    except (JanginError, ValueError) as error:
+        raise api_error(error) from error
+
+
+def count_prompt(inference: Inference, model: ServedModel, body: ChatBody) -> int:
+    """Tokens of the prompt of a chat, which may be longer than the context; raises `ApiError`."""
+    from jangin.inference.engine.prompts import render_conversation
+
+    messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
+    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+    try:
+        opened = inference.open(model)
+        wording = opened.engine.wording(opened.artifact)
+        offered = tools if body.tool_choice != "none" else []
+        return len(render_conversation(wording.tokenizer, messages, offered))
     except (JanginError, ValueError) as error:
         raise api_error(error) from error
 
@@ -213,8 +230,12 @@ def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
         content = text_of(message)
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     plain: dict[str, Any] = {"role": role, "content": content}
+    called = message.function_call
     if message.tool_calls:
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    elif called is not None:
+        call = ToolCallPart(id=f"call_{called.name}", function=called)
+        plain["tool_calls"] = [call.model_dump()]
     elif content is None:
         raise ApiError(
             400,
@@ -222,8 +243,8 @@ def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
             param=f"messages.{index}.content",
             code="invalid_type",
         )
-    if message.tool_call_id:
-        plain["tool_call_id"] = message.tool_call_id
+    if message.tool_call_id or message.role == "function":
+        plain["tool_call_id"] = message.tool_call_id or f"call_{message.name}"
     if message.name:
         plain["name"] = message.name
     return plain
@@ -271,7 +292,17 @@ def _grammar(
         several = body.parallel_tool_calls is not False
         return wording.grammars.lark(wording.tools.grammar(offered, parallel=several))
     schema = schema_of(body.response_format)
-    return None if schema is None else wording.grammars.json_schema(schema)
+    if schema is None:
+        return None
+    if not offered:
+        return wording.grammars.json_schema(schema)
+    from jangin.inference.engine.constraints import USUAL_SPACE
+
+    # The model calls a tool or answers in the format; a call is no JSON of the schema.
+    calls = wording.tools.grammar(offered, parallel=body.parallel_tool_calls is not False)
+    calls = calls.replace("start:", "calls:", 1)
+    answer = json.dumps({**schema, **USUAL_SPACE}, ensure_ascii=False)
+    return wording.grammars.lark(f"start: calls | answer\nanswer: %json {answer}\n{calls}")
 
 
 def _adjustments(body: Sampling, grammar: "Grammar | None") -> "Adjustments | None":

@@ -55,7 +55,9 @@ async def news(reports: Reports) -> AsyncIterator[tuple[int, Any] | None]:
             yield None
 
 
-def sent_events(events: AsyncIterator[bytes]) -> StreamingResponse:
+def sent_events(
+    events: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+) -> StreamingResponse:
     """A stream of events; a failure becomes the last event of it."""
 
     async def guarded() -> AsyncIterator[bytes]:
@@ -68,7 +70,7 @@ def sent_events(events: AsyncIterator[bytes]) -> StreamingResponse:
     return StreamingResponse(
         guarded(),
         media_type="text/event-stream",
-        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jangin.serving.files.store import find_file
@@ -41,6 +41,7 @@ from jangin.serving.protocol.pagination import (
     JobPaging,
     page_fields,
     page_of,
+    with_metadata,
 )
 from jangin.serving.protocol.retries import body_hash, is_retry, job_of_retry
 from jangin.serving.security.access import CallerDep, one_visible, visible
@@ -205,19 +206,10 @@ def list_jobs(
     request: Request, server: ServerDep, caller: CallerDep, paging: JobPaging
 ) -> ItemList[JobObject]:
     """The jobs of the caller's project, newest first; `metadata[k]=v` filters them."""
-    query = _with_metadata(visible(select(Job), caller), request)
+    query = with_metadata(visible(select(Job), caller), request)
     with server.database.read() as session:
         rows, has_more = page_of(session, query, paging)
     return ItemList(data=[JobObject.of(r, server.settings) for r in rows], has_more=has_more)
-
-
-def _with_metadata(query: Select[Job], request: Request) -> Select[Job]:
-    for name, value in request.query_params.multi_items():
-        if name == "metadata" and value == "null":
-            query = query.where(Job.metadata_.is_(None))
-        elif name.startswith("metadata[") and name.endswith("]"):
-            query = query.where(Job.metadata_[name[9:-1]].as_string() == value)
-    return query
 
 
 @router.get("/{job_id}")

@@ -166,6 +166,9 @@ class ServerSettings(Config):
     """Let webhooks call this machine and its private network, such as `http://127.0.0.1:9000`."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto` writes text to a terminal and JSON lines elsewhere."""
+    stored_days: int = Field(default=30, ge=0)
+    """Days for which responses, unless they say `store: false`, and chat completions with
+    `store: true` are kept for their project; 0 keeps none."""
     log_prompts: bool = False
     """Write requests and answers to the log."""
     limits: Limits = Limits()

@@ -279,6 +279,71 @@ class Batch(Leased, Owned):
     owner_key: Mapped[str] = mapped_column(String(64))
 
 
+class Evaluation(Owned):
+    """An eval: what rows look like, and the graders of answers."""
+
+    __tablename__ = "evals"
+
+    name: Mapped[str]
+    data_source_config: Mapped[dict[str, Any]]
+    testing_criteria: Mapped[list[Any]]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+
+
+class EvalRun(Leased, Owned):
+    """A run of an eval over rows."""
+
+    __tablename__ = "eval_runs"
+
+    eval_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("evals.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    """`queued`, `in_progress`, `completed`, `failed` or `canceled`."""
+    data_source: Mapped[dict[str, Any]]
+    model: Mapped[str | None]
+    results: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The counts of its reply."""
+    error: Mapped[dict[str, Any] | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    owner_key: Mapped[str] = mapped_column(String(64))
+
+
+class EvalItem(Owned):
+    """A row of a run with the answer to it and its grades."""
+
+    __tablename__ = "eval_items"
+
+    run_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("eval_runs.id", ondelete="CASCADE"), index=True
+    )
+    number: Mapped[int]
+    """Of its row in the source, from 0."""
+    status: Mapped[str] = mapped_column(String(8))
+    """`pass`, `fail` or `error`."""
+    item: Mapped[dict[str, Any]]
+    sample: Mapped[dict[str, Any]]
+    results: Mapped[list[Any]]
+
+
+class Answer(Owned):
+    """A response or a chat completion that is kept for its client."""
+
+    __tablename__ = "answers"
+
+    kind: Mapped[str] = mapped_column(String(24))
+    """`response` or `chat.completion`."""
+    model: Mapped[str]
+    """The name in the request."""
+    input: Mapped[list[Any]]
+    """Messages of a chat; the items that a response added to the ones before it."""
+    body: Mapped[dict[str, Any]]
+    """The reply."""
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    expires_at: Mapped[int] = mapped_column(index=True)
+
+
 class Webhook(Owned):
     """An address that events are sent to."""
 

@@ -1,0 +1,195 @@
+"""Evals by OpenAI's own client."""
+
+import json
+import time
+
+import openai
+import pytest
+from sqlalchemy import select
+
+from jangin.serving.evals.runner import EvalRunner
+from jangin.serving.state.tables import EvalItem, EvalRun
+
+SCHEMA = {"type": "object", "properties": {"question": {"type": "string"}}}
+CUSTOM = {"type": "custom", "item_schema": SCHEMA, "include_sample_schema": True}
+EXACT = {
+    "type": "string_check", "name": "exact", "operation": "eq",
+    "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
+}  # fmt: skip
+CLOSE = {
+    "type": "text_similarity", "name": "close", "evaluation_metric": "fuzzy_match",
+    "input": "{{sample.output_text}}", "reference": "{{item.answer}}", "pass_threshold": 0.8,
+}  # fmt: skip
+SCORE = {
+    "type": "score_model", "name": "score", "model": "tiny", "range": [0, 1], "pass_threshold": 0,
+    "input": [{"role": "user", "content": "{{item.question}}: {{sample.output_text}}"}],
+}  # fmt: skip
+LABEL = {
+    "type": "label_model", "name": "label", "model": "tiny", "labels": ["a", "b"],
+    "passing_labels": ["a", "b"], "input": [{"role": "developer", "content": "{{item.question}}"}],
+}  # fmt: skip
+ROWS = [{"item": {"question": f"{n}?", "answer": "x"}} for n in range(3)]
+ASKED = {"type": "template", "template": [{"role": "user", "content": "{{item.question}}"}]}
+
+
+def source(kind, rows, **options):
+    given = {"type": "file_content", "content": rows}
+    return {"type": kind, "source": given, **options}
+
+
+def sampled(kind="completions", **options):
+    options = {"model": "tiny", "input_messages": ASKED, **options}
+    options.setdefault("sampling_params", {"max_completion_tokens": 8, "temperature": 0})
+    return source(kind, ROWS, **options)
+
+
+@pytest.fixture
+def evaluation(client):
+    return client.evals.create(
+        name="e", data_source_config=CUSTOM, testing_criteria=[EXACT, CLOSE], metadata={"k": "v"}
+    )
+
+
+def ended(client, run):
+    while run.status in ("queued", "in_progress"):
+        time.sleep(0.05)
+        run = client.evals.runs.retrieve(run.id, eval_id=run.eval_id)
+    return run
+
+
+def items(client, run, **options):
+    return list(client.evals.runs.output_items.list(run.id, eval_id=run.eval_id, **options))
+
+
+def test_answers_of_a_file_are_graded(client, evaluation):
+    lines = [
+        {"item": {"answer": "서울"}, "sample": {"output_text": "서울"}},
+        {"item": {"answer": "서울특별시"}, "sample": {"output_text": "서울특별사"}},
+        {"item": {"other": "부산"}, "sample": {"output_text": "부산"}},
+    ]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("rows.jsonl", data), purpose="evals")
+    run = client.evals.runs.create(
+        evaluation.id, name="r",
+        data_source={"type": "jsonl", "source": {"type": "file_id", "id": file.id}},
+    )  # fmt: skip
+    run = ended(client, run)
+    assert (run.status, run.name) == ("completed", "r")
+    counts = run.result_counts
+    assert (counts.total, counts.passed, counts.failed, counts.errored) == (3, 1, 1, 1)
+    criteria = {c.testing_criteria: (c.passed, c.failed) for c in run.per_testing_criteria_results}
+    assert criteria == {"exact": (1, 2), "close": (2, 1)}
+    first, second, third = items(client, run)
+    assert [first.status, second.status, third.status] == ["pass", "fail", "error"]
+    assert second.datasource_item == lines[1]["item"]
+    assert [r.passed for r in second.results] == [False, True]
+    assert third.results[0].sample["errors"] == ["invalid_variable_error"]
+    assert [i.id for i in items(client, run, status="fail")] == [second.id]
+    again = client.evals.runs.output_items.retrieve(first.id, eval_id=run.eval_id, run_id=run.id)
+    assert again.model_dump() == first.model_dump()
+
+
+@pytest.mark.parametrize("kind", ["completions", "responses"])
+def test_a_model_answers_and_models_grade(client, kind):
+    evaluation = client.evals.create(
+        data_source_config=CUSTOM, testing_criteria=[SCORE | {"range": [0, 9]}, LABEL]
+    )
+    run = ended(client, client.evals.runs.create(evaluation.id, data_source=sampled(kind)))
+    assert run.status == "completed"
+    assert run.result_counts.total == 3
+    asked = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "0?"}], max_tokens=8, temperature=0
+    )
+    first = items(client, run)[0]
+    assert first.sample.output[0].content == asked.choices[0].message.content
+    assert first.sample.input[0].content == "0?"
+    assert {result.name for result in first.results} == {"score", "label"}
+    (usage,) = run.per_model_usage
+    assert usage.invocation_count >= 3
+
+
+def test_messages_of_an_item_are_asked(client, evaluation):
+    rows = [{"item": {"answer": "x", "chat": [{"role": "user", "content": "하나"}]}}]
+    reference = {"type": "item_reference", "item_reference": "item.chat"}
+    options = {"model": "tiny", "input_messages": reference}
+    run = client.evals.runs.create(
+        evaluation.id,
+        data_source=source("completions", rows, **options)
+        | {"sampling_params": {"max_completion_tokens": 2}},
+    )
+    (item,) = items(client, ended(client, run))
+    assert item.sample.input[0].content == "하나"
+
+
+def test_evals_are_listed_changed_and_deleted(client, evaluation, running):
+    assert client.evals.retrieve(evaluation.id).model_dump() == evaluation.model_dump()
+    assert evaluation.id in [each.id for each in client.evals.list()]
+    assert client.evals.update(evaluation.id, name="new").metadata == {"k": "v"}
+    run = ended(client, client.evals.runs.create(evaluation.id, data_source=sampled()))
+    assert [each.id for each in client.evals.runs.list(evaluation.id, status="completed")] == [
+        run.id
+    ]
+    with pytest.raises(openai.BadRequestError):
+        client.evals.runs.cancel(run.id, eval_id=evaluation.id)
+    assert client.evals.delete(evaluation.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.evals.retrieve(evaluation.id)
+    with running.server.database.read() as session:
+        for table, column in ((EvalRun, EvalRun.id), (EvalItem, EvalItem.run_id)):
+            assert not session.scalars(select(table).where(column == run.id)).all()
+
+
+def test_a_run_is_cancelled_and_another_process_continues_one(client, evaluation, running):
+    runner = running.server.get(EvalRunner)
+    runs = client.evals.runs
+    cancelled = runs.create(evaluation.id, data_source=sampled())
+    try:
+        runs.cancel(cancelled.id, eval_id=evaluation.id)
+    except openai.BadRequestError:
+        pass  # it was over already
+    else:
+        assert runs.retrieve(cancelled.id, eval_id=evaluation.id).status == "canceled"
+    done = ended(client, runs.create(evaluation.id, data_source=sampled()))
+    with running.server.database.write() as session:  # as if its process had died after a row
+        row = session.scalars(select(EvalRun).where(EvalRun.id == done.id)).one()
+        row.status, row.results = "in_progress", {}
+        for item in session.scalars(select(EvalItem).where(EvalItem.run_id == done.id)):
+            if item.number:
+                session.delete(item)
+    runner.wake()
+    again = ended(client, runs.retrieve(done.id, eval_id=evaluation.id))
+    assert sorted(i.datasource_item_id for i in items(client, again)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "param"),
+    [
+        (EXACT | {"operation": "is"}, "testing_criteria.0.operation"),
+        (EXACT | {"input": "{{row.x}}"}, "testing_criteria.0.input"),
+        ({k: v for k, v in CLOSE.items() if k != "pass_threshold"},
+         "testing_criteria.0.pass_threshold"),
+        ({"type": "python", "name": "p", "source": "def grade(s, i): return 1"},
+         "testing_criteria.0.type"),
+    ],
+)  # fmt: skip
+def test_a_grader_that_cannot_run_is_refused(client, criterion, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.evals.create(data_source_config=CUSTOM, testing_criteria=[criterion])
+    assert caught.value.param == param
+
+
+def test_what_is_not_there_is_refused(client, evaluation):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.evals.create(
+            data_source_config={"type": "stored_completions"}, testing_criteria=[EXACT]
+        )
+    assert "data_source_config" in caught.value.param
+    create = client.evals.runs.create
+    with pytest.raises(openai.NotFoundError):
+        create(evaluation.id, data_source=sampled(model="none"))
+    data = b'{"question": "x"}\n'
+    file = client.files.create(file=("rows.jsonl", data), purpose="evals")
+    given = {"type": "jsonl", "source": {"type": "file_id", "id": file.id}}
+    run = ended(client, create(evaluation.id, data_source=given))
+    assert run.status == "failed"
+    assert "Line 1" in run.error.message

@@ -471,6 +471,36 @@ def test_words_of_other_tools_and_stages_are_answered_with_the_command(jangin):
 
 
 @pytest.mark.parametrize(
+    ("line", "named", "command"),
+    [
+        ("frobnicate", "frobnicate", "jangin"),
+        ("eval", "run evaluate", "jangin"),
+        ("plan --bogus", "--bogus", "jangin plan"),
+        ("plan --langage", "--language", "jangin plan"),
+        ("plan --project", "--project", "jangin"),
+        ("keys add", "name", "jangin keys add"),
+        ("serve --port x", "--port", "jangin serve"),
+        ("plan a b", "a b", "jangin plan"),
+        ("--language fr", "fr", "jangin"),
+    ],
+)
+def test_a_wrong_call_is_one_message_in_the_language_of_the_terminal(
+    jangin, monkeypatch, line, named, command
+):
+    monkeypatch.setenv("LANG", "ko_KR.UTF-8")
+    code, printed = jangin(*line.split())
+    assert code == 2
+    first, second = printed.strip().splitlines()
+    assert first.startswith("오류:")
+    assert named in first
+    assert second == f"쓰는 법: {command} --help"
+    said = first.removeprefix("오류:").replace(named, "")
+    assert not set(re.findall(r"[A-Za-z]{3,}", said)) - set(line.replace("-", " ").split()) - {
+        "language", "auto"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("number", "said"),
     [
         (errno.ENOSPC, "the disk is full while writing x. Free some space"),

@@ -6,7 +6,8 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import typer
@@ -94,8 +95,22 @@ def _spoken(command: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""Of the click that this typer uses, its own or the package."""
+
+
 class Commands(TyperGroup):
-    """The commands; an unknown one is answered with what it probably means."""
+    """The commands; a wrong call is one message, an unknown command with what it probably means."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """As typer's, which reads the options before the name of a command."""
+        with _usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer's, which reads the rest of the line and calls the command."""
+        with _usage_errors():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer's, which also suggests commands that are spelled similarly."""
@@ -103,6 +118,20 @@ class Commands(TyperGroup):
         if name.lower() in MEANT and name not in self.commands:
             ctx.fail(f"No such command {name!r}. Did you mean {MEANT[name.lower()]!r}?")
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Print a wrong call like any other error, and exit with 2; a call for help stays one."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        called = error.ctx.command_path if error.ctx else "jangin"
+        _print_errors(error.format_message().rstrip("."))
+        errors.print(said(f"How to write it: {called} --help"), highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from error
 
 
 app = typer.Typer(
@@ -195,7 +224,7 @@ def _print_errors(text: str) -> None:
 def main() -> None:
     """Run the command line; an expected error is one message and exit code 1 or 2."""
     try:
-        app()
+        app(prog_name="jangin")
     except SystemExit as leave:
         if leave.code == INTERRUPTED:  # typer has already turned KeyboardInterrupt into this
             errors.print(leave.text if isinstance(leave, Stopped) else said(STOPPED))

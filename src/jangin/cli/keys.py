@@ -13,6 +13,7 @@ from rich.table import Table
 from jangin.cli.options import FolderOption, ModelsOption
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import ConfigError
+from jangin.report.terminal.console import heading, said
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -51,7 +52,7 @@ def add(
         row, text = add_key(session, name=name, project=project, scopes=scopes, now=_now())
     # On stderr, so that the standard output is the key alone.
     whose = f"a new server in {settings.folder}" if is_new else f"the server of {settings.folder}"
-    errors.print(f"{row.id} is a key of {escape(whose)}", highlight=False, soft_wrap=True)
+    errors.print(escape(said(f"{row.id} is a key of {whose}")), highlight=False, soft_wrap=True)
     console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -60,7 +61,8 @@ def list_keys(folder: FolderOption = None, models: ModelsOption = None) -> None:
     """List the keys: whose, for which project, for what, last used when."""
     from jangin.serving.security.keys import all_keys
 
-    table = Table("id", "name", "project", "scopes", "created", "last used", "removed", box=None)
+    names = ("id", "name", "project", "scopes", "created", "last used", "removed")
+    table = Table(*map(heading, names), box=None)
     with _writing(_existing(folder, models)) as session:
         for key in all_keys(session):
             times = map(_day, (key.created_at, key.last_used_at, key.revoked_at))
@@ -80,7 +82,7 @@ def remove(
     settings = _existing(folder, models)
     with _writing(settings) as session:
         row = remove_key(session, key_id, _now(), settings.folder)
-    console.print(f"removed {row.id} ({row.name})", highlight=False)
+    console.print(escape(said(f"removed {row.id} ({row.name})")), highlight=False)
 
 
 @keys.command()
@@ -92,7 +94,7 @@ def audit(
     """Show who created, changed and deleted what, newest first."""
     from jangin.serving.security.audit import newest
 
-    table = Table("time", "project", "key", "action", "object", box=None)
+    table = Table(*map(heading, ("time", "project", "key", "action", "object")), box=None)
     with _writing(_existing(folder, models)) as session:
         for row in newest(session, last):
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.at))

@@ -9,7 +9,7 @@ from rich.markup import escape
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
-from jangin.report.terminal.console import words
+from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
     from jangin.core.stage import Progress
@@ -141,10 +141,11 @@ def merge(
         crash = report.crash
         if form == "gguf" and not crash:
             crash = _print_cost(session, name, output, questions, bars)
-    console.print(
+    done = (
         f"{form} model of {name} in {output}; answers checked on "
         f"{counted(len(prompts), 'training question')}"
     )
+    console.print(escape(said(done)))
     _print_crash(crash)
 
 
@@ -163,17 +164,18 @@ def _print_cost(
     except LlamaCppCrashError as error:
         return str(error)
     for row in rows:
-        console.print(
+        text = (
             f"{row.evidence_set}: {row.right_b:.1%} right in this file, {row.right_a:.1%} "
             f"before ({counted(row.n, 'question')}, p = {row.p_value:.3g})"
         )
+        console.print(escape(said(text)))
     return ""
 
 
 def _print_crash(crash: str) -> None:
     if crash:
         text = f"The GGUF file was written, and not compared with the trained model: {crash}"
-        errors.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]{escape(said(text))}[/]", highlight=False, soft_wrap=True)
 
 
 def finish(
@@ -228,10 +230,11 @@ def finish(
             base, model, output, form, record, questions, quantize=quantize, progress=bars
         )
         opened.wrote(output)
-    console.print(
+    done = (
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
         f"answers checked on {counted(len(questions), 'training question')}"
     )
+    console.print(escape(said(done)))
     _print_crash(report.crash)
 
 
@@ -264,15 +267,15 @@ def publish(
         console.print(f"{size:>14,}  {escape(path)}", highlight=False)
     seen = "public" if public else "private"
     total = f"{counted(len(upload.files), 'file')}, {upload.size / 2**20:,.1f} MiB"
-    console.print(f"{total} -> {escape(name)} ({seen})", highlight=False)
+    console.print(escape(said(f"{total} -> {name} ({seen})")), highlight=False)
     for warning in upload.warnings:
-        errors.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]![/] {escape(said(warning))}", highlight=False, soft_wrap=True)
     if dry_run:
         console.print(f"\n{escape(upload.card)}", highlight=False, soft_wrap=True)
         return
 
     def notify(text: str) -> None:
-        errors.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]![/] {escape(said(text))}", highlight=False, soft_wrap=True)
 
     url = send(upload, public=public, update=update, notify=notify)
-    console.print(f"published: {url}", highlight=False, soft_wrap=True)
+    console.print(escape(said(f"published: {url}")), highlight=False, soft_wrap=True)

@@ -277,18 +277,20 @@ def gc(
     inventory = take_inventory(project or [HERE], store, older_than)
     console.print(pages.variant_sizes(inventory))
     for line in pages.inventory_notes(inventory, older_than):
-        console.print(escape(line), style="dim", highlight=False, soft_wrap=True)
+        console.print(escape(said(line)), style="dim", highlight=False, soft_wrap=True)
     if inventory.unused:
         console.print(pages.unused_folders(inventory.unused))
     if not (inventory.unused or inventory.freed_bytes):
-        console.print("Nothing is unused.")
+        console.print(said("Nothing is unused."))
         return
     total = pages.size(inventory.freed_bytes)
     if yes:
         count = len(clean(inventory))
-        console.print(f"Deleted {counted(count, 'folder')}; {total} are free.", highlight=False)
+        text = f"Deleted {counted(count, 'folder')}; {total} are free."
+        console.print(said(text), highlight=False)
     else:
-        console.print(f"{total} can be deleted, by the same command with --yes.", highlight=False)
+        text = f"{total} can be deleted, by the same command with --yes."
+        console.print(said(text), highlight=False)
 
 
 def _print_failures(failures: "Sequence[Failures]", command: str) -> None:
@@ -363,20 +365,21 @@ def cluster(
     for report in reports:
         versions = ", ".join(f"{name} {version}" for name, version in report.software.items())
         way = "shared folder" if report.sees_folders else "none"
-        console.print(
+        text = (
             f"{report.host}: {counted(report.cpus, 'CPU')}, {counted(report.gpus, 'GPU')}, "
             f"{report.memory_bytes / 1e9:.1f} GB; files: "
-            f"{files.url if report.uses_bucket else way}; {escape(versions)}",
-            highlight=False,
-            soft_wrap=True,
+            f"{files.url if report.uses_bucket else way}; {versions}"
         )
+        console.print(escape(said(text)), highlight=False, soft_wrap=True)
     faults = [f"node {report.host} {fault}" for report in reports for fault in report.faults]
     for fault in faults:
-        errors.print(f"[red]error:[/] {escape(fault)}", highlight=False, soft_wrap=True)
+        errors.print(
+            f"[red]{heading('error:')}[/] {escape(said(fault))}", highlight=False, soft_wrap=True
+        )
     if faults:
         raise typer.Exit(2)
     nodes = f"All {len(reports)} nodes" if len(reports) > 1 else "The node"
-    console.print(f"{nodes} can work on {files.file}.", highlight=False)
+    console.print(escape(said(f"{nodes} can work on {files.file}.")), highlight=False)
 
 
 def schema() -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, edit_text, errors, read_key
 from jangin.core.errors import ConfigError, counted
+from jangin.report.terminal.console import heading, said, words
 
 if TYPE_CHECKING:
     from jangin.examples.curation.contradictions import Conflict
@@ -152,16 +153,17 @@ def review(
     left = [item for item in queue if decided or not item.decided]
     if to is not None:
         session.wrote(to)
-        console.print(_write(to, left, queue, log, conflicts), highlight=False)
+        console.print(escape(said(_write(to, left, queue, log, conflicts))), highlight=False)
         return
     if status or not console.is_terminal:
-        console.print(_counts(queue), highlight=False)
+        console.print(said(_counts(queue)), highlight=False)
         return
     if not left:
-        console.print(f"{_counts(queue)}. Show them again with --decided.", highlight=False)
+        console.print(said(_counts(queue)), highlight=False)
+        console.print(said("Show them again with --decided."), highlight=False)
         return
     if undecided:  # the screen of the first example would wipe them away
-        _ask("Enter shows the examples.")
+        _ask(said("Enter shows the examples."))
     _look_through(left, log, reviewer, project)
 
 
@@ -171,10 +173,8 @@ def _look_through(left: "list[QueueItem]", log: Path, reviewer: str, project: Pa
 
     screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text, ReviewLeases(log))
     screen.show()
-    console.print(
-        f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    text = f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}"
+    console.print(escape(said(text)), highlight=False, soft_wrap=True)
 
 
 def _print_undecided(session: "Session", variant: str, log: Path) -> bool:
@@ -191,7 +191,7 @@ def _print_undecided(session: "Session", variant: str, log: Path) -> bool:
         return False
     kept = last["curate"].manifest.config.get("conflicts") == "keep"
     for line in conflict_lines(waiting, kept):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escape(said(line))}[/]", highlight=False, soft_wrap=True)
     return True
 
 
@@ -224,8 +224,8 @@ def _decide_documents(
             decisions.append(_decision(kind, first, second, by or user_name(), conditions))
     records.append_decisions(log, decisions)
     for line in decision_lines(records.document_decisions(records.read_log(log))):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    console.print("Apply with: jangin run", highlight=False)
+        console.print(escape(said(line)), highlight=False, soft_wrap=True)
+    console.print(said("Apply with: jangin run"), highlight=False)
     return True
 
 
@@ -312,28 +312,32 @@ def _take_sheet(
         imported = read_decision_file(path, items, read_log(log))
         if imported.decisions:
             append_decisions(log, imported.decisions)
-        console.print(
+        text = (
             f"{len(imported.decisions):,} decisions appended to {log}; {imported.known:,} were in "
-            f"it already, {imported.older:,} are older than what it has",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            f"it already, {imported.older:,} are older than what it has"
+        )
+        console.print(escape(said(text)), highlight=False, soft_wrap=True)
         _name_problems(imported.problems)
         return
     sheet = read_sheet(path, queue, reviewer, document_pairs(conflicts, read_log(log)))
     if sheet.decisions:
         append_decisions(log, sheet.decisions)
-    console.print(
+    text = (
         f"{len(sheet.decisions):,} decisions of {reviewer} appended to {log}; "
-        f"{counted(sheet.unchanged, 'row was', 'rows were')} in it already",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{counted(sheet.unchanged, 'row was', 'rows were')} in it already"
+    )
+    console.print(escape(said(text)), highlight=False, soft_wrap=True)
     _name_problems(sheet.problems)
 
 
 def _name_problems(problems: "Sequence[str]") -> None:
     """Print them; exit code 1 where there are any."""
     for problem in problems:
-        errors.print(f"[red]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+        errors.print(
+            f"[red]{heading('left out:')}[/] {escape(said(problem))}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if problems:
         raise typer.Exit(1)
 
@@ -394,7 +398,7 @@ class ReviewScreen:
             if key in ("q", "", "\x04"):
                 return
             self._press(key)
-        console.print("That was the last one.")
+        console.print(said("That was the last one."))
 
     def _press(self, key: str) -> None:
         item = self.items[self._index]
@@ -421,12 +425,12 @@ class ReviewScreen:
         self._notice = text
 
     def _flag(self) -> None:
-        problem = self.ask("What is wrong with the document?")
+        problem = self.ask(said("What is wrong with the document?"))
         if problem:
             self._decide("flag", reason=problem, stay=True)
 
     def _search(self, item: "QueueItem") -> None:
-        self._words = self.ask("Words (empty: all)").casefold()
+        self._words = self.ask(said("Words (empty: all)")).casefold()
         if not self._matches(item):
             self._move(1)
 
@@ -469,7 +473,7 @@ class ReviewScreen:
             if not problem:
                 self._decide("edit", after=after)
                 return
-            answer = self.ask(f"{escape(problem)} Edit again? (Enter: yes, n: no)")
+            answer = self.ask(f"{escape(said(problem))} {said('Edit again? (Enter: yes, n: no)')}")
             if answer.lower().startswith("n"):
                 self._notice = "Nothing was changed."
                 return
@@ -479,7 +483,7 @@ class ReviewScreen:
         from jangin.examples.reviews.log import REASONS
 
         listed = "  ".join(f"{n} {name}" for n, name in enumerate(REASONS, 1))
-        reason = self.ask(f"Why? {listed}; or your own words; x: not rejected")
+        reason = self.ask(said(f"Why? {listed}; or your own words; x: not rejected"))
         if reason == "x":
             return
         if reason.isdigit() and 1 <= int(reason) <= len(REASONS):
@@ -543,31 +547,48 @@ class ReviewScreen:
         item = self.items[self._index]
         row, wording = item.example, item.wording
         decided = sum(i.decided for i in self.items)
-        head = f"[b]{self._index + 1:,}[/] of {len(self.items):,} · {decided:,} decided"
+        head = said(f"[b]{self._index + 1:,}[/] of {len(self.items):,} · {decided:,} decided")
         page = f"page {row.page}" if row.page else ""
         origin = ", ".join(part for part in (row.source, page, row.section) if part)
-        lines = [head, escape(origin), *(f"[yellow]{escape(why)}[/]" for why in item.why)]
+        lines = [head, escape(origin), *_reasons(item)]
         lines += list(_lineage(item))
         parts: list[Text | Panel] = [Text.from_markup("\n".join(line for line in lines if line))]
         if row.earlier_turns:
             turns = Text(row.earlier_turns, style="dim")
-            parts.append(Panel(turns, title="earlier turns", title_align="left"))
+            parts.append(_panel(turns, "earlier turns"))
         parts += [
-            Panel(Text(wording.question, style="bold"), title="question", title_align="left"),
-            Panel(Text(wording.answer), title="answer", title_align="left"),
+            Panel(
+                Text(wording.question, style="bold"), title=heading("question"), title_align="left"
+            ),
+            Panel(Text(wording.answer), title=heading("answer"), title_align="left"),
         ]
         if wording.rejected is not None:
-            parts.append(Panel(Text(wording.rejected), title="rejected answer", title_align="left"))
+            parts.append(
+                Panel(Text(wording.rejected), title=heading("rejected answer"), title_align="left")
+            )
         if item.passage:
             room = max(console.height - 22, 6) * max(console.width - 4, 20)
             text = highlighted(item.passage, wording.evidence, room)
-            parts.append(Panel(text, title="passage", title_align="left"))
+            parts.append(_panel(text, "passage"))
         elif wording.evidence:
-            parts.append(Panel(Text(wording.evidence), title="evidence", title_align="left"))
+            parts.append(
+                Panel(Text(wording.evidence), title=heading("evidence"), title_align="left")
+            )
         if self._notice:
-            parts.append(Panel(Text(self._notice), border_style="yellow"))
-        parts.append(Text.from_markup(KEYS, style="dim"))
+            parts.append(Panel(Text(said(self._notice)), border_style="yellow"))
+        parts.append(Text.from_markup(said(KEYS), style="dim"))
         return Group(*parts)
+
+
+def _panel(text: Text, title: str) -> Panel:
+    """A text in a box with a title, in the language of the terminal."""
+    return Panel(text, title=heading(title), title_align="left")
+
+
+def _reasons(item: "QueueItem") -> Iterator[str]:
+    """Why the row is where it is, in the language of the terminal."""
+    for signal in item.signals:
+        yield f"[yellow]{escape(signal.said(words().language))}[/]"
 
 
 def _lineage(item: "QueueItem") -> Iterator[str]:

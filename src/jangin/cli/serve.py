@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from jangin.cli.options import FolderOption, ModelsOption
 from jangin.cli.terminal import console, errors
+from jangin.report.terminal.console import heading, said
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -47,12 +48,12 @@ def serve(
         _check(settings)
     else:
         # Not to stdout, whose first line is the address, for scripts that read it.
-        text = f"Starting the server of {escape(str(settings.folder))} ..."
-        errors.print(text, highlight=False, soft_wrap=True)
+        text = f"Starting the server of {settings.folder} ..."
+        errors.print(escape(said(text)), highlight=False, soft_wrap=True)
         from jangin.serving.run import serve as run
 
         def say(line: str) -> None:
-            console.print(escape(line), highlight=False, soft_wrap=True)
+            console.print(escape(said(line)), highlight=False, soft_wrap=True)
 
         run(settings, say, adopt=adopt)
 
@@ -64,9 +65,9 @@ def _check(settings: "ServerSettings") -> None:
 
     worst = 0
     for finding in check(settings, try_port):
-        sign = "[green]ok[/]" if finding.problem is None else "[yellow]note[/]"
-        sign = "[red]error[/]" if finding.exit_code else sign
-        text = f"{finding.name}: {finding.problem}" if finding.problem else finding.name
+        sign = "[green]ok[/]" if finding.problem is None else f"[yellow]{heading('note')}[/]"
+        sign = f"[red]{heading('error')}[/]" if finding.exit_code else sign
+        text = said(finding.name) + (f": {said(finding.problem)}" if finding.problem else "")
         console.print(f"{sign} {escape(text)}", highlight=False, soft_wrap=True)
         worst = max(worst, finding.exit_code)
     raise typer.Exit(worst)

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jangin.core.errors import counted
+from jangin.report.terminal.console import heading
 from jangin.report.terminal.lines import duration
 
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
@@ -30,27 +31,27 @@ def age(seconds: float) -> str:
 def variant_sizes(inventory: Any) -> Table:
     """What each variant takes in the store."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("project file", overflow="fold")
-    table.add_column("variant", overflow="fold")
+    table.add_column(heading("project file"), overflow="fold")
+    table.add_column(heading("variant"), overflow="fold")
     for title in ("takes", "alone"):
-        table.add_column(title, justify="right")
+        table.add_column(heading(title), justify="right")
     for row in inventory.variants:
         name = escape(row.project.name)
         table.add_row(name, escape(row.variant), size(row.bytes), size(row.own_bytes))
     total = size(inventory.used_bytes)
-    table.add_row("together", "", total, "", style="bold")
+    table.add_row(heading("together"), "", total, "", style="bold")
     return table
 
 
 def unused_folders(folders: Sequence[Any]) -> Table:
     """Folders that nothing uses, with size and age."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("unused", overflow="fold")
-    table.add_column("what")
-    table.add_column("size", justify="right")
-    table.add_column("unchanged for", justify="right")
+    table.add_column(heading("unused"), overflow="fold")
+    table.add_column(heading("what"))
+    table.add_column(heading("size"), justify="right")
+    table.add_column(heading("unchanged for"), justify="right")
     for folder in folders:
-        what = "artifact" if folder.finished else "unfinished work"
+        what = heading("artifact" if folder.finished else "unfinished work")
         name = f"{folder.stage}/{folder.path.name}"
         table.add_row(name, what, size(folder.bytes), age(folder.age))
     return table

@@ -592,3 +592,18 @@ def test_questions_that_are_only_asked_are_not_reworded(write):
     assert configs(open_project(write(GOOD)))["paraphrase"].not_from == ()
     text = replaced("  split:", "  split: {test_sources: [asked.jsonl]}")
     assert configs(open_project(write(text)))["paraphrase"].not_from == ("asked.jsonl",)
+
+
+def test_a_hosted_system_without_its_teacher_gets_an_example_and_nothing_else_is_said(problems):
+    text = replaced("  evaluate:", "  evaluate: {systems: [base, tuned, {type: hosted}]}")
+    (line,) = problems(text)
+    assert line.startswith("18: models.evaluate.systems.2.teacher: ")
+    assert "{type: hosted, teacher: writer}" in line
+
+
+def test_a_list_whose_entries_are_wrong_is_not_called_too_short_as_well(problems):
+    lines = problems(replaced("  evaluate:", "  evaluate: {systems: [{type: baseline, name: a}]}"))
+    assert [line.split(": ")[1] for line in lines] == [
+        "models.evaluate.systems.0.method",
+        "models.evaluate.systems.0.name",
+    ]

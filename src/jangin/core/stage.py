@@ -274,6 +274,8 @@ class Cost:
     """Estimated from the amount of work, without knowing how fast this machine is."""
     work: float = 0.0
     """Tokens to train on, or questions to local models: twice as many take twice as long."""
+    parameters: int = 0
+    """Of the model that does the work: one of twice as many takes twice as long."""
     memory_bytes: int = 0
     text: str = ""
     """Summary for the plan."""

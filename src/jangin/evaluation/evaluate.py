@@ -70,6 +70,8 @@ JOURNAL = "predictions"
 
 _SECONDS_PER_QUESTION = 2e-9
 """Seconds per question and parameter of a local model on two cores."""
+_SECONDS_TO_START = 5
+"""Until the models are loaded and the answers graded, however few there are."""
 TestSets = Mapping[TestSet, Sequence[Example]]
 
 
@@ -555,8 +557,8 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
         parameters = ModelShape.read(context.folder("base") / "model" / "config.json").parameters
     except (TrainingError, OSError):
         parameters = 0
-    seconds = _SECONDS_PER_QUESTION * local * questions * parameters
-    return Cost(calls=calls, seconds=seconds, work=questions, text=text)
+    seconds = _SECONDS_PER_QUESTION * local * questions * parameters + _SECONDS_TO_START
+    return Cost(calls=calls, seconds=seconds, work=questions, parameters=parameters, text=text)
 
 
 STAGE = Stage(

@@ -36,6 +36,25 @@ from jangin.llm.replies.structured import Failed, StructuredRequest, parse_reply
 from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
 _HANGUL = re.compile("[가-힣]")
+_WORD = re.compile(r"\w+")
+_ASKING = re.compile(
+    r"언제|얼마|무엇|무슨|누구|누가|어디|어느|어떤|어떻|며칠|몇|하나요|되나요|있나요|인가요|입니까|합니까|"
+    r"(?:what|when|which|who|whom|whose|where|why|how|much|many|does|must|need|have|with|from|this|"
+    r"that|they|your|there|about|should|would|could|can|may|the|and|for|are|is|do|to|of|in|on|at|"
+    r"it|an|be|if|or|by|my|me|we|us|you|get|long)$"
+)
+"""Words of a question that do not say what it is about."""
+_OPPOSITES = tuple(
+    (re.compile(one, re.IGNORECASE), re.compile(other, re.IGNORECASE))
+    for one, other in (
+        ("오전|아침", "오후|저녁"), ("최대", "최소"), ("이상", "이하"), ("이전", "이후"),
+        ("첫", "마지막"), ("국내", "국외|해외"), ("평일", "주말|휴일"), ("주간 근무", "야간 근무"),
+        (r"\bmorning\b", r"\b(?:evening|afternoon)\b"), (r"\bminimum\b", r"\bmaximum\b"),
+        (r"\bat least\b", r"\bat most\b"), (r"\bbefore\b", r"\bafter\b"),
+        (r"\bearliest\b", r"\blatest\b"), (r"\bfirst\b", r"\blast\b"),
+    )
+)  # fmt: skip
+"""Words of which a wording must not have one where the question has the other."""
 Style = Literal["keywords", "spoken", "formal", "typo", "context", "word_order"]
 
 
@@ -391,7 +410,21 @@ def _styled_fault(text: str, original: Example) -> Decision:
         return drop("tells_answer", "the wording tells the answer")
     if _HANGUL.search(original.question) and not _HANGUL.search(text):
         return drop("other_language", "the wording is in another language than the question")
+    for one, other in (*_OPPOSITES, *((b, a) for a, b in _OPPOSITES)):
+        if one.search(original.question) and not other.search(original.question):
+            opposite = other.search(text)
+            if opposite and not one.search(text):
+                return drop("opposite", f"the wording says the opposite: {opposite[0]!r}")
+    wanted = _stems(original.question)
+    if wanted and not wanted & _stems(text):
+        return drop("no_shared_word", "the wording has no content word of the question")
     return KEEP
+
+
+def _stems(text: str) -> set[str]:
+    """How the content words of a question begin, without their endings and particles."""
+    words = (word for word in _WORD.findall(text.casefold()) if not _ASKING.match(word))
+    return {word[:2] if _HANGUL.match(word) else word[:4] for word in words if len(word) > 1}
 
 
 def _other_meaning(

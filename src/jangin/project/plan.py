@@ -63,6 +63,10 @@ class PlannedStage:
         return self.key or repr((self.config.identity(), dict(self.inputs or {})))
 
 
+START_SECONDS = 5.0
+"""Until a training or an evaluation has its model and has warmed up, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long a stage took in earlier runs of the same variant."""
@@ -72,12 +76,20 @@ class Pace:
     per_call: float = 0.0
     """Seconds a request to a model."""
     per_work: float = 0.0
-    """Seconds a unit of `Cost.work`, with the same base."""
+    """Seconds a unit of `Cost.work`, beyond those of `start`."""
+    start: float = 0.0
+    """Seconds before the work begins, whatever its amount."""
+    same_base: bool = True
+    parameters: int = 0
+    """Of the base of the last time; 0 if unknown."""
 
     def seconds(self, cost: Cost, calls: Calls) -> float:
         """Seconds of a stage with this cost; 0 where nothing tells."""
+        if cost.work and self.per_work:
+            grown = 1.0 if self.same_base else cost.parameters / (self.parameters or float("inf"))
+            return self.start + self.per_work * cost.work * grown if grown else 0.0
         if cost.work:
-            return self.per_work * cost.work
+            return 0.0
         if self.per_call or calls.count:
             return self.per_call * calls.count
         return self.last
@@ -439,21 +451,25 @@ def _pace(
 ) -> Pace:
     """From the newest artifact of this variant of this project file, never from that of others.
 
-    Another base or another way to work is faster or slower, so nothing of it is taken over.
+    Another way to work is faster or slower, so nothing of it is taken over; with another base the
+    work takes longer by its parameters.
     """
     per_call = services.ledger.seconds_per_call(stage.name, services.project)
-    keys = (run.get(stage.name) for run in services.ledger.last_runs(services.project, variant))
-    artifacts = (store.find(stage.name, key) for key in dict.fromkeys(keys) if key)
-    last = next((artifact for artifact in artifacts if artifact is not None), None)
+    runs = services.ledger.last_runs(services.project, variant)
+    finds = ((run, store.find(stage.name, key)) for run in runs if (key := run.get(stage.name)))
+    run, last = next((each for each in finds if each[1] is not None), ({}, None))
     if last is None:
         return Pace(per_call=per_call)
     seconds, work = _seconds(services, last), _work_of(last)
+    start = min(START_SECONDS, seconds / 2)
     base = by_kind["base"].manifest.content if "base" in by_kind else ""
     before, now = last.manifest.config, config.identity()
-    same = last.manifest.inputs.get("base", base) == base and all(
-        before.get(key) == now.get(key) for key in ("method", "systems", "engine")
-    )
-    return Pace(seconds, per_call, seconds / work if work and same else 0.0)
+    same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
+    per_work = (seconds - start) / work if work and same else 0.0
+    same_base = last.manifest.inputs.get("base", base) == base
+    made = store.find("catalog", run.get("catalog", ""))
+    parameters = int(made.manifest.summary.get("parameters") or 0) if made is not None else 0
+    return Pace(seconds, per_call, per_work, start, same_base, parameters)
 
 
 def _work_of(artifact: Artifact) -> float:

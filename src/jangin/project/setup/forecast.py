@@ -115,6 +115,8 @@ def _with_estimate(
 ) -> PlannedStage:
     if upper is None or usual is None or step.state == "cached":
         return step
+    if upper.calls.count < usual.calls.count:  # what was there before has more rows
+        upper = usual
     if step.state != "waits":
         return replace(step, calls=upper.calls).paced()
     few, many, text = usual.calls.count, upper.calls.count, usual.cost.text

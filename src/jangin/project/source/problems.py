@@ -69,6 +69,12 @@ EXAMPLES = {
 `docs/reference/config.md`. Lists of given words are not here: `example_of` takes the first of these
 words."""
 
+EXAMPLES_OF_TYPE = {
+    "hosted": "{type: hosted, teacher: writer}, by its name under teachers",
+    "retrieval": "{type: retrieval, of: base}",
+}
+"""{type: how it is written with its required keys}."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -100,6 +106,9 @@ def relevant(root: type[BaseModel], problems: Sequence[ErrorDetails]) -> list[Er
             mappings.add(above)
     kept = []
     for problem in problems:
+        inside = [p for p in problems if p["loc"][: len(problem["loc"])] == problem["loc"]]
+        if problem["type"] == "too_short" and len(inside) > 1:
+            continue  # only because the entries that it has are wrong
         above, member = _alternative(problem["loc"])
         if above in names and above in mappings:
             given = names[above]
@@ -166,7 +175,10 @@ def _how_to_add(root: type[BaseModel], location: Location) -> str:
     if tags:
         return f" with a type: one of {', '.join(map(repr, tags))}"
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    return f": one of {', '.join(map(repr, words))}" if words else ""
+    if words:
+        return f": one of {', '.join(map(repr, words))}"
+    example = EXAMPLES_OF_TYPE.get(str(location[-2]), "") if len(location) > 1 else ""
+    return f", such as {example}" if example else ""
 
 
 def _or_a_type(root: type[BaseModel], location: Location, given: object) -> str:

@@ -262,10 +262,11 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
         config.compile_note(forecast.device),
         slow_layers_note(base) if forecast.device == "cuda" else "",
     ]
-    operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
+    parameters = ModelShape.read(base / "model" / "config.json").parameters
     return Cost(
-        seconds=operations / _OPERATIONS_PER_SECOND + 5,
+        seconds=6 * parameters * tokens / _OPERATIONS_PER_SECOND + 5,
         work=tokens,
+        parameters=parameters,
         memory_bytes=forecast.needed,
         text="; ".join(
             [f"{text}, {forecast.text(available_bytes(forecast.device))}", *filter(None, notes)]

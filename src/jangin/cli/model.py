@@ -54,13 +54,10 @@ def print_notes(outdated: str, dialogue: "Dialogue") -> None:
     """Before an answer: that the model is not up to date, and how questions are sent."""
     if outdated:
         text = f"{outdated} The next jangin run trains it again"
-        errors.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]![/] {escape(said(text))}", highlight=False, soft_wrap=True)
     if dialogue.sent_unchanged:
-        written = escape(repr(dialogue.pattern))
-        errors.print(
-            f"questions are sent as they are; the model was trained on {written}",
-            style="dim", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        text = f"questions are sent as they are; the model was trained on {dialogue.pattern!r}"
+        errors.print(escape(said(text)), style="dim", highlight=False, soft_wrap=True)
 
 
 def print_source(trace: "Trace", confidence: str) -> None:

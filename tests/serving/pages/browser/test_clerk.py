@@ -53,7 +53,7 @@ def sentence(start, answer):
 def reply_to(asked):
     """What a teacher says who knows the document."""
     if "질문: " in asked:
-        question = re.search(r"질문: (.*)\n답: ", asked)[1]
+        question = re.search(r"질문: (.*)", asked)[1]
         return {"paraphrases": [f"혹시 {question}", f"문의드립니다, {question}"]}
     pairs = [
         {"question": question, "answer": answer, "evidence": sentence(start, answer)}

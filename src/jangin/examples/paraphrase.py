@@ -37,6 +37,7 @@ from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
 _HANGUL = re.compile("[가-힣]")
 _WORD = re.compile(r"\w+")
+_COUNT = re.compile(r"몇\s*\S+")
 _ASKING = re.compile(
     r"언제|얼마|무엇|무슨|누구|누가|어디|어느|어떤|어떻|며칠|몇|하나요|되나요|있나요|인가요|입니까|합니까|"
     r"(?:what|when|which|who|whom|whose|where|why|how|much|many|does|must|need|have|with|from|this|"
@@ -423,7 +424,8 @@ def _styled_fault(text: str, original: Example) -> Decision:
 
 def _stems(text: str) -> set[str]:
     """How the content words of a question begin, without their endings and particles."""
-    words = (word for word in _WORD.findall(text.casefold()) if not _ASKING.match(word))
+    words = (word for word in _WORD.findall(_COUNT.sub(" ", text.casefold())))
+    words = (word for word in words if not _ASKING.match(word))
     return {word[:2] if _HANGUL.match(word) else word[:4] for word in words if len(word) > 1}
 
 

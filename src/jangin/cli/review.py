@@ -159,8 +159,7 @@ def review(
         console.print(said(_counts(queue)), highlight=False)
         return
     if not left:
-        console.print(said(_counts(queue)), highlight=False)
-        console.print(said("Show them again with --decided."), highlight=False)
+        console.print(said(_counts(queue)), said("Show them again with --decided."), sep="\n")
         return
     if undecided:  # the screen of the first example would wipe them away
         _ask(said("Enter shows the examples."))

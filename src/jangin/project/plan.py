@@ -64,7 +64,7 @@ class PlannedStage:
 
 
 START_SECONDS = 5.0
-"""Until a training or an evaluation has its model and has warmed up, at most."""
+"""Until an evaluation has its models, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,8 +460,8 @@ def _pace(
     run, last = next((each for each in finds if each[1] is not None), ({}, None))
     if last is None:
         return Pace(per_call=per_call)
-    seconds, work = _seconds(services, last), _work_of(last)
-    start = min(START_SECONDS, seconds / 2)
+    seconds, (work, working) = _seconds(services, last), _work_of(last)
+    start = seconds - working if 0 < working < seconds else min(START_SECONDS, seconds / 2)
     base = by_kind["base"].manifest.content if "base" in by_kind else ""
     before, now = last.manifest.config, config.identity()
     same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
@@ -472,15 +472,16 @@ def _pace(
     return Pace(seconds, per_call, per_work, start, same_base, parameters)
 
 
-def _work_of(artifact: Artifact) -> float:
-    """The `Cost.work` that an artifact took; 0 if unknown."""
+def _work_of(artifact: Artifact) -> tuple[float, float]:
+    """(the `Cost.work` that an artifact took, seconds of that alone), each 0 if unknown."""
     record = artifact.folder / RUNTIME / "training.json"
     if record.is_file():
-        return float(json.loads(record.read_text(encoding="utf-8")).get("tokens") or 0)
+        known = json.loads(record.read_text(encoding="utf-8"))
+        return float(known.get("tokens") or 0), float(known.get("seconds") or 0)
     questions = artifact.manifest.summary.get("questions")
     if artifact.manifest.stage != "evaluate" or not isinstance(questions, dict):
-        return 0.0
-    return float(sum(questions.values()))
+        return 0.0, 0.0
+    return float(sum(questions.values())), 0.0
 
 
 def _seconds(services: Services, artifact: Artifact | None) -> float:

@@ -1,7 +1,6 @@
 """Who calls, and what they may see: every route of `/v1` gets its caller from here."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 

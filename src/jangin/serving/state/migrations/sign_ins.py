@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import BigInteger, Column, Integer, PrimaryKeyConstraint, String, UniqueConstraint
 
 revision = "sign_ins"
-down_revision = "installation"
+down_revision = "evals"
 branch_labels = None
 depends_on = None
 

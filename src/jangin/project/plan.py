@@ -467,8 +467,8 @@ def _pace(
     same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
     per_work = (seconds - start) / work if work and same else 0.0
     same_base = last.manifest.inputs.get("base", base) == base
-    made = store.find("catalog", run.get("catalog", ""))
-    parameters = int(made.manifest.summary.get("parameters") or 0) if made is not None else 0
+    catalog = store.find("catalog", run.get("catalog", ""))
+    parameters = int(catalog.manifest.summary.get("parameters") or 0) if catalog is not None else 0
     return Pace(seconds, per_call, per_work, start, same_base, parameters)
 
 

@@ -99,12 +99,6 @@ class Inference:
             self._pool.unload(_folders(model))
 
     @property
-    def loaded(self) -> int:
-        """How many models are in memory."""
-        pool = self._pool
-        return 0 if pool is None else len(pool.states())
-
-    @property
     def answer_tokens(self) -> int:
         """Most tokens of an answer whose request does not say how many."""
         return self._server.settings.limits.answer_tokens

@@ -18,6 +18,7 @@ from typing import IO
 from sqlalchemy import or_, select
 from sqlalchemy.exc import DBAPIError
 
+from jangin.core.errors import MachineError
 from jangin.models.device import has_cuda
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.checkpoints import sweep_models
@@ -80,6 +81,7 @@ class Scheduler:
     def start(self) -> None:
         """Take up the queue, and what a server before this one left."""
         self._job_log.begin()
+        self._server.checks["scheduler"] = self._check
         for thread in self._threads:
             thread.start()
 
@@ -92,10 +94,10 @@ class Scheduler:
         """Jobs that have a process now."""
         return len(self._running)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the queue is worked on."""
-        return all(thread.is_alive() for thread in self._threads)
+    def _check(self) -> None:
+        """Raises `MachineError` where the queue is no longer worked on."""
+        if not all(thread.is_alive() for thread in self._threads):
+            raise MachineError("the queue of jobs has ended. Start the server again.")
 
     def stop(self) -> None:
         """Let every training save a checkpoint; the next server resumes them."""

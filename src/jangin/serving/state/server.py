@@ -51,6 +51,8 @@ class Server:
         self.settings = settings
         self.stopping = threading.Event()
         """Set when the process begins to shut down, while requests are still answered."""
+        self.checks: dict[str, Callable[[], None]] = {}
+        """{part: what raises `JanginError` where it does not work}; services add theirs."""
         self._clock = clock
         self._services: dict[type, object] = {}
         self._models: ModelRegistry | None = None

@@ -271,7 +271,12 @@ def _read(
         for row in rows
         for a, b in row.stretches
     ]
-    readings = iter(read_lines(image_HW, parts, dpi, languages, scale, folder))
+    read = read_lines(image_HW, parts, dpi, languages, scale, folder)
+    unseen = [number for number, line in enumerate(read) if line is None and folder]
+    own = read_lines(image_HW, [parts[number] for number in unseen], dpi, languages, scale)
+    for number, line in zip(unseen, own, strict=True):
+        read[number] = line
+    readings = iter(read)
     out = []
     for row in rows:
         text, at = "", 0
@@ -715,7 +720,7 @@ class _Parts:
 
     def _has_letters(self, number: str) -> bool:
         """True if the Latin model has two letters in place of digits, as in SO2 for 502."""
-        if re.match(re.escape(number[:-1]) + "[A-Z°]", self.latin) and len(number) > 1:
+        if re.match(re.escape(number[:-1]) + "[A-Z°]", self.latin) and len(number) > 2:
             return True
         seen = self.latin[: len(number)]
         same = sum(a == b for a, b in zip(seen, number, strict=False))

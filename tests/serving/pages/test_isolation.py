@@ -14,7 +14,7 @@ from jangin.serving.workbench import PAGES
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server, run_workbench
 
-EVERYONES = {"/name", "/preferences", "/sign-out"}
+EVERYONES = {"/name", "/preferences", "/sign-out", "/sessions/1/end"}
 """Pages about the browser itself."""
 CALLERS_OWN = ("/jobs", "/models", "/files", "/keys", "/audit")
 """Rooms that show what belongs to the caller; their own tests ask for objects of others."""

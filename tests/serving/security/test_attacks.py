@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import select
 import socket
 import zipfile
 from pathlib import Path
@@ -100,7 +101,9 @@ class Lab:
         data = text.encode("latin-1") if isinstance(text, str) else text
         with socket.create_connection(self.address, 100) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            # A client that ends its side at once gets no reply to what is noted in the audit log.
+            if not select.select([connection], [], [], 3)[0]:
+                connection.shutdown(socket.SHUT_WR)
             line = connection.recv(100).split(b" ")
         return int(line[1]) if len(line) > 1 else 400
 

@@ -15,6 +15,7 @@ from jangin.serving.app import OPEN_ROUTERS, ROUTERS
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.tables import (
     Answer,
+    Audit,
     Base,
     Batch,
     Checkpoint,
@@ -220,13 +221,14 @@ def filled(path):
 
 
 def dump(server):
-    """Every row but those of keys, whose last use is noted."""
+    """Every row but those of keys, whose last use is noted, and refusals in the audit log."""
     mappers = [mapper for mapper in Base.registry.mappers if mapper.class_ is not Key]
     with server.database.read() as session:
         return {
             mapper.class_.__name__: [
                 {c.key: getattr(row, c.key) for c in inspect(row).mapper.column_attrs}
                 for row in session.scalars(select(mapper.class_))
+                if not (mapper.class_ is Audit and row.action.startswith("refuse."))
             ]
             for mapper in mappers
         }

@@ -109,7 +109,7 @@ def until(client, batch_id, *statuses, counts=0):
 
 def release_all_when_stopped(server):
     """Requests in flight end while the server stops, and no other is sent."""
-    server.get(runner.BatchRunner)._stopping.wait(100)
+    server.get(runner.BatchRunner).stopping.wait(100)
     gate.release(1000)
 
 

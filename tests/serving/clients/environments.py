@@ -55,6 +55,7 @@ TOOLS = {
         settings={"HOME": "{folder}"},  # where Kiln keeps its settings
     ),
     "instructor": Environment(("instructor", "tqdm"), "tools/instructor_jobs.py"),
+    "agents": Environment(("openai-agents", "instructor"), "tools/agents_sdk.py"),
     "lm-eval": Environment(("lm-eval[api]", "openai"), "tools/lm_eval_korean.py"),
 }
 """Programs of others that use the API; their scripts take a folder and a model."""

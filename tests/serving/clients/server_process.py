@@ -13,7 +13,7 @@ private_webhooks: true
 python_grader: true
 models:
   gpt-4.1-nano-2025-04-14: &tiny
-    base: {type: starter, size: 0.5M, vocabulary_size: 400, context_length: 512}
+    base: {type: starter, size: 0.5M, vocabulary_size: 400, context_length: 2048}
   gpt-4o-mini-2024-07-18: *tiny
   babbage-002:
     base: {type: starter, size: 0.5M, vocabulary_size: 400, context_length: 512}

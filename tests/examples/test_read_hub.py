@@ -49,9 +49,9 @@ def read(folder, **fields):
         "completion": "{label}",
     }
     format = TypeAdapter(HubRows).validate_python(config | fields)
-    examples, unusable, _ = read_rows(folder, format, folder)
-    assert unusable == []
-    return [(example.question, example.answer) for example in examples]
+    rows = read_rows(folder, format, folder)
+    assert rows.unusable == []
+    return [(example.question, example.answer) for example in rows.examples]
 
 
 def expected(*numbers):

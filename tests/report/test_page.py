@@ -175,7 +175,7 @@ def test_files_and_pages_say_why_they_were_not_read_as_they_are(page):
 
 
 def test_both_counts_of_files_that_were_not_read_say_the_same(page):
-    missed = "1 files of the folder were not read."
+    missed = "1 file was not read."
     assert missed in page
     shown = section(page, "unreadable")
     assert f"{missed} 1 more were left out on purpose: copies" in shown

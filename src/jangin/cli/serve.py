@@ -66,7 +66,7 @@ def _check(settings: "ServerSettings") -> None:
     worst = 0
     for finding in check(settings, try_port):
         sign = "[green]ok[/]" if finding.problem is None else f"[yellow]{heading('note')}[/]"
-        sign = f"[red]{heading('error')}[/]" if finding.exit_code else sign
+        sign = f"[red]{heading('error').rstrip(':')}[/]" if finding.exit_code else sign
         text = said(finding.name) + (f": {said(finding.problem)}" if finding.problem else "")
         console.print(f"{sign} {escape(text)}", highlight=False, soft_wrap=True)
         worst = max(worst, finding.exit_code)

@@ -20,6 +20,7 @@ def wording(tokenizer):
         AnswerReader(tokenizer),
         GrammarCompiler(tokenizer, stops),
         ToolFormat("hermes", None),
+        16,
     )
 
 

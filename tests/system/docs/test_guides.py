@@ -20,6 +20,8 @@ from tests.serving.forked import LIBRARIES, Serving
 from tests.shared import free_port
 from tests.system.docs.guide_pages import GUIDES, Teacher, blocks_of
 
+SETTINGS = ("server.yaml", "behind-nginx.yaml")
+"""Files of pages with settings of a server."""
 SERVER_PORT = "8080"
 """Port of the server in the pages; the tests choose a free one."""
 ENDPOINT = "https://api.openai.com/v1"
@@ -70,8 +72,8 @@ def write(block, folder, url):
     path = folder / block.title
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(block.text, "utf-8")
-    if path.name == "server.yaml":
-        assert read_settings(path).models
+    if path.name in SETTINGS:
+        assert read_settings(path).model_fields_set
     elif block.language == "yaml":
         assert open_project(path).variants
         path.write_text(smaller(block.text, url), "utf-8")

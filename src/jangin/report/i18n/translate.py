@@ -66,8 +66,10 @@ _SINGULAR = {
     "say": "says",
     "use": "uses",
 }
-_COUNTED = re.compile(rf"\{{(\w+)\}} ((?:[a-z]+ )??[a-z]+?)(ies|s)\b(?: ({_VERBS})\b)?")
-"""Of an English sentence: the same."""
+_COUNTED = re.compile(
+    rf"\{{(\w+)\}} ((?:[a-z]+ )??[a-z]+?)(ies|s)\b(?:((?: of(?: [\w{{}}]+){{1,4}}?)?) ({_VERBS})\b)?"
+)
+"""Of an English sentence: the same, where `of ...` may stand before the verb."""
 
 
 def _any_number(noun: re.Match[str]) -> str:
@@ -80,8 +82,8 @@ def _of_one(noun: re.Match[str], ones: Sequence[str]) -> str:
     """A counted noun and its verb, in the singular where the field is one of these."""
     if noun[1] not in ones:
         return noun[0]
-    verb = f" {_SINGULAR[noun[4]]}" if noun[4] else ""
-    return f"{{{noun[1]}}} {noun[2]}{'y' if noun[3] == 'ies' else ''}{verb}"
+    rest = f"{noun[4]} {_SINGULAR[noun[5]]}" if noun[5] else ""
+    return f"{{{noun[1]}}} {noun[2]}{'y' if noun[3] == 'ies' else ''}{rest}"
 
 
 _DIGEST = re.compile(r"\b[0-9a-f]{16}(과|와|은|는|이|가|을|를)?")

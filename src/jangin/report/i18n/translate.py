@@ -67,7 +67,8 @@ _SINGULAR = {
     "use": "uses",
 }
 _COUNTED = re.compile(
-    rf"\{{(\w+)\}} ((?:[a-z]+ )??[a-z]+?)(ies|s)\b(?:((?: of(?: [\w{{}}]+){{1,4}}?)?) ({_VERBS})\b)?"
+    r"\{(\w+)\} ((?:[a-z]+ )??[a-z]+?)(ies|s)\b"
+    rf"(?:((?: of(?: [\w{{}}]+){{1,4}}?)?) ({_VERBS})\b)?"
 )
 """Of an English sentence: the same, where `of ...` may stand before the verb."""
 

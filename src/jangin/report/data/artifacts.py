@@ -7,6 +7,7 @@ this file?), so that a new stage is shown without being added to a list.
 import difflib
 import json
 import platform
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -343,6 +344,10 @@ class Version:
     """True if an artifact records it; False if it is installed where the report was made."""
 
 
+_DIGEST = re.compile(r" [0-9a-f]{12}$")
+"""Of the files of models, at the end of the version of a program."""
+
+
 def versions(artifacts: Artifacts) -> list[Version]:
     """Versions recorded in artifacts, then those installed on this machine."""
     seen: dict[Version, None] = {}
@@ -350,7 +355,8 @@ def versions(artifacts: Artifacts) -> list[Version]:
         for artifact in stages.values():
             for name, value in artifact.manifest.inputs.items():
                 if name.startswith("machine:"):
-                    seen[Version(name.removeprefix("machine:"), value, recorded=True)] = None
+                    shown = _DIGEST.sub("", value)
+                    seen[Version(name.removeprefix("machine:"), shown, recorded=True)] = None
             torch = machine_figures(artifact).get("torch")
             if torch:
                 seen[Version("torch", str(torch), recorded=True)] = None

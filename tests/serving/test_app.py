@@ -59,6 +59,13 @@ def test_an_unknown_path_has_an_envelope_and_the_headers(running, method, path):
     assert int(reply.headers["openai-processing-ms"]) >= 0
 
 
+def test_a_browser_is_told_where_pages_are_and_a_program_is_not(running):
+    said = httpx2.get(running.root, headers={"accept": "text/html"}).json()["error"]["message"]
+    assert "workbench: true" in said
+    assert "jangin open" in said
+    assert "workbench" not in httpx2.get(running.root).text
+
+
 def test_the_endpoint_of_2023_names_its_successor(running):
     error = httpx2.get(f"{running.url}/fine-tunes").json()["error"]
     assert "/v1/fine_tuning/jobs" in error["message"]

@@ -308,4 +308,14 @@ def add_handlers(app: FastAPI) -> None:
             message = f"Invalid URL ({request.method} {request.url.path})"
             if request.url.path.startswith("/v1/fine-tunes"):
                 message += ": this endpoint of 2023 is now /v1/fine_tuning/jobs"
+            elif not request.url.path.startswith("/v1") and _is_browser(request):
+                message += (
+                    ": this server answers programs, below /v1. For pages use `jangin open`, or "
+                    "`workbench: true` in server.yaml"
+                )
         return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether somebody opened an address, and no program called it."""
+    return "text/html" in request.headers.get("accept", "")

@@ -305,17 +305,18 @@ def add_handlers(app: FastAPI) -> None:
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         message = str(error.detail)
         if error.status_code in (404, 405):
-            message = f"Invalid URL ({request.method} {request.url.path})"
-            if request.url.path.startswith("/v1/fine-tunes"):
-                message += ": this endpoint of 2023 is now /v1/fine_tuning/jobs"
-            elif not request.url.path.startswith("/v1") and _is_browser(request):
-                message += (
-                    ": this server answers programs, below /v1. For pages use `jangin open`, or "
-                    "`workbench: true` in server.yaml"
-                )
+            message = _invalid_url(request)
         return ApiError(error.status_code, message, headers=error.headers).response()
 
 
-def _is_browser(request: Request) -> bool:
-    """Whether somebody opened an address, and no program called it."""
-    return "text/html" in request.headers.get("accept", "")
+def _invalid_url(request: Request) -> str:
+    message = f"Invalid URL ({request.method} {request.url.path})"
+    if request.url.path.startswith("/v1/fine-tunes"):
+        return f"{message}: this endpoint of 2023 is now /v1/fine_tuning/jobs"
+    # Somebody opened an address, and no program called it.
+    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1"):
+        return (
+            f"{message}: this server answers programs, below /v1. For pages use `jangin open`, or "
+            "`workbench: true` in server.yaml"
+        )
+    return message

@@ -146,7 +146,7 @@ def test_a_line_of_hangul_and_circled_numbers_is_read_again_by_other_models_only
     monkeypatch.undo()
     if tesseract.other_models():
         assert cross_check(page_HW, [line], [line.text], 200, ("kor",)) == 1
-        assert "other models" in tesseract.version()
+        assert "tessdata_best" in tesseract.version()
 
 
 @pytest.mark.usefixtures("tesseract")

@@ -15,10 +15,9 @@ from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
 from jangin.serving.evals import routes as evals
 from jangin.serving.evals.runner import EvalRunner
-from jangin.serving.files import prepare, uploads
 from jangin.serving.files import routes as files
+from jangin.serving.files import uploads
 from jangin.serving.files.keeper import FileKeeper
-from jangin.serving.graders import comparison
 from jangin.serving.graders import routes as graders
 from jangin.serving.inference import (
     chat,
@@ -66,7 +65,6 @@ class Routes:
 ROUTERS: tuple[Routes, ...] = (
     Routes(files.router, "files"),
     Routes(uploads.router, "files"),
-    Routes(prepare.router, "files"),
     Routes(jobs.router, "jobs"),
     Routes(permissions.router, "jobs"),
     Routes(export.router, "models"),
@@ -77,7 +75,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(stored_chats.router, "files"),
     *(
         Routes(answering.router, "inference")
-        for answering in (chat, completions, responses, embeddings, tokenize, comparison)
+        for answering in (chat, completions, responses, embeddings, tokenize)
     ),
     Routes(tokenize.router, "inference", prefix=""),
     Routes(webhooks.router, "admin"),

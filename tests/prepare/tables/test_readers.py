@@ -13,6 +13,7 @@ from jangin.prepare.tables import csv as delimited
 from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 
+DEEP = b"[" * 100_000 + b"]" * 100_000
 TEXT = "후기,별점\n좋아요,5\n별로예요,1\n"
 
 
@@ -252,7 +253,10 @@ def test_a_workbook_without_its_package_names_what_to_install(tmp_path, monkeypa
         ("a.doc", b"x", r"a\.doc: .*\.doc "),
         ("a.json", b'{"a": 1}', r"a\.json .*json_rows"),
         ("a.json", b'[{"a": 1},\n{]', r"a\.json:2: "),
+        ("a.json", b"[" * 100_000, r"a\.json has .*nested too deeply"),
+        ("a.json", b'[{"a": ' + DEEP + b"}]", r"a\.json has .*nested too deeply"),
         ("a.jsonl", b"broken\n", r"a\.jsonl:1: "),
+        ("a.jsonl", b'{"a": ' + DEEP + b"}", r"a\.jsonl:1: "),
         ("a.parquet", b"nonsense", r"a\.parquet .*Parquet"),
     ],
 )

@@ -4,20 +4,16 @@ One server with keys answers them all; its memory after them is below 1.5 times 
 about pages is in `tests/serving/pages`, clients that stall in `test_connections.py`.
 """
 
-import io
 import itertools
 import json
 import os
 import select
 import socket
-import zipfile
 from pathlib import Path
 
 import httpx2
-import pyarrow
 import pytest
 import yaml
-from pyarrow.parquet import write_table
 
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.server import Server
@@ -80,10 +76,6 @@ class Lab:
     def upload(self, name, data, purpose="user_data"):
         fields = {"purpose": purpose}
         return self.send("POST", "/v1/files", data=fields, files={"file": (name, data)})
-
-    def prepared(self, name, data):
-        file = self.upload(name, data).json()["id"]
-        return self.post("/v1/x/prepare", {"file": file})
 
     def hook(self, url):
         """What a webhook to an address says to a sample."""
@@ -165,7 +157,6 @@ def warm_up(lab):
     lab.post(CHAT, ASK | {"response_format": schema})
     lab.post(GRADE, {"grader": GRADER, "item": {}, "model_sample": "x"})
     lab.upload("a.jsonl", b'{"messages": []}\n' * 20, "fine-tune")
-    lab.prepared("a.csv", b"question,answer\n" + b"a,b\n" * 20)
 
 
 def cases(*rows):
@@ -351,9 +342,6 @@ THEIRS = cases(
                 "/v1/batches",
                 {"input_file_id": "file-A", "endpoint": CHAT, "completion_window": "24h"},
             ),
-            ("/v1/x/prepare", {"file": "file-A"}),
-            ("/v1/x/compare", {"file": "file-A", "models": ["tiny", "tiny"]}),
-            ("/v1/x/compare", {"file": "file-B", "models": [MODEL, "tiny"]}),
             (CHAT, ASK | {"model": MODEL}),
             ("/v1/completions", GO_ON | {"model": MODEL}),
             ("/v1/responses", {"model": MODEL, "input": "x"}),
@@ -480,7 +468,7 @@ JSONS = cases(
     (
         "deep",
         lambda lab, path: lab.post(path, f'{{"model": "tiny", "messages": {DEEP}}}'.encode()),
-        [CHAT, "/v1/completions", "/v1/responses", JOBS, GRADE, "/v1/batches", "/v1/x/prepare"],
+        [CHAT, "/v1/completions", "/v1/responses", JOBS, GRADE, "/v1/batches"],
         REFUSED,
     ),
     (
@@ -507,7 +495,6 @@ JSONS = cases(
             (JOBS, {"model": "tiny", "training_file": "file-B", "suffix": HALF}),
             ("/v1/files/file-B/" + "x", {HALF: HALF}),
             ("/v1/webhook_endpoints", {"name": HALF, "url": HALF, "event_types": [HALF]}),
-            ("/v1/x/prepare", {"file": HALF}),
             (GRADE, {"grader": GRADER | {"reference": HALF}, "model_sample": HALF}),
         ],
         (200, 400, 404, 405),
@@ -632,35 +619,7 @@ GRADERS = cases(
 )  # fmt: skip
 
 
-def packed(name):
-    """A spreadsheet of some kilobytes with 40 MB inside."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as book:
-        book.writestr(name, bytes(40_000_000))
-    return out.getvalue()
-
-
-def repeated():
-    """A Parquet file of a kilobyte with 1.2 GB inside."""
-    texts = pyarrow.DictionaryArray.from_arrays([0] * 30_000, ["x" * 20_000])
-    out = io.BytesIO()
-    write_table(pyarrow.table({"question": texts, "answer": texts}), out, compression="zstd")
-    return out.getvalue()
-
-
 FILES = cases(
-    (
-        "table",
-        lambda lab, given: lab.prepared(given[0], given[1]()),
-        [
-            ("a.parquet", repeated),
-            ("a.xlsx", lambda: packed("xl/worksheets/sheet1.xml")),
-            ("a.ods", lambda: packed("content.xml")),
-            ("a.json", DEEP.encode),
-            ("a.jsonl", f'{{"a": {DEEP}}}'.encode),
-        ],
-        REFUSED,
-    ),
     (
         "rows",
         lambda lab, data: lab.upload("a.jsonl", data, "fine-tune"),

@@ -83,11 +83,6 @@ CREATIONS = {
     ("POST", "/files"): [],
     ("POST", "/uploads"): [],
     ("POST", "/x/rows"): [{"metadata": {"k": SECRET}}],
-    ("POST", "/x/prepare"): [{"file": "file-A"}],
-    ("POST", "/x/compare"): [
-        {"file": "file-A", "models": ["m", "n"]},
-        {"file": "file-B", "models": [MODEL, "n"]},
-    ],
     ("POST", "/fine_tuning/jobs"): [
         JOB | {"training_file": "file-A"},
         JOB | {"validation_file": "file-A"},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
+from jangin.prepare.tables.readers import TableSettings, open_table
 
 BLOCK = 1 << 20
 BOOKS = (".xlsx", ".xlsm", ".ods")
@@ -26,6 +27,18 @@ def refuse_unpacked(path: Path, most: int) -> None:
             f"{path} has more than {most // 1_000_000} MB inside. Save a part of its rows, or "
             "all of them as CSV."
         )
+
+
+def table_as_parquet(source: Path, target: Path, most: int) -> None:
+    """Write the cells of a table as text.
+
+    Raises:
+        DataError: it has more than `most` bytes inside, or is no table.
+
+    """
+    refuse_unpacked(source, most)
+    table = open_table(source, TableSettings(), target.parent)
+    table.frame.select(table.columns).collect().write_parquet(target)
 
 
 def _book(path: Path, most: int) -> int:

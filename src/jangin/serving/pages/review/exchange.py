@@ -26,9 +26,9 @@ from jangin.examples.reviews.queue import QueueItem
 from jangin.examples.reviews.queue_columns import Kind, State
 from jangin.examples.reviews.reasons import reason_names
 from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
+from jangin.prepare.tables.unpacked import table_as_parquet
 from jangin.project.contradictions import conflicts_of, document_pairs
 from jangin.serving.files.check_process import elsewhere
-from jangin.serving.files.prepared_table import table_as_parquet
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
 from jangin.serving.pages.visit import PageError, needs

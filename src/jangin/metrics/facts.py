@@ -1150,7 +1150,7 @@ class _Grading:
         return any(s.denied for s in self._near)
 
     def _affirmed(self) -> None:
-        """What `No` goes on to affirm is not denied: `no, it must be carried in the cabin`."""
+        """What is affirmed after `No` is not denied: `no, it must be carried in the cabin`."""
         rest = [c for c in _clauses(self._gold.text) if _polarity(c) is None]
         affirmed = [
             w

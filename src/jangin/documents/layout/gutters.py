@@ -82,7 +82,7 @@ LARGE = 1.2
 TOGETHER = 0.75
 """Share of lines with one at their height from which on the sides may be rows of a table."""
 FULL = 0.15
-"""Share of full lines, whose text goes on in the next one, that shows running text."""
+"""Share of full lines, whose text continues in the next one, that shows running text."""
 SPACED = 0.12
 """Share of wider spaces between lines that shows headings and paragraphs: rows are even."""
 THIN = 0.35

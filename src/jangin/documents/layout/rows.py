@@ -22,7 +22,7 @@ SAME_LINE = 0.5
 RECURRING = 3
 """Lines with text from the left edge of a cell on; a gap inside a line is at one place once."""
 PROSE = 8.0
-"""Heights of a line that a cell is wide whose text goes on in the next line."""
+"""Heights of a line that a cell is wide whose text continues in the next line."""
 COVERED = 0.5
 """A run fits into the gaps of another if at most this part of it is covered by letters."""
 
@@ -129,7 +129,7 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
 def in_cell_order(rows: list[Row]) -> list[Row]:
     """The lines with what stands in rows of cells without rules read cell after cell.
 
-    Such a row has text side by side, of which a full line goes on below it before the next row
+    Such a row has text side by side, of which a full line continues below it before the next row
     begins: the second column of a timetable, beside the name of a room in the third one.
     """
     parts = [_cells(row) if len(row.runs) > 1 else [row] for row in rows]
@@ -179,7 +179,7 @@ def _cells(row: Row) -> list[Row]:
 
 
 def _homes(row: Row, cells: list[Row], before: Row) -> dict[int, Row]:
-    """{number of a cell: its part} of a line that goes on with some of the cells; else empty."""
+    """{number of a cell: its part} of a line that continues some of the cells; else empty."""
     height = row.top - row.bottom
     if before.bottom - row.top >= 0.8 * height:
         return {}
@@ -197,7 +197,7 @@ def _homes(row: Row, cells: list[Row], before: Row) -> dict[int, Row]:
 
 
 def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
-    """The lines of the cells one after another; empty where no full line of text goes on."""
+    """The lines of the cells one after another; empty where no full line of text continues."""
     own = [[lines[number] for lines in below if number in lines] for number in range(len(cells))]
     if not any(
         lines and _is_full(cell, lines[0], after)

@@ -71,7 +71,7 @@ _PARTICLES = """
 초 점 대 동 석 번
 """
 PARTICLES = frozenset(_PARTICLES.split())
-"""What goes on after a code; it needs no second reading."""
+"""What may follow a code in the same word; it needs no second reading."""
 PUNCTUATION = re.compile(r"[.,:;()'\"·~!?%/-]*|[「『〈《][^「『]*|[」』〉》][.,]?")
 BULLETS = frozenset("○●□■◦◯◇◆▶▷▪•※★☆→-*+=")
 FROM_HANGUL = "aelosAES"
@@ -584,7 +584,7 @@ class _Parts:
     first: str
     both: str
     latin: str
-    """It goes on with letters that are made of syllables."""
+    """The word continues with letters of a syllabic script."""
     large: str | None
     korean: str | None
     before: str

@@ -19,6 +19,8 @@ from typing import Any
 from jangin.core.errors import LedgerError
 from jangin.core.store import disk_errors
 
+ROWS_FAILED = "rows_failed: "
+"""Beginning of the outcome of a run after which rows failed; their number follows."""
 MIGRATIONS = (
     """
     CREATE TABLE calls (
@@ -144,7 +146,7 @@ class RunRow:
     """ISO 8601, UTC."""
     ended_at: str | None
     outcome: str | None
-    """None for a run that lasts or was killed."""
+    """None for a run that lasts or was killed; see `Ledger.end_run`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -618,7 +620,10 @@ class Ledger:
             )
 
     def end_run(self, run: int, outcome: str) -> None:
-        """Record the end of a run; a run without an end was killed."""
+        """Record the end of a run; a run without an end was killed.
+
+        `outcome`: `done`, `stopped`, `failed: REASON`, or `ROWS_FAILED` and their number.
+        """
         with self._errors():
             self._db.execute(
                 "UPDATE runs SET ended_at = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)

@@ -9,7 +9,7 @@ from typing import Any
 from jangin import __version__
 from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError, SettingsError, counted
-from jangin.core.ledger import INTERRUPTED, Ledger
+from jangin.core.ledger import INTERRUPTED, ROWS_FAILED, Ledger
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
 from jangin.project.failures import failed_rows, failures_of, record_failures
@@ -65,7 +65,7 @@ def run(
             book = _Book(ledger, store, run_id)
             steps += _run_stages(variant, enabled, store, services, watcher, retried, book)
         failed = sum(len(failures.rows) for failures in failures_of(steps))
-        outcome = f"done, {counted(failed, 'row')} failed" if failed else "done"
+        outcome = f"{ROWS_FAILED}{failed}" if failed else "done"
     except KeyboardInterrupt:
         outcome = "stopped"
         raise

@@ -60,6 +60,27 @@ def test_runs_of_a_project_are_listed_newest_first_in_pages(store):
     assert past_runs(store / "none", "../project.yaml") == ([], False)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state", "failed"),
+    [
+        ("done", "done", 0),
+        ("rows_failed: 1", "rows_failed", 1),
+        ("rows_failed: 1234", "rows_failed", 1234),
+        ("done, 0 rows failed", "done", 0),
+        ("done, 1 row failed", "rows_failed", 1),
+        ("done, 2 rows failed", "rows_failed", 2),
+        ("done, 1,234 rows failed", "rows_failed", 1234),
+        ("failed: 12", "failed", 0),
+        ("stopped", "stopped", 0),
+    ],
+)
+def test_outcomes_of_this_and_of_older_versions_are_read(tmp_path, outcome, state, failed):
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.end_run(ledger.start_run("run all", "0.1", "../project.yaml"), outcome)
+    (run,), _ = past_runs(tmp_path, "../project.yaml")
+    assert (run.state, run.failed_rows) == (state, failed)
+
+
 def test_a_failed_run_says_why_and_a_running_one_is_alive(store):
     failed = find_past_run(store, 3)
     assert (failed.state, failed.reason) == ("failed", "load.folder: nothing there.")

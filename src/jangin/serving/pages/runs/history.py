@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jangin.core.ledger import Ledger, RunRow, Spend, StepRow
+from jangin.core.ledger import ROWS_FAILED, Ledger, RunRow, Spend, StepRow
 from jangin.core.store import Artifact, Store
 from jangin.project.failures import failed_rows
 from jangin.project.plan import changed_inputs, changed_settings
@@ -20,7 +20,8 @@ from jangin.project.tracking.run_state import RecordedRun, recorded_runs
 PAGE = 25
 MOST_RECORDS = 500
 LEDGER = "ledger.sqlite"
-_FAILED = re.compile(r"done, (\d+) rows failed")
+_SENTENCE = re.compile(r"done, ([\d,]+) rows? failed")
+"""What older ledgers say of rows that failed, with commas from 1,000 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class PastRun:
         outcome = self.row.outcome
         if outcome is None:
             return "running" if self.alive else "killed"
-        if _FAILED.fullmatch(outcome):
-            return "done" if outcome == "done, 0 rows failed" else "rows_failed"
-        return outcome.partition(":")[0] if outcome.startswith("failed") else outcome
+        if outcome.startswith(ROWS_FAILED) or _SENTENCE.fullmatch(outcome):
+            return "rows_failed" if self.failed_rows else "done"
+        return outcome.partition(":")[0]
 
     @property
     def reason(self) -> str:
@@ -61,8 +62,10 @@ class PastRun:
     @property
     def failed_rows(self) -> int:
         """Rows that failed."""
-        match = _FAILED.fullmatch(self.row.outcome or "")
-        return int(match[1]) if match else 0
+        outcome = self.row.outcome or ""
+        sentence = _SENTENCE.fullmatch(outcome)
+        number = sentence[1].replace(",", "") if sentence else outcome.removeprefix(ROWS_FAILED)
+        return int(number) if number.isdecimal() else 0
 
     @property
     def worked(self) -> tuple[StepRow, ...]:

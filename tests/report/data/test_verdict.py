@@ -165,6 +165,16 @@ def test_a_difference_that_unread_answers_could_turn_is_not_called_significant(v
     assert "base has 0\N{NO-BREAK SPACE}%, and at most 100\N{NO-BREAK SPACE}%" in unread
 
 
+def test_the_system_of_unread_answers_is_named_with_its_variant_where_there_are_several(verdict_of):
+    rows = [
+        row.model_copy(update={"unclear": row.system == "tuned" and not row.right})
+        for row in predictions(11, 0)
+    ]
+    verdict = verdict_of(plain=rows, other=predictions(12, 0))
+    unread = next(text for text in verdict.more if "Rules cannot tell" in text)
+    assert "plain · trained has 92" in unread
+
+
 def test_without_a_base_there_is_nothing_to_compare_with(verdict_of):
     verdict = verdict_of(main=predictions(11, systems=("tuned",)))
     assert verdict.tone == "none"

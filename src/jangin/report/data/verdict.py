@@ -78,11 +78,14 @@ def _with_unclear(verdict: Headline, rows: Sequence[Mapping[str, Any]], words: W
     if not unclear:
         return verdict
     most = max(unclear, key=lambda row: int(row["unclear"]) / int(row["n"]))
+    system = words.system(most["system"])
+    if len({row["variant"] for row in rows}) > 1:
+        system = f"{most['variant']} · {system}"
     text = words(
         "unclear_answers",
         count=sum(int(row["unclear"]) for row in unclear),
         n=sum(int(row["n"]) for row in rows),
-        system=words.system(most["system"]),
+        system=system,
         share=words.percent(most["right"]),
         most=words.percent(most["right"] + int(most["unclear"]) / int(most["n"])),
     )

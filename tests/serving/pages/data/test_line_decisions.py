@@ -16,7 +16,7 @@ READ = "제 12 죠 연차는 l5일"
 
 @pytest.fixture(scope="module")
 def listed(project):
-    """(id, digest) of a document whose second page has a doubtful line."""
+    """(id, digest) of a document whose second page has a line set aside and one that is kept."""
     folder = next((project / "store" / "load").glob("*/documents.parquet")).parent
     documents = read_table(folder / "documents.parquet", Document)
     document = next(each for each in documents if each.source.endswith(".pdf"))
@@ -31,7 +31,8 @@ def listed(project):
         document=digest,
         line=7,
     )
-    write_table(folder / "doubtful.parquet", DoubtfulRow, [row])
+    kept = row.model_copy(update={"text": "제13조 5일", "line": 8, "is_kept": True})
+    write_table(folder / "doubtful.parquet", DoubtfulRow, [row, kept])
     return document.id, digest
 
 
@@ -64,12 +65,16 @@ def test_a_line_is_corrected_dropped_and_taken_back(browser, project, listed):
     assert decided(project) == {}
 
 
+def test_lines_that_stay_in_the_text_are_not_said_to_be_left_out(browser):
+    assert "확실하게 읽지 못한 1줄은 글에서 뺐습니다" in browser.get("/data/dropped").text
+
+
 def test_what_cannot_be_saved_is_said_and_nothing_is_noted(browser, project, listed):
     address = f"/data/doubtful/{listed[0]}/2"
     before = (project / LOG).read_bytes() if (project / LOG).exists() else b""
     for fields, status in (
         ({"line": "7", "choice": "text", "text": "   "}, 400),
-        ({"line": "8", "choice": "right"}, 404),
+        ({"line": "9", "choice": "right"}, 404),
         ({"line": "7", "choice": "perhaps"}, 400),
     ):
         assert browser.submit(address, **fields).status_code == status

@@ -10,6 +10,7 @@ from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.report.i18n.values import cell_text, column_name, is_technical, value_text
+from jangin.report.sections.dropped import doubtful as doubtful_pages
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
 from jangin.serving.pages.data.distributions import described
 from jangin.serving.pages.data.documents import project_documents
@@ -164,7 +165,7 @@ def dropped(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRes
         "data/dropped.html.jinja",
         room=room,
         tables=list(lost(room.artifacts)),
-        doubtful=sum(e.rows for e in tables_of(room.artifacts) if e.name == "doubtful"),
+        doubtful=sum(page.aside for page in doubtful_pages({room.variant: room.artifacts})),
         cell=lambda name, value: cell_text(visit.words, name, value),
     )
 

@@ -1,4 +1,4 @@
-"""Write the generated pages in docs/reference, and project.schema.json.
+"""Write the generated pages in docs/reference, project.schema.json and tests/system/messages.md.
 
 Of docs/guides/base-and-gpu.md, the table of memory is written.
 
@@ -84,8 +84,8 @@ def main() -> None:
         REFERENCE / "routes.md": routes_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "modules.md": modules_page(),
-        REFERENCE / "messages.md": messages_page(ROOT / "src" / "jangin"),
         ROOT / "project.schema.json": project_schema(),
+        ROOT / "tests" / "system" / "messages.md": messages_page(ROOT / "src" / "jangin"),
         **memory_pages(ROOT / "docs" / "guides"),
     }
     stale = []

@@ -1,7 +1,8 @@
 """Pages of columns of other domains and producers than those of layouts.py.
 
-Each was drawn and measured before the reader was changed for it; docs/log.md has the figures of
-that first sight. Markup and the sentences in it are written together, so that all are known.
+Each was drawn and measured before the reader was changed for it; "Reading documents" in
+docs/measurements.md has the figures of that first sight. Markup and the sentences in it are
+written together, so that all are known.
 """
 
 import html

@@ -40,7 +40,7 @@ def test_wordings_of_a_template_are_alike_whatever_their_letters_share(frames):
         held_out.append((subject, wordings.pop(number % len(wordings))))
         trained[subject] = wordings
     known = wording_similarity(trained, held_out)
-    assert known.alike >= 0.75  # people's own wordings: 0.19, see docs/log.md
+    assert known.alike >= 0.75  # people's own wordings: 0.19, see docs/measurements.md
     assert known.is_alike
 
 

@@ -1,7 +1,7 @@
 """A ChatModel behind any OpenAI-compatible URL, asked with aiohttp.
 
 aiohttp and not the openai SDK: at concurrency 64 the SDK's default transport takes 25 times the
-CPU per call, and its aiohttp transport 7 times (measured; see docs/log.md).
+CPU per call, and its aiohttp transport 7 times (measured once, not recorded).
 """
 
 import asyncio

@@ -20,7 +20,7 @@ OTHER_QUESTIONS = 2
 """Number of other questions that a frame was trained with, from which it is a template."""
 MOST_ALIKE = 0.5
 """Share of alike wordings from which held-out wordings say little about users' own; between 0.19 of
-people's own wordings and 1.0 of templates. docs/log.md has the figures."""
+people's own wordings and 1.0 of templates (docs/measurements.md, "Evaluation and grades")."""
 BLOCK = 64
 """Wordings that are looked up at the same time."""
 _SHARED = 0.5

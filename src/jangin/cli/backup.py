@@ -39,7 +39,8 @@ def backup(
     """
     from jangin.report.terminal.housekeeping import size
     from jangin.report.terminal.progress import Bars
-    from jangin.serving.operations.backup import Target, back_up
+    from jangin.serving.operations.backup import back_up
+    from jangin.serving.operations.backup_target import Target
 
     settings = _settings(folder, models)
     if settings.is_new:
@@ -67,8 +68,11 @@ def backup(
         )
     if check:
         _say("every object was read again and has its digest")
-    if keep is not None and (count := kept.prune(keep)):
-        _say(f"deleted {counted(count, 'older snapshot')}")
+    if keep is not None:
+        if (count := kept.prune(keep)) is None:
+            _say("No snapshot was deleted: another backup is running.", "yellow")
+        elif count:
+            _say(f"deleted {counted(count, 'older snapshot')}")
 
 
 def restore(
@@ -88,7 +92,7 @@ def restore(
     """
     from jangin.report.terminal.housekeeping import size
     from jangin.report.terminal.progress import Bars
-    from jangin.serving.operations.backup import Target
+    from jangin.serving.operations.backup_target import Target
     from jangin.serving.operations.restore import restore as write
 
     settings = _settings(folder, models)

@@ -17,7 +17,9 @@ from jangin.cli.main import app
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
 from jangin.core.stage import SilentProgress
 from jangin.serving.files.store import store_file
-from jangin.serving.operations.backup import SNAPSHOT, Target, back_up
+from jangin.serving.operations import backup
+from jangin.serving.operations.backup import back_up, copy_sqlite
+from jangin.serving.operations.backup_target import LEASE, PRUNE, SNAPSHOT, Target
 from jangin.serving.operations.restore import UNFINISHED, restore
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
@@ -164,6 +166,87 @@ def test_only_the_newest_snapshots_and_what_they_need_stay(used, tmp_path, monke
     assert not {hashlib.sha256(b"version 0").hexdigest()} & stored
     settings = restored(tmp_path / "B", tmp_path / "G", names[1])
     assert (settings.folder / "notes").read_text() == "version 1"
+
+
+class Counted:
+    """A storage that says how often all of it was listed."""
+
+    def __init__(self, storage):
+        self._storage = storage
+        self.listings = 0
+
+    def names(self):
+        self.listings += 1
+        return self._storage.names()
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+
+def test_a_quiet_server_is_read_once_and_the_backup_listed_twice(used, tmp_path, monkeypatch):
+    copied = []
+    monkeypatch.setattr(
+        "jangin.serving.operations.backup.copy_sqlite",
+        lambda source, to: (copied.append(source.name), copy_sqlite(source, to)),
+    )
+    with contextlib.closing(sqlite3.connect(used.store / "ledger.sqlite")) as ledger:
+        ledger.execute("CREATE TABLE calls (reply)")
+        target = Target(str(tmp_path / "B"), used, is_new=True)
+        target.storage = counted = Counted(target.storage)
+        back_up(used, target, SilentProgress())
+        assert (sorted(copied), counted.listings) == (["ledger.sqlite", SQLITE_FILE], 2)
+        target.prune(1)
+        assert counted.listings == 3
+        # Where a file is missing, the database is read again, but not what is as it was.
+        with opened(used.folder) as server:
+            server.storage.delete(add_file(server, b"gone"))
+        copied.clear()
+        back_up(used, target, SilentProgress())
+    assert sorted(copied) == ["ledger.sqlite", SQLITE_FILE, SQLITE_FILE]
+
+
+def test_nothing_is_deleted_beside_a_backup_at_work(used, tmp_path, monkeypatch):
+    """A snapshot of old bytes is at work while another process keeps the newest one only."""
+    target = Target(str(tmp_path / "B"), used, is_new=True)
+    (used.folder / "notes").write_text("version 0")
+    back_up(used, target, SilentProgress())
+    (used.folder / "notes").write_text("version 1")
+    back_up(used, target, SilentProgress())
+    (used.folder / "notes").write_text("version 0")
+    pruned = []
+
+    def dump_and_prune(settings, to):
+        pruned.append(Target(str(tmp_path / "B"), used).prune(1))
+        return dump(settings, to)
+
+    dump = backup._dump
+    monkeypatch.setattr(backup, "_dump", dump_and_prune)
+    name, _, _ = back_up(used, target, SilentProgress())
+    assert pruned == [None]
+    assert target.prune(1) == 2
+    settings = restored(tmp_path / "B", tmp_path / "G", name)
+    assert (settings.folder / "notes").read_text() == "version 0"
+    assert not [each for each in target.listing().names if each.startswith(LEASE)]
+
+
+def test_a_backup_waits_for_the_end_of_a_deletion_and_the_dead_are_passed_over(used, tmp_path):
+    target = Target(str(tmp_path / "B"), used, is_new=True)
+    with target.storage.writer(f"{LEASE}{PRUNE}-dead") as stream:
+        stream.write(b"")
+    (dead,) = (tmp_path / "B").glob(f"*/{LEASE}*")
+    os.utime(dead, (1, 1))
+    with contextlib.ExitStack() as deletion:
+        deletion.enter_context(target.lease(PRUNE))
+        assert target.prune(1) is None
+        done = threading.Thread(target=back_up, args=(used, target, SilentProgress()))
+        done.start()
+        done.join(timeout=0.5)
+        assert done.is_alive()
+        assert target.names() == []
+    done.join(timeout=60)
+    assert len(target.names()) == 1
+    assert target.prune(1) == 0
+    assert not dead.exists()
 
 
 def test_what_is_gone_already_is_named_and_the_rest_is_kept(used, tmp_path):

@@ -139,6 +139,7 @@ def _add_part(server: Server, caller: Caller, part: UploadPart) -> None:
                 code="invalid_value",
             )
         session.add(part)
+        record(session, caller, "upload.part", part.id, part.created_at)
 
 
 def find_upload(session: Session, caller: Caller, upload_id: str) -> Upload:

@@ -26,6 +26,7 @@ from jangin.serving.jobs.pipeline import VARIANT
 from jangin.serving.jobs.routes import find_job
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_model, server_error
 from jangin.serving.security.access import CallerDep
+from jangin.serving.security.audit import record
 from jangin.serving.state.server import ServerDep
 from jangin.serving.state.tables import StoredModel
 
@@ -80,6 +81,8 @@ def export_model(
                     "out": str(out),
                 }
             )
+    with server.database.write() as session:
+        record(session, caller, "model.export", name, server.now())
     return StreamingResponse(
         tar_blocks(out),
         media_type="application/x-tar",

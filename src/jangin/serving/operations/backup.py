@@ -5,7 +5,6 @@ and snapshots, which say what has which digest. A snapshot reads only what chang
 before it, and writes only what no snapshot has.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,163 +15,39 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, TypeGuard
+from typing import TypeGuard
 
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from jangin import __version__
-from jangin.core.errors import (
-    ConfigError,
-    MachineError,
-    StoreError,
-    UnreadableStoreError,
-    counted,
-)
+from jangin.core.errors import MachineError, StoreError, counted
 from jangin.core.stage import Progress
+from jangin.serving.operations.backup_target import (
+    BACKUP,
+    LEASE,
+    PRUNE,
+    Entry,
+    Snapshot,
+    Target,
+    copy_and_hash,
+    hash_of,
+)
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import MARK, MODELS
 from jangin.serving.state.lock import FILE as LOCK
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
-from jangin.serving.state.storage import (
-    CHUNK,
-    PARTIAL,
-    folder_of_storage,
-    is_remote,
-    open_storage,
-)
+from jangin.serving.state.storage import PARTIAL, folder_of_storage, open_storage
 from jangin.serving.state.tables import File, StoredModel, UploadPart
 
-SNAPSHOT = "snapshot-"
-FORMAT = 1
 _PASSED_OVER = ("exports", "storage-cache", LOCK)
 """Parts of the folder that are made again when they are needed."""
 _ENDINGS = (".lock", "-wal", "-shm")
 SQLITE = ".sqlite"
+WAIT_SECONDS = 1
 ROUNDS = 10
 """Tries to read everything that the database names before something of it is deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of a snapshot."""
-
-    sha256: str
-    bytes: int
-    mode: int = 0o600
-    mtime_ns: int = 0
-    inode: str = ""
-    """Device and inode: two files with the same one are links to each other."""
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """What a server had at one moment."""
-
-    database: Entry
-    engine: str
-    """`sqlite` or `postgresql`."""
-    folder: dict[str, Entry]
-    """By the path in the folder of the server."""
-    storage: dict[str, Entry]
-    """By the id of the file."""
-    created_at: int = 0
-    version: str = __version__
-    format: int = FORMAT
-    lost: list[str] = field(default_factory=list)
-    """Files and models that the database names and that were gone before the backup."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Everything in it."""
-        return (self.database, *self.folder.values(), *self.storage.values())
-
-    @property
-    def objects(self) -> dict[str, int]:
-        """{digest: bytes} of what it needs."""
-        return {entry.sha256: entry.bytes for entry in self.entries}
-
-
-class Target:
-    """A backup: the objects and snapshots in a folder or behind an fsspec URL."""
-
-    def __init__(self, address: str, settings: ServerSettings, *, is_new: bool = False) -> None:
-        """Open the backup at an address; `is_new`: create a folder that is not there.
-
-        Raises:
-            ConfigError: it is within the folder of the server, it is not there, or the URL is
-                wrong.
-            StoreError: it cannot be written.
-
-        """
-        at = ServerSettings(folder=settings.folder, storage=address)
-        if not is_remote(at):
-            folder = folder_of_storage(at).resolve()
-            parts = (settings.folder, folder_of_storage(settings))
-            if any(folder.is_relative_to(part.resolve()) for part in parts):
-                raise ConfigError(
-                    f"{address} is within the folder of the server, and would be lost with it. "
-                    "Name a folder elsewhere, better on another disk."
-                )
-            if not is_new and not folder.exists():
-                raise ConfigError(f"{address} does not exist. Name the folder of the backup.")
-            with suppress(OSError):  # `open_storage` says what is wrong with it
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.shown = address
-        self.storage = open_storage(at)
-
-    def names(self) -> list[str]:
-        """Names of the snapshots, oldest first."""
-        return sorted(name for name, _ in self.storage.names() if _is_snapshot(name))
-
-    def new_name(self) -> str:
-        """The name of a snapshot of now, which comes after all others."""
-        name, taken = SNAPSHOT + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self.names()
-        again = sum(each.startswith(name) for each in taken)
-        return f"{name}-{again + 1:03}" if again else name
-
-    def read(self, name: str) -> Snapshot:
-        """A snapshot; raises `UnreadableStoreError` where this version cannot read it."""
-        with closing(self.storage.reader(name)) as stream:
-            data = json.loads(stream.read())
-        if data.get("format") != FORMAT:
-            raise UnreadableStoreError(
-                f"{name} in {self.shown} was written by jangin {data.get('version')}, in another "
-                "format. Restore it with that version."
-            )
-        parts = {
-            part: {path: Entry(**entry) for path, entry in data[part].items()}
-            for part in ("folder", "storage")
-        }
-        return Snapshot(**data | parts | {"database": Entry(**data["database"])})
-
-    def prune(self, keep: int) -> int:
-        """Delete all but the newest snapshots and what only they need; returns how many."""
-        names = self.names()
-        kept = {digest for name in names[-keep:] for digest in self.read(name).objects}
-        for name in names[:-keep]:
-            self.storage.delete(name)
-        for name, _ in list(self.storage.names()):
-            if not _is_snapshot(name) and name not in kept:
-                self.storage.delete(name)
-        return len(names[:-keep])
-
-    def damaged(self, snapshot: Snapshot, progress: Progress) -> list[str]:
-        """Digests of the objects of a snapshot that are missing or hold other bytes."""
-        bad, bar = [], progress.start("objects", len(snapshot.objects))
-        for digest in snapshot.objects:
-            try:
-                with closing(self.storage.reader(digest)) as stream:
-                    read, _ = hash_of(stream)
-            except FileNotFoundError:
-                read = ""
-            if read != digest:
-                bad.append(digest)
-            progress.advance(bar)
-        progress.stop(bar)
-        return bad
 
 
 def back_up(
@@ -197,28 +72,34 @@ def back_up(
         MachineError: `pg_dump` is missing or failed.
 
     """
-    writer = _Writer(settings, target, progress)
-    writer.read_everything()
-    with tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch:
+    with (
+        target.lease(BACKUP),
+        tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch,
+    ):
+        writer = _Writer(settings, target, progress)
+        dump, before = Path(scratch) / "database", set[str]()
         for _ in range(ROUNDS):
-            dump = Path(scratch) / "database"
             named = _dump(settings, dump)
             folder, storage = writer.read_everything()
             models = {path.split("/")[1] for path in folder if path.startswith(f"{MODELS}/")}
-            lost = sorted(named - storage.keys() - models)
-            if not lost:
+            lost = named - storage.keys() - models
+            # What a second look at the database still names was not deleted meanwhile.
+            if lost <= before:
                 break
+            before = lost
         database = writer.keep(dump)
-    engine = "postgresql" if settings.database else "sqlite"
-    snapshot = Snapshot(database, engine, folder, storage, int(time.time()), lost=lost)
-    if gone := snapshot.objects.keys() - {name for name, _ in target.storage.names()}:
-        raise StoreError(
-            f"{counted(len(gone), 'object')} of {target.shown} disappeared during the backup: "
-            "another one deleted old snapshots. Run it again."
-        )
-    name = target.new_name()
-    with target.storage.writer(name) as stream:
-        stream.write(json.dumps(asdict(snapshot)).encode())
+        engine = "postgresql" if settings.database else "sqlite"
+        now = int(time.time())
+        snapshot = Snapshot(database, engine, folder, storage, now, lost=sorted(lost))
+        listed = target.listing()
+        if gone := snapshot.objects.keys() - listed.names:
+            raise StoreError(
+                f"{counted(len(gone), 'object')} of {target.shown} disappeared during the backup. "
+                "Run it again, and see who else deletes there."
+            )
+        name = listed.new_name()
+        with target.storage.writer(name) as stream:
+            stream.write(json.dumps(asdict(snapshot)).encode())
     return name, snapshot, writer.written
 
 
@@ -228,11 +109,17 @@ class _Writer:
     def __init__(self, settings: ServerSettings, target: Target, progress: Progress) -> None:
         self._settings, self._target, self._progress = settings, target, progress
         self._stored = open_storage(settings)
-        self._there = {name for name, _ in target.storage.names() if not name.endswith(PARTIAL)}
+        listed = target.listing()
+        while any(name.startswith(LEASE + PRUNE) for name in listed.leases):
+            time.sleep(WAIT_SECONDS)
+            listed = target.listing()
+        self._there = listed.names
+        self._copies: dict[str, tuple[object, Entry]] = {}
+        """{path of a database: (its state, the copy)}."""
         self._folder: dict[str, Entry] = {}
         self._storage: dict[str, Entry] = {}
-        if names := target.names():
-            last = target.read(names[-1])
+        if listed.snapshots:
+            last = target.read(listed.snapshots[-1])
             self._folder, self._storage = last.folder, last.storage
         self._bar = progress.start("files", None)
         self.written = 0
@@ -257,17 +144,28 @@ class _Writer:
     def _entry(self, name: str, path: Path) -> Entry:
         about, known = path.stat(), self._folder.get(name)
         same = (about.st_size, about.st_mtime_ns, f"{about.st_dev}-{about.st_ino}")
-        if path.suffix == SQLITE:  # its time does not change with what is in the log beside it
-            with tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch:
-                copy = Path(scratch) / path.name
-                copy_sqlite(path, copy)
-                kept = self.keep(copy)
+        if path.suffix == SQLITE:
+            kept = self._copied(name, path)
         elif self._is_kept(known) and (known.bytes, known.mtime_ns, known.inode) == same:
             return known
         else:
             kept = self.keep(path, about.st_size)
         mode = stat.S_IMODE(about.st_mode)
         return Entry(kept.sha256, kept.bytes, mode, about.st_mtime_ns, same[2])
+
+    def _copied(self, name: str, path: Path) -> Entry:
+        """A database as it is now; copied once for what it is with the log beside it."""
+        state = []
+        for part in (path, path.with_name(path.name + "-wal")):
+            with suppress(FileNotFoundError):
+                about = part.stat()
+                state.append((about.st_size, about.st_mtime_ns, about.st_ino))
+        if self._copies.get(name, (None,))[0] != state:
+            with tempfile.TemporaryDirectory(prefix="jangin-backup-") as scratch:
+                copy = Path(scratch) / path.name
+                copy_sqlite(path, copy)
+                self._copies[name] = state, self.keep(copy)
+        return self._copies[name][1]
 
     def _is_kept(self, entry: Entry | None) -> TypeGuard[Entry]:
         return entry is not None and entry.sha256 in self._there
@@ -387,26 +285,3 @@ def run_postgresql(settings: ServerSettings, program: str, *arguments: str) -> N
         raise MachineError(
             f"{program} failed: {last}. Its version must be that of the server or newer."
         )
-
-
-def hash_of(stream: BinaryIO, size: int | None = None) -> tuple[str, int]:
-    """(SHA-256, number) of the first `size` bytes, or of all."""
-    digest, length = hashlib.sha256(), 0
-    while block := stream.read(CHUNK if size is None else min(CHUNK, size - length)):
-        digest.update(block)
-        length += len(block)
-    return digest.hexdigest(), length
-
-
-def copy_and_hash(source: BinaryIO, target: BinaryIO, size: int) -> str:
-    """Copy the first `size` bytes; returns the SHA-256 of what was copied."""
-    digest, left = hashlib.sha256(), size
-    while left and (block := source.read(min(CHUNK, left))):
-        digest.update(block)
-        target.write(block)
-        left -= len(block)
-    return digest.hexdigest()
-
-
-def _is_snapshot(name: str) -> bool:
-    return name.startswith(SNAPSHOT) and not name.endswith(PARTIAL)

@@ -10,13 +10,13 @@ from sqlalchemy import make_url
 
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
 from jangin.core.stage import Progress
-from jangin.serving.operations.backup import (
+from jangin.serving.operations.backup import run_postgresql
+from jangin.serving.operations.backup_target import (
     Entry,
     Snapshot,
     Target,
     copy_and_hash,
     hash_of,
-    run_postgresql,
 )
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import MARK
@@ -29,7 +29,7 @@ UNFINISHED = "restoring"
 
 
 def restore(settings: ServerSettings, target: Target, name: str, progress: Progress) -> Snapshot:
-    """Write what a snapshot has; a restore that was stopped goes on where it was.
+    """Write what a snapshot has; a restore that was stopped resumes.
 
     Every byte is compared with its digest. The database comes last: a server refuses to start
     beside files that are not those of its database, so nobody serves half of a backup.
@@ -86,7 +86,7 @@ def _see_that_it_fits(settings: ServerSettings, snapshot: Snapshot, name: str) -
     if unfinished.exists():
         if (begun := unfinished.read_text("utf-8")) != name:
             raise ConfigError(
-                f"{folder} has part of {begun}. Go on with --snapshot {begun}, or name another "
+                f"{folder} has part of {begun}. Resume with --snapshot {begun}, or name another "
                 "folder."
             )
     elif folder.exists() and any(folder.iterdir()):

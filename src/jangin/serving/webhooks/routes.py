@@ -176,8 +176,9 @@ def send_sample(
 ) -> WebhookTest:
     """Send a sample event once and return the response of the address."""
     now = server.now()
-    with server.database.read() as session:
+    with server.database.write() as session:
         row = _find(session, webhook_id, caller)
+        record(session, caller, "webhook.test", row.id, now)
     sample = SAMPLES.get(body.event_type.partition(".")[0], "sample")
     text = json.dumps(payload(body.event_type, sample, now), ensure_ascii=False).encode()
     signed = headers(new_id("wh_", 32), now, text, keys_of(row, now))

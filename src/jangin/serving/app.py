@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
@@ -40,10 +41,10 @@ from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.azure import AzurePaths, DeploymentBody
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
-from jangin.serving.security.access import Needs
+from jangin.serving.security.access import Needs, is_known
 from jangin.serving.security.audit import AuditRequests
 from jangin.serving.security.browsers import BrowserGuard
-from jangin.serving.security.limits import BodyLimit, RateLimit
+from jangin.serving.security.limits import BodyLimit, KnownBodies, RateLimit
 from jangin.serving.state.server import BackgroundService, Server
 from jangin.serving.webhooks import routes as webhooks
 from jangin.serving.webhooks.sender import WebhookSender
@@ -140,6 +141,7 @@ def create_api(server: Server, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application for programs: OpenAI's API."""
     api = new_application(server, lifespan)
     api.add_middleware(DeploymentBody)
+    api.add_middleware(KnownBodies, is_known=partial(is_known, server=server))
     for routes in ROUTERS:
         allowed = Depends(Needs(routes.scope))
         api.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])

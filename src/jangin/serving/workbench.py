@@ -1,5 +1,7 @@
 """The workbench: the application for browsers, with a table of all pages."""
 
+from functools import partial
+
 from fastapi import APIRouter, Depends, FastAPI
 
 from jangin.serving.pages import rendering, sign_in
@@ -22,7 +24,9 @@ from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.runs import routes as runs
 from jangin.serving.pages.runs import start
 from jangin.serving.pages.runs.follow import Follow
+from jangin.serving.pages.visit import is_known
 from jangin.serving.protocol.context import new_application
+from jangin.serving.security.limits import KnownBodies
 from jangin.serving.security.signer import Signer
 from jangin.serving.state.server import Server
 
@@ -67,6 +71,7 @@ def create_workbench(server: Server) -> FastAPI:
     # The last one is the outermost.
     workbench.add_middleware(FirstReplies, server=server)
     workbench.add_middleware(PageHeaders)
+    workbench.add_middleware(KnownBodies, is_known=partial(is_known, server=server))
     return workbench
 
 

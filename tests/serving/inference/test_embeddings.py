@@ -1,3 +1,9 @@
+import itertools
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import openai
 import pytest
@@ -47,3 +53,31 @@ def test_an_unknown_encoder_and_an_empty_text_are_refused(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="text-embedding-3-small", input="")
     assert caught.value.param == "input"
+
+
+def ask_while_the_libraries_load(folder, encoder_folder):
+    """Requests to a server whose process has yet to import the inference libraries."""
+    late = ("transformers", "jangin.inference", "jangin.models")
+    for name in [name for name in sys.modules if name.startswith(late)]:
+        del sys.modules[name]
+    local = {"type": "local", "path": encoder_folder}
+    encoders = {f"e{n}": local for n in range(8)}
+    settings = {"encoders": encoders, "models": {"m": {"base": local}}}
+    with run_server(folder, warm_up=True, **settings) as new, ThreadPoolExecutor() as pool:
+        replies = pool.map(partial(embed, new.client()), encoders, itertools.count())
+        assert [reply.model for reply in replies] == list(encoders)
+
+
+def embed(client, name, number):
+    time.sleep(number / 20)
+    return client.embeddings.create(model=name, input="a")
+
+
+@pytest.mark.slow
+def test_requests_that_come_while_the_libraries_load_are_answered(encoder_folder, tmp_path, fork):
+    process = fork(
+        f"{__name__}:ask_while_the_libraries_load",
+        [tmp_path / "data", encoder_folder],
+        output=tmp_path / "log.txt",
+    )
+    assert process.wait() == 0, process.printed()

@@ -10,7 +10,7 @@ from pydantic import Field
 from jangin.core.errors import JanginError
 from jangin.core.ledger import Ledger
 from jangin.serving.inference.bodies import Ignoring
-from jangin.serving.inference.service import api_error
+from jangin.serving.inference.service import api_error, load_libraries
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import Server, ServerDep
@@ -76,8 +76,6 @@ def _coded(vector_D: Any, encoding: str) -> list[float] | str:
 
 
 def _encoder(server: Server, name: str, caller: CallerDep) -> Any:
-    from jangin.inference.encoder import open_encoder
-
     config = server.settings.encoders.get(name)
     if config is None and any(m.id == name for m in server.models.names(caller)):
         known = ", ".join(server.settings.encoders) or "none yet; add one under `encoders`"
@@ -89,6 +87,9 @@ def _encoder(server: Server, name: str, caller: CallerDep) -> Any:
         )
     if config is None:
         raise no_such_model(name)
+    load_libraries()
+    from jangin.inference.encoder import open_encoder
+
     key = (str(server.settings.folder), name)
     with _lock:
         if key not in _encoders:

@@ -73,8 +73,6 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         ApiError: the model cannot answer it.
 
     """
-    from jangin.inference.engine.prompts import render_conversation
-
     messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
     if not body.logprobs and body.top_logprobs is not None:
         raise ApiError(
@@ -85,6 +83,8 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         )
     try:
         opened = inference.open(model)
+        from jangin.inference.engine.prompts import render_conversation
+
         wording = opened.engine.wording(opened.artifact)
         offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
         calling = bool(offered) and body.tool_choice != "none"
@@ -114,12 +114,12 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
 
 def count_prompt(inference: Inference, model: ServedModel, body: ChatBody) -> int:
     """Tokens of the prompt of a chat, which may be longer than the context; raises `ApiError`."""
-    from jangin.inference.engine.prompts import render_conversation
-
     messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
     try:
         opened = inference.open(model)
+        from jangin.inference.engine.prompts import render_conversation
+
         wording = opened.engine.wording(opened.artifact)
         offered = tools if body.tool_choice != "none" else []
         return len(render_conversation(wording.tokenizer, messages, offered))

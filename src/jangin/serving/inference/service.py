@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from jangin.inference.engine.pool import EnginePool, ModelFolders, OpenModel
     from jangin.inference.engine.requests import EngineRequest, Listener, Progress
 
+LIBRARIES = (
+    "jangin.inference.engine.pool",
+    "jangin.inference.engine.prompts",
+    "jangin.inference.encoder",
+)
+_importing = threading.Lock()
 Reports = asyncio.Queue[tuple[int, "Progress"]]
 """(index of the request, what the engine reports about it)."""
 
@@ -59,7 +65,7 @@ class Inference:
         gauges = EngineGauges(lambda: {} if self._pool is None else self._pool.states())
         self._server.get(Metrics).registry.register(gauges)
         if self._server.settings.warm_up and self._has_models():
-            threading.Thread(target=_load_libraries, name="warm up", daemon=True).start()
+            threading.Thread(target=load_libraries, name="warm up", daemon=True).start()
 
     def _has_models(self) -> bool:
         """Whether a request could be answered now."""
@@ -105,6 +111,7 @@ class Inference:
 
     def open(self, model: ServedModel) -> "OpenModel":
         """The engine of a model; raises `JanginError`."""
+        load_libraries()
         from jangin.inference.engine.pool import EnginePool
 
         self.device.refuse_if_busy()
@@ -177,10 +184,14 @@ class Inference:
         return count
 
 
-def _load_libraries() -> None:
-    """Import what the first request would wait for."""
-    import_module("jangin.inference.engine.pool")
-    import_module("jangin.inference.engine.prompts")
+def load_libraries() -> None:
+    """Import what answers need, before any other import of it.
+
+    Of two threads that import transformers at once, one may see a module without its names.
+    """
+    with _importing:
+        for name in LIBRARIES:
+            import_module(name)
 
 
 def api_error(error: Exception, param: str = "messages") -> ApiError:

@@ -42,9 +42,9 @@ def tokenize(
     body: TokenizeBody, request: Request, server: ServerDep, caller: CallerDep
 ) -> dict[str, Any]:
     """Token ids; those of a conversation are what an answer is generated from."""
+    engine, wording = _opened(server, caller, body.model or _of_path(request))
     from jangin.inference.engine.prompts import render_conversation
 
-    engine, wording = _opened(server, caller, body.model or _of_path(request))
     try:
         length = engine.context_length
         if body.messages is not None:

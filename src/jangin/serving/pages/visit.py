@@ -4,6 +4,7 @@ Every route of a page gets a `Visit`.
 """
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ from jangin.serving.state.settings import ServerSettings
 SESSION, LANGUAGE, THEME = "jangin_session", "jangin_language", "jangin_theme"
 NAME = "jangin_name"
 """Names of cookies."""
+SIGN_IN = "/sign-in"
 Theme = Literal["auto", "light", "dark"]
 MOST_NAME = 60
 """Characters of a reviewer's name."""
@@ -124,6 +126,15 @@ def find_visit(request: Request, server: ServerDep) -> Visit:
     )
     request.state.visit = visit
     return visit
+
+
+def is_known(request: Request, server: Server) -> bool:
+    """Whether a browser has a session; to begin one it sends a form without."""
+    if request.url.path == SIGN_IN:
+        return True
+    with suppress(SignInError):
+        return not find_visit(request, server).is_new
+    return False
 
 
 def session_cookie(settings: ServerSettings) -> str:

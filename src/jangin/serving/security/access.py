@@ -1,6 +1,7 @@
 """Who calls, and what they may see: every route of `/v1` gets its caller from here."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -37,8 +38,22 @@ def find_caller(request: Request, server: ServerDep) -> Caller:
     """
     if isinstance(known := getattr(request.state, "caller", None), Caller):
         return known
-    request.state.caller = caller = _caller_of_header(request, server)
+    if isinstance(refusal := getattr(request.state, "refusal", None), ApiError):
+        raise refusal
+    try:
+        request.state.caller = caller = _caller_of_header(request, server)
+    except ApiError as error:
+        request.state.refusal = error
+        raise
     return caller
+
+
+def is_known(request: Request, server: Server) -> bool:
+    """Whether `find_caller` finds one."""
+    with suppress(ApiError):
+        find_caller(request, server)
+        return True
+    return False
 
 
 def _caller_of_header(request: Request, server: Server) -> Caller:

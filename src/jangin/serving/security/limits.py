@@ -1,4 +1,4 @@
-"""How much a client may send: the size of a body, requests per minute."""
+"""How much a client may send: the size of a body, from whom it is read, requests per minute."""
 
 import ctypes
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.core.errors import counted
@@ -27,6 +28,9 @@ STREAMED = re.compile(r"(/v1)?/files|/v1/uploads/[^/]+/parts|/start/upload")
 MOST_CLIENTS = 10_000
 LARGE = 1_000_000
 """Bytes of a body after which memory is given back."""
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+MOST_DROPPED = 16 * MB
+"""Bytes of the body of a stranger that are read, and not kept, after the reply."""
 
 
 class BodyLimit:
@@ -65,6 +69,57 @@ class BodyLimit:
     @property
     def _message(self) -> str:
         return f"The body of the request is larger than the maximum of {self._most / MB:g} MB."
+
+
+class KnownBodies:
+    """ASGI middleware that keeps the bodies of strangers from the application.
+
+    FastAPI parses a body before it asks who sent it. A stranger's request has none here, and is
+    refused as one without a key; what arrives of its body after the reply is dropped, because a
+    client that still sends when the connection closes never sees the reply.
+    """
+
+    def __init__(self, app: ASGIApp, is_known: Callable[[Request], bool]) -> None:
+        """`is_known` is called in a thread, for requests that can have a body."""
+        self._app = app
+        self._is_known = is_known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with or without its body."""
+        if (
+            scope["type"] != "http"
+            or scope["method"] in WITHOUT_BODY
+            or await anyio.to_thread.run_sync(self._is_known, Request(scope))
+        ):
+            await self._app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        is_waiting = any(name == b"expect" for name, _ in headers)  # and never sends its body
+        scope["headers"] = [each for each in headers if not each[0].startswith(b"content-")]
+        nothing: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive_nothing() -> Message:
+            return nothing.pop() if nothing else {"type": "http.disconnect"}
+
+        async def send_and_drop(message: Message) -> None:
+            if message["type"] != "http.response.body" or message.get("more_body") or is_waiting:
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await _drop(receive)
+            await send({"type": "http.response.body"})
+
+        await self._app(scope, receive_nothing, send_and_drop)
+
+
+async def _drop(receive: Receive) -> None:
+    """Read the rest of a body without keeping it."""
+    left, more = MOST_DROPPED, True
+    with suppress(HTTPException):  # larger than `BodyLimit` allows
+        while more and left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False)
 
 
 class RateLimit:

@@ -13,10 +13,12 @@ from jangin.llm import learned as module
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.learned import Learned, LearnedFile
+from jangin.llm.learned import Learned, LearnedFile, refused_names
 from jangin.llm.prices import Price
+from jangin.llm.replies.structured import calls_of
 from jangin.llm.retry import RetryAfter
-from tests.llm.provider_stubs import Providers, stubs
+from jangin.llm.wire_format import RequestFormat, request_body
+from tests.llm.provider_stubs import Providers, refusal, stubs
 
 REQUEST = ChatRequest(
     model="m",
@@ -133,6 +135,7 @@ def test_a_model_that_spends_the_reply_on_reasoning_gets_room_once(stub, ledger)
     assert ledger.spend("")[0].calls == 2
     assert any("8,192 tokens more" in line for line in said)
     again, _ = stub("openai")
+    assert calls_of(CachedChat(again, ledger), REQUEST).reply_tokens == 1000 + 8192
     complete(CachedChat(again, ledger, scope="other"))
     assert server.bodies[-1]["max_completion_tokens"] == 1000 + module.THINKING_TOKENS
 
@@ -150,11 +153,17 @@ def test_a_model_that_never_comes_to_an_answer_is_reported_and_asked_twice(stub,
     assert client.learned.thinking_tokens == 0
 
 
-def test_a_context_without_room_for_reasoning_keeps_the_first_reply(stub, ledger):
+def test_a_model_without_room_for_reasoning_keeps_the_first_reply(stub, ledger):
     client, server = stub("openai", context_tokens=2000)
     reply = complete(CachedChat(client, ledger))
     assert reply.finish_reason == "length"
     assert len(server.bodies) == 3
+    client, server = stub("upstage")
+    server.thinks = 3000
+    text = "max_tokens is too large: 9192. This model supports at most 8192 completion tokens."
+    server.takes = lambda body, _: refusal(text) if body["max_tokens"] > 8192 else None
+    assert complete(CachedChat(client, ledger, scope="other")).finish_reason == "length"
+    assert complete(client).finish_reason == "length"  # other requests are still sent
 
 
 def test_lessons_are_forgotten_after_a_month_and_a_broken_file_is_none(tmp_path, monkeypatch):
@@ -173,6 +182,38 @@ def test_lessons_are_forgotten_after_a_month_and_a_broken_file_is_none(tmp_path,
 
 def error(message, **fields):
     return json.dumps({"error": {"message": message, **fields}})
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        # Mistral and other servers on FastAPI, which name the field beside the fault
+        (
+            '{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}',
+            "seed",
+        ),
+        # FastAPI repeats the whole request where a field is missing
+        (
+            '{"detail": [{"type": "missing", "loc": ["body", "n"], "msg": "Field required", '
+            '"input": {"temperature": 0.7, "seed": 3, "max_tokens": 5}}]}',
+            "",
+        ),
+        # docs.litellm.ai/docs/completion/drop_params
+        ("UnsupportedParamsError: gpt-5 models don't support temperature=0.7.", "temperature"),
+        # api-docs.deepseek.com/guides/json_mode
+        (error("This response_format type is unavailable now"), "json_schema"),
+        # platform.openai.com/docs/guides/structured-outputs#supported-schemas
+        (error("Invalid schema for response_format 'reply': minLength"), "json_schema"),
+        (error("The model ByteDance/Seed-OSS-36B is overloaded by your request"), ""),
+        (error("max_tokens is too large: 50000. This model supports at most 16384 tokens"), ""),
+        (error("Unsupported parameter: max_tokens"), "max_tokens"),
+        (error("temperature and seed are not supported with reasoning"), "temperature seed"),
+        ("", ""),
+    ],
+)
+def test_words_of_endpoints_that_no_stand_in_has(text, names):
+    form = RequestFormat()
+    assert refused_names(request_body(REQUEST, form), form, text) == tuple(names.split())
 
 
 DAY = "generativelanguage.googleapis.com/generate_requests_per_model_per_day"

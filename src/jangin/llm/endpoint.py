@@ -432,6 +432,8 @@ class EndpointChat:
                 return ChatReply(content=error_message(text), finish_reason="content_filter")
             if self._adapts(request, form, text):
                 return RetryAfter(error_message(text), immediately=True)
+            if request.thinking_tokens and not self.learned.thinking_tokens:
+                raise TooLongError(f"model {self.model!r} has no room: {error_message(text)}")
         return self._stop(status, text, headers)
 
     def _remedy(self, status: int) -> str:

@@ -50,6 +50,8 @@ NO_SYSTEM = (
 )
 NO_ROUTE = "no endpoints found that"
 """OpenRouter's status 404 where no provider of the model takes every field; it names none."""
+_ECHO = re.compile(r"['\"]input['\"]\s*:")
+"""Begins what FastAPI repeats of a request in its status 422, after the fault itself."""
 _ABOUT_VALUE = re.compile(r"supported values|to be one of|must be one of|must be between|enum")
 _UNSUPPORTED = re.compile(
     r"unsupported|not supported|instead|unknown|unrecognized|not permitted|unexpected"
@@ -86,7 +88,7 @@ def refused_names(body: Mapping[str, Any], form: RequestFormat, text: str) -> tu
     `body` is the request as it was sent, `text` the body of the error. Each name is one that the
     request had, so asking again with one less comes to an end.
     """
-    said = text.lower()
+    said = _ECHO.split(text.lower(), maxsplit=1)[0]
     has_system = any(message["role"] == SYSTEM for message in body["messages"])
     if has_system and any(phrase in said for phrase in NO_SYSTEM):
         return (SYSTEM,)
@@ -118,7 +120,7 @@ def _is_refused(name: str, form: RequestFormat, said: str) -> bool:
 
 
 def _mentions(name: str, said: str) -> bool:
-    return re.search(rf"(?<!\w){name}(?!\w)", said) is not None
+    return re.search(rf"(?<![\w-]){name}(?![\w-])", said) is not None
 
 
 def is_cut_by_thinking(reply: ChatReply) -> bool:

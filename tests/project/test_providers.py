@@ -1,16 +1,19 @@
 """With nothing but a key, or a server on this machine: `new`, `plan`, `run`, `doctor`."""
 
+import io
 import json
 import re
+import sys
 
 import pytest
 import yaml
 
+from jangin.cli.project import _asked_for
 from jangin.llm.learned import FILE
 from jangin.llm.prices import PRICES
 from jangin.llm.providers import BY_NAME, PROVIDERS, provider_at
 from jangin.project.file import open_project
-from jangin.project.setup.scaffold import Choices, project_text, usual_teacher
+from jangin.project.setup.scaffold import Choices, Known, project_text, usual_teacher
 from tests.cli.test_main import TEXT, jangin
 from tests.llm.provider_stubs import Providers, stubs
 
@@ -160,3 +163,11 @@ def test_every_row_of_the_table_has_what_its_kind_needs():
         if row.suggestion is not None:
             host = row.address.split("/")[2]
             assert row.suggestion.model in PRICES[host]
+
+
+def test_a_terminal_asks_which_teacher_where_there_are_several(monkeypatch, capsys):
+    usable = [Known(BY_NAME[name], f"model of {name}", None) for name in ("gemini", "ollama")]
+    for typed, picked in (("2\n", 1), ("\n", 0), ("x\n9\n", 1)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        assert _asked_for(usable) is usable[picked]
+    assert "2  Ollama: model of ollama" in capsys.readouterr().out

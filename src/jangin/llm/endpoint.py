@@ -437,6 +437,8 @@ class EndpointChat:
         return self._stop(status, text, headers)
 
     def _remedy(self, status: int) -> str:
+        if status == 404:
+            return "See with `jangin plan` which models it offers, correct `model` or `base_url`,"
         if status != 401:
             return "Fix that"
         if self.key_variable:

@@ -243,6 +243,7 @@ NONE = "generativelanguage.googleapis.com/generate_content_free_tier_requests, l
         (529, error("Overloaded", type="overloaded_error"), 0),
         # github.com/ggml-org/llama.cpp/issues/19774
         (400, error("request (4390 tokens) exceeds", type="exceed_context_size_error"), "context"),
+        (500, error("Context size has been exceeded.", type="server_error"), "context"),
     ],
 )
 def test_each_kind_of_limit_is_told_apart(status, text, expected):

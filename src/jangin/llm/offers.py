@@ -15,7 +15,7 @@ from jangin.llm.keys import find_key
 from jangin.llm.prices import MILLION, Price
 from jangin.llm.providers import PROVIDERS, Provider
 
-HOSTED_SECONDS, LOCAL_SECONDS = 5.0, 1.0
+HOSTED_SECONDS, LOCAL_SECONDS = 3.0, 1.0
 MOST_BYTES = 32_000_000
 NO_CHAT = ("embed", "whisper", "tts", "audio", "image", "moderation", "rerank", "transcribe")
 """Parts of the names of models that do not answer."""

@@ -40,7 +40,7 @@ TOO_LONG = (
     "maximum context length",
     "context window",
     "too many tokens",
-    "exceed_context_size_error",  # llama.cpp
+    *("exceed_context_size_error", "Context size has been exceeded"),  # llama.cpp
     "Request too large for",  # OpenAI: more tokens than its limit of a minute, as status 429
 )
 FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")

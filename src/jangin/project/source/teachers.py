@@ -43,7 +43,7 @@ class EndpointTeacher(Config):
     on."""
     model: str
     """Model name as the endpoint knows it."""
-    base_url: Runtime[str]
+    base_url: Runtime[str] = ""
     """URL up to and including `/v1`; default: that of `provider`."""
     further_urls: Runtime[tuple[str, ...]] = ()
     """More servers of the same model, such as one vLLM on each node; each request goes to the one
@@ -119,6 +119,8 @@ class EndpointTeacher(Config):
 
     @model_validator(mode="after")
     def _one_address_of_batches(self) -> "EndpointTeacher":
+        if not self.base_url:
+            raise ValueError("it has no address. Write `provider`, or `base_url`")
         if self.mode == "batch" and self.further_urls:
             raise ValueError("`mode: batch` has one address. Remove `further_urls`")
         if self.mode == "batch" and self.sent_from == "nodes":

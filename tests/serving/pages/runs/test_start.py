@@ -89,7 +89,11 @@ def test_from_nothing_to_a_project_file(empty, visitor):
     assert [path.name for path in (folder / "documents").iterdir()] == ["휴가 _b_.md"]
     assert (folder / "server" / "removed").is_dir()
     assert "다음: 사용자 질문" in visitor.get("/start/documents").text
-    assert visitor.get("/start/file").url.path == "/start/choices"
+    page = visitor.get("/start/file")
+    assert page.url.path == "/start/choices"
+    assert "Google Gemini · 키 필요" in page.text
+    assert "Ollama · 응답 없음" in page.text
+    assert 'name="key" type="password"' in page.text
     wrong = {**CHOICES, "key_variable": "sk-proj-abc", "key": "sk-secret"}
     refused = visitor.submit("/start/choices", **wrong)
     assert refused.status_code == 400

@@ -459,6 +459,7 @@ class EndpointChat:
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
             f"{self._remedy(status)} and run again; finished calls are kept."
         )
+        refusal.reason = f"{why} ({reason})"
         self._refusal = refusal
         self._stopping.set()
         raise refusal

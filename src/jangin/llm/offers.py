@@ -121,7 +121,7 @@ async def _ask(provider: Provider) -> Available | None:
     try:
         offers = await _offers(provider.base_url, provider.key_variable, seconds)
     except RefusedError as error:
-        return None if provider.is_local else Available(provider, (), str(error))
+        return None if provider.is_local else Available(provider, (), error.reason)
     except (ChatError, ConfigError):
         return None if provider.is_local else Available(provider, ())
     return Available(provider, offers) if offers else None

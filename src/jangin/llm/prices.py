@@ -50,7 +50,10 @@ class Price(Config):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of the table: US dollars per million tokens, and when they were checked."""
+    """A row of the table: US dollars per million tokens, and when they were checked.
+
+    Writing to a cache, for which some charge a quarter more than for input, is not counted.
+    """
 
     input: float
     cached: float

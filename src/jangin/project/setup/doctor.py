@@ -189,11 +189,10 @@ def _learned(folder: Path) -> Iterator[Finding]:
     """What endpoints of this folder's project refused."""
     path = folder / "store" / FILE
     for name, learned in LearnedFile(path).read().items():
-        facts = [f"without {field}" for field in learned.refused]
-        if learned.thinking_tokens:
-            facts.append(f"with {learned.thinking_tokens:,} tokens for reasoning")
         text = (
-            f"{name} is asked {', '.join(facts)} (since {learned.since}; delete {path} to forget)"
+            f"{name}: left out {', '.join(learned.refused) or 'nothing'}, "
+            f"{learned.thinking_tokens:,} tokens for reasoning, since {learned.since}; delete "
+            f"{path} to ask anew"
         )
         yield Finding("endpoint", "ok", text)
 

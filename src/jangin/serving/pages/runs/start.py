@@ -402,7 +402,8 @@ async def choose(request: Request, visit: VisitDep, project: NewProjectDep) -> R
         text = project_text(chosen)
     except PageError as error:
         given.pop("key", None)  # never sent back
-        problem = visit.words(error.key, **error.values)
+        values = {name: visit.words.reason(str(text)) for name, text in error.values.items()}
+        problem = visit.words(error.key, **values)
         return await run_in_threadpool(_choices_page, visit, project, given, problem)
     return _saved(visit, project, text, digest="", new=True)
 

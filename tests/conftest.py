@@ -3,6 +3,7 @@
 import functools
 import gc
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -19,10 +20,16 @@ from jangin.core.parquet import TableWriter, part_path, read_table, write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
+from jangin.llm.providers import PROVIDERS
 from tests.forked import fork, start_server, stop_server
 from tests.tiny_project import tiny
 
 __all__ = ("fork", "tiny")
+
+# Neither a provider nor a model server of this machine answers, until a test says where.
+for row in PROVIDERS:
+    os.environ[f"JANGIN_{row.name.upper()}_URL"] = "http://127.0.0.1:1/v1"
+os.environ["JANGIN_KEYS"] = "/nonexistent/keys"
 
 # Imports leave hardly any garbage, and looking for it takes a third of the time of collection.
 gc.disable()

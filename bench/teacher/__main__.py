@@ -1,6 +1,6 @@
 """The teacher's client under load, beside its peers, and on an endpoint that breaks everything.
 
-    python bench/teacher                 load, then distilabel and bespokelabs-curator beside us
+    python bench/teacher                 load, then DataDesigner and bespokelabs-curator beside us
     python bench/teacher --load | --peers | --chaos
     python bench/teacher --chaos --rows 120 --quick      as the tests run it
 

@@ -1,4 +1,4 @@
-"""distilabel and bespokelabs-curator beside us: the same rows, endpoint, kills and faults."""
+"""NVIDIA DataDesigner and bespokelabs-curator beside us: the same rows, endpoint, kills and faults."""
 
 import contextlib
 import json
@@ -19,18 +19,12 @@ from material import HERE, Endpoint, code, endpoint
 
 VENVS = HERE.parent / ".venvs"
 INSTALLS = {
-    "distilabel": (
-        "distilabel[openai]==1.5.3",
-        "openai==3.54.0",
-        "datasets==5.2.0",
-        "requests",  # imported by distilabel, not asked for by it
-        "beautifulsoup4",  # the same
-    ),
+    "datadesigner": ("data-designer==0.9.7",),
     "curator": ("bespokelabs-curator==0.1.31", "datasets==3.6.0", "openai==2.30.0"),
 }
 CONTESTANTS = {
     "ours": (),
-    "distilabel": (),
+    "datadesigner": (),
     "curator": (),
     "curator, rows may be missing": ("curator", "missing"),
 }

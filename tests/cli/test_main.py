@@ -508,7 +508,7 @@ def test_a_wrong_call_is_one_message_in_the_language_of_the_terminal(
     ],
 )
 def test_a_disk_that_takes_no_more_is_a_sentence(jangin, monkeypatch, number, said):
-    def fails(_folder):
+    def fails(*_):
         raise OSError(number, os.strerror(number), "x")
 
     monkeypatch.setattr("jangin.project.setup.scaffold.make_project", fails)

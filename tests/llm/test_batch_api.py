@@ -25,6 +25,8 @@ class BatchServer:
         self.polls, self.paid, self.looks = 1, [], 0
         self.status = "completed"
         self.lose_the_answer = False
+        self.refused = ""
+        """A field that a line must not have."""
 
     async def upload(self, request):
         form = await request.post()
@@ -68,8 +70,9 @@ class BatchServer:
         done = [line for line in self.lines[name] if self.outcome(line) == kind]
         return web.Response(text="\n".join(json.dumps(self.result(line)) for line in done))
 
-    @staticmethod
-    def outcome(line):
+    def outcome(self, line):
+        if self.refused in line["body"]:
+            return "err"
         text = line["body"]["messages"][-1]["content"]
         return "err" if "bad" in text else "none" if "late" in text else "out"
 
@@ -77,6 +80,9 @@ class BatchServer:
         text = line["body"]["messages"][-1]["content"]
         if self.outcome(line) == "err":
             response = {"status_code": 500, "body": {"error": {"message": "it broke"}}}
+            if self.refused:
+                said = f"Unsupported parameter: '{self.refused}'"
+                response = {"status_code": 400, "body": {"error": {"message": said}}}
         else:
             choice = {"message": {"content": f"답 {text}"}, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 2}
@@ -220,3 +226,14 @@ def test_a_budget_lets_a_batch_be_as_large_as_it_can_pay(server, opened, ledger)
     assert run(opened(limit=50), [f"{n}" for n in range(20)]) == [f"답 {n}" for n in range(20)]
     assert ledger.spent_usd() == 40
     assert len(server.batches) > 1
+
+
+def test_a_batch_whose_lines_are_refused_is_sent_once_more_in_another_form(server, opened):
+    server.refused = "max_tokens"
+    chat = opened()
+    assert run(chat, ["하나", "둘"]) == ["답 하나", "답 둘"]
+    sent = [[sorted(line["body"]) for line in lines] for lines in server.lines.values()]
+    assert [len(lines) for lines in sent] == [2, 2]
+    assert sent[0][0] == ["max_tokens", "messages", "model", "temperature"]
+    assert sent[1][0] == ["max_completion_tokens", "messages", "model", "temperature"]
+    assert chat.inner.endpoint.learned.refused == ("max_tokens",)

@@ -487,8 +487,8 @@ def test_a_form_that_the_endpoint_does_not_know_is_given_up_once_and_said_once(s
 
 
 def test_a_400_about_something_else_is_no_reason_for_another_form(server, chat):
-    server.answers = [failure(400, "temperature must be 1")]
-    with pytest.raises(RefusedError, match="temperature must be 1"):
+    server.answers = [failure(400, "messages must not be empty")]
+    with pytest.raises(RefusedError, match="messages must not be empty"):
         complete(chat, ask(json_schema=SCHEMA))
     assert len(server.requests) == 1
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jangin.project.file import LoadedProject
     from jangin.project.plan import PlannedStage
     from jangin.project.session import Session
+    from jangin.project.setup.scaffold import Known
 
 
 CHANGED_MEANWHILE = (
@@ -42,17 +43,66 @@ CHANGED_MEANWHILE = (
 def new(
     folder: Annotated[Path, typer.Argument(help="Folder to create, or one that holds documents.")],
 ) -> None:
-    """Create a project folder to start from, or a project file beside documents."""
-    from jangin.project.setup.scaffold import make_project
+    """Create a project folder to start from, or a project file beside documents.
 
-    created, documents = make_project(folder)
+    The teacher is one that works: a provider whose key is in the environment, else a server on
+    this machine (Ollama, LM Studio, vLLM, llama.cpp). In a terminal it asks where there are
+    several.
+    """
+    from jangin.project.setup.scaffold import check_new, make_project
+
+    check_new(folder)
+    teacher, about = _chosen_teacher()
+    created, documents = make_project(folder, teacher)
     for path in created:
         console.print(said(f"created {path}"), highlight=False)
+    for line in about:
+        console.print(escape(said(line)), highlight=False, soft_wrap=True)
     first = f"Put documents into {folder / 'documents'}, then"
     if documents:
         first = f"It reads the {counted(documents, 'document')} of the folder. Next"
     console.print(said(f"{first}: jangin plan -p {folder}"), highlight=False)
     _print_wanted_questions(folder)
+
+
+def _chosen_teacher() -> "tuple[Known | None, list[str]]":
+    """The teacher of a new project, and what to say about it; None: the usual one."""
+    from jangin.llm.offers import available
+    from jangin.project.setup.scaffold import teacher_of, usual_teacher
+
+    with console.status("  looking for teachers"):
+        teachers = available()
+    about = [
+        f"{each.provider.title} cannot be the teacher: {each.problem}"
+        for each in teachers
+        if each.problem
+    ]
+    usable = [teacher for each in teachers if not each.problem and (teacher := teacher_of(each))]
+    if not usable:
+        usual = usual_teacher()
+        about.append(
+            "No teacher works yet: no key of a provider is set, and no server on this machine "
+            f"answers. The project file names {usual.model} of {usual.provider.title}. Write "
+            f"another `provider:`, or set its key with: export {usual.provider.key_variable}=..."
+        )
+        return None, about
+    chosen = usable[0]
+    if len(usable) > 1 and sys.stdin.isatty() and console.is_terminal:
+        chosen = _asked_for(usable)
+    where = "on this machine" if chosen.provider.is_local else "over the internet"
+    about.append(f"The teacher is {chosen.model} of {chosen.provider.title}, {where}.")
+    others = [f"{row.provider.name} ({row.model})" for row in usable if row is not chosen]
+    if others:
+        about.append(f"Others that work here: {', '.join(others)}. Write `provider:` and `model:`.")
+    return chosen, about
+
+
+def _asked_for(usable: "Sequence[Known]") -> "Known":
+    """The teacher that a person picks."""
+    for number, each in enumerate(usable, start=1):
+        console.print(f"{number:>3}  {each.provider.title}: {escape(each.model)}", highlight=False)
+    picked: int = typer.prompt(said("Number of the teacher"), default=1, type=int)
+    return usable[min(max(picked, 1), len(usable)) - 1]
 
 
 def _print_wanted_questions(folder: Path) -> None:
@@ -78,7 +128,7 @@ def plan(
     """Show what a run would do, why, and what it would cost. Changes nothing.
 
     Stages that wait for others are estimated: documents are read without OCR, for 15 seconds at
-    most, and nothing is sent.
+    most, and nothing of them is sent. Teachers are only asked for their list of models.
     """
     from jangin.project.file import lacks_user_questions
     from jangin.project.plan import base_dependent_chunks, locations

@@ -126,6 +126,8 @@ class RefusedError(ChatError):
     """The endpoint will never accept this request: wrong key, unknown model, no quota."""
 
     exit_code = 2
+    reason: str = ""
+    """Why, without the address and what to do."""
 
 
 class StoppedError(ChatError):

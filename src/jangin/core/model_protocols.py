@@ -40,6 +40,9 @@ class ChatRequest(Record):
     """JSON Schema the reply must fit, as canonical JSON; empty for free text."""
     images: tuple[str, ...] = ()
     """Pictures that belong to the last message, as `data:` URLs."""
+    thinking_tokens: int = Field(default=0, exclude=True)
+    """Further tokens for reasoning, for a model that was seen to spend `max_tokens` on it. They are
+    no part of the digest: the endpoint decides them, not who asks."""
 
     @property
     def digest(self) -> str:
@@ -59,6 +62,8 @@ class ChatReply(Record):
     """What a server's reasoning parser took off `content`; other reasoning is part of `content`."""
     reasoning_tokens: int = 0
     """Of `completion_tokens`; 0 where the server does not report them."""
+    cached_tokens: int = 0
+    """Of `prompt_tokens`: those that the server had in its cache, which cost less."""
 
 
 def resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:

@@ -21,6 +21,7 @@ from jangin.core.execution.signals import on_signals, restored_handlers, run_asy
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.llm.budget import Budget
+from jangin.llm.learned import THINKING_TOKENS, Learned, is_cut_by_thinking
 from jangin.llm.token_estimates import estimate_prompt
 
 
@@ -71,23 +72,40 @@ class CachedChat:
                 return ChatReply.model_validate_json(known)
             recovered = recovered_reply(self.inner, request)
             if recovered is not None:
-                await self._record_recovered(request, digest, recovered)
+                learned = learned_of(self.inner) or Learned()
+                sent = with_room(request, learned.thinking_tokens)
+                await self._record_recovered(sent, digest, recovered)
                 return recovered
-            if self.budget is not None:
-                return await self._pay(request, digest, self.budget)
-            await self._write(
-                partial(self.ledger.record_request, digest, self.source, request.model)
-            )
-            reply = await self.inner.complete(request)
-            text = reply.model_dump_json()
-            await self._write(partial(self.ledger.record_reply, digest, self.source, text))
+            return await self._ask(request, digest)
+
+    async def _ask(self, request: ChatRequest, digest: str) -> ChatReply:
+        """The model's reply; asked again with room to think if thinking left none for it."""
+        learned = learned_of(self.inner)
+        if learned is None:
+            return await self._send(request, digest)
+        reply = await self._send(with_room(request, learned.thinking_tokens), digest)
+        if learned.thinking_tokens or not is_cut_by_thinking(reply):
             return reply
+        try:
+            return await self._send(with_room(request, THINKING_TOKENS), digest)
+        except (TooLongError, BudgetError):
+            return reply
+
+    async def _send(self, request: ChatRequest, digest: str) -> ChatReply:
+        if self.budget is not None:
+            return await self._pay(request, digest, self.budget)
+        await self._write(partial(self.ledger.record_request, digest, self.source, request.model))
+        reply = await self.inner.complete(request)
+        text = reply.model_dump_json()
+        await self._write(partial(self.ledger.record_reply, digest, self.source, text))
+        return reply
 
     async def _record_recovered(self, request: ChatRequest, digest: str, reply: ChatReply) -> None:
         """Record a reply to a request that an interrupted run has counted at its highest cost."""
         tokens, correction = (reply.prompt_tokens, reply.completion_tokens), 0.0
         if self.budget is not None and any(tokens):
-            correction = self.budget.usd(*tokens) - _worst(request, self.budget)
+            correction = self.budget.usd(*tokens, reply.cached_tokens)
+            correction -= _worst(request, self.budget)
             self.budget.limit.spent_usd += correction
         key, text = (digest, self.source), reply.model_dump_json()
         await self._write(partial(self.ledger.record_reply, *key, text, *tokens, usd=correction))
@@ -107,7 +125,7 @@ class CachedChat:
             reply = await self.inner.complete(request)
             tokens = (reply.prompt_tokens, reply.completion_tokens)
             if any(tokens):
-                spent = budget.usd(*tokens)
+                spent = budget.usd(*tokens, reply.cached_tokens)
             text = reply.model_dump_json()
             await self._write(
                 partial(self.ledger.record_reply, *key, text, *tokens, usd=spent - worst)
@@ -173,7 +191,7 @@ def _worst(request: ChatRequest, budget: Budget) -> float:
     prompt_tokens = estimate_prompt(
         request.messages, request.json_schema, per_character, len(request.images)
     )
-    return budget.usd(prompt_tokens, request.max_tokens)
+    return budget.usd(prompt_tokens, request.max_tokens + request.thinking_tokens)
 
 
 MAX_CONSECUTIVE_FAILURES = 8
@@ -194,6 +212,21 @@ def budget_of(chat: ChatModel) -> Budget | None:
 def batch_size_of(chat: ChatModel) -> int:
     """Requests that a model needs at once to fill a batch; 0 if it does not matter."""
     return int(getattr(chat, "batch_size", 0))
+
+
+def learned_of(chat: ChatModel) -> Learned | None:
+    """What is known of the endpoint behind a model; None where there is no endpoint."""
+    for name in ("inner", "endpoint"):
+        behind = getattr(chat, name, None)
+        if behind is not None:
+            return learned_of(behind)
+    learned = getattr(chat, "learned", None)
+    return learned if isinstance(learned, Learned) else None
+
+
+def with_room(request: ChatRequest, tokens: int) -> ChatRequest:
+    """The request with tokens for reasoning beside `max_tokens`."""
+    return request.model_copy(update={"thinking_tokens": tokens}) if tokens else request
 
 
 def stop_sending(chat: ChatModel) -> int:

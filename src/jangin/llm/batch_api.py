@@ -8,7 +8,7 @@ that was killed between the two finds its batch in the endpoint's list.
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +19,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatReply, ChatRequest, resolve
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import RetryAfter
-from jangin.llm.wire_format import encode, read_completion, request_body
+from jangin.llm.wire_format import RequestFormat, encode, read_completion, request_body
 
 MOST_REQUESTS = 50_000
 MOST_INPUT_BYTES = 100_000_000
@@ -32,7 +32,8 @@ MARK = "jangin"
 
 JSONL = "application/jsonl"
 
-BatchResult = ChatReply | JanginError
+BatchResult = ChatReply | JanginError | RetryAfter
+"""`RetryAfter`: the request can be sent in another form at once."""
 Pending = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
 
 
@@ -45,6 +46,8 @@ class BatchRecord(BaseModel):
     batch: str = ""
     """The endpoint's id; empty until the batch has been created."""
     digests: list[str]
+    refused: tuple[str, ...] = ()
+    """See `RequestFormat`: without what its requests were written."""
 
 
 @dataclass(slots=True)
@@ -133,6 +136,7 @@ class BatchChat:
                 model=self.model,
                 source=self.source,
                 digests=list(part),
+                refused=self.endpoint.learned.refused,
             )
             records.append((await self._send(record, b"\n".join(part.values())), record))
         return records
@@ -179,8 +183,9 @@ class BatchChat:
             if batch["status"] in FINISHED:
                 break
             await asyncio.sleep(self.poll_seconds)
+        sent_as = replace(self.endpoint.request_format(), refused=frozenset(record.refused))
         results = {
-            str(line.get("custom_id")): self._result(line, pending)
+            str(line.get("custom_id")): self._result(line, pending, sent_as)
             for line in await self._lines(batch)
         }
         with self.ledger.transaction():
@@ -190,8 +195,13 @@ class BatchChat:
         self.ledger.delete(NAMESPACE, name)
         unfinished = self._unfinished(batch, record)
         for digest in record.digests:
-            if digest in pending:
-                resolve(pending[digest][1], results.get(digest, unfinished))
+            if digest not in pending:
+                continue
+            result = results.get(digest, unfinished)
+            if isinstance(result, RetryAfter):
+                self._waiting[digest] = pending[digest]
+            else:
+                resolve(pending[digest][1], result)
 
     async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Lines of the output and error files; an expired batch has both."""
@@ -203,8 +213,10 @@ class BatchChat:
                 lines += [json.loads(line) for line in text.splitlines() if line.strip()]
         return lines
 
-    def _result(self, line: Mapping[str, Any], pending: Mapping[str, Pending]) -> BatchResult:
-        """Reply or error of one line's request."""
+    def _result(
+        self, line: Mapping[str, Any], pending: Mapping[str, Pending], sent_as: RequestFormat
+    ) -> BatchResult:
+        """Reply or error of one line's request, which was sent in the form `sent_as`."""
         response = line.get("response") or {}
         status, body = int(response.get("status_code") or 500), response.get("body")
         if status == 200:
@@ -214,15 +226,12 @@ class BatchChat:
         if request is None:
             return ChatError(text)
         try:
-            sent_as = self.endpoint.request_format()
             outcome = self.endpoint.interpret_status(status, text, {}, request[0], sent_as)
         except JanginError as error:
             return error
-        return (
-            ChatError(f"{outcome.reason}. Run again.")
-            if isinstance(outcome, RetryAfter)
-            else outcome
-        )
+        if isinstance(outcome, RetryAfter) and not outcome.immediately:
+            return ChatError(f"{outcome.reason}. Run again.")
+        return outcome
 
     def _unfinished(self, batch: Mapping[str, Any], record: BatchRecord) -> JanginError:
         """The error for a request without a line of its own."""

@@ -74,6 +74,8 @@ class Budget:
     limit: SpendingLimit = field(default_factory=SpendingLimit)
     tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
 
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Cost of a call; 0 if the price is unknown."""
-        return 0.0 if self.price is None else self.price.usd(prompt_tokens, completion_tokens)
+    def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """Cost of a call, `cached_tokens` of whose prompt were in a cache; 0 without a price."""
+        if self.price is None:
+            return 0.0
+        return self.price.usd(prompt_tokens, completion_tokens, cached_tokens)

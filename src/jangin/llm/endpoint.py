@@ -5,7 +5,6 @@ CPU per call, and its aiohttp transport 7 times (measured once, not recorded).
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,28 +22,34 @@ from jangin.core.errors import (
 )
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.llm.addresses import Addresses
+from jangin.llm.keys import find_key
+from jangin.llm.learned import (
+    NO_ROUTE,
+    NO_SYSTEM,
+    Learned,
+    is_cut_by_thinking,
+    refused_names,
+)
 from jangin.llm.rate_limits import MAX_CONCURRENCY, Concurrency, RateLimit
-from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after
+from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after, wait_in_text
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
 from jangin.llm.wire_format import (
     FILTERED,
-    NO_FORM,
     NO_MONEY,
+    NO_QUOTA,
     REFUSED,
     RETRIED,
-    STREAM_OPTIONS,
     TOO_LONG,
-    WEAKER,
     LengthName,
     RequestFormat,
     Structured,
     TooLargeError,
     encode,
     error_message,
+    error_status,
     parse_completion,
     read_body,
     read_events,
-    refuses_stream_options,
     request_body,
     why_unreachable,
 )
@@ -112,6 +117,10 @@ class EndpointChat:
     patience_seconds: float = 600.0
     """Maximum time that a request waits because the endpoint asks it to or answers 429."""
     largest_reply_bytes: int = 200_000
+    learned: Learned = field(default_factory=Learned)
+    """What it does not take, as far as known."""
+    keep: Callable[[Learned], None] = field(default=lambda _learned: None, repr=False)
+    """Called with `learned` when it has changed."""
     notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     on_lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
     """Called for an attempt that got no reply but may have been charged."""
@@ -126,10 +135,9 @@ class EndpointChat:
     _tokens: RateLimit | None = field(default=None, repr=False)
     _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
     """If set, nothing more is sent: the error that every further request raises."""
-    _stream_usage: bool = field(default=True, repr=False)
-    """False once the endpoint has refused `stream_options`."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _wait_reported: bool = field(default=False, repr=False)
+    _thinking_reported: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Create the rate limits; `source` depends on the request parameters."""
@@ -154,7 +162,7 @@ class EndpointChat:
             ConfigError: The key is not set, or `base_url` is not a URL.
 
         """
-        tokens = self.check_length(request) + request.max_tokens
+        tokens = self.check_length(request) + request.max_tokens + request.thinking_tokens
 
         async def attempt() -> ChatReply | RetryAfter:
             outcome = await self._paced(request, tokens)
@@ -163,13 +171,15 @@ class EndpointChat:
             return outcome
 
         try:
-            return await self._retry(attempt, request.messages[-1].content)
+            reply = await self._retry(attempt, request.messages[-1].content)
         except TooLargeError as error:
             self.on_lost(request)
             raise ChatError(
                 f"a reply of model {self.model!r} is larger than the {self.largest_reply_bytes:,} "
                 "bytes allowed. Lower max_tokens, or raise largest_reply_bytes of the teacher."
             ) from error
+        self._watch_thinking(request, reply)
+        return reply
 
     async def fetch(
         self, method: str, path: str, body: Callable[[], Any] = lambda: None, most: int = 2**20
@@ -255,7 +265,7 @@ class EndpointChat:
         """The API key from the environment; raises `ConfigError` if the variable is not set."""
         if self.secret or not self.key_variable:
             return self.secret
-        key = os.environ.get(self.key_variable, "").strip()
+        key = find_key(self.key_variable)
         if not key:
             raise ConfigError(
                 f"environment variable {self.key_variable} is not set, and {self.base_url} needs "
@@ -276,19 +286,46 @@ class EndpointChat:
             self.tokens_per_character,
             len(request.images),
         )
-        if self.context_tokens and prompt + request.max_tokens > self.context_tokens:
+        reply = request.max_tokens + request.thinking_tokens
+        if self.context_tokens and prompt + reply > self.context_tokens:
             raise TooLongError(
-                f"the prompt may take {prompt:,} tokens and the reply {request.max_tokens:,}, more "
+                f"the prompt may take {prompt:,} tokens and the reply {reply:,}, more "
                 f"than the {self.context_tokens:,} of model {self.model!r}. Make the text or "
                 "max_tokens smaller, or lower tokens_per_character where its vocabulary is kinder."
             )
         return prompt
 
     def request_format(self) -> RequestFormat:
-        """Current request format, after any fallback."""
+        """Current request format, after what was learned."""
         return RequestFormat(
-            self.structured, self.length_name, self.parameters, self.stream, self._stream_usage
+            self.structured,
+            self.length_name,
+            self.parameters,
+            self.stream,
+            frozenset(self.learned.refused),
         )
+
+    def _watch_thinking(self, request: ChatRequest, reply: ChatReply) -> None:
+        """Learn that a model needs room for reasoning, or report that the room is not enough."""
+        room = request.thinking_tokens
+        if not room:
+            return
+        if not is_cut_by_thinking(reply):
+            if not self.learned.thinking_tokens:
+                self.learned = self.learned.with_thinking(room)
+                self.keep(self.learned)
+                self.notify(
+                    f"model {self.model!r} spends max_tokens on reasoning, so its replies may take "
+                    f"{room:,} tokens more, which are charged. `parameters: {{reasoning_effort: "
+                    "low}` of the teacher makes it think less."
+                )
+        elif not self._thinking_reported:
+            self._thinking_reported = True
+            self.notify(
+                f"model {self.model!r} spent {request.max_tokens + room:,} tokens on reasoning and "
+                "did not come to an answer. Set `parameters: {reasoning_effort: low}` of the "
+                "teacher, or choose another model."
+            )
 
     async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | RetryAfter:
         """One attempt, as soon as the rate limits and the concurrency limit allow it."""
@@ -313,6 +350,9 @@ class EndpointChat:
                 return await read_events(response, most, self.on_piece)
             body = await read_body(response, most)
             reply = parse_completion(body)
+            failed = error_status(body) if reply is None or not reply.content else 0
+            if failed:
+                raise _StatusError(failed, body.decode(errors="replace"), response.headers)
             if reply is None:
                 shown = body[:200].decode(errors="replace").strip()
                 raise ValueError(f"not a chat completion; is base_url right? {shown!r}")
@@ -378,19 +418,27 @@ class EndpointChat:
 
         Raises `TooLongError` or `RefusedError` if a retry cannot help.
         """
-        if status in (400, 413, 422):
-            if any(word in text for word in TOO_LONG):
-                raise TooLongError(
-                    f"the prompt is longer than the context of model {self.model!r}: "
-                    f"{error_message(text)}. Make the text or max_tokens smaller."
-                )
+        said = text.lower()
+        can_adapt = status in (400, 413, 422) or (status == 404 and NO_ROUTE in said)
+        # A server whose chat template raises has status 500.
+        can_adapt |= status == 500 and any(phrase in said for phrase in NO_SYSTEM)
+        if (can_adapt or status in (429, 500)) and any(word in text for word in TOO_LONG):
+            raise TooLongError(
+                f"the prompt is longer than the context of model {self.model!r}: "
+                f"{error_message(text)}. Make the text or max_tokens smaller."
+            )
+        if can_adapt:
             if any(word in text for word in FILTERED):
                 return ChatReply(content=error_message(text), finish_reason="content_filter")
-            if self._weaken(request, form, text) or self._without_usage(form, text):
+            if self._adapts(request, form, text):
                 return RetryAfter(error_message(text), immediately=True)
+            if request.thinking_tokens and not self.learned.thinking_tokens:
+                raise TooLongError(f"model {self.model!r} has no room: {error_message(text)}")
         return self._stop(status, text, headers)
 
     def _remedy(self, status: int) -> str:
+        if status == 404:
+            return "See with `jangin plan` which models it offers, correct `model` or `base_url`,"
         if status != 401:
             return "Fix that"
         if self.key_variable:
@@ -401,37 +449,43 @@ class EndpointChat:
         """The retry for a transient status; raises `RefusedError` for a permanent one."""
         reason = f"HTTP {status}: {error_message(text)}"
         out_of_money = any(word in text for word in NO_MONEY)
-        if status in RETRIED and not out_of_money:
-            return RetryAfter(reason, parse_retry_after(headers), busy=status == 429)
+        out_of_quota = status == 429 and any(word in text for word in NO_QUOTA)
+        if status in RETRIED and not out_of_money and not out_of_quota:
+            wait = parse_retry_after(headers) or wait_in_text(text)
+            return RetryAfter(reason, wait, busy=status == 429)
         why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
+        why = "the quota of the account is used up" if out_of_quota else why
         refusal = RefusedError(
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
             f"{self._remedy(status)} and run again; finished calls are kept."
         )
+        refusal.reason = f"{why} ({reason})"
         self._refusal = refusal
         self._stopping.set()
         raise refusal
 
-    def _weaken(self, request: ChatRequest, form: RequestFormat, text: str) -> bool:
-        """Fall back if the error is about structured output; True if a weaker form is left."""
-        weaker = WEAKER.get(form.structured) if request.json_schema else None
-        if weaker is None or not any(word in text.lower() for word in NO_FORM):
-            return False
-        if self.structured == form.structured:
-            self.structured = weaker
+    def _adapts(self, request: ChatRequest, form: RequestFormat, text: str) -> bool:
+        """Learn what the error of a request is about; True if it can be sent without that."""
+        names = refused_names(request_body(request, form), form, text)
+        if set(names) - set(self.learned.refused):
+            self.learned = self.learned.with_refused(names)
+            self.keep(self.learned)
+            self._report_refused(form, names, text)
+        return bool(names)
+
+    def _report_refused(self, form: RequestFormat, names: tuple[str, ...], text: str) -> None:
+        strongest = form.structured_form()
+        if strongest in names:
+            weaker = self.request_format().structured_form()
             self.notify(
-                f"{self.base_url} does not support {form.structured} for model {self.model!r}; "
+                f"{self.base_url} does not support {strongest} for model {self.model!r}; "
                 f"falling back to {weaker}. Set `structured: {weaker}` to skip the failed attempt."
             )
-        return True
-
-    def _without_usage(self, form: RequestFormat, text: str) -> bool:
-        """Stream without `stream_options` if the error may be about it; True if they were sent."""
-        is_sent = form.stream and form.stream_usage and STREAM_OPTIONS not in form.parameters
-        if not is_sent or not refuses_stream_options(text):
-            return False
-        self._stream_usage = False
-        return True
+            return
+        self.notify(
+            f"{self.base_url} does not take {', '.join(names)} for model {self.model!r} "
+            f"({error_message(text)}). Requests are sent without from now on."
+        )
 
     def _open_session(self) -> "aiohttp.ClientSession":
         import aiohttp

@@ -1,10 +1,19 @@
-"""List prices per million tokens."""
+"""Prices per million tokens: a small dated table, and litellm's, which the user downloads."""
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from jangin.core.config import Config
+from jangin.core.config import Added, Config
+from jangin.core.errors import ConfigError
+
+MILLION = 1_000_000
 
 
 class Price(Config):
@@ -14,55 +23,160 @@ class Price(Config):
     """Price of prompt tokens."""
     output_usd_per_million: float = Field(ge=0)
     """Price of completion tokens, reasoning included."""
+    cached_input_usd_per_million: Added[float | None] = Field(default=None, ge=0)
+    """Price of prompt tokens that the endpoint had in its cache; default: that of the others."""
 
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Price of one call."""
+    def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """Price of one call, `cached_tokens` of whose prompt tokens were in a cache."""
+        cached = min(cached_tokens, prompt_tokens)
+        of_cached = self.cached_input_usd_per_million
+        if of_cached is None:
+            of_cached = self.input_usd_per_million
         return (
-            prompt_tokens * self.input_usd_per_million
+            (prompt_tokens - cached) * self.input_usd_per_million
+            + cached * of_cached
             + completion_tokens * self.output_usd_per_million
-        ) / 1_000_000
+        ) / MILLION
 
     def scaled(self, factor: float) -> "Price":
         """This price times `factor`."""
+        cached = self.cached_input_usd_per_million
         return Price(
             input_usd_per_million=self.input_usd_per_million * factor,
             output_usd_per_million=self.output_usd_per_million * factor,
+            cached_input_usd_per_million=None if cached is None else cached * factor,
         )
 
 
-BATCH_FACTOR = 0.5
-"""OpenAI's Batch API costs half: platform.openai.com/docs/guides/batch."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of the table: US dollars per million tokens, and when they were checked.
+
+    Writing to a cache, for which some charge a quarter more than for input, is not counted.
+    """
+
+    input: float
+    cached: float
+    output: float
+    checked: date
+    until: date | None = None
+    """Last day of this price; afterwards the row says nothing."""
+    off: date | None = None
+    """Day on which the model is switched off."""
+
+    def price(self) -> Price:
+        """The price of a request that is answered at once."""
+        return Price(
+            input_usd_per_million=self.input,
+            output_usd_per_million=self.output,
+            cached_input_usd_per_million=self.cached,
+        )
+
+
+HALF = 0.5
+"""Factor of the Batch API and of `service_tier: flex` at every host of the table."""
+STANDARD_TIERS = ("auto", "default", "standard")
 
 FREE = Price(input_usd_per_million=0, output_usd_per_million=0)
 
-# Standard tier, platform.openai.com/docs/pricing as quoted by third parties between March and
-# June 2026: look there before a large run, and set `price:` of the teacher where it changed.
-OPENAI = {
-    "gpt-3.5-turbo": (0.50, 1.50),
-    "gpt-4o": (2.50, 10.00),
-    "gpt-4o-mini": (0.15, 0.60),
-    "gpt-4.1": (2.00, 8.00),
-    "gpt-4.1-mini": (0.40, 1.60),
-    "gpt-4.1-nano": (0.10, 0.40),
-    "gpt-5": (1.25, 10.00),
-    "gpt-5-mini": (0.25, 2.00),
-    "gpt-5-nano": (0.05, 0.40),
-    "o3": (2.00, 8.00),
-    "o4-mini": (1.10, 4.40),
+_JUNE, _OCTOBER, _NOVEMBER = date(2026, 6, 30), date(2026, 10, 7), date(2026, 11, 24)
+_JANUARY = date(2027, 1, 14)
+PRICES: Mapping[str, Mapping[str, Listed]] = {
+    # developers.openai.com/api/docs/pricing and .../deprecations; prompts up to 272,000 tokens
+    "api.openai.com": {
+        "gpt-6-luna": Listed(0.10, 0.01, 0.50, _NOVEMBER),
+        "gpt-6-sol": Listed(2.00, 0.20, 10.00, _NOVEMBER),
+        "gpt-4.1-mini": Listed(0.40, 0.10, 1.60, _JUNE, off=_JANUARY),
+        "gpt-4.1": Listed(2.00, 0.50, 8.00, _JUNE, off=_JANUARY),
+        "gpt-4o-mini": Listed(0.15, 0.075, 0.60, _JUNE, off=_JANUARY),
+        "gpt-4o": Listed(2.50, 1.25, 10.00, _JUNE, off=_JANUARY),
+    },
+    # ai.google.dev/gemini-api/docs/pricing
+    "generativelanguage.googleapis.com": {
+        "gemini-3.8-flash": Listed(0.75, 0.075, 3.75, _OCTOBER, until=date(2026, 12, 31)),
+    },
+    # platform.claude.com/docs/en/about-claude/pricing; prompts up to 100,000 tokens
+    "api.anthropic.com": {
+        "claude-haiku-5-5": Listed(0.10, 0.01, 0.50, date(2026, 10, 24)),
+    },
+    # upstage.ai/pricing, without VAT
+    "api.upstage.ai": {
+        "solar-pro4": Listed(0.30, 0.06, 1.20, date(2026, 8, 25)),
+    },
 }
-"""Model: (input, output). Snapshots with a date are left out, as some have prices of their own."""
-
-PRICES = {"api.openai.com": OPENAI}
-"""By host, as a model of the same name has other prices elsewhere."""
+"""By host, as a model of the same name has other prices elsewhere; snapshots with a date in their
+name are left out. The rows of models that are switched off go when they are."""
 
 
-def list_price(base_url: str, model: str) -> Price | None:
-    """The price in the table, or None if unknown."""
+def listed(base_url: str, model: str) -> Listed | None:
+    """The row of the table, or None."""
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:
         return None
-    known = PRICES.get(host, {}).get(model)
-    if known is None:
+    return PRICES.get(host, {}).get(model)
+
+
+def list_price(base_url: str, model: str, *, batch: bool = False, tier: str = "") -> Price | None:
+    """The price in the table for requests of a service tier; None if unknown."""
+    row = listed(base_url, model)
+    if row is None or (row.until is not None and row.until < datetime.now(UTC).date()):
         return None
-    return Price(input_usd_per_million=known[0], output_usd_per_million=known[1])
+    if batch or tier == "flex":
+        return row.price().scaled(HALF)
+    return row.price() if tier in ("", *STANDARD_TIERS) else None
+
+
+def downloaded_price(
+    path: Path, model: str, litellm: str, *, batch: bool = False, tier: str = ""
+) -> Price:
+    """The price in litellm's `model_prices_and_context_window.json`.
+
+    `litellm` is the provider's name there; models of some have it before theirs.
+
+    Raises: ConfigError: the file cannot be read, or has no price of the model.
+    """
+    try:
+        rows: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is not litellm's table of prices ({error}). Download "
+            "model_prices_and_context_window.json from the repository BerriAI/litellm, or write "
+            "`price: {input_usd_per_million: ..., output_usd_per_million: ...}`."
+        ) from error
+    for row in _rows(rows, model, litellm):
+        kind = "batches" if batch else "" if tier in STANDARD_TIERS else tier
+        price = _litellm_price(row, kind)
+        if price is not None:
+            return price
+    raise ConfigError(
+        f"{path} has no price of model {model!r}. Write `price: {{input_usd_per_million: ..., "
+        "output_usd_per_million: ...}` of the teacher."
+    )
+
+
+def _rows(rows: Mapping[str, Any], model: str, litellm: str) -> Iterator[Mapping[str, Any]]:
+    for name in (f"{litellm}/{model}", model):
+        row = rows.get(name)
+        if isinstance(row, dict) and litellm in ("", row.get("litellm_provider")):
+            yield row
+
+
+def _litellm_price(row: Mapping[str, Any], kind: str) -> Price | None:
+    """The price in a row of litellm's table, whose unit is one token; None if it has none."""
+    suffix = f"_{kind}" if kind else ""
+    names = ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
+    prompt, completion, cached = (row.get(f"{name}{suffix}") for name in names)
+    if not isinstance(prompt, int | float) or not isinstance(completion, int | float):
+        return None
+    return Price(
+        input_usd_per_million=_per_million(prompt),
+        output_usd_per_million=_per_million(completion),
+        cached_input_usd_per_million=(
+            _per_million(cached) if isinstance(cached, int | float) else None
+        ),
+    )
+
+
+def _per_million(cost: float) -> float:
+    return round(cost * MILLION, 6)

@@ -1,6 +1,7 @@
 """Retry policy for HTTP requests: exponential backoff with jitter, `Retry-After`, limits."""
 
 import email.utils
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,3 +112,22 @@ def parse_retry_after(headers: Mapping[str, str]) -> float:
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     return max((until - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+_DELAY = re.compile(
+    r"\bretryDelay\W+(?P<s>[\d.]+)s\b|\b(?:retry|try again) in (?P<t>[\d.hms]+)", re.I
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def wait_in_text(text: str) -> float:
+    """Seconds that the text of an error asks to wait; 0 if it does not say.
+
+    Gemini has them as `"retryDelay": "20s"` and "Please retry in 20.04s", OpenAI as "Please try
+    again in 1m30.5s" or "in 6ms", beside a header or in place of it.
+    """
+    match = _DELAY.search(text)
+    if match is None:
+        return 0.0
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", match["t"] or f"{match['s']}s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -17,6 +17,8 @@ LengthName = Literal["max_tokens", "max_completion_tokens"]
 WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 """{structured output: the fallback if an endpoint does not support it}."""
 
+LENGTHS: tuple[LengthName, ...] = ("max_tokens", "max_completion_tokens")
+
 RETRIED = TRANSIENT_STATUSES | {409, 529}
 REFUSED = {
     400: "the request is not valid for this endpoint",
@@ -25,12 +27,21 @@ REFUSED = {
     403: "the key may not use this model",
     404: "the URL or the model does not exist",
 }
-NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+NO_MONEY = (
+    *("insufficient_quota", "billing_hard_limit_reached"),  # OpenAI
+    *("credit balance is too low", "requires more credits", "Insufficient credits"),
+)
+"""Anthropic's and OpenRouter's words for an account without credit are in the second line."""
+NO_QUOTA = ("PerDay", "per_day", "free-models-per-day", "limit: 0,")
+"""Quotas that a wait of minutes does not refill: Gemini's of a day, or none at all in its free
+tier; OpenRouter's of free models. OpenAI's of a day say when to come back."""
 TOO_LONG = (
     "context_length_exceeded",
     "maximum context length",
     "context window",
     "too many tokens",
+    *("exceed_context_size_error", "Context size has been exceeded"),  # llama.cpp
+    "Request too large for",  # OpenAI: more tokens than its limit of a minute, as status 429
 )
 FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 NO_FORM = (
@@ -60,31 +71,48 @@ class RequestFormat:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Merged into the body; None removes a field."""
     stream: bool = False
-    stream_usage: bool = True
-    """Ask for the tokens of a streamed reply, which some endpoints refuse."""
+    refused: frozenset[str] = frozenset()
+    """What the endpoint does not take: fields of the body, `json_schema` and `json_object` as forms
+    of structured output, and `system` as a role."""
+
+    def structured_form(self) -> Structured:
+        """The strongest form of structured output that is not refused."""
+        form = self.structured
+        while form in self.refused and form in WEAKER:
+            form = WEAKER[form]
+        return form
+
+    def length_field(self) -> LengthName:
+        """Name of the field for the longest reply."""
+        names = (self.length_name, *LENGTHS)
+        return next((name for name in names if name not in self.refused), self.length_name)
 
 
 def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
     """The body of `/chat/completions`."""
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [*_messages(request)],
+        "messages": [*_messages(request, merges_system="system" in form.refused)],
         "temperature": request.temperature,
-        form.length_name: request.max_tokens,
+        form.length_field(): request.max_tokens + request.thinking_tokens,
     }
     if request.sample:
         body["seed"] = request.sample
-    if request.json_schema and form.structured == "json_schema":
+    structured = form.structured_form()
+    if request.json_schema and structured == "json_schema":
         schema = {"name": "reply", "strict": True, "schema": json.loads(request.json_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    elif request.json_schema and form.structured == "json_object":
+    elif request.json_schema and structured == "json_object":
         body["response_format"] = {"type": "json_object"}
     if form.stream:
         body["stream"] = True
-        if form.stream_usage:
-            body[STREAM_OPTIONS] = {"include_usage": True}
+        body[STREAM_OPTIONS] = {"include_usage": True}
     body |= form.parameters
-    return {name: value for name, value in body.items() if value is not None}
+    return {
+        name: value
+        for name, value in body.items()
+        if value is not None and name not in form.refused
+    }
 
 
 def refuses_stream_options(text: str) -> bool:
@@ -92,13 +120,21 @@ def refuses_stream_options(text: str) -> bool:
     return any(phrase in text.lower() for phrase in UNKNOWN)
 
 
-def _messages(request: ChatRequest) -> Iterator[dict[str, Any]]:
-    """The conversation; pictures follow the text of its last message."""
+def _messages(request: ChatRequest, *, merges_system: bool) -> Iterator[dict[str, Any]]:
+    """The conversation; pictures follow the text of its last message.
+
+    `merges_system`: the system message is the beginning of the first message of the user.
+    """
+    system = ""
     for index, message in enumerate(request.messages, start=1):
-        content: Any = message.content
+        if merges_system and message.role == "system":
+            system += f"{message.content}\n\n"
+            continue
+        text, system = system + message.content, ""
+        content: Any = text
         if request.images and index == len(request.messages):
             pictures = [{"type": "image_url", "image_url": {"url": url}} for url in request.images]
-            content = [{"type": "text", "text": message.content}, *pictures]
+            content = [{"type": "text", "text": text}, *pictures]
         yield {"role": message.role, "content": content}
 
 
@@ -125,13 +161,17 @@ def read_completion(data: Any) -> ChatReply | None:
         message = choice["message"]
         content, refusal = message.get("content") or "", message.get("refusal") or ""
         details = usage.get("completion_tokens_details") or {}
+        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        # Gemini counts reasoning in the total alone, and charges it as output.
+        uncounted = max((usage.get("total_tokens") or 0) - prompt - completion, 0)
         return ChatReply(
             content=_clean(refusal or content),
             finish_reason="refusal" if refusal else choice.get("finish_reason") or "",
-            prompt_tokens=usage.get("prompt_tokens") or 0,
-            completion_tokens=usage.get("completion_tokens") or 0,
+            prompt_tokens=prompt,
+            completion_tokens=completion + uncounted,
             reasoning=_clean(_reasoning(message)),
-            reasoning_tokens=details.get("reasoning_tokens") or 0,
+            reasoning_tokens=details.get("reasoning_tokens") or uncounted,
+            cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -249,11 +289,32 @@ EVENT_OVERHEAD = 100
 
 
 def error_message(text: str) -> str:
-    """The error message of an OpenAI-style body, or the first 200 characters of the body."""
+    """The error message of a body, or the first 200 characters of the body.
+
+    OpenAI's is `{"error": {"message": ...}}`; Gemini puts that into a list, LM Studio and Ollama
+    have a text as `error`, older releases of vLLM `message` at the top.
+    """
     try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+        body = json.loads(text)
+        body = body[0] if isinstance(body, list) else body
+        error = body.get("error") or body
+        return str(error if isinstance(error, str) else error["message"])
+    except (ValueError, LookupError, TypeError, AttributeError):
         return text[:200].strip() or "no message"
+
+
+def error_status(body: bytes) -> int:
+    """The status in a body that reports an error although the response has status 200; else 0.
+
+    OpenRouter answers so where a provider fails behind it: openrouter.ai/docs/api/reference/errors.
+    """
+    try:
+        data = json.loads(body)
+        error = data.get("error") or data["choices"][0].get("error")
+        code = int((error or {}).get("code") or 0)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return 0
+    return code if 400 <= code < 600 else 0
 
 
 def why_unreachable(error: Exception) -> str:

@@ -367,7 +367,7 @@ class Session:
         if isinstance(teacher, RecordedTeacher) and self.record:
             teacher = teacher.record_from or teacher
         if isinstance(teacher, EndpointTeacher):
-            refuse_unknown_price(name, teacher, self.budget)
+            refuse_unknown_price(name, teacher, self.budget, self.project.folder)
             open_endpoint(teacher).key()
 
 

@@ -10,21 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.core.errors import ConfigError
+from jangin.llm.prices import Price
+from jangin.llm.providers import BY_NAME
 from jangin.project.file import open_project, parse_project
 from jangin.project.setup.scaffold import (
     RECIPES,
     Choices,
     Endpoint,
+    Known,
     PretrainedBase,
     Recorded,
     StarterBase,
     make_project,
     project_text,
     scalar,
+    usual_teacher,
 )
 
+PRICE = Price(input_usd_per_million=1, output_usd_per_million=2.5)
 TEACHERS = (
-    Endpoint(),
+    usual_teacher(),
+    Known(BY_NAME["openrouter"], "a/b: c", None, PRICE),
     Endpoint("qwen: 3", "http://127.0.0.1:1/v1", ""),
     Recorded("m", "한글.jsonl"),
 )

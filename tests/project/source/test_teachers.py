@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -18,10 +20,31 @@ from tests.llm.engines.stand_in import make_python
 
 URL = "http://127.0.0.1:1/v1"
 OPENAI = "https://api.openai.com/v1"
+LUNA = "gpt-6-luna"
+FLEX = {"parameters": {"service_tier": "flex"}}
+LITELLM = {
+    "sample_spec": {"litellm_provider": "one of https://docs.litellm.ai/docs/providers"},
+    LUNA: {
+        "litellm_provider": "openai",
+        "input_cost_per_token": 1.1e-7,
+        "output_cost_per_token": 5.1e-7,
+        "input_cost_per_token_flex": 6e-8,
+        "output_cost_per_token_flex": 2.6e-7,
+    },
+    "g": {"litellm_provider": "vertex", "input_cost_per_token": 1, "output_cost_per_token": 1},
+    "gemini/g": {
+        "litellm_provider": "gemini",
+        "input_cost_per_token": 1e-6,
+        "output_cost_per_token": 2e-6,
+        "cache_read_input_token_cost": 1e-7,
+    },
+}
+"""Rows in the form of litellm's model_prices_and_context_window.json."""
 
 
 def teacher(**fields):
-    given = {"type": "endpoint", "model": "m", "base_url": URL, **fields}
+    address = {} if "provider" in fields else {"base_url": URL}
+    given = {"type": "endpoint", "model": "m", **address, **fields}
     return TypeAdapter(Teacher).validate_python(given)
 
 
@@ -63,14 +86,22 @@ def test_only_what_changes_replies_is_identity():
     ("fields", "expected"),
     [
         ({}, None),
-        ({"base_url": OPENAI, "model": "gpt-4o-mini"}, (0.15, 0.6)),
-        ({"base_url": OPENAI, "model": "gpt-4o-mini", "mode": "batch"}, (0.075, 0.3)),
+        ({"base_url": OPENAI, "model": LUNA}, (0.1, 0.5)),
+        ({"base_url": OPENAI, "model": LUNA, "mode": "batch"}, (0.05, 0.25)),
+        ({"provider": "openai", "model": LUNA}, (0.1, 0.5)),
+        ({**FLEX, "base_url": OPENAI, "model": LUNA}, (0.05, 0.25)),
+        ({"parameters": {"service_tier": "priority"}, "base_url": OPENAI, "model": LUNA}, None),
         ({"base_url": OPENAI, "model": "unheard-of"}, None),
+        ({"provider": "ollama", "model": "qwen3"}, (0, 0)),
+        ({"provider": "openai", "model": LUNA, "price": "prices.json"}, (0.11, 0.51)),
+        ({**FLEX, "provider": "openai", "model": LUNA, "price": "prices.json"}, (0.06, 0.26)),
+        ({"provider": "gemini", "model": "g", "price": "prices.json"}, (1, 2)),
         ({"price": {"input_usd_per_million": 1, "output_usd_per_million": 2}}, (1, 2)),
     ],
 )
-def test_the_price_is_the_one_set_or_the_known_one_at_half_for_batches(fields, expected):
-    price = teacher(**fields).known_price()
+def test_the_price_is_the_one_set_or_the_known_one_at_half_for_batches(fields, expected, tmp_path):
+    (tmp_path / "prices.json").write_text(json.dumps(LITELLM))
+    price = teacher(**fields).known_price(tmp_path)
     if expected is None:
         assert price is None
     else:

@@ -40,6 +40,7 @@ _SETTINGS = (
     "length_name",
     "stream",
     "largest_reply_bytes",
+    "learned",
 )
 _WAIT_SECONDS = 0.05
 """How long a node waits for a reply before it asks for more requests."""

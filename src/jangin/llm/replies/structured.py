@@ -14,7 +14,7 @@ from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.prompts import Prompt
 from jangin.core.records import Message, Record
 from jangin.core.stage import Calls, StageContext
-from jangin.llm.ask import ask_all, budget_of
+from jangin.llm.ask import ask_all, budget_of, learned_of
 from jangin.llm.budget import Budget
 from jangin.llm.recorded import recorded_of
 from jangin.llm.replies.refusals import refusal_reason
@@ -293,8 +293,10 @@ def calls_of(chat: ChatModel, request: ChatRequest) -> Calls:
     prompt_tokens = estimate_prompt(
         request.messages, request.json_schema, budget.tokens_per_character, len(request.images)
     )
-    usd = budget.usd(prompt_tokens, request.max_tokens)
-    return Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None)
+    learned = learned_of(chat)
+    reply_tokens = request.max_tokens + (learned.thinking_tokens if learned is not None else 0)
+    usd = budget.usd(prompt_tokens, reply_tokens)
+    return Calls(1, prompt_tokens, reply_tokens, usd, budget.price is None)
 
 
 def count_unpaid(

@@ -16,6 +16,9 @@ from typing import Literal
 from jangin.core.errors import counted
 from jangin.documents import formats
 from jangin.documents.ocr.tesseract import OTHER_MODELS, other_models
+from jangin.llm.learned import FILE, LearnedFile
+from jangin.llm.offers import available
+from jangin.llm.providers import PROVIDERS
 from jangin.models.device import (
     KERNELS_VARIABLE,
     are_kernels_enabled,
@@ -60,6 +63,8 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield _threads()
     yield _trackers()
     yield _hub()
+    yield from _teachers()
+    yield from _learned(folder)
 
 
 def _python() -> Finding:
@@ -157,6 +162,39 @@ def _hub() -> Finding:
     )
     offline = "; HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
     return Finding("Hub", "ok", f"{token}{offline}")
+
+
+def _teachers() -> Iterator[Finding]:
+    """Providers whose key is known, and servers on this machine; no key is read out."""
+    teachers = available()
+    for each in teachers:
+        if each.problem:
+            yield Finding("teacher", "warning", f"{each.provider.title}: {each.problem}")
+        elif each.offers:
+            models = counted(len(each.offers), "model")
+            text = f"{each.provider.title} at {each.provider.base_url}, {models}"
+            yield Finding("teacher", "ok", text)
+        else:
+            text = (
+                f"{each.provider.title}: a key is set, but {each.provider.base_url} did not answer"
+            )
+            yield Finding("teacher", "warning", text)
+    if not teachers:
+        variables = ", ".join(row.key_variable for row in PROVIDERS if row.key_variable)
+        text = f"none: no server on this machine answers, and no key is set ({variables})"
+        yield Finding("teacher", "ok", text)
+
+
+def _learned(folder: Path) -> Iterator[Finding]:
+    """What endpoints of this folder's project refused."""
+    path = folder / "store" / FILE
+    for name, learned in LearnedFile(path).read().items():
+        text = (
+            f"{name}: left out {', '.join(learned.refused) or 'nothing'}, "
+            f"{learned.thinking_tokens:,} tokens for reasoning, since {learned.since}; delete "
+            f"{path} to ask anew"
+        )
+        yield Finding("endpoint", "ok", text)
 
 
 def _tesseract() -> Iterator[Finding]:

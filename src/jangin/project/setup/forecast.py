@@ -23,6 +23,7 @@ from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
 from jangin.project.plan import PlannedStage, last_artifact
 from jangin.project.session import Session
+from jangin.project.setup.offered import ModelLists
 from jangin.project.setup.provisional import rows_of_chunk, write_tables
 from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
 from jangin.project.setup.replay import Replay, replay
@@ -63,7 +64,8 @@ class Forecast:
     unknown: list[str] = field(default_factory=list)
     """Stages that could not be estimated."""
     refusals: list[str] = field(default_factory=list)
-    """Why teachers could not be opened, such as one without a price where there is a budget."""
+    """Why teachers could not be opened, such as one without a price where there is a budget, and
+    models that are not offered, or not for long."""
     reading: QuickReading | None = None
     seconds: float = 0.0
 
@@ -76,10 +78,10 @@ def forecast(session: Session, variants: Iterable[str]) -> Forecast:
     began = time.monotonic()
     result = Forecast([], [])
     with TemporaryDirectory() as folder:
-        walk = _Walk(session, Path(folder))
+        walk, lists = _Walk(session, Path(folder)), ModelLists()
         for name in variants:
             steps = session.plan(name)
-            refused = _refusals(session, name, steps)
+            refused = (*_refusals(session, name, steps), *lists.notes(session, steps))
             result.refusals = list(dict.fromkeys((*result.refusals, *refused)))
             likely, most = (walk.estimates(name, steps, level) for level in LEVELS)
             for step, usual, upper in zip(steps, likely, most, strict=True):

@@ -4,6 +4,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ import yaml
 from jangin.core.errors import ConfigError, DataError
 from jangin.documents.load import LoadConfig, find_files
 from jangin.documents.readers.folder import PROJECT_FILE, USUAL_FORMATS
+from jangin.llm.offers import Available
+from jangin.llm.prices import Price
+from jangin.llm.providers import PROVIDERS, Provider
 from jangin.models.catalog import Size
 
 Recipe = Literal["questions", "compare", "preferences"]
@@ -22,12 +26,56 @@ _PLAIN = re.compile(r"[\w가-힣./-][\w가-힣./: @+-]*")
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A teacher of the table of providers."""
+
+    provider: Provider
+    model: str
+    checked: date | None
+    """Day on which the provider offered the model; None where it is not known to."""
+    price: Price | None = None
+    """Where the provider's list of models has it."""
+
+    def lines(self) -> list[str]:
+        """The settings of the teacher."""
+        seen = f"offered on {self.checked}; see " if self.checked is not None else "see "
+        lines = [
+            f"provider: {self.provider.name:<14} # or type: endpoint with any base_url",
+            f"model: {scalar(self.model):<17} # {seen}{self.provider.models_page}",
+        ]
+        if self.price is not None:
+            price = json.dumps(self.price.model_dump(exclude_none=True)).replace('"', "")
+            lines.append(f"price: {price}   # of {self.checked}")
+        return lines
+
+
+def usual_teacher() -> Known:
+    """The teacher of a new project where no other was chosen."""
+    provider = PROVIDERS[0]
+    if provider.suggestion is None:
+        raise ValueError("the first provider has no suggestion")
+    return Known(provider, provider.suggestion.model, provider.suggestion.checked)
+
+
+def teacher_of(available: Available) -> Known | None:
+    """A teacher of a provider that can be used; None where no model of it is known."""
+    offer = available.best()
+    if offer is None:
+        return None
+    suggestion = available.provider.suggestion
+    checked = datetime.now(UTC).date()
+    if not available.offers and suggestion is not None:
+        checked = suggestion.checked
+    return Known(available.provider, offer.model, checked, price=offer.price)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A teacher behind an OpenAI-compatible URL."""
 
-    model: str = "gpt-4.1-mini"
-    base_url: str = "https://api.openai.com/v1"
-    key_variable: str = "OPENAI_API_KEY"
+    model: str
+    base_url: str
+    key_variable: str = ""
     """Name of the environment variable of the key; empty if none is needed."""
 
     def lines(self) -> list[str]:
@@ -115,7 +163,7 @@ class Choices:
     name: str
     documents: str = "documents"
     """Folder relative to the project file."""
-    teacher: Endpoint | Recorded = field(default_factory=Endpoint)
+    teacher: Known | Endpoint | Recorded = field(default_factory=usual_teacher)
     base: StarterBase | PretrainedBase = field(default_factory=StarterBase)
     recipe: Recipe = "questions"
     budget_usd: float | None = None
@@ -230,26 +278,36 @@ def scalar(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def make_project(folder: Path) -> tuple[list[Path], int]:
-    """Create a project file; returns (paths that were created, documents that were there).
+def check_new(folder: Path) -> tuple[str, int]:
+    """(folder of the documents, their number) of a project that is to be made.
 
-    A folder that holds documents becomes a project with them: those below `documents` where there
-    is such a folder, else all of them where they are. Raises `ConfigError` where there is a project
-    already, other files without a document among them, or nothing can be written.
+    Raises: ConfigError: there is a project already, or other files without a document among them.
     """
     path = folder / PROJECT_FILE
     if path.exists():
         raise ConfigError(f"{path} already exists. Edit it, or choose another name.")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Choose another name.")
-    documents = folder / "documents"
     given, count = documents_in(folder)
     if folder.exists() and any(folder.iterdir()) and not count:
         raise ConfigError(
             f"{folder} already exists, is not empty and holds no document ({USUAL_FORMATS}). "
             "Choose another name, or put documents there."
         )
-    text = project_text(Choices(folder.resolve().name, given))
+    return given, count
+
+
+def make_project(folder: Path, teacher: Known | None = None) -> tuple[list[Path], int]:
+    """Create a project file; returns (paths that were created, documents that were there).
+
+    A folder that holds documents becomes a project with them: those below `documents` where there
+    is such a folder, else all of them where they are. Raises `ConfigError` where there is a project
+    already, other files without a document among them, or nothing can be written.
+    """
+    given, count = check_new(folder)
+    path, documents = folder / PROJECT_FILE, folder / "documents"
+    choices = Choices(folder.resolve().name, given, teacher or usual_teacher())
+    text = project_text(choices)
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
 """The `teachers` section: models that write or judge, by the names that stages use."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
@@ -21,7 +22,9 @@ from jangin.llm.engines.config import LocalEngine, VllmEngine
 from jangin.llm.engines.node_calls import CALLS, from_nodes
 from jangin.llm.engines.served_chat import LOGS, EngineModel, open_served
 from jangin.llm.engines.server import ServedModel
-from jangin.llm.prices import BATCH_FACTOR, FREE, Price, list_price
+from jangin.llm.learned import FILE, Learned, LearnedFile
+from jangin.llm.prices import FREE, Price, downloaded_price, list_price
+from jangin.llm.providers import BY_NAME, Provider, provider_at
 from jangin.llm.rate_limits import MAX_CONCURRENCY
 from jangin.llm.recorded import RecordedChat, RecordingChat
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
@@ -32,23 +35,29 @@ from jangin.models.catalog import Hub, Local
 class EndpointTeacher(Config):
     """A model behind an OpenAI-compatible URL."""
 
-    type: Literal["endpoint"]
+    type: Literal["endpoint"] = "endpoint"
+    provider: Runtime[str] = ""
+    """Who answers, in place of `base_url` and `key_variable`: `openai`, `gemini`, `anthropic`,
+    `upstage`, `openrouter`; on this machine `ollama`, `lmstudio`, `vllm`, `llamacpp`. `type` can be
+    left out then. A gateway in its place is the environment variable `JANGIN_OPENAI_URL`, and so
+    on."""
     model: str
     """Model name as the endpoint knows it."""
-    base_url: Runtime[str]
-    """URL up to and including `/v1`."""
+    base_url: Runtime[str] = ""
+    """URL up to and including `/v1`; default: that of `provider`."""
     further_urls: Runtime[tuple[str, ...]] = ()
     """More servers of the same model, such as one vLLM on each node; each request goes to the one
     with the fewest in flight. Not with `mode: batch`."""
     key_variable: Runtime[str] = ""
-    """Name of the environment variable with the API key; empty if none is needed."""
+    """Name of the environment variable with the API key; empty if none is needed. Default: the
+    usual one of `provider`."""
     revision: Added[str] = ""
     """Which weights the endpoint serves under this name, in your own words. Replies are kept for
     each revision; without one, a server on this machine or network is asked again in every
     evaluation."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further fields of each request body, such as `top_p`; null removes one, such as
-    `temperature: null` for models that do not support it."""
+    """Further fields of each request body, such as `reasoning_effort: low` or `service_tier: flex`;
+    null removes one. What the endpoint refuses is left out by itself; `jangin doctor` lists it."""
     sent_from: Runtime[Literal["driver", "nodes"]] = "driver"
     """`nodes`: requests go out from the nodes of a Ray cluster, such as to a server on each of them
     (`http://127.0.0.1:8000/v1`); `key_variable` must be set there. Budget, ledger and limits stay
@@ -60,7 +69,8 @@ class EndpointTeacher(Config):
     structured: Runtime[Advanced[Structured]] = "json_schema"
     """How JSON is enforced; falls back to a weaker form if the endpoint rejects this one."""
     length_name: Runtime[Advanced[LengthName]] = "max_tokens"
-    """The endpoint's name of the parameter for the longest reply."""
+    """The endpoint's name of the parameter for the longest reply; the other one is used by itself
+    where the endpoint asks for it."""
     stream: Runtime[bool] = False
     """Stream replies, so that `timeout_seconds` applies to each piece, not to the reply."""
     context_tokens: Runtime[int] = Field(default=0, ge=0)
@@ -84,26 +94,63 @@ class EndpointTeacher(Config):
     """Maximum total wait of a request that the endpoint asks for by `Retry-After` or 429."""
     largest_reply_bytes: Runtime[Advanced[int]] = Field(default=200_000, ge=1000)
     """Maximum size of a reply; the row of a larger one fails."""
-    price: Runtime[Price | None] = None
-    """US dollars per million tokens that you are charged. Default: the list price of models
-    known at OpenAI's own URL, half of it with `mode: batch`."""
+    price: Runtime[Price | Path | None] = None
+    """US dollars per million tokens that you are charged, or the path of litellm's table of prices,
+    `model_prices_and_context_window.json`, which you download. Default: nothing on this machine by
+    `provider`, else the list price of a few models, half of it with `mode: batch` or `parameters:
+    {service_tier: flex}`."""
     replies: Runtime[Path] = Path("replies.jsonl")
     """File that `jangin run --record` writes."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_provider(cls, given: Any) -> Any:
+        """Take address and key from the table of providers."""
+        if not isinstance(given, dict) or not given.get("provider"):
+            return given
+        provider = BY_NAME.get(str(given["provider"]))
+        if provider is None:
+            raise ValueError(
+                f"there is no provider {given['provider']!r}. Known providers: "
+                f"{', '.join(BY_NAME)}; for any other write `base_url` and `key_variable`"
+            )
+        known = {"base_url": provider.base_url, "key_variable": provider.key_variable}
+        return {**known, **given}
+
     @model_validator(mode="after")
     def _one_address_of_batches(self) -> "EndpointTeacher":
+        if not self.base_url:
+            raise ValueError("it has no address. Write `provider`, or `base_url`")
         if self.mode == "batch" and self.further_urls:
             raise ValueError("`mode: batch` has one address. Remove `further_urls`")
         if self.mode == "batch" and self.sent_from == "nodes":
             raise ValueError("`mode: batch` is sent by jangin run. Remove `sent_from`")
         return self
 
-    def known_price(self) -> Price | None:
-        """The configured price, or the list price, half of it in mode `batch`; None if unknown."""
-        price = self.price or list_price(self.base_url, self.model)
-        if price is None or self.mode == "chat" or self.price is not None:
-            return price
-        return price.scaled(BATCH_FACTOR)
+    @property
+    def known_provider(self) -> Provider | None:
+        """Who answers, by `provider` or by the address; None for another."""
+        return BY_NAME.get(self.provider) or provider_at(self.base_url)
+
+    def known_price(self, folder: Path) -> Price | None:
+        """The configured price, or the list price; None if unknown.
+
+        `folder` is that of the project file. Raises: ConfigError: a table of prices that is named
+        does not have the model.
+        """
+        provider = self.known_provider
+        tier = str(self.parameters.get("service_tier") or "")
+        batch = self.mode == "batch"
+        if isinstance(self.price, Path):
+            name = provider.litellm if provider is not None else ""
+            path = folder / self.price
+            return downloaded_price(path, self.model, name, batch=batch, tier=tier)
+        if self.price is not None:
+            return self.price
+        if provider is not None and provider.is_local:
+            return FREE
+        address = provider.address if provider is not None else self.base_url
+        return list_price(address, self.model, batch=batch, tier=tier)
 
 
 class RecordedTeacher(Config):
@@ -139,7 +186,18 @@ class ModelTeacher(Config):
         return self.base.id if isinstance(self.base, Hub) else self.base.path.name
 
 
-Teacher = Annotated[EndpointTeacher | RecordedTeacher | ModelTeacher, Field(discriminator="type")]
+def _typed(given: Any) -> Any:
+    """A teacher with `provider` is an endpoint; `type` needs no saying."""
+    if isinstance(given, dict) and "provider" in given:
+        return {"type": "endpoint", **given}
+    return given
+
+
+Teacher = Annotated[
+    EndpointTeacher | RecordedTeacher | ModelTeacher,
+    Field(discriminator="type"),
+    BeforeValidator(_typed),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +242,11 @@ def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> Chat
 
 
 def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -> CachedChat:
-    refuse_unknown_price(name, teacher, registry.budget)
-    budget = Budget(name, teacher.known_price(), registry.budget, teacher.tokens_per_character)
+    price = refuse_unknown_price(name, teacher, registry.budget, registry.folder)
+    budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
     endpoint = open_endpoint(teacher, registry.progress)
+    known = LearnedFile(registry.ledger.path.with_name(FILE))
+    learn_in(known, endpoint, teacher.known_provider)
     if teacher.sent_from == "nodes" and registry.executor.has_nodes:
         scope = digest_value([endpoint.model, endpoint.source])[:16]
         journal = registry.ledger.path.parent / CALLS / scope
@@ -203,14 +263,34 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
     return cached
 
 
-def refuse_unknown_price(name: str, teacher: EndpointTeacher, limit: SpendingLimit) -> None:
-    """Raise `ConfigError` where a limit is set and the price of the teacher is unknown."""
-    if teacher.known_price() is None and limit.limit_usd is not None:
+def refuse_unknown_price(
+    name: str, teacher: EndpointTeacher, limit: SpendingLimit, folder: Path
+) -> Price | None:
+    """The price of a teacher; raises `ConfigError` where it is unknown and a limit is set."""
+    price = teacher.known_price(folder)
+    if price is None and limit.limit_usd is not None:
+        provider = teacher.known_provider
+        page = f" (see {provider.prices_page})" if provider is not None else ""
         raise ConfigError(
             f"a budget is set, but the price of model {teacher.model!r} at "
             f"{teacher.base_url} is unknown. Set it: teachers: {name}: price: "
-            "{input_usd_per_million: ..., output_usd_per_million: ...}, 0 where it is free"
+            f"{{input_usd_per_million: ..., output_usd_per_million: ...}}, 0 where it is free{page}"
         )
+    return price
+
+
+def learn_in(file: LearnedFile, endpoint: EndpointChat, provider: Provider | None) -> None:
+    """Give a client what is known of its endpoint, and keep what it learns in the file."""
+    known = file.find(endpoint.base_url, endpoint.model)
+    if provider is not None:
+        known = _with_quirks(known, provider.quirks)
+    endpoint.learned = known
+    endpoint.keep = partial(file.keep, endpoint.base_url, endpoint.model)
+
+
+def _with_quirks(known: Learned, quirks: Learned) -> Learned:
+    refused = tuple(dict.fromkeys((*quirks.refused, *known.refused)))
+    return known.model_copy(update={"refused": refused})
 
 
 def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) -> EndpointChat:

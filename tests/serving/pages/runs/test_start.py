@@ -89,13 +89,18 @@ def test_from_nothing_to_a_project_file(empty, visitor):
     assert [path.name for path in (folder / "documents").iterdir()] == ["휴가 _b_.md"]
     assert (folder / "server" / "removed").is_dir()
     assert "다음: 사용자 질문" in visitor.get("/start/documents").text
-    assert visitor.get("/start/file").url.path == "/start/choices"
-    wrong = {"recipe": "questions", "teacher": "openai", "openai_model": "m", "base": "starter"}
-    refused = visitor.submit("/start/choices", **wrong, openai_key="sk-proj-abc")
+    page = visitor.get("/start/file")
+    assert page.url.path == "/start/choices"
+    assert "Google Gemini · 키 필요" in page.text
+    assert "Ollama · 응답 없음" in page.text
+    assert 'name="key" type="password"' in page.text
+    wrong = {**CHOICES, "key_variable": "sk-proj-abc", "key": "sk-secret"}
+    refused = visitor.submit("/start/choices", **wrong)
     assert refused.status_code == 400
     assert "OPENAI_API_KEY처럼" in refused.text
+    assert "sk-secret" not in refused.text
     assert not (folder / "project.yaml").exists()
-    right = {**wrong, "openai_key": "OPENAI_API_KEY", "name": "규정: 하나", "budget": "5"}
+    right = {**wrong, "key_variable": "OPENAI_API_KEY", "name": "규정: 하나", "budget": "5"}
     page = visitor.submit("/start/choices", **right)
     assert page.url.path == "/start/file"
     assert "틀린 곳이 없습니다" in page.text
@@ -194,7 +199,13 @@ def test_documents_of_a_project_that_reads_them_elsewhere_stay_there(empty, visi
     assert visitor.get("/").status_code == 200
 
 
-CHOICES = {"recipe": "questions", "teacher": "openai", "openai_model": "m", "base": "starter"}
+CHOICES = {
+    "recipe": "questions",
+    "teacher": "endpoint",
+    "model": "m",
+    "base_url": "http://127.0.0.1:1/v1",
+    "base": "starter",
+}
 TABLE = "번호,질문,답\n1,기숙사 통금은 몇 시인가요?,오전 1시\n2,도서는 몇 권 빌리나요?,10권\n"
 
 

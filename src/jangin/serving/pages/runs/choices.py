@@ -4,20 +4,25 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
 
+from jangin.llm.keys import find_key, keep_key
+from jangin.llm.offers import Available, available
+from jangin.llm.providers import BY_NAME, PROVIDERS, Provider
 from jangin.models.catalog import Size
 from jangin.project.setup.scaffold import (
     RECIPES,
     Choices,
     Endpoint,
+    Known,
     OwnRows,
     PretrainedBase,
     Recorded,
     StarterBase,
+    teacher_of,
 )
 from jangin.serving.pages.visit import PageError
 
@@ -39,15 +44,25 @@ class Options:
     """Ids of the models in the cache of `huggingface_hub`."""
     local_models: tuple[tuple[str, str], ...]
     """(`local` or `gguf`, path relative to the project file)."""
-    keys: Mapping[str, bool] = field(default_factory=dict)
-    """{usual environment variable of a key: whether it is set}."""
+    teachers: tuple[Available, ...] = ()
+    """Providers whose key is known, and servers that answer on this machine."""
+
+    @property
+    def usable(self) -> tuple[Available, ...]:
+        """Those that can be asked."""
+        return tuple(each for each in self.teachers if not each.problem)
+
+    @property
+    def providers(self) -> tuple[tuple[Provider, Available | None], ...]:
+        """The table of providers with what is known of each, those that can be asked first."""
+        known = {each.provider.name: each for each in self.teachers}
+        rows = [(row, known.get(row.name)) for row in PROVIDERS]
+        return tuple(sorted(rows, key=lambda row: row[1] not in self.usable))
 
     @property
     def teacher(self) -> str:
         """The teacher that can answer already; empty where there is none."""
-        if self.replies:
-            return "recorded"
-        return "openai" if self.keys.get("OPENAI_API_KEY") else ""
+        return "recorded" if self.replies else "provider" if self.usable else ""
 
 
 def options_of(folder: Path) -> Options:
@@ -57,7 +72,7 @@ def options_of(folder: Path) -> Options:
         {path.name: count_lines(path) for path in recordings[:MOST_LISTED]},
         tuple(cached_models())[:MOST_LISTED],
         tuple(local_models(folder))[:MOST_LISTED],
-        {name: bool(os.environ.get(name)) for name in ("OPENAI_API_KEY",)},
+        tuple(available()),
     )
 
 
@@ -133,26 +148,62 @@ def choices_of(
     )
 
 
-def _teacher(form: Mapping[str, str], folder: Path) -> Endpoint | Recorded:
+def _teacher(form: Mapping[str, str], folder: Path) -> Known | Endpoint | Recorded:
     kind = form.get("teacher", "")
     if kind == "recorded":
         name = form.get("replies", "")
-        known = options_of(folder).replies
-        if name not in known:
+        if Path(name).name != name or not is_recording(folder / name):
             raise PageError(400, "start_no_replies")
         return Recorded(recorded_model(folder / name), name)
-    if kind not in ("openai", "endpoint"):
+    if kind == "provider":
+        return _known(form)
+    if kind != "endpoint":
         raise PageError(400, "start_choose", what="teacher")
-    model = _line(form.get("model" if kind == "endpoint" else "openai_model", ""))
+    model = _line(form.get("model", ""))
     if not model:
         raise PageError(400, "start_no_model")
-    if kind == "openai":
-        return Endpoint(model, key_variable=_variable(form.get("openai_key", "OPENAI_API_KEY")))
     address = _line(form.get("base_url", ""))
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.username:
         raise PageError(400, "start_wrong_address", address=address[:80])
     return Endpoint(model, address, _variable(form.get("key_variable", "")))
+
+
+def _known(form: Mapping[str, str]) -> Known:
+    """A teacher of the table of providers; a key that is given is tried before it is kept."""
+    provider = BY_NAME.get(form.get("provider", ""))
+    if provider is None:
+        raise PageError(400, "start_choose", what=form.get("provider", "")[:40])
+    variable, key = provider.key_variable, "".join(form.get("key", "").split())
+    before = os.environ.get(variable)
+    if key and variable:
+        os.environ[variable] = key
+    elif variable and not find_key(variable):
+        raise PageError(400, "start_no_key", name=provider.title)
+    answer = next(iter(available((provider,))), Available(provider, ()))
+    if answer.problem:
+        if key and before is None:
+            del os.environ[variable]
+        elif key and before is not None:
+            os.environ[variable] = before
+        raise PageError(400, "start_key_refused", why=answer.problem)
+    if key and form.get("keep_key"):
+        keep_key(variable, key)
+    teacher = teacher_of(answer)
+    model = _line(form.get("provider_model", ""))
+    if teacher is None and not model:
+        raise PageError(400, "start_no_model")
+    if teacher is None:
+        return Known(provider, model, None)
+    if not model or model == teacher.model:
+        return teacher
+    offer = next((each for each in answer.offers if each.model == model), None)
+    return replace(
+        teacher,
+        model=model,
+        checked=None if offer is None else teacher.checked,
+        price=None if offer is None else offer.price,
+    )
 
 
 def _variable(name: str) -> str:

@@ -24,6 +24,7 @@ from jangin.examples.formats.additions import (
     user_questions,
 )
 from jangin.examples.reviews import log as reviews
+from jangin.llm.keys import key_file
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
 from jangin.serving.pages.project import NewProjectDep, OpenProject
@@ -376,6 +377,7 @@ def _choices_page(
         400 if problem else 200,
         steps=STEPS,
         options=options_of(project.folder),
+        key_file=key_file(),
         recipes=RECIPES,
         sizes=SIZES,
         exists=project.exists,
@@ -395,10 +397,14 @@ async def choose(request: Request, visit: VisitDep, project: NewProjectDep) -> R
     if loaded is not None:
         folder = documents_folder(project.folder, loaded).relative_to(project.folder).as_posix()
     try:
-        chosen = _chosen(visit, project)
-        text = project_text(choices_of(given, project.folder, folder, chosen))
+        rows = _chosen(visit, project)
+        chosen = await run_in_threadpool(choices_of, given, project.folder, folder, rows)
+        text = project_text(chosen)
     except PageError as error:
-        return _choices_page(visit, project, given, visit.words(error.key, **error.values))
+        given.pop("key", None)  # never sent back
+        values = {name: visit.words.reason(str(text)) for name, text in error.values.items()}
+        problem = visit.words(error.key, **values)
+        return await run_in_threadpool(_choices_page, visit, project, given, problem)
     return _saved(visit, project, text, digest="", new=True)
 
 

@@ -87,7 +87,9 @@ def make_app(entries: list[dict[str, Any]], delay_seconds: float = 0.0) -> web.A
         await asyncio.sleep(delay_seconds)
         if request.transport is not None and not request.transport.is_closing():
             asked[key] = asked.get(key, 0) + 1
-        content = json.dumps(answer(entries, body["messages"][-1]["content"]), ensure_ascii=False)
+        # The first turn is the question; a second one asks whether there is really nothing.
+        user = next(turn["content"] for turn in body["messages"] if turn["role"] == "user")
+        content = json.dumps(answer(entries, user), ensure_ascii=False)
         message = {"role": "assistant", "content": content}
         return web.json_response(
             {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}

@@ -314,7 +314,7 @@ def test_prompts_are_shown_whole_with_and_without_a_project(project, jangin, mon
     code, printed = jangin("show", "prompts")
     assert code == 0
     assert "  your own" not in printed
-    assert "  본문:\n  $text\n\n  질문과 답을 최대 $count개 만드세요. 본문에 물을" in printed
+    assert "  본문:\n  $text\n\n  질문과 답을 최대 $count개 만드세요." in printed
     code, printed = jangin("show", "prompts", "-p", project, "-v", "none")
     assert (code, "has no variant 'none'" in printed) == (2, True)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jangin.core.errors import StageError
+from jangin.core.jsonl import write_jsonl
 from jangin.core.model_protocols import ChatReply, FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Page
@@ -18,6 +19,7 @@ from jangin.examples.split import SplitConfig, split_examples
 from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, synthesize
 from jangin.llm.ask import CachedChat
+from jangin.llm.recorded import RecordedChat, Recording
 from jangin.llm.replies.structured import Failed
 from jangin.text.grounding import support
 
@@ -216,12 +218,42 @@ def test_a_chunk_without_anything_to_ask_is_no_failure(context):
     examples, failed = run(opened)
     assert (len(examples), failed) == (2, [])
     assert opened.summary["chunks_used"] == 2
+    assert opened.summary["replies"] == 4  # the empty one was asked again
+
+
+def test_an_empty_reply_is_asked_again_once_in_other_words(context):
+    def answer(request):
+        if request.messages[-1].content.startswith("다시 읽어"):
+            return teach(request) if "병가" in request.messages[1].content else pairs()
+        return pairs()
+
+    chat = FakeChat(answer)
+    examples, failed = run(context(chat=chat))
+    assert [(len(examples), failed), len(chat.calls)] == [(1, []), 6]
+
+
+def test_replies_recorded_before_empty_ones_were_asked_again_are_enough(context, tmp_path):
+    def answer(request):
+        return pairs() if "병가" in request.messages[1].content else teach(request)
+
+    path = tmp_path / "replies.jsonl"
+    run(context(chat=(live := FakeChat(answer))))
+    first = [call for call in live.calls if len(call.messages) == 2]
+    write_jsonl(
+        path,
+        [
+            Recording(digest=call.digest, request=call, reply=ChatReply(content=answer(call)))
+            for call in first
+        ],
+    )
+    examples, failed = run(context(chat=RecordedChat("fake", path)))
+    assert (len(examples), failed) == (2, [])
 
 
 def test_a_teacher_that_gives_nothing_usable_stops_the_stage_with_a_reason(context):
-    with pytest.raises(StageError, match=r"no usable row for any of 3 chunks. The first reason"):
+    with pytest.raises(StageError, match=r"any of 3 chunks. The commonest.*\(3 of 3\).*'no'"):
         run(context(lambda _request: "no"))
-    with pytest.raises(StageError, match=r"no usable row for any of 3 chunks. Check"):
+    with pytest.raises(StageError, match=r"any of 3 chunks. In every reply, the list is empty"):
         run(context(lambda _request: pairs()))
 
 
@@ -243,10 +275,10 @@ def test_only_what_changes_replies_is_identity():
 def test_the_stage_says_what_it_reads_makes_and_whom_it_asks():
     assert (STAGE.wants(CONFIG), STAGE.makes) == (("documents", "chunks"), ("examples", "choices"))
     assert STAGE.teachers(CONFIG) == ("fake",)
-    assert STAGE.prompts(CONFIG) == ("synthesize", "synthesize_more", "repair")
+    assert STAGE.prompts(CONFIG) == ("synthesize", "synthesize_more", "repair", "nothing")
     answers = SynthesizeConfig(teacher="t", modes=({"type": "answer"},))
     assert STAGE.wants(answers) == ("queries", "ranked")
-    assert STAGE.prompts(answers) == ("answer", "repair")
+    assert STAGE.prompts(answers) == ("answer", "repair", "nothing")
     both = SynthesizeConfig(teacher="t", modes=({"type": "summary"}, {"type": "answer"}))
     assert STAGE.wants(both) == ("documents", "chunks", "queries", "ranked")
 

@@ -1,8 +1,9 @@
 import asyncio
 import threading
+from typing import Literal
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.errors import ChatError, MachineError, TooLongError
@@ -15,6 +16,7 @@ from jangin.inference.local_chat import LocalChat, folder_identity
 from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
+from jangin.llm.replies.structured import schema_text
 from jangin.models.starter import make_starter
 from jangin.project.source.teachers import Teacher, TeacherRegistry, open_teacher
 
@@ -69,6 +71,24 @@ def test_a_sampled_reply_depends_on_the_request_alone(chat):
     other = run(chat, [ask("휴가", temperature=1.0, sample=1)])
     assert among[-1] == alone[0]
     assert other[0].content != alone[0].content
+
+
+def test_a_reply_fits_its_schema_has_an_item_and_is_written_in_the_order_of_its_type(chat):
+    class Row(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        word: Literal["휴가"]
+        day: Literal["3일"]
+
+    class Rows(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        rows: list[Row] = Field(max_length=2)
+
+    request = ask("휴가", max_tokens=100, json_schema=schema_text(Rows))
+    again = (*request.messages, Message(role="assistant", content="{}"), *request.messages)
+    first, second = run(chat, [request, request.model_copy(update={"messages": again})])
+    assert "".join(first.content.split()).startswith('{"rows":[{"word":"휴가","day":"3일"')
+    assert "".join(second.content.split()).startswith('{"rows":[')
+    assert first.content != second.content  # the second has the choice of an empty list
 
 
 def test_a_prompt_over_the_context_is_refused_and_the_others_go_on(chat):

@@ -301,6 +301,30 @@ def test_the_plan_says_tokens_and_that_the_price_is_unknown(teacher, jangin):
     assert teacher.asked == []
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("점심은 드셨나요?", "Input should be a valid dictionary"),
+        ('{"pairs": []}', "the list is empty"),
+        ("죄송하지만 도와드릴 수 없습니다.", "the model refused"),
+        (Teacher.good(0).replace("0번 창고의 문은", "없는 말이지만"), "evidence supported to"),
+    ],
+    ids=["nonsense", "empty", "refused", "rejected"],
+)
+def test_a_teacher_of_no_use_is_quoted_and_its_replies_are_kept(teacher, jangin, reply, reason):
+    teacher.odd = dict.fromkeys(range(ARTICLES), reply)
+    code, printed = jangin("run")
+    assert code != 0
+    assert reason in printed
+    assert "jangin show replies" in printed
+    code, printed = jangin("show", "replies", "--limit", "1")
+    assert code == 0
+    for part in (reason, reply[:12], "창고의 문은"):
+        assert part in printed
+    printed = jangin("show", "replies", "--where", "problem contains 999")[1]
+    assert reply[:12] not in printed
+
+
 @pytest.mark.slow
 def test_recording_covers_repairs_and_what_the_ledger_knew(teacher, jangin, tmp_path):
     teacher.first = {1: "nonsense"}

@@ -10,7 +10,7 @@ from rich.markup import escape
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.results import print_outdated
 from jangin.cli.terminal import Stopped, confirm, console
-from jangin.core.errors import ConfigError, counted
+from jangin.core.errors import ConfigError, DataError, counted
 from jangin.report.terminal.console import said
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ ApplyOption = Annotated[
 FolderOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Output folder; default: that of the file."),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", "-n", min=1, help="Most rows; default: 20, for tokens and replies 3."),
 ]
 ShownVariantOption = Annotated[
     str | None,
@@ -228,12 +232,7 @@ def show(
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: ShownVariantOption = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", "-n", min=1, help="Maximum number of rows; default: 20, for tokens 3."
-        ),
-    ] = None,
+    limit: LimitOption = None,
     prompt: Annotated[str, typer.Option(help="For `show data FILE`: column of the question.")] = "",
     completion: Annotated[
         str, typer.Option(help="For `show data FILE`: column of the answer.")
@@ -254,7 +253,7 @@ def show(
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="All columns, with ids and digests.")] = False,
 ) -> None:
-    """Show rows of a table or their tokens, a description of the data, or the teachers' prompts."""
+    """Show rows of a table or their tokens, a description of the data, or prompts and replies."""
     if kind == "prompts":
         from jangin.project.tables.prompts import prompts
 
@@ -301,11 +300,11 @@ def _show_rows(
     from jangin.prepare.tables.sheets import write_csv
     from jangin.project.release.trained import last_made
     from jangin.project.session import open_session
-    from jangin.project.tables.rows import MAKERS, rows, some_rows
+    from jangin.project.tables.rows import MAKERS, REPLIES, reply_rows, rows, some_rows
     from jangin.project.tables.tokens import token_rows
-    from jangin.report.terminal.tables import rows_table, token_text
+    from jangin.report.terminal.tables import replies_beside_prompts, rows_table, token_text
 
-    most = limit if csv is not None else limit or 20
+    most = limit if csv is not None else limit or (3 if kind == REPLIES else 20)
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
@@ -320,6 +319,11 @@ def _show_rows(
             unread = [row.model_dump() for row in session.unread_files(name)]
             shown, total = some_rows(unread, most, where)
             stage = "load"
+        elif kind == REPLIES:
+            kept = (session.ledger, session.project_name, artifacts, most, where)
+            shown, total, stage = reply_rows(*kept, ids=ids)
+            if not stage:
+                raise DataError("no teacher has been asked yet. Start with: jangin run")
         else:
             shown, total, stage = rows(artifacts, kind, most, where, ids=ids)
         if csv is not None:
@@ -328,6 +332,9 @@ def _show_rows(
     if csv is not None:
         text = f"{counted(len(shown), 'row')} of {kind} ({name}) in {csv}"
         console.print(escape(said(text)), highlight=False)
+        return
+    if kind == REPLIES and not ids:
+        console.print(*replies_beside_prompts(shown, total), sep="\n")
         return
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 

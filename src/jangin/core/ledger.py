@@ -75,6 +75,19 @@ MIGRATIONS = (
     """
     ALTER TABLE calls ADD COLUMN project TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE replies (
+        project TEXT NOT NULL,
+        request TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        model TEXT NOT NULL,
+        prompt TEXT NOT NULL,
+        reply TEXT NOT NULL,
+        problem TEXT NOT NULL,
+        PRIMARY KEY (project, request)
+    );
+    """,
 )
 
 INTERRUPTED = "interrupted"
@@ -102,6 +115,23 @@ class CallCount:
     answered: int
     asked_again: int
     """Requests that were sent more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """The last reply to a request, for people to read; `calls` has what a stage goes on with."""
+
+    request: str
+    """Digest of the request."""
+    subject: str
+    """Id of the chunk or example that the request was about."""
+    model: str
+    prompt: str
+    """All messages of the request, each under its role."""
+    reply: str
+    problem: str = ""
+    """Why all or part of it could not be used; empty where all was used."""
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +511,42 @@ class Ledger:
                 "UPDATE calls SET reply = NULL, answered_at = NULL WHERE request = ?", (request,)
             )
 
+    def keep_replies(self, replies: Sequence[KeptReply]) -> None:
+        """Keep replies of the current stage and project file, also those that are asked again."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (self.project, r.request, self.stage, r.subject, r.model, r.prompt, r.reply,
+                     r.problem)
+                    for r in replies
+                ),
+            )  # fmt: skip
+
+    def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
+        """Add (digest of a request, reason) to kept replies, part of which was rejected."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE replies SET problem = trim(problem || char(10) || ?, char(10)) "
+                "WHERE project = ? AND request = ?",
+                ((reason, self.project, request) for request, reason in problems),
+            )
+
+    def kept_replies(
+        self, project: str, limit: int | None = None, start: int = 0
+    ) -> tuple[list[KeptReply], int]:
+        """(kept replies of a project file, how many there are); those with a problem first."""
+        with self._errors():
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM replies WHERE project = ?", (project,)
+            ).fetchone()
+            rows = self._db.execute(
+                "SELECT request, subject, model, prompt, reply, problem, stage FROM replies "
+                "WHERE project = ? ORDER BY problem = '', rowid LIMIT ? OFFSET ?",
+                (project, -1 if limit is None else limit, start),
+            ).fetchall()
+        return [KeptReply(*row) for row in rows], int(count)
+
     def count_calls(self, project: str | None = None) -> CallCount:
         """Totals of what a project file uses, or of all calls."""
         query = "SELECT count(*), count(reply), coalesce(sum(asked > 1), 0) FROM calls"
@@ -653,6 +719,12 @@ class ReadOnlyLedger(Ledger):
         """Write nothing."""
 
     def drop_reply(self, request: str) -> None:
+        """Write nothing."""
+
+    def keep_replies(self, replies: Sequence[KeptReply]) -> None:
+        """Write nothing."""
+
+    def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """Write nothing."""
 
     def record_use(self, request: str, source: str) -> None:

@@ -4,10 +4,11 @@ With the request and the reply of a chat, a fake of it for tests, the configurat
 and the files that identify a local one.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -45,10 +46,33 @@ class ChatRequest(Record):
     no part of the digest: the endpoint decides them, not who asks."""
 
     @property
+    def ordered_schema(self) -> dict[str, Any]:
+        """The schema with properties in the order in which they are written.
+
+        Canonical JSON sorts them by name, and what enforces a schema goes by their order: an
+        answer would be written before its question. `required` keeps the order of the type.
+        """
+        schema: dict[str, Any] = _in_order(json.loads(self.json_schema))
+        return schema
+
+    @property
     def digest(self) -> str:
         """sha256 of the whole request; one without pictures has the digest it always had."""
         excluded = None if self.images else {"images"}
         return digest_value(self.model_dump(mode="json", exclude=excluded))
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_order(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    ordered = {name: _in_order(part) for name, part in value.items()}
+    properties, first = ordered.get("properties"), ordered.get("required", [])
+    if isinstance(properties, dict):
+        names = dict.fromkeys([name for name in first if name in properties] + [*properties])
+        ordered["properties"] = {name: properties[name] for name in names}
+    return ordered
 
 
 class ChatReply(Record):

@@ -32,8 +32,14 @@ from jangin.examples.augmentation.elimination import (
 from jangin.examples.augmentation.lineage import EvolutionAttempt, Lineage, draw_attempts
 from jangin.examples.checks.number_reading import number_facts
 from jangin.examples.checks.source_text import NO_PASSAGE, Origins
-from jangin.examples.synthesis.teacher import TeacherSession, first_reason
-from jangin.llm.replies.structured import Failed, ReplyError, StructuredRequest
+from jangin.examples.synthesis.teacher import READ_REPLIES, TeacherSession
+from jangin.llm.replies.structured import (
+    Failed,
+    ReplyError,
+    StructuredRequest,
+    commonest_reason,
+    note_rejected,
+)
 from jangin.text.language import language_problem
 from jangin.text.normalize import letters_only
 
@@ -130,7 +136,7 @@ def evolve(context: StageContext[EvolveConfig]) -> None:
         raise StageError(
             "evolve: the teacher gave no usable reply to any of "
             f"{counted(so_far.requests, 'request')}. "
-            f"{first_reason(so_far.failed)}"
+            f"{commonest_reason(so_far.failed)} {READ_REPLIES}"
         )
     _write(context, rows, so_far)
 
@@ -281,6 +287,7 @@ def _write(
     context.write("examples", Example, examples)
     context.write("eliminated", Eliminated, so_far.eliminated)
     context.write("failed", Failed, so_far.failed)
+    note_rejected(context, so_far.failed)
     context.write(
         "descent",
         Lineage,

@@ -32,7 +32,7 @@ from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.replies.structured import Failed, StructuredRequest, parse_reply
+from jangin.llm.replies.structured import Failed, StructuredRequest, note_rejected, parse_reply
 from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
 _HANGUL = re.compile("[가-힣]")
@@ -199,6 +199,7 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
     ]
     context.write("examples", Example, examples)
     context.write("failed", Failed, failures)
+    note_rejected(context, failures)
     kinds = Counter(failed.kind for failed in failures)
     context.summary.update(
         originals=len(originals),

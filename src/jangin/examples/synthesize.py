@@ -25,8 +25,8 @@ from jangin.examples.synthesis.modes import MODES, AnyMode, mode_of
 from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.question_answer import QuestionAnswer
 from jangin.examples.synthesis.table_facts import TABLE_FACTS
-from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import Failed
+from jangin.examples.synthesis.teacher import READ_REPLIES, SynthesisOutput, TeacherSession
+from jangin.llm.replies.structured import NO_ITEM, Failed, commonest_reason, note_rejected
 
 FEW_FACTS = 0.5
 """Below this share of facts that the questions ask for, a run says how to ask for more."""
@@ -111,6 +111,7 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
         rows = mode.make(teacher, config, passages if mode.reads_chunks else (), novelty)
         output.add(rows)
         by_mode[mode.name] = len(rows.examples)
+    note_rejected(context, output.failed)
     if not output.examples and not output.choices:
         raise StageError(_nothing(passages, output))
     own = context.read(OWN, Example) if context.has(OWN) else []
@@ -207,12 +208,9 @@ def _wordings(output: SynthesisOutput) -> dict[str, str]:
 
 
 def _nothing(passages: Sequence[Passage], output: SynthesisOutput) -> str:
-    first = f" The first reason: {output.failed[0].reason}." if output.failed else ""
+    reason = commonest_reason(output.failed) or f"In every reply, {NO_ITEM}."
     about = f"any of {counted(len(passages), 'chunk')}" if passages else "any question"
-    return (
-        f"synthesize: the teacher gave no usable row for {about}.{first} "
-        "Check the teacher's model and prompt, then run again."
-    )
+    return f"synthesize: the teacher gave no usable row for {about}. {reason} {READ_REPLIES}"
 
 
 def forecast(context: StageContext[SynthesizeConfig]) -> Cost:
@@ -255,12 +253,12 @@ def _machine(config: SynthesizeConfig) -> dict[str, str]:
 
 def _prompts(config: SynthesizeConfig) -> tuple[str, ...]:
     names = [name for settings in config.active_modes for name in mode_of(settings).templates]
-    return (*names, "repair")
+    return (*names, "repair", "nothing")
 
 
 STAGE = Stage(
     name="synthesize",
-    version=3,
+    version=4,
     reads=(),
     may_read=(*READABLE, OWN),
     makes=("examples", "choices"),

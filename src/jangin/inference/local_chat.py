@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from jangin.core.digest import digest_file, digest_tree, digest_value, files_of
 from jangin.core.errors import ChatError, ConfigError, JanginError, TooLongError
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatReply, ChatRequest, resolve
+from jangin.text.reasoning import closing_tag
 
 NAMESPACE = "model-digest"
 
@@ -27,15 +29,26 @@ def folder_identity(folder: Path, ledger: Ledger) -> str:
             f"{folder} is not a model folder: it has no config.json. Correct `base: path` of the "
             "teacher."
         )
-    files = files_of(folder)
+    digest = _known_digest(files_of(folder), ledger, digest_tree)
+    return f"local {digest[:16]}"
+
+
+def gguf_digest(file: Path, ledger: Ledger) -> str:
+    """Digest of a GGUF file, cached until its size or modification time changes."""
+    return _known_digest({str(file): file}, ledger, lambda digests: next(iter(digests.values())))
+
+
+def _known_digest(
+    files: Mapping[str, Path], ledger: Ledger, join: Callable[[dict[str, str]], str]
+) -> str:
     seen = digest_value(
         [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
     )
     known = ledger.get(NAMESPACE, seen)
     if known is None:
-        known = digest_tree({name: digest_file(path) for name, path in files.items()})
+        known = join({name: digest_file(path) for name, path in files.items()})
         ledger.put(NAMESPACE, seen, known)
-    return f"local {known[:16]}"
+    return known
 
 
 def hub_identity(model_id: str, revision: str) -> str:
@@ -72,15 +85,15 @@ class _PendingRequest:
 class LocalChat:
     """Generates replies with a model on this machine, in a thread of its own.
 
-    The schema of a request is not enforced: the prompt has to ask for JSON. A sampled reply
-    depends on the request alone; so does a greedy one, except for rounding that depends on the
-    other requests of the batch.
+    A reply fits the schema of its request, and its lists have an item; a further turn of a
+    conversation may leave them empty. A sampled reply depends on the request alone; so does a
+    greedy one, except for rounding that depends on the other requests of the batch.
     """
 
     model: str
     source: str
-    path: str
-    """What transformers loads: a folder or a hub id."""
+    path: str | Callable[[], str]
+    """What transformers loads, a folder or a hub id; a function makes it with the first request."""
     revision: str | None = None
     rows: int = 16
     _queue: "queue.SimpleQueue[_PendingRequest | None]" = field(
@@ -90,6 +103,7 @@ class LocalChat:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Held while a request is queued, and while the thread checks that the queue is empty."""
     _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
+    _grammars: Any = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
@@ -132,7 +146,9 @@ class LocalChat:
         active: dict[int, _PendingRequest] = {}
         problem: JanginError = ChatError(f"model {self.model!r} was closed. Run again.")
         try:
-            self._loaded = self._loaded or _load(self.path, self.revision)
+            if self._loaded is None:
+                path = self.path if isinstance(self.path, str) else self.path()
+                self._loaded = _load(path, self.revision)
             while (first := self._queue.get()) is not None:
                 if not self._generate([first], active):
                     break
@@ -150,6 +166,7 @@ class LocalChat:
         """Generate until no request is left; new ones join. Returns False after `close`."""
         from jangin.inference.continuous_batching import ContinuousBatcher
         from jangin.inference.decoder import open_decoder, rows_that_fit
+        from jangin.inference.decoding.constraints import GrammarCompiler
         from jangin.inference.generate import stop_tokens
         from jangin.inference.reasoning import AnswerReader
         from jangin.models.shape import UNLIMITED, context_length
@@ -159,13 +176,16 @@ class LocalChat:
         context = context_length(model.config) or UNLIMITED
         typical = min(context, TYPICAL_TOKENS)
         rows = min(self.rows, rows_that_fit(model, typical))
-        reader = AnswerReader(tokenizer)
+        reader, stop_ids = AnswerReader(tokenizer), stop_tokens(model, tokenizer)
+        self._grammars = self._grammars or GrammarCompiler(tokenizer, stop_ids)
         with open_decoder(model, rows, typical) as decoder:
-            batch = ContinuousBatcher(decoder, tokenizer, stop_tokens(model, tokenizer), rows)
+            batch = ContinuousBatcher(decoder, tokenizer, stop_ids, rows)
             running = True
             while running and (new or active):
                 for pending in new:
-                    wanted = _generation_request(pending, tokenizer, context, self.model)
+                    wanted = _generation_request(
+                        pending, tokenizer, self._grammars, context, self.model
+                    )
                     if wanted is not None:
                         active[batch.add(wanted)] = pending
                 for answer in batch.step():
@@ -189,6 +209,8 @@ class LocalChat:
             received.append(pending)
 
 
+PROMPT_END = 16
+"""Tokens at the end of a prompt in which a tag that begins reasoning is looked for."""
 TYPICAL_TOKENS = 2048
 """The cache is allocated for this many tokens per prompt and reply; longer ones make it grow."""
 
@@ -216,7 +238,9 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
     return use_native_precision(model).eval(), tokenizer
 
 
-def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, name: str) -> Any:
+def _generation_request(
+    pending: _PendingRequest, tokenizer: Any, grammars: Any, context: int, name: str
+) -> Any:
     """The request for the batch; None if it is too long, which resolves `pending` with an error."""
     from jangin.inference.continuous_batching import GenerationRequest
     from jangin.models.tokens.chat_template import render_prompts
@@ -234,7 +258,34 @@ def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, 
         )
         return None
     seed = int(request.digest[:12], 16)
-    return GenerationRequest(ids, request.max_tokens, request.temperature, seed=seed)
+    return GenerationRequest(
+        ids,
+        request.max_tokens,
+        request.temperature,
+        seed=seed,
+        adjustments=_adjustments(request, str(tokenizer.decode(ids[-PROMPT_END:])), grammars),
+    )
+
+
+def _adjustments(request: ChatRequest, prompt_end: str, grammars: Any) -> Any:
+    """The grammar of the reply; None for free text, or if the prompt makes the model think first.
+
+    Raises:
+        DataError: the schema cannot be enforced.
+        MachineError: llguidance is not installed.
+
+    """
+    from jangin.inference.decoding.adjustments import Adjustments
+
+    if not request.json_schema or closing_tag(prompt_end):
+        return None
+    schema = request.ordered_schema
+    if all(message.role != "assistant" for message in request.messages):
+        # A small model takes the shortest way, which is an empty list.
+        for value in schema.get("properties", {}).values():
+            if value.get("type") == "array":
+                value.setdefault("minItems", 1)
+    return Adjustments(grammar=grammars.json_schema(schema))
 
 
 def _reply(answer: Any, tokenizer: Any, reader: Any) -> ChatReply:

@@ -18,6 +18,8 @@ from jangin.models.gguf.header import read_header
 from jangin.models.shape import READERS, cached_folder, likely_config
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
+UNPACKED = "unpacked"
+"""Folder of a store for the weights of GGUF files."""
 TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain", "raw")
 """Values of `chat_template` that are not files."""
 
@@ -139,7 +141,7 @@ def sources_of(base: Starter | Pretrained, project_folder: Path, key: str) -> di
     template = _template_of(base, project_folder, key)
     if isinstance(base, Gguf):
         file = project_folder / base.path
-        read_header(file, key)
+        read_header(file, f"models: {key}")
         return {"model.gguf": file, **template}
     if not isinstance(base, Local):
         return template
@@ -264,7 +266,7 @@ def write_base(
         return write_local_reference(target, model, location, base, project_folder)
     if isinstance(base, Gguf):
         file = (project_folder / base.path).resolve()
-        header = read_header(file, "catalog: base")
+        header = read_header(file, "models: catalog: base")
         return write_gguf_reference(target, file, header, location, unpacked, base, project_folder)
     assert isinstance(base, Starter)  # noqa: S101  the last kind
     if not texts:
@@ -331,7 +333,7 @@ def _template_messages(base: Starter | Pretrained, summary: Mapping[str, Any]) -
 
 def unpacked_in(context: StageContext[Any]) -> Path:
     """Folder of the store for weights unpacked from GGUF files; no artifact, made again if gone."""
-    return context.workspace.parent.parent / "unpacked"
+    return context.workspace.parent.parent / UNPACKED
 
 
 def _texts(context: StageContext[CatalogConfig]) -> list[str]:
@@ -349,7 +351,7 @@ def _cost(context: StageContext[CatalogConfig]) -> Cost:
         return Cost(seconds=10, memory_bytes=2**30, text="trains a tokenizer")
     if isinstance(context.config.base, Gguf):
         file = context.services.project_folder / context.config.base.path
-        header = read_header(file, "catalog: base")
+        header = read_header(file, "models: catalog: base")
         lossy = ", which lost precision for good" if header.lossy else ""
         text = f"unpacks {file.name}, quantized as {header.quantization}{lossy}"
         return Cost(seconds=60, memory_bytes=8 * file.stat().st_size, text=text)

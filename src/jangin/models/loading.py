@@ -298,7 +298,7 @@ def _unpacked(folder: Path, source: dict[str, str], digest: str) -> Path:
             "run again."
         )
     with without_progress_bars():
-        unpack(file, read_header(file, "catalog: base"), weights)
+        unpack(file, read_header(file, "models: catalog: base"), weights)
     return weights
 
 

@@ -93,6 +93,22 @@ def write_gguf_reference(
     Returns and raises like `write_hub_reference`; the revision is the file's digest.
     """
     digest, dtype = digest_file(file), str(unpacked_dtype(header)).removeprefix("torch.")
+    weights = unpacked_weights(file, header, digest, unpacked)
+    notes = _save(folder, str(weights), None, base, project_folder)
+    location.write_text(json.dumps({"path": str(weights), "gguf": str(file)}))
+    reference = {"type": "gguf", "id": file.stem, "revision": digest}
+    facts = {"quantization": header.quantization, "dtype": dtype, "lossy": header.lossy}
+    return _refer(folder, base, reference) | facts | notes
+
+
+def unpacked_weights(file: Path, header: GgufHeader, digest: str, unpacked: Path) -> Path:
+    """Model folder of a GGUF file below `unpacked`, by its digest; made where it is not there.
+
+    Raises:
+        MachineError: as `unpack`.
+
+    """
+    dtype = str(unpacked_dtype(header)).removeprefix("torch.")
     weights = unpacked.resolve() / f"{digest[:16]}-{dtype}"
     if not weights.exists():
         log.info("unpacking %s, which may take minutes", file)
@@ -100,11 +116,7 @@ def write_gguf_reference(
         with without_progress_bars():
             unpack(file, header, weights)
         log.info("%s is unpacked after %.1f s", file, time.monotonic() - begun)
-    notes = _save(folder, str(weights), None, base, project_folder)
-    location.write_text(json.dumps({"path": str(weights), "gguf": str(file)}))
-    reference = {"type": "gguf", "id": file.stem, "revision": digest}
-    facts = {"quantization": header.quantization, "dtype": dtype, "lossy": header.lossy}
-    return _refer(folder, base, reference) | facts | notes
+    return weights
 
 
 def _save(

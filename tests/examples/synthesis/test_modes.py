@@ -172,7 +172,7 @@ def test_a_new_mode_is_one_file_one_template_and_one_row(tmp_path):
     facts = json.loads(run.stdout)
     assert (facts["answers"], facts["rejected"]) == (["연차휴가"], {"self_contained": 1})
     assert (facts["calls"], "up to 1" in facts["plan"]) == (2, True)
-    assert facts["prompts"] == ["title", "repair"]
+    assert facts["prompts"] == ["title", "repair", "nothing"]
     assert facts["wants"] == ["documents", "chunks"]
     assert "at most 5 words" in facts["asked"]
     assert facts["settings"]
@@ -194,14 +194,14 @@ def test_modes_have_names_and_prompts_of_their_own():
 def test_every_mode_of_the_table_can_be_named_in_a_project(mode):
     config = SynthesizeConfig.model_validate({"teacher": "t", "modes": [{"type": mode.name}]})
     assert type(config.modes[0]) is mode.config
-    assert STAGE.prompts(config) == (*mode.templates, "repair")
+    assert STAGE.prompts(config) == (*mode.templates, "repair", "nothing")
     assert STAGE.wants(config) == mode.wants
 
 
 @pytest.mark.parametrize(
     ("reply_type", "digest"),
     [
-        (Pairs, "88f1d7b33d3b704f"),
+        (Pairs, "3ff41691aee94831"),
         (ChoiceItems, "4526e820ccdbf594"),
         (SummaryReply, "bb2fd2ee5b69862f"),
         (Tasks, "8f7c36f7121e167a"),

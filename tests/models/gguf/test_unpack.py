@@ -5,16 +5,22 @@ import struct
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from transformers import AutoTokenizer
 
 from jangin.core.errors import ConfigError, MachineError
 from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatRequest
+from jangin.core.records import Message
 from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.llm.ask import ask_all
+from jangin.llm.budget import SpendingLimit
 from jangin.models.catalog import STAGE, CatalogConfig
 from jangin.models.gguf.header import read_header
 from jangin.models.gguf.word_splitting import SPLITTING, splitting_json, splitting_name
 from jangin.models.loading import load_model, load_tokenizer, locate
 from jangin.models.starter import make_starter
+from jangin.project.source.teachers import Teacher, TeacherRegistry, open_teacher
 from jangin.training.export.gguf_file import write_gguf
 
 TEXTS = ["연차휴가는 언제 신청하나요? 2026년", "10일 안에 인사팀에 냅니다."] * 4
@@ -112,13 +118,13 @@ def test_a_file_that_is_no_gguf_or_not_whole_is_refused(file, tmp_path):
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(ConfigError, match="not a GGUF file"):
-        read_header(copy, "catalog: base")
+        read_header(copy, "models: catalog: base")
     content = file.read_bytes()
     for size in (6, 200, 5_000, len(content) - 1):
         copy.write_bytes(content[:size])
         with pytest.raises(ConfigError, match=r"copy\.gguf is incomplete"):
-            read_header(copy, "catalog: base")
-    assert read_header(file, "catalog: base").architecture == "llama"
+            read_header(copy, "models: catalog: base")
+    assert read_header(file, "models: catalog: base").architecture == "llama"
 
 
 def test_an_unknown_architecture_and_a_part_of_a_file_are_refused(file, tmp_path):
@@ -127,15 +133,40 @@ def test_an_unknown_architecture_and_a_part_of_a_file_are_refused(file, tmp_path
         file.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0xlstm")
     )
     with pytest.raises(ConfigError, match=r"'xlstm'.*type: hub"):
-        read_header(copy, "catalog: base")
+        read_header(copy, "models: catalog: base")
     key = b"split.count"
     fields = struct.pack("<Q", len(key)) + key + struct.pack("<IH", 2, 3)
     copy.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + fields + b"\0" * 64)
     with pytest.raises(ConfigError, match="one of 3 parts"):
-        read_header(copy, "catalog: base")
+        read_header(copy, "models: catalog: base")
 
 
 @pytest.mark.parametrize("name", SPLITTING)
 def test_the_names_of_word_splitting_lead_there_and_back(name):
     model = {"ignore_merges": name in ("llama-bpe", "tekken")}
     assert splitting_name({"pre_tokenizer": splitting_json(name), "model": model}) == name
+
+
+def test_a_file_as_teacher_is_unpacked_with_the_first_request(file, ledger):
+    given = {"type": "model", "base": {"type": "gguf", "path": file.name}, "rows": 1}
+    teacher = TypeAdapter(Teacher).validate_python(given)
+    registry = TeacherRegistry(file.parent, ledger, SilentProgress(), SpendingLimit(1.0))
+    chat = open_teacher("w", teacher, registry)
+    assert (chat.model, chat.source.startswith("gguf ")) == ("mine", True)
+    unpacked = ledger.path.parent / "unpacked"
+    assert not unpacked.exists()
+    request = ChatRequest(
+        model="mine", messages=(Message(role="user", content="휴가"),), max_tokens=4
+    )
+    # The file is read as a model; a starter's template is not part of a GGUF file.
+    with pytest.raises(ConfigError, match="no chat template"):
+        ask_all(chat, [request], 1, lambda _number, _reply: None)
+    (weights,) = unpacked.iterdir()
+    assert (weights / "model.safetensors").exists()
+
+
+def test_a_teacher_without_its_file_is_told_which_key_to_correct(tmp_path, ledger):
+    given = {"type": "model", "base": {"type": "gguf", "path": "gone.gguf"}}
+    registry = TeacherRegistry(tmp_path, ledger, SilentProgress(), SpendingLimit(1.0))
+    with pytest.raises(ConfigError, match=r"gone.gguf.*teachers: w: base: path"):
+        open_teacher("w", TypeAdapter(Teacher).validate_python(given), registry)

@@ -40,9 +40,10 @@ class Pair(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    # In this order: a small model asks better about words that it has just copied.
+    evidence: str = Field(min_length=1)
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
-    evidence: str = Field(min_length=1)
 
 
 class Pairs(BaseModel):

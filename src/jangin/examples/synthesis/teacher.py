@@ -13,11 +13,13 @@ from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision
 from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.llm.replies.structured import (
+    NO_ITEM,
     Failed,
     Parsed,
     ReplyError,
     StructuredRequest,
     ask_structured,
+    commonest_reason,
     count_unpaid,
     make_request,
 )
@@ -28,6 +30,11 @@ S = TypeVar("S", bound=BaseModel)
 LONGEST_REPLY = 2000
 """Characters of a rejected row that are kept in the table `failed`."""
 NO_CHECKS = AcceptanceThresholds()
+READ_REPLIES = (
+    "See every prompt with its reply: jangin show replies. Correct the teacher's model or "
+    "`prompts`, then run again."
+)
+"""The end of an error message about a teacher none of whose replies could be used."""
 
 
 @dataclass(slots=True)
@@ -111,7 +118,7 @@ class TeacherSession:
         """Like `ask`, but raises `StageError` with `nothing` where no reply could be used."""
         answers, failures = self.ask(questions, reply_type, label)
         if questions and not answers:
-            raise StageError(f"{nothing}. {first_reason(failures)}")
+            raise StageError(f"{nothing}. {commonest_reason(failures)} {READ_REPLIES}")
         return answers, failures
 
     def ask_in_language(
@@ -122,7 +129,7 @@ class TeacherSession:
         sources: Mapping[str, SourceText],
         texts: Callable[[S], Iterable[tuple[str, str]]],
     ) -> tuple[dict[str, Parsed[S]], list[Failed]]:
-        """Like `ask`; a reply in another language than its source is requested once more.
+        """Like `ask`; an empty reply, or one in another language, is requested once more.
 
         `texts` gives the (question, answer) rows of a reply. The second reply is taken if any of
         its rows is in the right language; the row checks drop the others.
@@ -131,6 +138,10 @@ class TeacherSession:
         def check(question: StructuredRequest, value: S) -> ReplyError | None:
             source = sources[question.subject]
             rows = list(texts(value))
+            if not rows:
+                return ReplyError("empty", NO_ITEM)
+            if not self.thresholds.same_language:
+                return None
             problems = [language_problem(*row, source.text, source.language) for row in rows]
             wrong = [problem for problem in problems if problem]
             is_retry = any(message.role == "assistant" for message in question.request.messages)
@@ -138,14 +149,8 @@ class TeacherSession:
                 return None
             return ReplyError("language", wrong[0])
 
-        same_language = self.thresholds.same_language
-        return self.ask(questions, reply_type, label, check if same_language else None)
+        return self.ask(questions, reply_type, label, check)
 
     def count_unpaid(self, questions: Sequence[StructuredRequest]) -> int:
         """Number of these questions that no earlier run has a reply to."""
         return count_unpaid(self.context, self.chat, questions)
-
-
-def first_reason(failures: Sequence[Failed]) -> str:
-    """The end of an error message about a teacher none of whose replies could be used."""
-    return f"The first reason: {failures[0].reason} Fix that and run again."

@@ -20,9 +20,9 @@ import torch
 from jangin.core.errors import BusyError, ChatError, JanginError, MachineError
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher
 from jangin.inference.decoder import open_decoder, rows_that_fit
+from jangin.inference.decoding.constraints import GrammarCompiler
 from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.engine.adapters import AdapterBank
-from jangin.inference.engine.constraints import GrammarCompiler
 from jangin.inference.engine.prompt_scores import (
     PromptScores,
     prompts_of_one_pass,

@@ -1,6 +1,8 @@
 """Structured outputs: parse, validate, and ask for one repair."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, MissingReplyError, StageError, counted
+from jangin.core.ledger import KeptReply
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.prompts import Prompt
 from jangin.core.records import Message, Record
@@ -20,12 +23,15 @@ from jangin.llm.recorded import recorded_of
 from jangin.llm.replies.refusals import refusal_reason
 from jangin.llm.replies.truncated_json import is_truncated
 from jangin.llm.token_estimates import estimate_prompt
+from jangin.text.normalize import collapse_spaces
 from jangin.text.reasoning import without_reasoning
 
 S = TypeVar("S", bound=BaseModel)
+LONGEST_QUOTE = 160
+"""Characters of a reply that an error message quotes."""
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
-
-FailureKind = Literal["unanswered", "malformed", "refused", "language", "rejected"]
+FailureKind = Literal["unanswered", "malformed", "refused", "language", "empty", "rejected"]
 
 
 class Failed(Record):
@@ -79,6 +85,10 @@ class ReplyError:
 
     kind: FailureKind
     reason: str
+
+
+NO_ITEM = "the list is empty"
+"""Reason of a reply without an item. The teacher is asked once whether that is so."""
 
 
 def _no_problem(_question: StructuredRequest, _value: Any) -> ReplyError | None:
@@ -141,7 +151,7 @@ def ask_structured(
     asking = _Asking(context, chat, reply_type, concurrency, check)
     malformed = asking.ask(questions, label)
     if malformed:
-        asking.ask(malformed, f"{label}: malformed replies, once more")
+        asking.ask(malformed, f"{label}: unusable replies, once more")
     _forget(context, questions, malformed, asking.failures)
     asking.tally.note(context.summary, len(questions))
     asking.tally.check(len(questions))
@@ -210,6 +220,7 @@ class _Asking(Generic[S]):
     check: Callable[[StructuredRequest, S], ReplyError | None]
     answers: dict[str, Parsed[S]] = field(default_factory=dict)
     failures: dict[str, Failed] = field(default_factory=dict)
+    kept: list[KeptReply] = field(default_factory=list)
     tally: _Tally = field(default_factory=_Tally)
 
     def ask(self, questions: Sequence[StructuredRequest], title: str) -> list[StructuredRequest]:
@@ -234,6 +245,8 @@ class _Asking(Generic[S]):
             ask_all(self.chat, requests, self.concurrency, take, progress.message)
         finally:
             progress.stop(bar)
+            self.context.services.ledger.keep_replies(self.kept)
+            self.kept.clear()
         return again
 
     def _take(
@@ -246,18 +259,46 @@ class _Asking(Generic[S]):
             self.tally.unanswered.append(reply)
             problem = ReplyError("unanswered", str(reply))
             self.failures[question.subject] = _failed(question, problem, "")
+            self.kept.append(_kept(question, "", problem.reason))
             return
         value = _read(question, reply, self.reply_type, self.check)
         self.tally.replies += 1
+        if isinstance(value, ReplyError) and value.kind == "empty":
+            self._take_empty(question, reply, value, again)
+            return
         if isinstance(value, ReplyError):
             self.tally.unread += value.kind == "malformed"
             self.failures[question.subject] = _failed(question, value, reply.content)
+            self.kept.append(_kept(question, reply.content, value.reason))
             if value.kind != "refused" and reply.content.strip():
-                again.append(_repair(self.context, question, reply.content, value.reason))
+                again.append(_repair(self.context, question, reply.content, value))
             return
+        self.kept.append(_kept(question, reply.content))
         self.failures.pop(question.subject, None)
         made_by = question.made_by
         self.answers[question.subject] = Parsed(value, question.request.digest, made_by)
+
+    def _take_empty(
+        self,
+        question: StructuredRequest,
+        reply: ChatReply,
+        problem: ReplyError,
+        again: list[StructuredRequest],
+    ) -> None:
+        """A reply without an item is an answer, but the model is asked once whether it is sure."""
+        self.failures.pop(question.subject, None)
+        self.kept.append(_kept(question, reply.content, problem.reason))
+        value = parse_reply(reply.content, self.reply_type)
+        assert isinstance(value, self.reply_type)  # noqa: S101  `check` has seen it
+        digest = question.request.digest
+        self.answers[question.subject] = Parsed(value, digest, question.made_by)
+        if any(message.role == "assistant" for message in question.request.messages):
+            return
+        second = _repair(self.context, question, reply.content, problem)
+        recorded = recorded_of(self.chat)
+        # Replies recorded before the second question was known have none to it.
+        if recorded is None or recorded.has_reply(second.request):
+            again.append(second)
 
 
 def _forget(
@@ -325,6 +366,11 @@ def count_unpaid(
     return calls.count
 
 
+def general(reason: str) -> str:
+    """A reason without its figures and quotations, in which equal reasons differ."""
+    return _VARYING.sub("…", reason)
+
+
 def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Failed:
     return Failed(
         subject=question.subject,
@@ -335,14 +381,47 @@ def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Fai
     )
 
 
+def _kept(question: StructuredRequest, reply: str, problem: str = "") -> KeptReply:
+    request = question.request
+    prompt = "\n\n".join(f"{m.role}:\n{m.content}" for m in request.messages)
+    return KeptReply(request.digest, question.subject, request.model, prompt, reply, problem)
+
+
+def note_rejected(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    failures: Sequence[Failed],
+) -> None:
+    """Write why items of replies were rejected beside those replies."""
+    rejected = [(each.request, each.reason) for each in failures if each.kind == "rejected"]
+    context.services.ledger.add_problems(rejected)
+
+
+def commonest_reason(failures: Sequence[Failed]) -> str:
+    """The part of an error message that says why no reply was usable; empty without failures."""
+    counts = Counter((failure.kind, general(failure.reason)) for failure in failures)
+    if not counts:
+        return ""
+    (kind, reason), count = counts.most_common(1)[0]
+    first = next(f for f in failures if (f.kind, general(f.reason)) == (kind, reason))
+    reply = collapse_spaces(first.reply)
+    quoted = reply[:LONGEST_QUOTE] + "…" * (len(reply) > LONGEST_QUOTE)
+    said = f" The reply was {quoted!r}." if quoted and quoted not in first.reason else ""
+    return (
+        f"The commonest reason ({count:,} of {len(failures):,}): {first.reason.rstrip('.')}.{said}"
+    )
+
+
 def _repair(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
     question: StructuredRequest,
     reply: str,
-    problem: str,
+    problem: ReplyError,
 ) -> StructuredRequest:
-    prompts = context.services.prompts
-    ask = prompts.find("repair", question.prompt.language).messages(problem=problem)[-1]
+    prompts, language = context.services.prompts, question.prompt.language
+    if problem.kind == "empty":
+        ask = prompts.find("nothing", language).messages()[-1]
+    else:
+        ask = prompts.find("repair", language).messages(problem=problem.reason)[-1]
     messages = (*question.request.messages, Message(role="assistant", content=reply), ask)
     request = question.request.model_copy(update={"messages": messages})
     return StructuredRequest(question.subject, request, question.prompt)

@@ -68,7 +68,7 @@ def read_header(path: Path, key: str) -> GgufHeader:
             transformers cannot unpack its architecture.
 
     """
-    remedy = f"Correct `models: {key}: path`."
+    remedy = f"Correct `{key}: path`."
     if not path.is_file():
         raise ConfigError(f"there is no GGUF file {path}. {remedy}")
     with path.open("rb") as stream:

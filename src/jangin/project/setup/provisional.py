@@ -112,7 +112,7 @@ def _base(context: StageContext[CatalogConfig], _level: Level, _reading: object)
         return _hub_base(base, folder)
     if isinstance(base, Gguf):
         file = context.services.project_folder / base.path
-        return _write_config(folder, read_header(file, "catalog: base").config)
+        return _write_config(folder, read_header(file, "models: catalog: base").config)
     hidden, layers, feed_forward, heads = STARTER_SHAPES[base.size]
     config = {
         "model_type": "llama",

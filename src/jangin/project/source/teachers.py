@@ -1,5 +1,6 @@
 """The `teachers` section: models that write or judge, by the names that stages use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ from jangin.llm.rate_limits import MAX_CONCURRENCY
 from jangin.llm.recorded import RecordedChat, RecordingChat
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
 from jangin.llm.wire_format import LengthName, Structured
-from jangin.models.catalog import Hub, Local
+from jangin.models.catalog import UNPACKED, Gguf, Hub, Local, name_of
+from jangin.models.gguf.header import read_header
 
 
 class EndpointTeacher(Config):
@@ -171,8 +173,8 @@ class ModelTeacher(Config):
     """A model in this process: no data leaves the machine and there are no costs."""
 
     type: Literal["model"]
-    base: Annotated[Hub | Local, Field(discriminator="type")]
-    """`hub` or `local`. A starter model is untrained and cannot teach."""
+    base: Annotated[Hub | Local | Gguf, Field(discriminator="type")]
+    """`hub`, `local` or `gguf`. A starter model is untrained and cannot teach."""
     engine: Annotated[LocalEngine | VllmEngine, Field(discriminator="type")] = LocalEngine()
     """`local`, or `vllm`: a server that runs while a stage asks it."""
     rows: Runtime[int] = Field(default=16, ge=1, le=512)
@@ -183,7 +185,7 @@ class ModelTeacher(Config):
     @property
     def model(self) -> str:
         """Name in requests."""
-        return self.base.id if isinstance(self.base, Hub) else self.base.path.name
+        return self.base.id if isinstance(self.base, Hub) else name_of(self.base)
 
 
 def _typed(given: Any) -> Any:
@@ -234,7 +236,7 @@ def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> Chat
         )
     if isinstance(live, ModelTeacher):
         chat: ChatModel = CachedChat(
-            open_model(live, registry), registry.ledger, Budget(name, FREE)
+            open_model(name, live, registry), registry.ledger, Budget(name, FREE)
         )
     else:
         chat = _open_paid(name, live, registry)
@@ -318,26 +320,53 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
     )
 
 
-def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
+def open_model(name: str, teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
     """A model in this process; it is loaded with the first request."""
     from jangin.inference.local_chat import LocalChat, folder_identity, hub_identity
 
-    base = teacher.base
+    base, revision = teacher.base, ""
+    path: str | Callable[[], str]
     if isinstance(base, Hub):
         path, revision = base.id, base.revision
         source = hub_identity(path, revision)
+    elif isinstance(base, Gguf):
+        path, source = _gguf(name, base, registry)
     else:
         folder = (registry.folder / base.path).resolve()
-        path, revision = str(folder), ""
+        path = str(folder)
         source = folder_identity(folder, registry.ledger)
     if isinstance(teacher.engine, VllmEngine):
-        served = ServedModel(path, path, revision or None)
         return open_served(
             teacher.engine,
-            EngineModel(Path(path).name, digest_value(source), lambda: served),
+            EngineModel(
+                Path(teacher.model).name, digest_value(source), partial(_served, path, revision)
+            ),
             registry.folder,
             registry.ledger.path.parent / LOGS,
             notify=registry.progress.message,
             executor=registry.stage_executor,
         )
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)
+
+
+def _gguf(name: str, base: Gguf, registry: TeacherRegistry) -> tuple[Callable[[], str], str]:
+    """(function that unpacks the weights into the store, identity of the file)."""
+    from jangin.inference.local_chat import gguf_digest
+
+    file = (registry.folder / base.path).resolve()
+    header = read_header(file, f"teachers: {name}: base")
+    digest = gguf_digest(file, registry.ledger)
+    unpacked = registry.ledger.path.parent / UNPACKED
+
+    def unpack() -> str:
+        from jangin.models.references import unpacked_weights
+
+        registry.progress.message(f"unpack {file.name}")
+        return str(unpacked_weights(file, header, digest, unpacked))
+
+    return unpack, f"gguf {digest[:16]}"
+
+
+def _served(path: str | Callable[[], str], revision: str) -> ServedModel:
+    weights = path if isinstance(path, str) else path()
+    return ServedModel(weights, weights, revision or None)

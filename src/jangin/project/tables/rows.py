@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import DataError
+from jangin.core.ledger import Ledger
 from jangin.core.records import earlier_turns
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import current_table
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 FAILED = "failed"
 """The table that several stages write: their rows are shown together."""
+REPLIES = "replies"
+"""What teachers replied, also where no table was made of it; from the ledger."""
 KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": ("source", "language", "pages", "text"),
     "doubtful": ("source", "page", "doubt", "confidence", "text", "second"),
@@ -32,6 +36,7 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "dropped_pairs": ("rule", "reason", "earlier_turns", "question", "chosen", "rejected"),
     "failed": ("kind", "rule", "reason", "about", "reply"),
+    "replies": ("stage", "about", "problem", "prompt", "reply"),
     "dropped": ("rule", "reason", "earlier_turns", "question", "answer", "twin"),
     "conflicts": ("question", "difference", "sides"),
     "eliminated": (
@@ -109,7 +114,8 @@ def rows(
     tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
     if kind not in tables:
         known = (
-            ", ".join(sorted({*tables, "prompts", "tokens"})) or "none yet; start with: jangin run"
+            ", ".join(sorted({*tables, "prompts", "replies", "tokens"}))
+            or "none yet; start with: jangin run"
         )
         raise DataError(
             f"there is no table {kind!r}{_why_missing(kind, artifacts)}. Tables: {known}."
@@ -153,6 +159,29 @@ def _failed_rows(artifacts: Mapping[str, Artifact]) -> tuple[list[dict[str, Any]
         table = _read(artifact.path / f"{FAILED}.parquet")
         flat += [{"stage": stage, **flat_row(row)} for row in table.to_pylist()]
     return flat, ", ".join(stage for stage, _ in stages)
+
+
+def reply_rows(
+    ledger: Ledger,
+    project: str,
+    artifacts: Mapping[str, Artifact],
+    limit: int | None,
+    where: Sequence[str] = (),
+    *,
+    start: int = 0,
+    ids: bool = False,
+) -> tuple[list[dict[str, Any]], int, str]:
+    """(replies of teachers with their prompts, number that fit `where`, stages that asked).
+
+    Those that could not be used come first. Raises `DataError` as `some_rows`.
+    """
+    kept, count = ledger.kept_replies(project, None if where else limit, start)
+    flat = [asdict(reply) for reply in kept]
+    if where:
+        flat, count = some_rows(flat, limit, where)
+    if not ids:
+        flat = [_readable(row, REPLIES) for row in _with_texts(flat, artifacts)]
+    return flat, count, ", ".join(dict.fromkeys(reply.stage for reply in kept))
 
 
 def some_rows(

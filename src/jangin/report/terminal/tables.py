@@ -25,6 +25,24 @@ MOST_UNREAD = 0.1
 """Share of unread answers above which the mean error shows how many answers it is of."""
 
 
+def replies_beside_prompts(rows: Sequence[Any], total: int) -> list[Any]:
+    """Prompts with their replies beside them, each under what it is about and its problem."""
+    shown: list[Any] = []
+    for row in rows:
+        about = Text(f"{row['stage']}: {collapse_spaces(row['about'])}", style="bold")
+        reply = Text(row["reply"]) if row["reply"].strip() else words()("data_empty_reply")
+        problem = "; ".join(said(line) for line in row["problem"].splitlines())
+        table = Table(show_edge=False, pad_edge=False, header_style="dim", expand=True)
+        for title in ("prompt", "reply"):
+            table.add_column(heading(title), overflow="fold", ratio=1)
+        table.add_row(Text(row["prompt"]), reply)
+        shown += [about, Text(problem, style="red"), table] if problem else [about, table]
+        shown.append("")
+    if total > len(rows):
+        shown.append(words()("terminal_rows_of", count=str(len(rows)), total=str(total)))
+    return shown
+
+
 def plan_table(steps: Sequence[Any]) -> Table:
     """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")

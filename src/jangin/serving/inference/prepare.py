@@ -296,7 +296,7 @@ def _grammar(
         return None
     if not offered:
         return wording.grammars.json_schema(schema)
-    from jangin.inference.engine.constraints import USUAL_SPACE
+    from jangin.inference.decoding.constraints import USUAL_SPACE
 
     # The model calls a tool or answers in the format; a call is no JSON of the schema.
     calls = wording.tools.grammar(offered, parallel=body.parallel_tool_calls is not False)

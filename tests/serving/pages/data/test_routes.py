@@ -96,6 +96,15 @@ def test_what_was_dropped_and_the_distributions_are_shown(browser):
     assert "가장 긴 행" in text
 
 
+def test_replies_stand_beside_their_prompts_page_by_page(browser):
+    text = browser.get("/data/replies").text
+    assert text.count('<div class="split">') == 20
+    assert "시험 문항을 만드는 출제자" in text
+    assert "{&#34;pairs&#34;: [" in text
+    later = browser.get("/data/replies", params={"start": 20}).text
+    assert 'rel="prev"' in later
+
+
 def test_documents_are_listed_and_their_chunks_drawn(browser, ids):
     text = browser.get("/data/documents").text
     assert "취업규칙.pdf" in text

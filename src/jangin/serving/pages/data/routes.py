@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from jangin.core.store import Artifact
 from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
+from jangin.project.tables.rows import reply_rows
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.report.i18n.values import cell_text, column_name, is_technical, value_text
 from jangin.report.sections.dropped import doubtful as doubtful_pages
@@ -24,6 +25,8 @@ from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import PageError, VisitDep, needs
 
 LONGEST_SEARCH = 200
+REPLIES_SHOWN = 20
+"""Replies on one page."""
 EXAMPLES = ("examples", "splits", "dropped", "rejected")
 """Tables of examples."""
 router = APIRouter(prefix="/data", dependencies=needs("review"))
@@ -167,6 +170,30 @@ def dropped(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRes
         tables=list(lost(room.artifacts)),
         doubtful=sum(page.aside for page in doubtful_pages({room.variant: room.artifacts})),
         cell=lambda name, value: cell_text(visit.words, name, value),
+    )
+
+
+@router.get("/replies", response_class=HTMLResponse)
+def replies(
+    visit: VisitDep,
+    project: ProjectDep,
+    variant: Text = "",
+    start: Annotated[int, Query(ge=0)] = 0,
+) -> HTMLResponse:
+    """What the teachers replied, each beside its prompt; what could not be used comes first."""
+    room = data_room(project, variant)
+    with project.session() as session:
+        rows, count, _ = reply_rows(
+            session.ledger, session.project_name, room.artifacts, REPLIES_SHOWN, start=start
+        )
+    earlier, later = start - REPLIES_SHOWN, start + REPLIES_SHOWN
+    return render(
+        visit,
+        "data/replies.html.jinja",
+        room=room,
+        rows=rows,
+        previous=room.address("/replies", start=max(0, earlier) or "") if start else "",
+        next=room.address("/replies", start=later) if later < count else "",
     )
 
 

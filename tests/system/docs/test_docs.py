@@ -13,40 +13,39 @@ WRITTEN = {ROOT / "projects" / "models", ROOT / "bench" / "out"}
 READMES = [ROOT / "README.md", ROOT / "README.ko.md"]
 
 
-def tree_of(readme: Path) -> list[tuple[str, str]]:
-    """(path, caption) of every line of the README's tree, parents joined."""
-    block = re.search(r"```text\njangin/\n([\s\S]*?)```", readme.read_text(encoding="utf-8"))
-    assert block, f"{readme} has no tree"
+def tree() -> list[tuple[str, str]]:
+    """(path, caption) of every line of the tree of docs/architecture.md, parents joined."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"```text\njangin/\n([\s\S]*?)```", text)
+    assert block, "docs/architecture.md has no tree"
     entries: list[tuple[str, str]] = []
     parents: list[str] = []
     for line in block[1].splitlines():
         match = re.match(r"^((?:[|] {3}|    )*)(?:[|]-- |`-- )(\S+)\s*(.*)$", line)
-        assert match, f"{readme}: cannot read the tree's line {line!r}"
+        assert match, f"cannot read the tree's line {line!r}"
         depth = len(match[1]) // 4
         parents = [*parents[:depth], match[2].rstrip("/")]
         entries.append(("/".join(parents), match[3]))
     return entries
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_every_entry_of_the_readmes_tree_exists_and_has_a_caption(readme: Path) -> None:
-    entries = tree_of(readme)
+def test_every_entry_of_the_tree_exists_and_has_a_caption() -> None:
+    entries = tree()
     assert len(entries) > 20
     for path, caption in entries:
-        assert (ROOT / path).exists(), f"{readme.name} shows {path}, which is not there"
-        assert caption, f"{readme.name}: {path} has no caption"
+        assert (ROOT / path).exists(), f"the tree shows {path}, which is not there"
+        assert caption, f"{path} has no caption"
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_readmes_tree_shows_every_room_every_project_and_every_bench(readme: Path) -> None:
-    shown = {path for path, _ in tree_of(readme)}
+def test_the_tree_shows_every_room_every_project_and_every_bench() -> None:
+    shown = {path for path, _ in tree()}
     wanted = {
         path.relative_to(ROOT).as_posix()
         for parent in ("src/jangin", "projects", "bench")
         for path in (ROOT / parent).iterdir()
         if path.is_dir() and path.name[0] not in "._" and path not in WRITTEN
     }
-    assert wanted <= shown, f"{readme.name} lacks {sorted(wanted - shown)}"
+    assert wanted <= shown, f"the tree lacks {sorted(wanted - shown)}"
 
 
 def make_targets() -> set[str]:

@@ -207,20 +207,11 @@ def test_the_way_names_every_stage_in_order_with_its_file_and_kinds() -> None:
     rows = table("architecture.md", "## The way of one document")
     assert [codes(row[0])[0] for row in rows] == [stage.name for stage in STAGES]
     for row, stage in zip(rows, STAGES, strict=True):
-        assert codes(row[2]) == list(stage.makes), stage.name
-        assert set(stage.reads) <= set(codes(row[1])), stage.name
-        assert Path(codes(row[3])[0]).stem == stage.name
-        assert stage.run.__module__ == codes(row[3])[0][4:-3].replace("/", ".")
-
-
-@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
-def test_the_readme_names_every_stage_in_order_with_its_file(readme: str) -> None:
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| .{5,} \| \[([\w/.]+)\]\((\S+)\) \|$", text, flags=re.M)
-    files = {stage.name: stage.run.__module__.replace(".", "/") for stage in STAGES}
-    assert [(stage, link) for stage, _, link in rows] == [
-        (stage, f"src/{path}.py") for stage, path in files.items()
-    ]
+        assert len(row[1]) >= 5, f"{stage.name}: what does it do?"
+        assert set(stage.reads) <= set(codes(row[2])), stage.name
+        assert codes(row[3]) == list(stage.makes), stage.name
+        assert Path(codes(row[4])[0]).stem == stage.name
+        assert stage.run.__module__ == codes(row[4])[0][4:-3].replace("/", ".")
 
 
 PAGES = [
@@ -228,6 +219,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "README.ko.md",
     DOCS / "architecture.md",
+    DOCS / "measurements.md",
     DOCS / "store.md",
     DOCS / "keys.md",
     DOCS / "reference" / "config.md",

@@ -36,7 +36,9 @@ def main() -> None:
     seeds = folder / "seeds.jsonl"
     lines = [json.dumps({"number": n, "instruction": instruction(n)}) for n in range(rows)]
     seeds.write_text("\n".join(lines), encoding="utf-8")
-    provider = dd.ModelProvider(name="local", endpoint=f"http://127.0.0.1:{port}/v1", api_key="none")
+    provider = dd.ModelProvider(
+        name="local", endpoint=f"http://127.0.0.1:{port}/v1", api_key="none"
+    )
     model = dd.ModelConfig(
         alias="teacher",
         model="teacher",

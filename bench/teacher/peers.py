@@ -1,4 +1,4 @@
-"""NVIDIA DataDesigner and bespokelabs-curator beside us: the same rows, endpoint, kills and faults."""
+"""DataDesigner and bespokelabs-curator beside us: the same rows, endpoint, kills and faults."""
 
 import contextlib
 import json

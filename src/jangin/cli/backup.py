@@ -10,6 +10,7 @@ from rich.markup import escape
 from jangin.cli.options import ModelsOption
 from jangin.cli.terminal import console
 from jangin.core.errors import ConfigError, StoreError, counted
+from jangin.report.terminal.console import said
 
 if TYPE_CHECKING:
     from jangin.serving.state.settings import ServerSettings
@@ -62,8 +63,8 @@ def backup(
     _say(": ".join((parts[0], ", ".join(parts[1:]))))
     if snapshot.lost:
         _say(
-            f"The bytes of {counted(len(snapshot.lost), 'file')} or models that the database names "
-            f"were gone before: {', '.join(snapshot.lost[:5])}",
+            f"Already missing before the backup: {counted(len(snapshot.lost), 'file')} or models "
+            f"that the database names: {', '.join(snapshot.lost[:5])}",
             "yellow",
         )
     if check:
@@ -126,4 +127,4 @@ def _settings(folder: Path | None, models: Path | None) -> "ServerSettings":
 
 
 def _say(text: str, style: str = "") -> None:
-    console.print(escape(text), style=style or None, highlight=False, soft_wrap=True)
+    console.print(escape(said(text)), style=style or None, highlight=False, soft_wrap=True)

@@ -384,19 +384,19 @@ def _empty_trash(folder: Path | None, models: Path | None, *, yes: bool) -> None
     for what, kept in (("file", storage), ("model", ModelFolders(settings.folder / MODELS))):
         for name, at in sorted(trash_of(kept).items()):
             day = time.strftime("%Y-%m-%d", time.localtime(at))
-            console.print(f"{what} {name}, since {day}", highlight=False, soft_wrap=True)
+            text = said(f"{what} {name}, since {day}")
+            console.print(escape(text), highlight=False, soft_wrap=True)
             count += 1
             if yes:
                 kept.delete(name)
     if not count:
-        console.print("The trash is empty.")
+        text = "The trash is empty."
     elif yes:
-        console.print(f"Deleted {counted(count, 'entry', 'entries')}.", highlight=False)
+        text = f"Deleted {counted(count, 'entry', 'entries')}."
     else:
-        console.print(
-            f"{counted(count, 'entry', 'entries')} can be deleted, by the same command with --yes.",
-            highlight=False,
-        )
+        number = counted(count, "entry", "entries")
+        text = f"{number} can be deleted, by the same command with --yes."
+    console.print(said(text), highlight=False)
 
 
 def _print_failures(failures: "Sequence[Failures]", command: str) -> None:

@@ -18,6 +18,7 @@ from jangin.metrics.facts import FactReason
 from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, reasons, strings
+from jangin.serving.state.database import SUPPORTED
 from jangin.text.language import SCRIPT_CLASSES
 from tests.report.i18n.test_names import project_keys
 
@@ -377,3 +378,33 @@ def test_one_is_said_in_korean_as_well_as_many(text):
 )
 def test_a_single_thing_is_not_counted_in_the_plural(key, values, said):
     assert Words("en")(key, **values) == said
+
+
+SAID_IN_KOREAN = (
+    *("cli.backup", "cli.keys", "cli.serve", "project.release.run_record", "training.export"),
+    *("serving.operations.backup", "serving.operations.restore", "serving.operations.check"),
+    *("serving.operations.health", "serving.state.database", "serving.state.installation"),
+    *("serving.state.lock", "serving.state.schema", "serving.files.check_process"),
+    *("serving.files.multipart", "serving.files.purposes", "serving.jobs.export"),
+    *("serving.models", "serving.pages"),
+)
+"""Beginnings of the names of modules whose messages people read in a terminal or on a page."""
+
+
+def test_messages_of_servers_and_exports_are_said_in_korean():
+    page = (SOURCE.parents[1] / "docs/reference/messages.md").read_text("utf-8")
+    sections = re.split(r"^### jangin\.", page.replace("\\", ""), flags=re.MULTILINE)[1:]
+    english = [
+        line
+        for section in sections
+        if section.startswith(SAID_IN_KOREAN)
+        for line in re.findall(r"^\* (.+ .+)", section, re.MULTILINE)
+        if not re.search("[가-힣]", Words("ko").reason(filled(line)))
+    ]
+    assert english == []
+
+
+def filled(message):
+    """A message of the page with a word in each of its fields."""
+    known = {"{SUPPORTED}": SUPPORTED, "{...}": "B has no snapshot A"}
+    return re.sub(r"\{(?!type: )[^}]*\}", lambda field: known.get(field[0], "X1"), message)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from jangin.cli.main import app
 from jangin.core.errors import ConfigError
 from jangin.serving.files import keeper
 from jangin.serving.files.keeper import FileKeeper
@@ -123,6 +125,54 @@ def test_a_job_reads_its_files_and_stores_its_results_there(endpoint, tmp_path):
         assert answer.usage.completion_tokens <= 2
         for name in (training, validation, done.result_files[0]):
             client.files.delete(name)
+    assert objects(endpoint) == set()
+
+
+def test_a_backup_in_a_bucket_has_a_server_whose_files_are_in_one(endpoint, tmp_path, monkeypatch):
+    """While it trains; the restored server, with files in another bucket, resumes the job."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
+    filesystem(endpoint).mkdir("elsewhere")
+    backup, large = "s3://elsewhere/backup", secrets.token_bytes(20_000_000)
+    yaml = {"old": tmp_path / "old.yaml", "new": tmp_path / "new.yaml"}
+    for name, path in yaml.items():
+        bucket = {"old": "bucket", "new": "elsewhere"}[name]
+        written = {"models": {MODEL: STARTER}, "lease_seconds": 3, **settings_of(endpoint, bucket)}
+        path.write_text(json.dumps(written))
+
+    def jangin(*words):
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.exception or done.output
+        return done.output
+
+    with run_server(tmp_path / "data", yaml["old"]) as running:
+        client = running.client(timeout=120)
+        kept = client.files.create(file=("large.bin", large), purpose="user_data").id
+        training = upload(client, chats(12))
+        job = client.fine_tuning.jobs.create(
+            model=MODEL,
+            training_file=training,
+            hyperparameters={"n_epochs": 15, "batch_size": 1},
+        )
+        wait_for_step(client, job.id, 2)
+        for _ in range(2):
+            said = jangin("backup", tmp_path / "data", backup, "--models", yaml["old"], "--check",
+                          "--keep", 1)  # fmt: skip
+            assert "every object was read again" in said
+        assert "deleted 1 older snapshot" in said
+        with endpoint.away():
+            failed = CliRunner().invoke(
+                app, ["backup", str(tmp_path / "data"), backup, "--models", str(yaml["old"])]
+            )
+            assert isinstance(failed.exception, StorageAwayError)
+        client.fine_tuning.jobs.cancel(job.id)
+        for name in (kept, training):
+            client.files.delete(name)
+    assert len(jangin("restore", backup).splitlines()) == 1
+    jangin("restore", backup, tmp_path / "restored", "--models", yaml["new"])
+    with run_server(tmp_path / "restored", yaml["new"]) as running:
+        client = running.client(timeout=120)
+        assert client.files.content(kept).read() == large
+        assert wait_for(client, job.id).status == "succeeded", messages(client, job.id)
     assert objects(endpoint) == set()
 
 

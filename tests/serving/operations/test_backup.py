@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import sqlite3
 import threading
 import uuid
@@ -353,6 +354,11 @@ def test_the_commands_say_what_they_wrote_and_list_and_restore_it(used, tmp_path
     assert name in said
     done = run("restore", target, tmp_path / "G", "--snapshot", name)
     assert (done.exit_code, f"jangin serve --folder {tmp_path / 'G'}" in done.output) == (0, True)
+    korean = run("--language", "ko", "backup", used.folder, target, "--check", "--keep", 1)
+    assert "모든 객체를 다시 읽었고" in korean.output
+    assert "옛 스냅숏 1개를 지웠습니다" in korean.output
+    assert not re.search("[a-z]{3,} [a-z]{2,}", korean.output)
+    name = run("restore", target).output.split()[0]
     refused = run("restore", target, tmp_path / "H", "--snapshot", "snapshot-1").exception
     assert isinstance(refused, ConfigError)
     assert name in str(refused)

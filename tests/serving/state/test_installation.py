@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from jangin.cli.main import app
 from jangin.core.errors import StoreError
 from jangin.serving.files.keeper import FileKeeper
-from jangin.serving.files.store import store_file
+from jangin.serving.files.store import DELETED, store_file
 from jangin.serving.jobs.checkpoints import sweep_models
+from jangin.serving.security.audit import record
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
-from jangin.serving.state.tables import StoredModel
+from jangin.serving.state.tables import File, StoredModel
 from jangin.serving.state.trash import DAYS, TRASH
 
 
@@ -246,3 +247,22 @@ def test_the_trash_is_shown_and_emptied_by_command(used):
     assert not (folder / "models" / f"{TRASH}aaaa").exists()
     assert present(folder) == (files, models - {"aaaa"})
     assert "is empty" in CliRunner().invoke(app, ["gc", "--folder", str(folder)]).output
+
+
+def test_a_sweep_lists_once_and_asks_only_about_what_has_no_row(used, monkeypatch):
+    folder, files, _ = used
+    with opened(folder) as server:
+        (left,) = add_files(server, 1)
+        with server.database.write() as session:
+            session.delete(session.query(File).filter_by(id=left).one())
+            record(session, LOCAL_CALLER, DELETED, left, 1)
+        listings, unknown = [], []
+        names, deleted = server.storage.names, FileKeeper._deleted
+        monkeypatch.setattr(server.storage, "names", lambda: listings.append(1) or names())
+        monkeypatch.setattr(
+            FileKeeper, "_deleted", lambda self, n: unknown.append(set(n)) or deleted(self, n)
+        )
+        for _ in range(2):
+            FileKeeper(server).sweep()
+        assert (len(listings), unknown) == (2, [{left}])
+        assert present(folder)[0] == files

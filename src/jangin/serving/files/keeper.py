@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sqlalchemy import delete, select
 
@@ -97,10 +97,12 @@ class FileKeeper:
 
         Those of files that somebody deleted are deleted: the storage was away at that moment.
         """
-        storage = self._server.storage
         with self._server.database.read() as session:
             known = {*session.scalars(select(File.id)), *session.scalars(select(UploadPart.id))}
-            deleted = set(session.scalars(select(Audit.object).where(Audit.action == DELETED)))
-        for name in [name for name, _ in storage.names() if name in deleted - known]:
-            storage.delete(name)
-        sweep(storage, known, "files", young_seconds=FORGOTTEN)
+        sweep(self._server.storage, known, "files", young_seconds=FORGOTTEN, deleted=self._deleted)
+
+    def _deleted(self, names: Collection[str]) -> set[str]:
+        """Those of some names that are of files that somebody deleted."""
+        query = select(Audit.object).where(Audit.action == DELETED)
+        with self._server.database.read() as session:
+            return {name for name in session.scalars(query) if name in names}

@@ -19,6 +19,9 @@ from jangin.serving.state.tables import File, Job, StoredModel
 EXPORTS = "exports"
 """Folder of the server with what was exported before."""
 ROWS = (TRAINING, VALIDATION, PAIRS, VALIDATION_PAIRS)
+_OF_JOB = (Job.id, Job.status, Job.training_file, Job.validation_file, Job.model,
+           Job.fine_tuned_model)  # fmt: skip
+_OF_MODEL = (StoredModel.name, StoredModel.job_id, StoredModel.base)
 _WEIGHTS = ("sft", "continue_sft", "dpo")
 _PARENT = "warm_start"
 """Has the weights of the model that a job continued."""
@@ -30,13 +33,14 @@ def erase_forgotten(server: Server) -> None:
     """Erase exports, weights and rows that no file, model or unfinished job needs."""
     settings = server.settings
     with server.database.read() as session:
-        jobs = session.scalars(select(Job)).all()
+        jobs = session.execute(select(*_OF_JOB)).all()
         files = set(session.scalars(select(File.id)))
-        alive = session.scalars(select(StoredModel).where(StoredModel.deleted_at.is_(None))).all()
-    _erase_exports(settings.folder / EXPORTS, {model.name for model in alive})
-    of_job: dict[str | None, list[StoredModel]] = {}
+        alive = session.execute(select(*_OF_MODEL).where(StoredModel.deleted_at.is_(None))).all()
+    of_job: dict[str | None, set[str]] = {}
     for model in alive:
-        of_job.setdefault(model.job_id, []).append(model)
+        of_job.setdefault(model.job_id, set()).add(model.name)
+    alive_names = {model.name for model in alive}
+    _erase_exports(settings.folder / EXPORTS, alive_names)
     needed, unneeded = set[str](), set[str]()
     bases = {"/".join(Path(model.base).parts[-2:]) for model in alive}
     for job in jobs:
@@ -49,15 +53,14 @@ def erase_forgotten(server: Server) -> None:
         if job.status not in FINISHED_JOBS:
             needed |= noted
             continue
-        names = {model.name for model in of_job.get(job.id, ())}
+        names = of_job.get(job.id, set())
         rows = bool(names) or bool(files & {job.training_file, job.validation_file})
-        parents = {model.name for model in alive} & {job.model}
         for artifact in noted:
             stage = artifact.partition("/")[0]
             if stage in _WEIGHTS:
                 keeps = job.fine_tuned_model in names
             elif stage == _PARENT:
-                keeps = bool(parents)
+                keeps = job.model in alive_names
             else:
                 keeps = rows or (stage == _BASE and artifact in bases)
             (needed if keeps else unneeded).add(artifact)

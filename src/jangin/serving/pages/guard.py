@@ -145,7 +145,7 @@ def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Resp
         words = _words(request)
         if envelope.status_code in (404, 405) and not isinstance(error, ApiError):
             return _error_page(request, envelope.status_code, words("pages_no_such_page"))
-        message = json.loads(bytes(envelope.body))["error"]["message"]
+        message = words.reason(json.loads(bytes(envelope.body))["error"]["message"])
         return _error_page(request, envelope.status_code, message)
 
     return handle

@@ -6,7 +6,7 @@ and models that somebody needs. So nothing is deleted at once.
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from jangin.serving.state.installation import MARK
@@ -44,7 +44,14 @@ def trash_of(kept: Kept) -> dict[str, float]:
     return {name: at for name, at in kept.names() if name.startswith(TRASH)}
 
 
-def sweep(kept: Kept, known: Collection[str], what: str, *, young_seconds: int) -> None:
+def sweep(
+    kept: Kept,
+    known: Collection[str],
+    what: str,
+    *,
+    young_seconds: int,
+    deleted: Callable[[Collection[str]], Collection[str]] = lambda _: (),
+) -> None:
     """Move to the trash what is unknown, back what is known again, and delete what lay there long.
 
     Args:
@@ -52,6 +59,7 @@ def sweep(kept: Kept, known: Collection[str], what: str, *, young_seconds: int) 
         known: names that rows of the database have.
         what: `files` or `models`, for the log.
         young_seconds: what is younger may belong to a request or job that is not finished.
+        deleted: those of unknown names that somebody deleted: they are no trash, and go at once.
 
     """
     now = time.time()
@@ -65,7 +73,12 @@ def sweep(kept: Kept, known: Collection[str], what: str, *, young_seconds: int) 
         kept.delete(name)
         log.warning("%s: %s lay in the trash for %d days: deleted", what, name, DAYS)
     present = changed.keys() - trash.keys()
-    unknown = sorted(name for name in present - set(known) if now - changed[name] > young_seconds)
+    without_row = present - set(known)
+    gone = set(deleted(without_row)) if without_row else set()
+    for name in gone:
+        kept.delete(name)
+    present -= gone
+    unknown = sorted(name for name in without_row - gone if now - changed[name] > young_seconds)
     for name in [name for name in unknown if name.endswith(PARTIAL)]:
         kept.delete(name)  # a killed process was writing it, and no client was told of it
         unknown.remove(name)

@@ -176,6 +176,7 @@ def test_a_job_is_created_and_changed_as_over_the_api(running, visitor):
     browser.submit("/jobs/ftjob-90/cancel")
     again = browser.submit("/jobs/ftjob-90/cancel")
     assert again.status_code == 400
+    assert "작업 ftjob-90은 이미 취소되었습니다" in again.text
     with running.server.database.read() as session:
         actions = session.scalars(select(Audit.action).where(Audit.object == "ftjob-90")).all()
     assert actions == ["job.resume", "job.cancel"]

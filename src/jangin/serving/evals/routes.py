@@ -85,9 +85,17 @@ def list_evals(
     server: ServerDep,
     caller: CallerDep,
     paging: OldestFirst,
-    order_by: Literal["created_at"] = "created_at",
+    order_by: Literal["created_at", "updated_at"] = "created_at",
 ) -> dict[str, Any]:
-    """The evals of the project, oldest first; the time of the last change is not known."""
+    """The evals of the project, oldest first."""
+    if order_by == "updated_at":
+        raise ApiError(
+            400,
+            "Evals are not listed by 'updated_at', which this server does not keep. Use "
+            "'created_at'.",
+            param="order_by",
+            code="invalid_value",
+        )
     with server.database.read() as session:
         rows, more = page_of(session, visible(select(Evaluation), caller), paging)
     return _page([_eval(row) for row in rows], page_fields(rows, more))

@@ -32,6 +32,12 @@ def test_what_is_too_deep_too_large_or_in_itself_is_refused_with_its_line(text, 
         parse_yaml(text.encode(), PATH)
 
 
+@pytest.mark.parametrize("value", ["9999-99-99", "9" * 5_000, "2024-01-01 25:61:61"])
+def test_a_value_that_is_no_date_or_no_number_is_refused_with_its_line(value):
+    with pytest.raises(ConfigError, match=r"^project.yaml:2: .*a value cannot be read"):
+        parse_yaml(f"name: x\na: {value}".encode(), PATH)
+
+
 def test_brackets_beyond_the_depth_of_the_parser_are_refused():
     with pytest.raises(ConfigError, match=r"^project.yaml: .*nested deeper than 100"):
         parse_yaml(("a: " + "[" * 5_000).encode(), PATH)

@@ -1,6 +1,7 @@
 """Evals by OpenAI's own client."""
 
 import json
+import re
 import time
 
 import openai
@@ -176,6 +177,68 @@ def test_a_grader_that_cannot_run_is_refused(client, criterion, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.evals.create(data_source_config=CUSTOM, testing_criteria=[criterion])
     assert caught.value.param == param
+
+
+STRICT = {
+    "type": "object",
+    "properties": {"n": {"type": ["integer", "null"]}, "tags": {"type": "array",
+                   "items": {"enum": ["a", "b"]}}},
+    "required": ["n"], "additionalProperties": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({"n": 1, "tags": ["a"]}, ""),
+        ({"n": None}, ""),
+        ({}, "item has no 'n'."),
+        ({"n": "1"}, "item.n must be of the type integer or null."),
+        ({"n": True}, "item.n must be of the type integer or null."),
+        ({"n": 1, "tags": ["a", "c"]}, "item.tags[1] must be one of"),
+        ({"n": 1, "x": 1}, "item has 'x'"),
+    ],
+)
+def test_items_have_the_form_of_the_schema(client, item, problem):
+    config = CUSTOM | {"item_schema": STRICT}
+    evaluation = client.evals.create(data_source_config=config, testing_criteria=[EXACT])
+    data = json.dumps({"item": {"n": 1}}) + "\n" + json.dumps({"item": item}) + "\n"
+    file = client.files.create(file=("rows.jsonl", data.encode()), purpose="evals")
+    create = client.evals.runs.create
+    given = {"type": "jsonl", "source": {"type": "file_id", "id": file.id}}
+    run = ended(client, create(evaluation.id, data_source=given))
+    assert run.status == ("failed" if problem else "completed")
+    if problem:
+        assert run.error.message.startswith(f"Line 2: {problem}")
+        with pytest.raises(openai.BadRequestError, match=re.escape(problem)) as caught:
+            create(evaluation.id, data_source=source("jsonl", [{"item": {"n": 1}}, {"item": item}]))
+        assert caught.value.param == "data_source.source.content.1.item"
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"pattern": "a"}, ""),
+        ({"type": "text"}, ""),
+        ({"properties": {"a": {"items": {"minLength": 1}}}}, ".properties.a.items"),
+        ({"properties": {"a": 1}}, ".properties.a"),
+    ],
+)
+def test_a_schema_that_is_not_checked_is_refused(client, schema, where):
+    config = CUSTOM | {"item_schema": schema}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.evals.create(data_source_config=config, testing_criteria=[EXACT])
+    assert caught.value.param == f"data_source_config.item_schema{where}"
+
+
+def test_evals_are_not_ordered_by_their_last_change(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.evals.list(order_by="updated_at")
+    assert caught.value.param == "order_by"
+    listed = client.evals.list(order_by="created_at", order="desc", limit=2).data
+    assert [each.created_at for each in listed] == sorted(
+        (each.created_at for each in listed), reverse=True
+    )
 
 
 def test_what_is_not_there_is_refused(client, evaluation):

@@ -6,6 +6,7 @@ from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import complete
 from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.serving.inference.prepare import Wish, room_for
+from jangin.serving.protocol.errors import ApiError
 from tests.serving.inference.conftest import TUNED
 
 PROMPT = "연차휴가는 언제"
@@ -114,3 +115,9 @@ def test_an_answer_without_a_limit_of_its_own_has_that_of_the_server():
     assert room_for(10, Wish(usual_tokens=5), 100) == 5
     assert room_for(10, Wish(usual_tokens=500), 100) == 90
     assert room_for(10, Wish(50, usual_tokens=5), 100) == 50
+    assert room_for(90, Wish(100), 100) == 10
+    assert room_for(100, Wish(0), 100) == 0
+    for prompt, wanted in ((10, 101), (100, 1), (100, None)):
+        with pytest.raises(ApiError) as caught:
+            room_for(prompt, Wish(wanted), 100)
+        assert caught.value.code == "context_length_exceeded"

@@ -192,3 +192,12 @@ def test_what_cannot_be_done_is_refused(client, options, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(**{"model": "tiny", "input": QUESTION, **options})
     assert caught.value.param == param
+
+
+def test_a_limit_beyond_the_room_that_is_left_is_the_room(client):
+    given = {"model": "tiny", "input": QUESTION * 60, "temperature": 0, "store": False}
+    reply = client.responses.create(**given, max_output_tokens=CONTEXT)
+    assert reply.usage.total_tokens <= CONTEXT
+    assert reply.status == ("incomplete" if reply.usage.total_tokens == CONTEXT else "completed")
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(**given, max_output_tokens=CONTEXT + 1)

@@ -30,6 +30,7 @@ MOST_GROWN = 1.5
 SCOPES = ("all", "inference", "files", "jobs", "metrics", "pages", "stranger")
 DEEP = "[" * 100_000 + "]" * 100_000
 HALF = "\ud800"
+PLANTED = "<script>planted()</script>"
 CHAT = "/v1/chat/completions"
 JOBS = "/v1/fine_tuning/jobs"
 GRADE = "/v1/fine_tuning/alpha/graders/run"
@@ -659,13 +660,17 @@ ATTACKS = [*WHO, *THEIRS, *SCOPED, *INJECTED, *JSONS, *LONG, *GRADERS, *FILES]
 
 @pytest.mark.parametrize(("attack", "allowed"), ATTACKS)
 def test_it_is_refused_and_tells_nothing(lab, attack, allowed):
+    is_refused(lab, attack, allowed)
+
+
+def is_refused(lab, attack, allowed):
     reply = attack(lab)
     if isinstance(reply, int):
         assert reply in allowed
         return
     assert reply.status_code in allowed, reply.text[:300]
     assert SECRET not in reply.text.replace(MODEL, "")
-    for secret in itertools.chain(lab.keys.values(), ["Traceback", "root:x:0"]):
+    for secret in itertools.chain(lab.keys.values(), ["Traceback", "root:x:0", PLANTED]):
         assert secret not in reply.text
 
 

@@ -1,5 +1,6 @@
 """How large a packed table is before it is read: a few kilobytes may stand for gigabytes."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from jangin.prepare.tables.readers import TableSettings, open_table
 
 BLOCK = 1 << 20
 BOOKS = (".xlsx", ".xlsm", ".ods")
+CELL = 24
+"""Bytes of an empty cell: a sheet is read as one rectangle, whose last cell may be far away."""
+REFERENCE = re.compile(rb"\br\s*=\s*[\"']([A-Za-z]{0,3})(\d{1,7})[\"']")
+"""The name of a row or of a cell."""
+LONGEST_REFERENCE = 40
 ROWS = 1_024
 """Rows of a Parquet file that are unpacked at a time."""
 
@@ -16,8 +22,8 @@ ROWS = 1_024
 def refuse_unpacked(path: Path, most: int) -> None:
     """Raises `DataError` where a spreadsheet or Parquet file has more than `most` bytes inside.
 
-    They are counted by unpacking them piece by piece, as a file may say less than it has. What is
-    no such file, or damaged, is left to the reader of tables.
+    They are counted by unpacking them piece by piece, as a file may say less than it has, with the
+    empty cells of a sheet. What is no such file, or damaged, is left to the reader of tables.
     """
     kind = path.suffix.lower()
     if kind not in (*BOOKS, ".parquet"):
@@ -46,12 +52,26 @@ def _book(path: Path, most: int) -> int:
     try:
         with zipfile.ZipFile(path) as book:
             for entry in book.infolist():
+                columns, rows, tail = 0, 0, b""
                 with book.open(entry) as stream:
                     while total <= most and (block := stream.read(BLOCK)):
                         total += len(block)
+                        names = set(REFERENCE.findall(tail + block))
+                        columns = max([columns, *(_column(name) for name, _ in names)])
+                        rows = max([rows, *(int(row) for _, row in names)])
+                        tail = block[-LONGEST_REFERENCE:]
+                total = max(total, columns * rows * CELL)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError):
         return total
     return total
+
+
+def _column(name: bytes) -> int:
+    """The number of a column such as `AB`; 0 for none."""
+    number = 0
+    for letter in name.upper():
+        number = number * 26 + letter - ord("A") + 1
+    return number
 
 
 def _parquet(path: Path, most: int) -> int:

@@ -6,6 +6,7 @@ import reprlib
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -294,7 +295,7 @@ def _unknown_key(root: type[BaseModel], location: Location) -> str:
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if close:
         return f"unknown key; did you mean {close[0]!r}?"
-    homes = [path for path, model in _walk(root, ()) if wrong in model.model_fields]
+    homes = [path for path, model in _everywhere(root) if wrong in model.model_fields]
     if homes and not (homes == [()] and any(map(_tag, models))):
         path_of_key = _written(root, location)
         best = max(homes, key=lambda path: _shared(path, path_of_key))
@@ -368,6 +369,11 @@ def config_classes(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, tuple, list):
         return [inner for argument in get_args(annotation) for inner in config_classes(argument)]
     return []
+
+
+@cache
+def _everywhere(root: type[BaseModel]) -> list[tuple[tuple[str, ...], type[BaseModel]]]:
+    return list(_walk(root, ()))
 
 
 def _walk(

@@ -11,6 +11,16 @@ from jangin.core.errors import ConfigError
 class _Loader(yaml.SafeLoader):
     """SafeLoader that rejects duplicate keys (YAML keeps the last) and keys that are not text."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; a date that is none, or a number that is too long, has its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            raise yaml.MarkedYAMLError(
+                problem=f"a value cannot be read ({error}). Put it in quotes, or correct it",
+                problem_mark=node.start_mark,
+            ) from error
+
 
 class _KeyProblemError(yaml.MarkedYAMLError):
     """A key that is valid YAML but cannot be a key of a project file."""

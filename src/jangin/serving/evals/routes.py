@@ -7,10 +7,11 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jangin.serving.evals.item_schema import check_schema, problem_of
 from jangin.serving.evals.runner import OPEN, EvalRunner, check_criteria
-from jangin.serving.evals.sources import DataSource, FileId, Sampled
+from jangin.serving.evals.sources import DataSource, FileContent, FileId, Sampled
 from jangin.serving.files.store import find_file
-from jangin.serving.protocol.errors import invalid_state, no_such
+from jangin.serving.protocol.errors import ApiError, invalid_state, no_such
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import Metadata, RequestBody
 from jangin.serving.protocol.pagination import OldestFirst, page_fields, page_of
@@ -29,7 +30,9 @@ class CustomSource(RequestBody):
     """What the rows of an eval look like."""
 
     type: Literal["custom"]
+    """Others, such as `stored_completions`, are refused: `POST /x/rows` makes a file of them."""
     item_schema: dict[str, Any]
+    """JSON schema of each `item`; a row of another form ends its run."""
     include_sample_schema: bool = False
 
 
@@ -61,6 +64,7 @@ class CreateRun(RequestBody):
 def create_eval(body: CreateEval, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
     """Create an eval; raises `ApiError` 400 for a grader that cannot be run."""
     check_criteria(body.testing_criteria, server)
+    check_schema(body.data_source_config.item_schema)
     row = Evaluation(
         id=new_id("eval_", 32),
         created_at=server.now(),
@@ -77,8 +81,21 @@ def create_eval(body: CreateEval, server: ServerDep, caller: CallerDep) -> dict[
 
 
 @router.get("")
-def list_evals(server: ServerDep, caller: CallerDep, paging: OldestFirst) -> dict[str, Any]:
+def list_evals(
+    server: ServerDep,
+    caller: CallerDep,
+    paging: OldestFirst,
+    order_by: Literal["created_at", "updated_at"] = "created_at",
+) -> dict[str, Any]:
     """The evals of the project, oldest first."""
+    if order_by == "updated_at":
+        raise ApiError(
+            400,
+            "Evals are not listed by 'updated_at', which this server does not keep. Use "
+            "'created_at'.",
+            param="order_by",
+            code="invalid_value",
+        )
     with server.database.read() as session:
         rows, more = page_of(session, visible(select(Evaluation), caller), paging)
     return _page([_eval(row) for row in rows], page_fields(rows, more))
@@ -121,9 +138,16 @@ def create_run(
     now, source = server.now(), body.data_source
     model = source.model if isinstance(source, Sampled) else None
     with server.database.read() as session:
-        _find_eval(session, caller, eval_id)
+        schema = _find_eval(session, caller, eval_id).data_source_config["item_schema"]
         if isinstance(source.source, FileId):
             find_file(session, caller, source.source.id, now)
+    if isinstance(source.source, FileContent):
+        for number, each in enumerate(source.source.content):
+            if problem := problem_of(each.item, schema):
+                param = f"data_source.source.content.{number}.item"
+                raise ApiError(
+                    400, f"Invalid '{param}': {problem}", param=param, code="invalid_value"
+                )
     if model is not None:
         server.models.resolve(model, caller)
     row = EvalRun(

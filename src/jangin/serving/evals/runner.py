@@ -107,7 +107,8 @@ class _Run:
             )
         try:
             criteria = [_Criterion.of(each, server) for each in evaluation.testing_criteria]
-            rows = rows_of(server, self._source.source)
+            schema = evaluation.data_source_config["item_schema"]
+            rows = rows_of(server, self._source.source, schema)
             left = ((n, row) for n, row in enumerate(rows) if n not in done)
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="evals") as pool:
                 for some in _parts(left):

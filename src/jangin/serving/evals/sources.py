@@ -9,6 +9,7 @@ from pydantic import Field
 from jangin.core.errors import PortableError
 from jangin.metrics.graders.templates import TemplateError, Values, fill
 from jangin.metrics.graders.types import GraderMessage
+from jangin.serving.evals.item_schema import problem_of
 from jangin.serving.protocol.objects import RequestBody
 from jangin.serving.state.server import Server
 
@@ -90,8 +91,15 @@ class Sampled(RequestBody):
 DataSource = Annotated[Rows | Sampled, Field(discriminator="type")]
 
 
-def rows_of(server: Server, source: FileContent | FileId) -> Iterator[Row]:
-    """The rows in their order; raises `SourceError`, with the line, for a file that is none."""
+def rows_of(
+    server: Server, source: FileContent | FileId, schema: Mapping[str, Any]
+) -> Iterator[Row]:
+    """The rows in their order.
+
+    Raises:
+        SourceError: with the line, for a file that is none, or whose items are not as `schema` has.
+
+    """
     if isinstance(source, FileContent):
         yield from source.content
         return
@@ -101,7 +109,10 @@ def rows_of(server: Server, source: FileContent | FileId) -> Iterator[Row]:
                 if number > MOST_ROWS:
                     raise SourceError(f"The file has more than {MOST_ROWS} rows.")
                 if line.strip():
-                    yield _row(line.removeprefix(b"\xef\xbb\xbf"), number)
+                    row = _row(line.removeprefix(b"\xef\xbb\xbf"), number)
+                    if problem := problem_of(row.item, schema):
+                        raise SourceError(f"Line {number}: {problem}")
+                    yield row
     except FileNotFoundError:
         raise SourceError(f"The file {source.id} was deleted.") from None
 

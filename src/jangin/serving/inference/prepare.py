@@ -204,9 +204,14 @@ def engine_requests(
 
 
 def room_for(prompt: int, wish: Wish, context: int) -> int:
-    """Tokens of an answer at most; raises `ApiError` where the context is too short."""
+    """Tokens of an answer at most: what the request asks for, up to the room that is left.
+
+    Raises:
+        ApiError: 400 where no room is left, or the request asks for more than the whole context.
+
+    """
     wanted, param, room = wish.max_tokens, wish.param, context - prompt
-    if room < (1 if wanted is None else wanted):
+    if room < (0 if wanted == 0 else 1) or (wanted or 0) > context:
         completion = f" ({prompt} in the {param}, {wanted} in the completion)" if wanted else ""
         total = prompt + (wanted or 0)
         raise ApiError(
@@ -217,7 +222,7 @@ def room_for(prompt: int, wish: Wish, context: int) -> int:
             param=param,
             code="context_length_exceeded",
         )
-    return min(room, wish.usual_tokens or room) if wanted is None else wanted
+    return min(room, (wish.usual_tokens or room) if wanted is None else wanted)
 
 
 def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -19,6 +19,7 @@ from jangin.core.errors import ConfigError, DataError, JanginError, StoreError
 from jangin.report.data.review_queue import NothingToReviewError
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.rendering import render, render_plain
+from jangin.serving.pages.sign_in import local_address
 from jangin.serving.pages.visit import (
     NameNeededError,
     NothingYetError,
@@ -114,10 +115,9 @@ def add_error_pages(app: FastAPI) -> None:
 
     @app.exception_handler(NameNeededError)
     def _name(request: Request, _error: Exception) -> Response:
-        there = urlsplit(request.headers.get("referer", "")) if request.method != "GET" else None
-        path = (there or request.url).path
-        query = (there or request.url).query
-        then = quote(f"{path}?{query}" if query else path)
+        is_form = request.method != "GET"
+        there = request.headers.get("referer", "") if is_form else str(request.url)
+        then = quote(local_address(there)) if there else ""
         address = f"/name?then={then}" if then else "/name"
         if is_htmx(request):
             return Response(status_code=204, headers={"hx-redirect": address})

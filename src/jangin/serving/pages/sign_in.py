@@ -113,7 +113,7 @@ def set_preferences(
     name: Annotated[str | None, Form(max_length=MOST_NAME)] = None,
 ) -> Response:
     """Remember what was chosen, and show the page again that the form was on."""
-    response = RedirectResponse(_local(visit.request.headers.get("referer", "")), 303)
+    response = RedirectResponse(local_address(visit.request.headers.get("referer", "")), 303)
     for cookie, chosen, known in ((LANGUAGE, language, LANGUAGES), (THEME, theme, THEMES)):
         if chosen in known:
             set_cookie(response, visit.server, cookie, chosen, YEAR)
@@ -135,7 +135,7 @@ def _remember(visit: Visit, response: Response, name: str) -> None:
 @router.get("/name")
 def name_page(visit: VisitDep, then: str = "/review") -> Response:
     """Ask who decides, before the first decision."""
-    return render(visit, "name.html.jinja", then=_local(then), problem="")
+    return render(visit, "name.html.jinja", then=local_address(then), problem="")
 
 
 @router.post("/name")
@@ -147,16 +147,19 @@ def set_name(
     """Remember the name, and go to where it was needed."""
     if not name.strip():
         problem = visit.words("pages_name_needed")
-        return render(visit, "name.html.jinja", 400, then=_local(then), problem=problem)
-    response = RedirectResponse(_local(then), 303)
+        return render(visit, "name.html.jinja", 400, then=local_address(then), problem=problem)
+    response = RedirectResponse(local_address(then), 303)
     _remember(visit, response, name)
     return response
 
 
-def _local(address: str) -> str:
+def local_address(address: str) -> str:
     """Path and query of an address of this server, so that no visitor is sent to another site."""
     if not address:
         return "/preferences"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # such as a bracket that is not closed
+        return "/preferences"
     path = "/" + parts.path.lstrip("/\\")
     return f"{path}?{parts.query}" if parts.query else path

@@ -163,8 +163,12 @@ def _teacher(form: Mapping[str, str], folder: Path) -> Known | Endpoint | Record
     if not model:
         raise PageError(400, "start_no_model")
     address = _line(form.get("base_url", ""))
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username:
+    try:
+        parts = urlsplit(address)
+        is_right = parts.scheme in ("http", "https") and parts.netloc and not parts.username
+    except ValueError:  # such as a bracket that is not closed
+        is_right = False
+    if not is_right:
         raise PageError(400, "start_wrong_address", address=address[:80])
     return Endpoint(model, address, _variable(form.get("key_variable", "")))
 

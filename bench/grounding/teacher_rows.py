@@ -1,10 +1,11 @@
-"""The checks of `synthesize` on rows that a real teacher wrote: python bench/grounding/teacher_rows.py.
+"""The checks of `synthesize` on rows of a real teacher: python bench/grounding/teacher_rows.py.
 
-`teacher_rows.jsonl` has rows of Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) about passages of our own, read
-by a person beside the passage: `right`, `wrong`, or `useless` (right in itself, but a statement, or
-not to be understood without the passage, or asked before). `part` says whether the checks were
-tuned on a row (`tuned`) or written before it was read (`held_out`). Prints, for each run and part,
-how many rows of each label the checks keep, and by which rule they drop the others.
+`teacher_rows.jsonl` has rows that Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) wrote about passages of our
+own, each read beside its passage and labelled: `right`, `wrong`, or `useless` (a statement, a
+question that cannot be understood without the passage or was asked before). `part` is `tuned` where
+the checks were written with the row in view, `held_out` where they were written before it was read.
+Prints, for each run and part, how many rows of each label the checks keep, and which rule drops the
+others. Whether a question was asked before is not checked here.
 """
 
 import json

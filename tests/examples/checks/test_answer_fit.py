@@ -25,6 +25,7 @@ def test_a_statement_is_no_question(question):
         "연차휴가는 언제 신청합니까?",
         "연차휴가를 설명해 주세요.",
         "출입증은 어디에서 받나요",
+        "출입증을 새로 만드는 비용이 궁금합니다.",
         "체스보드에서 킹의 수는?",
         "Describe the opening hours.",
         "Where are wallets kept?",
@@ -52,6 +53,7 @@ def test_what_does_not_answer_is_told_why(question, answer, part):
     ("question", "answer"),
     [
         ("연차휴가는 언제 신청하나요?", "3일 전에"),
+        ("휴대전화를 잃어버리면 언제까지 알려야 하나요?", "1시간 안"),
         ("연차휴가와 병가 가운데 유급인 것은?", "연차휴가"),
         ("연차휴가를 쓸 수 있나요?", "네"),
         ("When is the note needed?", "from the fourth day"),

@@ -10,6 +10,8 @@ from jangin.text.korean import PARTICLE_OR_COPULA
 from jangin.text.normalize import folded_words, letters_only
 
 _STATEMENT = re.compile(r"다\s*[?.]?$|확인(?:해\s*보|하)(?:세요|십시오)\s*[?.]?$")
+_INDIRECT = re.compile(r"궁금|알고 싶|문의|부탁|바랍|원합|여쭙|알려")
+"""Words of a question in the form of a statement."""
 _HANGUL = re.compile("[가-힣]")
 _ASKING = re.compile(
     r"(?:what|when|where|which|who|whom|whose|why|how|is|are|was|were|do|does|did|can|could|may|must"
@@ -27,7 +29,7 @@ _ONE_PARTICLE = frozenset("은는이가을를의에도로와과")
 _WHEN = re.compile(r"(?<![가-힣])언제|^when\b", re.IGNORECASE)
 _KOREAN_TIME = re.compile(
     r"\d\s*(?:시(?!간)|월|일|년|분|주|세기|:\d)|\d{3,4}|오전|오후|아침|저녁|낮|밤|새벽|정오|자정"
-    r"|[전후뒤때날초말](?![가-힣])|[전후뒤때날초말](?:에|까지|부터|마다|이|은|입|이다)|이내|안에|동안|까지|부터"
+    r"|[전후뒤때날초말](?![가-힣])|[전후뒤때날초말](?:에|까지|부터|마다|이|은|입|이다)|이내|안에|동안|(?<![가-힣])[안내](?![가-힣])|영업일|까지|부터"
     r"|요일|매[주월년일]|[주월년일]말|당일|즉시|이듬해|다음|지금|현재|계절|봄|여름|가을|겨울|시기|시대|세기"
     r"|무렵|연휴|명절"
 )
@@ -50,7 +52,8 @@ def question_problem(question: str) -> str:
     """Why a question is none; empty for one that asks or requests something."""
     text = question.strip()
     if _HANGUL.search(text):
-        return "a statement in place of a question" if _STATEMENT.search(text) else ""
+        is_statement = _STATEMENT.search(text) and not _INDIRECT.search(text)
+        return "a statement in place of a question" if is_statement else ""
     is_statement = text.endswith((".", "!")) and not _ASKING.match(text)
     return "a statement in place of a question" if is_statement else ""
 

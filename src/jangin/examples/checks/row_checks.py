@@ -2,6 +2,8 @@
 
 evidence         the evidence is not in the source
 self_contained   the question refers to a text that its reader does not have
+question         it is a statement
+answer           the question already says it, it has no word, or gives a reason of its own
 language         question or answer is in another language than the source
 grounded         a number or a name of the answer is not in the source
 words            too few of the answer's words are in the source
@@ -15,10 +17,11 @@ from typing import NamedTuple
 
 from jangin.core.executor import Executor, InProcess, map_all
 from jangin.core.records import Score
+from jangin.examples.checks.answer_fit import answer_problem, question_problem
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
 from jangin.text.content_words import proper_names
-from jangin.text.grounding import check_answer, support
+from jangin.text.grounding import check_answer, support, without_label
 from jangin.text.language import language_problem
 
 SHORT = 12
@@ -92,6 +95,9 @@ def check_row(row: CheckedRow, thresholds: AcceptanceThresholds) -> Decision:
         standalone = check_question(row.question, row.answer, row.source, row.language, thresholds)
         if not standalone.keep:
             return standalone
+        fit = check_fit(row, thresholds) if row.compare_words else KEEP
+        if not fit.keep:
+            return fit
     source = f"{row.source}\n{row.question}"
     grounded = check_grounding(row.answer, source, thresholds, compare_words=row.compare_words)
     return Decision(scores=supported.scores + grounded.scores) if grounded.keep else grounded
@@ -141,10 +147,21 @@ def _check_some(thresholds: AcceptanceThresholds, rows: Sequence[CheckedRow]) ->
 
 def check_evidence(evidence: str, text: str, thresholds: AcceptanceThresholds) -> Decision:
     """Drop a row whose evidence is not in the text; the score `support` of one that is kept."""
-    share = support(evidence, text)
+    share = max(support(evidence, text), support(without_label(evidence), text))
     if share < thresholds.min_support:
         return drop("evidence", f"evidence supported to {share:.2f} < {thresholds.min_support:.2f}")
     return Decision(scores=(Score(scorer="support", kind="rule", value=share),))
+
+
+def check_fit(row: PassageRow, thresholds: AcceptanceThresholds) -> Decision:
+    """Drop a row whose question is none, or whose short answer does not answer it."""
+    if thresholds.self_contained and (problem := question_problem(row.question)):
+        return drop("question", problem)
+    if thresholds.min_shared_words:
+        problem = answer_problem(row.question, row.answer, row.text)
+        if problem:
+            return drop("answer", problem)
+    return KEEP
 
 
 def check_question(

@@ -37,7 +37,7 @@ def main() -> None:
         excerpt(max(2, arguments.chunks))
     variant = "excerpt" if arguments.chunks else "whole"
     project = ["--project", str(HERE), "--variant", variant]
-    for words in (["plan", *project], ["run", *project], ["show", "results", *project]):
+    for words in (["plan", *project], ["run", *project]):
         outcome = subprocess.run([sys.executable, "-m", "jangin.cli", *words], check=False)  # noqa: S603  fixed words
         if outcome.returncode:
             sys.exit(outcome.returncode)

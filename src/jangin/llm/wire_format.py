@@ -100,7 +100,7 @@ def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
         body["seed"] = request.sample
     structured = form.structured_form()
     if request.json_schema and structured == "json_schema":
-        schema = {"name": "reply", "strict": True, "schema": json.loads(request.json_schema)}
+        schema = {"name": "reply", "strict": True, "schema": request.ordered_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif request.json_schema and structured == "json_object":
         body["response_format"] = {"type": "json_object"}

@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_weights(run_c
     assert changed == {"model/model.safetensors"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_process_gives_the_same_bytes(run_catalog, tmp_path):
     one, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
     code = (

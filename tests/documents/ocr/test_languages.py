@@ -89,7 +89,7 @@ def test_an_installed_language_of_the_script_is_tried(page, tmp_path, monkeypatc
     assert progress.messages == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_english_page_needs_no_script(ledger, page):
     progress = Progress()
     image = image_of(page(ENGLISH))

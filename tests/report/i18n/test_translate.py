@@ -392,7 +392,7 @@ SAID_IN_KOREAN = (
 
 
 def test_messages_of_servers_and_exports_are_said_in_korean():
-    page = (SOURCE.parents[1] / "docs/reference/messages.md").read_text("utf-8")
+    page = (SOURCE.parents[1] / "tests/system/messages.md").read_text("utf-8")
     sections = re.split(r"^### jangin\.", page.replace("\\", ""), flags=re.MULTILINE)[1:]
     english = [
         line

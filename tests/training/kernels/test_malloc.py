@@ -57,7 +57,7 @@ def measured():
     return [json.loads(word.lower()) for word in done.stdout.split()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_used_again_without_page_faults_and_much_of_it_is_returned():
     before, was_done, after, full, *released, emptied, before_all, first, same, grown, again = (

@@ -44,7 +44,7 @@ def test_a_table_is_searched_filtered_and_sorted_by_a_plain_form(browser):
         "/data/tables/split/splits", params={"column": "page", "operator": ">", "value": "x"}
     )
     assert wrong.status_code == 400
-    assert "holds numbers" in wrong.text
+    assert "수가 아닙니다" in wrong.text
 
 
 def test_the_way_of_an_example_has_its_page_stages_and_training_row(browser, project):

@@ -66,6 +66,36 @@ def test_text_that_is_no_call_is_content(family, text):
     assert ToolFormat(family, None).read(text) == (text, [])
 
 
+@pytest.mark.parametrize(
+    ("family", "text", "content", "names"),
+    [
+        ("plain", '{"name": "weather", "arguments": {"city": "서', "", ["weather"]),
+        ("plain", '{"name": "a", "arguments": {"name": "x", "arguments": {"y": "', "", ["a"]),
+        ("llama", '<|python_tag|>{"name": "a", "parameters": {"x": [1, {"y', "", ["a"]),
+        ("llama", '{"name": "a", "parameters": {}}; {"name": "b", "parameters": {', "", ["a", "b"]),
+        ("hermes", '네.\n<tool_call>\n{"name": "a", "arguments": {"x": "', "네.", ["a"]),
+        (
+            "hermes",
+            '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>\n'
+            '<tool_call>\n{"name": "b", "arguments": {"x',
+            "",
+            ["a", "b"],
+        ),
+        ("mistral", '[TOOL_CALLS] [{"name": "a", "arguments": {"x', "", ["a"]),
+    ],
+)
+def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(family, text, content, names):
+    read, calls = ToolFormat(family, None).read(text, is_cut=True)
+    assert (read, [call.name for call in calls]) == (content, names)
+    assert text.endswith(calls[-1].arguments)
+    assert ToolFormat(family, None).read(text) == (text, [])
+
+
+@pytest.mark.parametrize("text", ["맑습니다", '{"name": "a", "arg', '{"name": "a"}', "{}", ""])
+def test_what_is_cut_before_its_arguments_is_content(text):
+    assert ToolFormat("plain", None).read(text, is_cut=True) == (text, [])
+
+
 def test_unfinished_text_is_content_up_to_what_may_become_a_call():
     hermes = ToolFormat("hermes", None)
     assert hermes.certain("hello <tool") == len("hello ")

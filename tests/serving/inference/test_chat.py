@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import time
 
 import openai
@@ -131,6 +132,7 @@ def test_a_schema_makes_a_random_model_write_valid_json(client):
     assert reply.choices[0].finish_reason == "stop"
 
 
+REQUIRED = {"required": ["text"], "additionalProperties": False}
 TOOLS = [
     {
         "type": "function",
@@ -171,6 +173,24 @@ def test_a_required_tool_is_called_with_valid_arguments(client, choice, reason, 
     assert ended == reason
     assert call.function.name in (("hours",) if reason == "stop" else ("days", "hours"))
     assert json.loads(call.function.arguments)["n"] in (1, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_cut_off_has_the_beginning_of_its_arguments(client, stream):
+    long = {"type": "object", "properties": {"text": {"type": "string", "minLength": 400}}}
+    tools = [{"type": "function", "function": {"name": "note", "parameters": long | REQUIRED}}]
+    reply = ask(client, max_tokens=60, tools=tools, tool_choice="required", stream=stream)
+    if stream:
+        chunks = [chunk.choices[0] for chunk in reply]
+        (call,) = [c for chunk in chunks for c in chunk.delta.tool_calls or ()]
+        assert not any(chunk.delta.content for chunk in chunks)
+    else:
+        chunks = reply.choices
+        (call,) = chunks[0].message.tool_calls
+        assert chunks[0].message.content is None
+    assert chunks[-1].finish_reason == "length"
+    assert call.function.name == "note"
+    assert re.match(r'\{\s*"text"\s*:\s*"', call.function.arguments)
 
 
 @pytest.mark.parametrize("stream", [False, True])

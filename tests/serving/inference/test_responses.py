@@ -77,6 +77,16 @@ def test_a_function_is_called_and_its_output_is_read(client):
     assert linked.usage.input_tokens == whole.usage.input_tokens
 
 
+def test_a_call_that_is_cut_off_is_incomplete(client):
+    text = {"type": "string", "minLength": 400}
+    parameters = WEATHER["parameters"] | {"properties": {"city": text}}
+    tools = [WEATHER | {"parameters": parameters}]
+    reply = client.responses.create(**CALLING | {"tools": tools}, tool_choice="required")
+    (call,) = reply.output
+    assert (call.type, call.name, call.status) == ("function_call", "weather", "incomplete")
+    assert (reply.status, reply.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+
 def test_events_of_a_call_hold_its_arguments(client):
     forced = {"type": "function", "name": "weather"}
     with client.responses.stream(**CALLING, tool_choice=forced) as stream:

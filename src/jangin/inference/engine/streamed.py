@@ -88,5 +88,5 @@ def read_answer(
         ids = generation.token_ids[generation.reasoning_tokens :]
         kept = [token for token in ids if token not in wording.stop_ids]
         text = str(wording.tokenizer.decode(kept, skip_special_tokens=False)).strip()
-    content, calls = wording.tools.read(text)
+    content, calls = wording.tools.read(text, is_cut=not generation.finished)
     return (content, calls) if calls else (generation.text, [])

@@ -18,6 +18,13 @@ Choice = Literal["none", "auto", "required"] | str
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _MISTRAL, _ARGUMENTS = "[TOOL_CALLS]", "[ARGS]"
 _PYTHON = "<|python_tag|>"
+_BEGUN = re.compile(
+    rf"(?:{_OPEN}|\[TOOL_CALLS\]\s*\[?|<\|python_tag\|>|;)?\s*"
+    r'(?P<call>\{\s*"name"\s*:\s*"(?P<name>[^"\\]+)"\s*,'
+    r'\s*"(?:arguments|parameters)"\s*:\s*(?P<arguments>\{.*))',
+    re.DOTALL,
+)
+"""A call up to its arguments, and what follows, with the marker before it."""
 PLAIN_INSTRUCTION = (
     "You can call these tools, given as JSON Schema:\n{tools}\n"
     'To call one, answer with nothing but {{"name": NAME, "arguments": {{...}}}}.'
@@ -58,13 +65,18 @@ class ToolFormat:
         special = {t.content: n for n, t in tokenizer.added_tokens_decoder.items() if t.special}
         return cls(family, special.get(marker) if marker else None)
 
-    def read(self, text: str) -> tuple[str, list[ToolCall]]:
+    def read(self, text: str, *, is_cut: bool = False) -> tuple[str, list[ToolCall]]:
         """(the text before the calls, the calls) of an answer decoded with special tokens.
 
-        Text that is no well-formed call is content.
+        Text that is no well-formed call is content. Of an answer that is cut off, the last call
+        may have the beginning of its arguments, as OpenAI sends it with `length`.
         """
         reader = {"hermes": _hermes, "mistral": _mistral}.get(self.family, _json_only)
-        return reader(text)
+        content, calls = reader(text)
+        if calls or not is_cut or (half := _half_call(text)) is None:
+            return content, calls
+        content, calls = reader(text[: half.start()].rstrip())
+        return content, [*calls, ToolCall(half["name"], half["arguments"])]
 
     def certain(self, text: str) -> int:
         """How many characters of an unfinished answer are surely content."""
@@ -134,6 +146,18 @@ def _calls(text: str) -> list[ToolCall] | None:
     calls = [_call(each) for each in (value if isinstance(value, list) else [value])]
     known = [call for call in calls if call is not None]
     return known if known and len(known) == len(calls) else None
+
+
+def _half_call(text: str) -> re.Match[str] | None:
+    """The first call that the text breaks off in; None where all are whole."""
+    begun = _BEGUN.search(text)
+    while begun is not None:
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, begun.start("call"))
+        except ValueError:
+            return begun
+        begun = _BEGUN.search(text, end)
+    return None
 
 
 def _hermes(text: str) -> tuple[str, list[ToolCall]]:

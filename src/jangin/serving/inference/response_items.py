@@ -230,11 +230,14 @@ def kept_items(body: ResponseBody, response_id: str) -> list[dict[str, Any]]:
 def output_items(
     response_id: str, content: str, calls: Sequence[Mapping[str, Any]], status: str
 ) -> list[dict[str, Any]]:
-    """A message, unless there are calls and no text, and the calls: `tool_calls` of a chat."""
+    """A message, unless there are calls and no text, and the calls: `tool_calls` of a chat.
+
+    `status` is that of the last of them, which may be cut off; those before it are complete.
+    """
     items: list[dict[str, Any]] = []
     if content or not calls:
         name = item_id("msg", response_id, 0)
-        items.append({**message_item(name, [text_part(content)]), "status": status})
+        items.append({**message_item(name, [text_part(content)]), "status": "completed"})
     for call in calls:
         items.append(
             {
@@ -246,6 +249,7 @@ def output_items(
                 "arguments": call["function"]["arguments"],
             }
         )
+    items[-1]["status"] = status
     return items
 
 

@@ -78,7 +78,8 @@ def finish_rows(folder):
 PROJECTS = {"handbook": finish_project, "stars": finish_stars, "rows": finish_rows}
 NAMES = """
 jangin handbook stars rows handbook-teacher plain paraphrased base tuned main constant starter
-ft qwen OpenAI OPENAI_API_KEY vLLM Ollama LM Studio Hugging Face Argilla Excel Word PowerPoint
+ft qwen OpenAI OPENAI_API_KEY Google Gemini Anthropic Upstage OpenRouter vLLM Ollama LM Studio
+llama cpp Hugging Face Argilla Excel Word PowerPoint
 Qwen gemma PDF HTML Markdown MD JSON Lines CSV XLSX ZIP GGUF OCR JavaScript Enter Shift Esc
 Dataset from_disk GiB MB KB UTC CPU cpu LoRA DPO Holm McNemar nat top-p fp bf RMSE RMSLE tesseract
 eng kor osd kiwipiepy torch python transformers peft polars pyarrow precision tessdata_best

@@ -54,7 +54,7 @@ test-fast: setup  ## without the tests marked slow: for every save
 	@$(PYTEST) -m "not slow"
 
 test-long: setup  ## whole runs: killed, with a breaking endpoint, by torchrun, the GPU bench on a CPU; `make test` skips these
-	@$(PYTEST) -m long tests/api tests/documents tests/models tests/serving/pages tests/training tests/system
+	@$(PYTEST) -m long tests/api tests/documents tests/models tests/serving/pages tests/serving/security tests/training tests/system
 
 test-families: setup  ## every family trained, resumed, evaluated and merged; `make test` runs six
 	@$(PYTEST) --dist worksteal -m "families or slow" tests/system/test_families.py

@@ -549,7 +549,7 @@ DOCUMENTS = cases(
 ATTACKS = [*COOKIES, *FORMS, *ADDRESSES, *PROJECTS, *DOCUMENTS]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("attack", "allowed"), ATTACKS)
 def test_it_is_refused_or_harmless_and_tells_nothing(lab, attack, allowed):
     is_refused(lab, attack, allowed)

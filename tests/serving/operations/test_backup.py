@@ -184,6 +184,30 @@ class Counted:
         return getattr(self._storage, name)
 
 
+def test_a_checkpoint_that_a_newer_one_replaces_during_the_backup_is_read_again(
+    used, tmp_path, monkeypatch
+):
+    settings = used
+    checkpoints = settings.folder / "store" / "sft" / "ab.partial" / "checkpoints"
+    first, second = checkpoints / "step-00000008", checkpoints / "step-00000012"
+    for name in ("tensors.safetensors", "state.json"):
+        first.mkdir(parents=True, exist_ok=True)
+        (first / name).write_text(f"8 {name}")
+    keep = backup._Writer.keep
+
+    def keep_and_train(writer, path, size=None):
+        if first.exists() and path.parent.name == first.name:
+            first.rename(second)  # as a newer one that is complete, after which the older one goes
+            raise FileNotFoundError(path)
+        return keep(writer, path, size)
+
+    monkeypatch.setattr(backup._Writer, "keep", keep_and_train)
+    _, snapshot, _ = write_backup(settings, tmp_path / "backup")
+    kept = {name for name in snapshot.folder if "checkpoints" in name}
+    step = second.relative_to(settings.folder).as_posix()
+    assert kept == {f"{step}/tensors.safetensors", f"{step}/state.json"}
+
+
 def test_a_quiet_server_is_read_once_and_the_backup_listed_twice(used, tmp_path, monkeypatch):
     copied = []
     monkeypatch.setattr(

@@ -45,9 +45,11 @@ _PASSED_OVER = ("exports", "storage-cache", LOCK)
 """Parts of the folder that are made again when they are needed."""
 _ENDINGS = (".lock", "-wal", "-shm")
 SQLITE = ".sqlite"
+CHECKPOINTS = "checkpoints"
+"""Name of the folder of a training's checkpoints."""
 WAIT_SECONDS = 1
 ROUNDS = 10
-"""Tries to read everything that the database names before something of it is deleted."""
+"""Tries to read what changes: what the database names, or a training's newest checkpoint."""
 
 
 def back_up(
@@ -126,11 +128,11 @@ class _Writer:
 
     def read_everything(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
         """(folder, storage) as they are now; what disappears meanwhile is not among them."""
-        folder = {}
-        for path in _paths(self._settings):
-            name = path.relative_to(self._settings.folder.absolute()).as_posix()
-            with suppress(FileNotFoundError):
-                folder[name] = self._entry(name, path)
+        for _ in range(ROUNDS):
+            folder, checkpoints = self._read_folder()
+            # A training job deletes its last checkpoint when it has a newer one.
+            if all(_names_in(path) == names for path, names in checkpoints.items()):
+                break
         storage = {}
         for name, _ in list(self._stored.names()):
             if name.endswith(PARTIAL):
@@ -140,6 +142,20 @@ class _Writer:
                 storage[name] = known if self._is_kept(known) else self._stored_entry(name)
         self._folder, self._storage = folder, storage
         return folder, storage
+
+    def _read_folder(self) -> tuple[dict[str, Entry], dict[Path, set[str]]]:
+        """(the files of the folder, {folder of checkpoints: their names when they were read})."""
+        folder: dict[str, Entry] = {}
+        checkpoints: dict[Path, set[str]] = {}
+        for path in _paths(self._settings):
+            if CHECKPOINTS in path.parts:
+                above = next(each for each in path.parents if each.name == CHECKPOINTS)
+                names = checkpoints.setdefault(above, set())
+                names.add(path.relative_to(above).parts[0])
+            name = path.relative_to(self._settings.folder.absolute()).as_posix()
+            with suppress(FileNotFoundError):
+                folder[name] = self._entry(name, path)
+        return folder, checkpoints
 
     def _entry(self, name: str, path: Path) -> Entry:
         about, known = path.stat(), self._folder.get(name)
@@ -195,6 +211,13 @@ class _ChangedError(Exception):
     """A file was written while it was read."""
 
 
+def _names_in(folder: Path) -> set[str]:
+    """Names of what has a file in a folder; empty if it is gone."""
+    with suppress(FileNotFoundError):
+        return {path.name for path in folder.iterdir() if path.is_file() or any(path.iterdir())}
+    return set()
+
+
 def _paths(settings: ServerSettings) -> Iterator[Path]:
     """Files of the folder; checkpoints first, because they need nothing that is written later."""
     files = folder_of_storage(settings).absolute()
@@ -213,7 +236,7 @@ def _paths(settings: ServerSettings) -> Iterator[Path]:
                 continue
             if not stat.S_ISREG(path.stat().st_mode if path.exists() else 0):
                 continue
-            if "checkpoints" in path.parts:
+            if CHECKPOINTS in path.parts:
                 yield path
             else:
                 later.append(path)

@@ -1,13 +1,17 @@
 """Evals by OpenAI's own client."""
 
+import datetime
 import json
 import re
 import time
+from typing import Literal
 
 import openai
 import pytest
+from pydantic import BaseModel, Field
 from sqlalchemy import select
 
+from jangin.serving.evals.item_schema import ItemSchema
 from jangin.serving.evals.runner import EvalRunner
 from jangin.serving.state.tables import EvalItem, EvalRun
 
@@ -192,11 +196,11 @@ STRICT = {
     [
         ({"n": 1, "tags": ["a"]}, ""),
         ({"n": None}, ""),
-        ({}, "item has no 'n'."),
-        ({"n": "1"}, "item.n must be of the type integer or null."),
-        ({"n": True}, "item.n must be of the type integer or null."),
-        ({"n": 1, "tags": ["a", "c"]}, "item.tags[1] must be one of"),
-        ({"n": 1, "x": 1}, "item has 'x'"),
+        ({}, "item: 'n' is a required"),
+        ({"n": "1"}, "item.n: '1' is not of type 'integer', 'null'"),
+        ({"n": True}, "item.n: True is not of type 'integer', 'null'"),
+        ({"n": 1, "tags": ["a", "c"]}, "item.tags[1]: 'c' is not one of"),
+        ({"n": 1, "x": 1}, "item: Additional properties are not allowed ('x'"),
     ],
 )
 def test_items_have_the_form_of_the_schema(client, item, problem):
@@ -218,9 +222,13 @@ def test_items_have_the_form_of_the_schema(client, item, problem):
 @pytest.mark.parametrize(
     ("schema", "where"),
     [
-        ({"pattern": "a"}, ""),
-        ({"type": "text"}, ""),
-        ({"properties": {"a": {"items": {"minLength": 1}}}}, ".properties.a.items"),
+        ({"pattern": "^(?!a)"}, ""),
+        ({"items": {"patternProperties": {"a": True}}}, ""),
+        ({"$ref": "http://127.0.0.1/a"}, ""),
+        ({"$ref": "#/default", "default": {"unevaluatedItems": False}}, ""),
+        ({"enum": list(range(5000))}, ""),
+        ({"type": "text"}, ".type"),
+        ({"properties": {"a": {"items": {"minLength": "1"}}}}, ".properties.a.items.minLength"),
         ({"properties": {"a": 1}}, ".properties.a"),
     ],
 )
@@ -229,6 +237,57 @@ def test_a_schema_that_is_not_checked_is_refused(client, schema, where):
     with pytest.raises(openai.BadRequestError) as caught:
         client.evals.create(data_source_config=config, testing_criteria=[EXACT])
     assert caught.value.param == f"data_source_config.item_schema{where}"
+
+
+class Speaker(BaseModel):
+    name: str = Field(min_length=1, pattern="^[A-Z]")
+    since: datetime.date | None = None
+
+
+class Talk(BaseModel):
+    speakers: list[Speaker]
+    kind: Literal["talk", "poster"]
+    rooms: set[int] = set()
+    answers: "list[Talk]" = []
+
+
+def test_a_schema_that_pydantic_writes_checks_items():
+    form = ItemSchema(Talk.model_json_schema())
+    speaker = {"name": "Ada", "since": "2024-02-01"}
+    talk = {"speakers": [speaker], "kind": "talk", "rooms": [1, 2], "answers": []}
+    assert form.problem_of(talk | {"answers": [talk]}) == ""
+    for wrong, where in (
+        ({"speakers": [speaker | {"name": "ada"}]}, "item.speakers[0].name: 'ada' does not match"),
+        ({"speakers": [{"name": ""}]}, "item.speakers[0].name: '' "),
+        ({"speakers": [speaker | {"since": 4}]}, "item.speakers[0].since: 4 "),
+        ({"answers": [{"speakers": []}]}, "item.answers[0]: 'kind' is a required"),
+        ({"rooms": [1, 1.0]}, "item.rooms: [1, 1.0] has non-unique"),
+    ):
+        assert form.problem_of(talk | wrong).startswith(where)
+
+
+BRANCHES = {f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 10} for n in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "item", "word"),
+    [
+        ({"$defs": BRANCHES | {"a20": {"type": "null"}}, "$ref": "#/$defs/a0"}, {}, "work"),
+        ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, {}, "refers to itself"),
+        ({"items": {"enum": list(range(4900))}}, [4899] * 10_000, "work"),
+        ({"anyOf": [{"type": "null"}] * 1000}, "x" * 1_000_000, "work"),
+        ({"pattern": "(a+)+$"}, "a" * 100_000 + "b", "does not match"),
+        ({"uniqueItems": True}, [{"a": n} for n in range(20_000)], ""),
+        ({"multipleOf": 0.1}, 10**400, "too large"),
+    ],
+)
+def test_items_are_checked_with_bounded_work(schema, item, word):
+    begin = time.process_time()
+    problem = ItemSchema(schema).problem_of(item)
+    assert word in problem
+    assert len(problem) < 500
+    assert bool(problem) is bool(word)
+    assert time.process_time() - begin < 20
 
 
 def test_evals_are_not_ordered_by_their_last_change(client):

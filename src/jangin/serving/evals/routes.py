@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.evals.item_schema import check_schema, problem_of
+from jangin.serving.evals.item_schema import ItemSchema
 from jangin.serving.evals.runner import OPEN, EvalRunner, check_criteria
 from jangin.serving.evals.sources import DataSource, FileContent, FileId, Sampled
 from jangin.serving.files.store import find_file
@@ -64,7 +64,7 @@ class CreateRun(RequestBody):
 def create_eval(body: CreateEval, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
     """Create an eval; raises `ApiError` 400 for a grader that cannot be run."""
     check_criteria(body.testing_criteria, server)
-    check_schema(body.data_source_config.item_schema)
+    ItemSchema(body.data_source_config.item_schema)
     row = Evaluation(
         id=new_id("eval_", 32),
         created_at=server.now(),
@@ -142,8 +142,9 @@ def create_run(
         if isinstance(source.source, FileId):
             find_file(session, caller, source.source.id, now)
     if isinstance(source.source, FileContent):
+        form = ItemSchema(schema)
         for number, each in enumerate(source.source.content):
-            if problem := problem_of(each.item, schema):
+            if problem := form.problem_of(each.item):
                 param = f"data_source.source.content.{number}.item"
                 raise ApiError(
                     400, f"Invalid '{param}': {problem}", param=param, code="invalid_value"

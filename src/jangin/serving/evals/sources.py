@@ -9,7 +9,7 @@ from pydantic import Field
 from jangin.core.errors import PortableError
 from jangin.metrics.graders.templates import TemplateError, Values, fill
 from jangin.metrics.graders.types import GraderMessage
-from jangin.serving.evals.item_schema import problem_of
+from jangin.serving.evals.item_schema import ItemSchema
 from jangin.serving.protocol.objects import RequestBody
 from jangin.serving.state.server import Server
 
@@ -103,6 +103,7 @@ def rows_of(
     if isinstance(source, FileContent):
         yield from source.content
         return
+    form = ItemSchema(schema)
     try:
         with server.storage.reader(source.id) as stream:
             for number, line in enumerate(stream, 1):
@@ -110,7 +111,7 @@ def rows_of(
                     raise SourceError(f"The file has more than {MOST_ROWS} rows.")
                 if line.strip():
                     row = _row(line.removeprefix(b"\xef\xbb\xbf"), number)
-                    if problem := problem_of(row.item, schema):
+                    if problem := form.problem_of(row.item):
                         raise SourceError(f"Line {number}: {problem}")
                     yield row
     except FileNotFoundError:

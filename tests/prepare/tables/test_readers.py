@@ -239,6 +239,22 @@ def test_a_workbook_gives_whole_numbers_as_people_write_them(tmp_path):
         open_table(tmp_path / "a.xlsx", TableSettings(sheet="없음"), tmp_path)
 
 
+def test_a_workbook_with_one_cell_far_away_is_refused_before_it_fills_the_memory(tmp_path):
+    pytest.importorskip("python_calamine")
+    path = tmp_path / "a.xlsx"
+    workbook(path, [["question"], ["q"]])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    far = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet] = parts[sheet].replace(b"</sheetData>", far)
+    with zipfile.ZipFile(path, "w") as book:
+        for name, data in parts.items():
+            book.writestr(name, data)
+    with pytest.raises(DataError, match=r"a\.xlsx takes more than \d+ MB"):
+        open_table(path, TableSettings(), tmp_path)
+
+
 def test_a_workbook_without_its_package_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "python_calamine", None)
     (tmp_path / "a.xlsx").write_bytes(b"PK")

@@ -8,7 +8,7 @@ from pyarrow.parquet import read_table, write_table
 from xlsxwriter import Workbook
 
 from jangin.core.errors import DataError
-from jangin.prepare.tables.unpacked import table_as_parquet
+from jangin.prepare.tables.readers import table_as_parquet
 from jangin.serving.files import check_process
 from jangin.serving.files.check_process import elsewhere
 
@@ -49,7 +49,7 @@ def unpack(tmp_path):
 def test_a_table_that_is_far_larger_inside_is_refused(unpack, name, make):
     data = make(30_000)
     assert len(data) < 1_500_000
-    with pytest.raises(DataError, match=f"{name} has more than 2 MB inside"):
+    with pytest.raises(DataError, match=f"{name} takes more than 2 MB"):
         unpack(name, data)
     rows = unpack(name, make(3))
     assert len(rows) == 3

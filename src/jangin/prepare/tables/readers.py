@@ -14,8 +14,10 @@ from pydantic import Field
 
 from jangin.core.config import Advanced, Config
 from jangin.core.errors import DataError, MachineError
+from jangin.core.execution.memory import available_bytes
 from jangin.prepare.tables.encodings import CHUNK_BYTES, Encoding, as_utf8, sample_lines
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW, clean_names
+from jangin.prepare.tables.unpacked import refuse_unpacked
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,12 +62,14 @@ class Table:
     """Format in words, such as `cp949, comma, quoted`."""
 
 
-def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
+def open_table(path: Path, settings: TableSettings, work: Path, most: int | None = None) -> Table:
     """Open a file by its extension.
 
-    Converted copies are written to the folder `work`, which must exist as long as the table.
+    Converted copies are written to the folder `work`, which must exist as long as the table. `most`
+    bytes may a packed file take; without it a Parquet file any number, as it is read lazily, and a
+    spreadsheet half of the memory that is free.
 
-    Raises `DataError` if the file does not exist, is empty or is not a table.
+    Raises `DataError` if the file does not exist, is empty, too large or not a table.
     Raises `MachineError` if the package for spreadsheets is not installed.
     """
     if not path.is_file():
@@ -75,6 +79,8 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
     kind = path.suffix.lower().lstrip(".")
     if not path.stat().st_size:
         raise DataError(f"{path} is empty. Name a file that has rows.")
+    if most is not None or kind != "parquet":
+        refuse_unpacked(path, available_bytes() // 2 if most is None else most)
     if kind in ("csv", "tsv", "txt"):
         table = _delimited(path, settings, work)
     elif kind in ("jsonl", "jsonlines", "ndjson") and not _is_json_array(path):
@@ -93,6 +99,17 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
     if not settings.first_rows:
         return table
     return Table(table.frame.head(settings.first_rows), table.columns, table.read_as)
+
+
+def table_as_parquet(source: Path, target: Path, most: int) -> None:
+    """Write the cells of a table as text.
+
+    Raises:
+        DataError: it takes more than `most` bytes, or is no table.
+
+    """
+    table = open_table(source, TableSettings(), target.parent, most)
+    table.frame.select(table.columns).collect().write_parquet(target)
 
 
 def _is_json_array(path: Path) -> bool:

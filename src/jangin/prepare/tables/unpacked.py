@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
-from jangin.prepare.tables.readers import TableSettings, open_table
 
 BLOCK = 1 << 20
 BOOKS = (".xlsx", ".xlsm", ".ods")
@@ -20,7 +19,7 @@ ROWS = 1_024
 
 
 def refuse_unpacked(path: Path, most: int) -> None:
-    """Raises `DataError` where a spreadsheet or Parquet file has more than `most` bytes inside.
+    """Raises `DataError` where a spreadsheet or Parquet file takes more than `most` bytes.
 
     They are counted by unpacking them piece by piece, as a file may say less than it has, with the
     empty cells of a sheet. What is no such file, or damaged, is left to the reader of tables.
@@ -30,21 +29,10 @@ def refuse_unpacked(path: Path, most: int) -> None:
         return
     if (_parquet if kind == ".parquet" else _book)(path, most) > most:
         raise DataError(
-            f"{path} has more than {most // 1_000_000} MB inside. Save a part of its rows, or "
-            "all of them as CSV."
+            f"{path} takes more than {most // 1_000_000} MB to be read; a sheet is read with every "
+            "empty cell before its last one. Delete what stands far from the table, save a part of "
+            "its rows, or all of them as CSV."
         )
-
-
-def table_as_parquet(source: Path, target: Path, most: int) -> None:
-    """Write the cells of a table as text.
-
-    Raises:
-        DataError: it has more than `most` bytes inside, or is no table.
-
-    """
-    refuse_unpacked(source, most)
-    table = open_table(source, TableSettings(), target.parent)
-    table.frame.select(table.columns).collect().write_parquet(target)
 
 
 def _book(path: Path, most: int) -> int:
@@ -56,9 +44,10 @@ def _book(path: Path, most: int) -> int:
                 with book.open(entry) as stream:
                     while total <= most and (block := stream.read(BLOCK)):
                         total += len(block)
-                        names = set(REFERENCE.findall(tail + block))
-                        columns = max([columns, *(_column(name) for name, _ in names)])
-                        rows = max([rows, *(int(row) for _, row in names)])
+                        if names := REFERENCE.findall(tail + block):
+                            letters, numbers = map(set, zip(*names, strict=True))
+                            columns = max(columns, *map(_column, letters))
+                            rows = max(rows, *map(int, numbers))
                         tail = block[-LONGEST_REFERENCE:]
                 total = max(total, columns * rows * CELL)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError):

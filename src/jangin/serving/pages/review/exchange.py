@@ -26,7 +26,7 @@ from jangin.examples.reviews.queue import QueueItem
 from jangin.examples.reviews.queue_columns import Kind, State
 from jangin.examples.reviews.reasons import reason_names
 from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
-from jangin.prepare.tables.unpacked import table_as_parquet
+from jangin.prepare.tables.readers import table_as_parquet
 from jangin.project.contradictions import conflicts_of, document_pairs
 from jangin.serving.files.check_process import elsewhere
 from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show

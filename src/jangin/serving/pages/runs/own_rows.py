@@ -15,7 +15,6 @@ from jangin.examples.read import FurtherFile, ReadConfig
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import NotPublic, first_plan, not_public
 from jangin.prepare.tables.readers import Table, TableSettings, open_table
-from jangin.prepare.tables.unpacked import refuse_unpacked
 from jangin.prepare.transforms.columns import Filter
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import OwnRows, own_rows_lines
@@ -80,8 +79,7 @@ def read_own_table(folder: Path, path: Path, chosen: Sequence[OwnRows]) -> OwnTa
     mine = next((rows for rows in chosen if rows.path == name), None)
     try:
         with tempfile.TemporaryDirectory() as work:
-            refuse_unpacked(path, MOST_BYTES)
-            table = open_table(path, TableSettings(first_rows=SHOWN_ROWS), Path(work))
+            table = open_table(path, TableSettings(first_rows=SHOWN_ROWS), Path(work), MOST_BYTES)
             frame = table.frame.select(table.columns).head(SHOWN_ROWS).collect()
             rows = tuple(tuple(str(cell or "") for cell in row) for row in frame.rows())
             question, answer = (mine.question, mine.answer) if mine else _suggested(table, path)

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from jangin.core.stage import SilentProgress
 from jangin.serving.files.store import store_file
 from jangin.serving.operations import backup
 from jangin.serving.operations.backup import back_up, copy_sqlite
-from jangin.serving.operations.backup_target import LEASE, PRUNE, SNAPSHOT, Target
+from jangin.serving.operations.backup_target import LEASE, PRUNE, SNAPSHOT, Target, new_name
 from jangin.serving.operations.restore import UNFINISHED, restore
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
@@ -152,11 +153,17 @@ def test_a_server_does_not_start_in_half_of_a_backup(used, tmp_path):
         pass
 
 
-def test_only_the_newest_snapshots_and_what_they_need_stay(used, tmp_path, monkeypatch):
+def test_two_backups_of_one_second_have_two_names_in_the_order_of_time():
+    names = [new_name() for _ in range(50)]
+    assert len(set(names)) == len(names)
+    time.sleep(0.001)
+    assert new_name() > max(names)
+
+
+def test_only_the_newest_snapshots_and_what_they_need_stay(used, tmp_path):
     target = Target(str(tmp_path / "B"), used, is_new=True)
     names = []
     for number in range(3):
-        monkeypatch.setattr("time.gmtime", lambda _n=number: (2026, 1, 1 + _n, 0, 0, 0, 0, 0, 0))
         (used.folder / "notes").write_text(f"version {number}")
         names.append(back_up(used, target, SilentProgress())[0])
     assert target.names() == names

@@ -33,6 +33,7 @@ from jangin.serving.operations.backup_target import (
     Target,
     copy_and_hash,
     hash_of,
+    new_name,
 )
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import MARK, MODELS
@@ -99,7 +100,7 @@ def back_up(
                 f"{counted(len(gone), 'object')} of {target.shown} disappeared during the backup. "
                 "Run it again, and see who else deletes there."
             )
-        name = listed.new_name()
+        name = new_name()
         with target.storage.writer(name) as stream:
             stream.write(json.dumps(asdict(snapshot)).encode())
     return name, snapshot, writer.written

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 from jangin import __version__
@@ -80,12 +81,6 @@ class Listing:
     """Oldest first."""
     leases: set[str]
     """Of processes that work there now."""
-
-    def new_name(self) -> str:
-        """The name of a snapshot of now, which comes after all others."""
-        name = SNAPSHOT + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        again = sum(each.startswith(name) for each in self.snapshots)
-        return f"{name}-{again + 1:03}" if again else name
 
 
 class Target:
@@ -219,6 +214,11 @@ class Target:
             progress.advance(bar)
         progress.stop(bar)
         return bad
+
+
+def new_name() -> str:
+    """The name of a snapshot of now; names have the order of time, and no two are the same."""
+    return f"{SNAPSHOT}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
 
 
 def hash_of(stream: BinaryIO, size: int | None = None) -> tuple[str, int]:

@@ -206,6 +206,11 @@ def engine_requests(
 def room_for(prompt: int, wish: Wish, context: int) -> int:
     """Tokens of an answer at most: what the request asks for, up to the room that is left.
 
+    vLLM refuses a prompt and `max_tokens` that together exceed the context
+    (https://github.com/vllm-project/vllm/pull/33425), llama.cpp's server a prompt that does
+    (https://github.com/ggml-org/llama.cpp/issues/17284). Here, too, only the prompt must fit: a
+    client's fixed `max_tokens` is a limit, and an answer that fills the context ends with `length`.
+
     Raises:
         ApiError: 400 where no room is left, or the request asks for more than the whole context.
 

@@ -245,7 +245,7 @@ class _Asking(Generic[S]):
             ask_all(self.chat, requests, self.concurrency, take, progress.message)
         finally:
             progress.stop(bar)
-            self.context.services.ledger.keep_replies(self.kept)
+            self.context.services.ledger.keep_replies(self.kept, self.chat.source)
             self.kept.clear()
         return again
 

@@ -1,14 +1,16 @@
+import json
 import multiprocessing
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.errors import LedgerError
-from jangin.core.ledger import MIGRATIONS, Bill, CallCount, Ledger
+from jangin.core.ledger import MIGRATIONS, Bill, CallCount, KeptReply, Ledger
 
 
 def test_an_answer_is_kept_by_request_and_source(ledger):
@@ -197,6 +199,55 @@ def test_calls_of_a_ledger_before_spending_was_counted_are_kept_and_have_no_pric
     assert ledger.reply("r", "") == "reply"
     (row,) = ledger.spend()
     assert (row.stage, row.teacher, row.calls, row.usd, row.unpriced) == ("", "", 2, 0, 1)
+    ledger.close()
+
+
+def kept(request: str, reply: str, problem: str = "") -> KeptReply:
+    return KeptReply(request, "chunk", "m", "user:\nAsk.", reply, problem)
+
+
+def stored_texts(ledger, table: str) -> list[str | None]:
+    with closing(sqlite3.connect(ledger.path)) as db:
+        return [row[0] for row in db.execute(f"SELECT reply FROM {table} ORDER BY request")]
+
+
+def test_a_reply_is_stored_once_and_can_be_read_when_it_is_dropped(ledger):
+    for request in ("1", "2"):
+        ledger.record_request(request, "a", "m")
+        ledger.record_reply(request, "a", json.dumps({"content": f"text {request}"}))
+    replies = [kept("1", "text 1"), kept("2", "text 2", "malformed"), kept("3", "no call")]
+    ledger.keep_replies(replies, "a")
+    assert stored_texts(ledger, "replies") == ["", "", "no call"]
+    ledger.drop_reply("2")
+    assert stored_texts(ledger, "calls") == ['{"content": "text 1"}', None]
+    assert stored_texts(ledger, "replies") == ["", "text 2", "no call"]
+    shown, count = ledger.kept_replies("")
+    assert count == 3
+    assert [reply.reply for reply in shown] == ["text 2", "text 1", "no call"]
+
+
+def test_replies_of_another_source_or_another_text_are_kept_beside_the_call(ledger):
+    ledger.record_request("1", "a", "m")
+    ledger.record_reply("1", "a", '{"content": "now"}')
+    for source, text in (("b", "now"), ("a", "then")):
+        ledger.keep_replies([kept("1", text)], source)
+        assert stored_texts(ledger, "replies") == [text]
+        assert [reply.reply for reply in ledger.kept_replies("")[0]] == [text]
+
+
+def test_replies_that_an_earlier_version_kept_are_shown(tmp_path):
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        for migration in MIGRATIONS[:5]:
+            old.executescript(migration)
+        old.execute(
+            "INSERT INTO calls (request, source, model, reply) VALUES ('r', 'a', 'm', '{}')"
+        )
+        old.execute("INSERT INTO replies VALUES ('', 'r', 's', 'chunk', 'm', 'ask', 'said', 'why')")
+        old.execute("PRAGMA user_version = 5")
+        old.commit()
+    ledger = Ledger(path)
+    assert ledger.kept_replies("") == ([KeptReply("r", "chunk", "m", "ask", "said", "why", "s")], 1)
     ledger.close()
 
 

@@ -140,7 +140,7 @@ def test_a_run_without_failures_ends_with_0(teacher, jangin, tmp_path):
 @pytest.mark.parametrize(
     ("odd", "kind", "reason"),
     [
-        ("nonsense", "malformed", "reply: Input should be a valid dictionary"),
+        ("nonsense", "malformed", "the reply is not a JSON object"),
         ("죄송하지만 도와드릴 수 없습니다.", "refused", "the model refused"),
         (" ", "malformed", "the reply is empty"),
         ("down", "unanswered", "HTTP 503: overloaded"),
@@ -304,7 +304,7 @@ def test_the_plan_says_tokens_and_that_the_price_is_unknown(teacher, jangin):
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ("점심은 드셨나요?", "Input should be a valid dictionary"),
+        ("점심은 드셨나요?", "the reply is not a JSON object"),
         ('{"pairs": []}', "the list is empty"),
         ("죄송하지만 도와드릴 수 없습니다.", "the model refused"),
         (Teacher.good(0).replace("0번 창고의 문은", "없는 말이지만"), "evidence supported to"),
@@ -376,10 +376,10 @@ def test_a_share_of_failed_rows_can_be_accepted_and_is_named_at_the_end(teacher,
 @pytest.mark.slow
 def test_reasons_are_printed_by_the_run_that_failed_and_later_runs_are_one_line(teacher, jangin):
     teacher.odd = {1: "nonsense", 2: "죄송하지만 도와드릴 수 없습니다."}
-    assert "malformed: reply:" in jangin("run")[1]
+    assert "malformed: the reply is not" in jangin("run")[1]
     code, printed = jangin("run")
     assert code == 1
-    assert "malformed: reply:" not in printed
+    assert "malformed: the reply is not" not in printed
     assert f"failed: still failed: synthesize (main) 2 of {ARTICLES} rows." in printed
 
 

@@ -138,7 +138,8 @@ def test_doctor_says_who_answers_and_what_was_learned(world, jangin, tmp_path, m
 @pytest.mark.parametrize(
     ("teacher", "said"),
     [
-        ("{provider: geminy, model: m}", r"project.yaml:3.*no provider 'geminy'.*openai, gemini"),
+        ("{provider: geminy, model: m}", r"yaml:3.*'geminy'; did you mean 'gemini'\?.*openai"),
+        ("{provider: zzz, model: m}", r"project.yaml:3.*no provider 'zzz'\. .*openai, gemini"),
         ("{provider: gemini}", r"project.yaml:3.*model"),
         ("{type: endpoint, model: m}", r"project.yaml:3.*`provider`, or `base_url`"),
         ("{provider: openai, model: m, price: no.json}", r"no.json is not litellm's table"),

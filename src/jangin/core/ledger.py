@@ -88,6 +88,9 @@ MIGRATIONS = (
         PRIMARY KEY (project, request)
     );
     """,
+    """
+    ALTER TABLE replies ADD COLUMN source TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 INTERRUPTED = "interrupted"
@@ -119,7 +122,11 @@ class CallCount:
 
 @dataclass(frozen=True, slots=True)
 class KeptReply:
-    """The last reply to a request, for people to read; `calls` has what a stage goes on with."""
+    """The last reply to a request, for people to read.
+
+    Its text is stored once: in `calls`, from which the stage continues, or in `replies` where
+    `calls` has none, as for a reply that could not be used.
+    """
 
     request: str
     """Digest of the request."""
@@ -505,23 +512,42 @@ class Ledger:
             self._db.execute("DELETE FROM memos WHERE namespace = ? AND key = ?", (namespace, key))
 
     def drop_reply(self, request: str) -> None:
-        """Drop an unusable reply, so that the next run sends the request again."""
-        with self._errors():
+        """Drop an unusable reply, so that the next run sends the request again.
+
+        People can still read it: its text moves to `replies`.
+        """
+        with self.transaction():
+            self._db.execute(
+                "UPDATE replies SET reply = coalesce(json_extract(calls.reply, '$.content'), '') "
+                "FROM calls WHERE calls.request = replies.request "
+                "AND calls.source = replies.source AND replies.reply = '' AND replies.request = ?",
+                (request,),
+            )
             self._db.execute(
                 "UPDATE calls SET reply = NULL, answered_at = NULL WHERE request = ?", (request,)
             )
 
-    def keep_replies(self, replies: Sequence[KeptReply]) -> None:
-        """Keep replies of the current stage and project file, also those that are asked again."""
+    def keep_replies(self, replies: Sequence[KeptReply], source: str) -> None:
+        """Keep replies of the current stage and project file, also those that are asked again.
+
+        `source` is that of the model that replied, as in `record_reply`.
+        """
         with self.transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (self.project, r.request, self.stage, r.subject, r.model, r.prompt, r.reply,
-                     r.problem)
+                     r.problem, source)
                     for r in replies
                 ),
             )  # fmt: skip
+            self._db.executemany(
+                "UPDATE replies SET reply = '' FROM calls WHERE calls.request = replies.request "
+                "AND calls.source = replies.source "
+                "AND json_extract(calls.reply, '$.content') = replies.reply "
+                "AND replies.project = ? AND replies.request = ?",
+                ((self.project, r.request) for r in replies),
+            )
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """Add (digest of a request, reason) to kept replies, part of which was rejected."""
@@ -541,8 +567,11 @@ class Ledger:
                 "SELECT count(*) FROM replies WHERE project = ?", (project,)
             ).fetchone()
             rows = self._db.execute(
-                "SELECT request, subject, model, prompt, reply, problem, stage FROM replies "
-                "WHERE project = ? ORDER BY problem = '', rowid LIMIT ? OFFSET ?",
+                "SELECT replies.request, subject, replies.model, prompt, CASE replies.reply "
+                "WHEN '' THEN coalesce(json_extract(calls.reply, '$.content'), '') "
+                "ELSE replies.reply END, problem, replies.stage FROM replies LEFT JOIN calls "
+                "ON calls.request = replies.request AND calls.source = replies.source "
+                "WHERE replies.project = ? ORDER BY problem = '', replies.rowid LIMIT ? OFFSET ?",
                 (project, -1 if limit is None else limit, start),
             ).fetchall()
         return [KeptReply(*row) for row in rows], int(count)
@@ -721,7 +750,7 @@ class ReadOnlyLedger(Ledger):
     def drop_reply(self, request: str) -> None:
         """Write nothing."""
 
-    def keep_replies(self, replies: Sequence[KeptReply]) -> None:
+    def keep_replies(self, replies: Sequence[KeptReply], source: str) -> None:
         """Write nothing."""
 
     def add_problems(self, problems: Sequence[tuple[str, str]]) -> None:

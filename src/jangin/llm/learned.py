@@ -31,7 +31,7 @@ from jangin.text.reasoning import split_reasoning
 FILE = "endpoints.json"
 """Name of the file in the store."""
 KEPT_DAYS = 30
-"""After this time an endpoint is asked anew: servers learn, too."""
+"""After this time an endpoint is tried again without its changes: servers are upgraded."""
 THINKING_TOKENS = 8192
 """Tokens for reasoning beside `max_tokens`, for a model that has spent `max_tokens` on it."""
 
@@ -113,7 +113,7 @@ def refused_names(body: Mapping[str, Any], form: RequestFormat, text: str) -> tu
 
 
 def _is_refused(name: str, form: RequestFormat, said: str) -> bool:
-    """Whether an error is about a field; one of the user's with a wrong value is theirs to mend."""
+    """Whether an error refuses a field, not a wrong value that the user gave to it."""
     if not _mentions(name, said):
         return False
     return name not in form.parameters or not _ABOUT_VALUE.search(said)

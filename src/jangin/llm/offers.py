@@ -1,24 +1,27 @@
-"""Which models an endpoint offers, by its own list, and who answers on this machine."""
+"""Which models an endpoint offers by its own list, and which providers this machine can use."""
 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Any
 
-from jangin.core.errors import ChatError, ConfigError, RefusedError
+from jangin.core.errors import ChatError, ConfigError, JanginError, RefusedError
 from jangin.core.execution.signals import run_async
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.keys import find_key
-from jangin.llm.prices import MILLION, Price
+from jangin.llm.prices import MILLION, Price, listed
 from jangin.llm.providers import PROVIDERS, Provider
 
 HOSTED_SECONDS, LOCAL_SECONDS = 3.0, 1.0
 MOST_BYTES = 32_000_000
 NO_CHAT = ("embed", "whisper", "tts", "audio", "image", "moderation", "rerank", "transcribe")
 """Parts of the names of models that do not answer."""
+MOST_NAMED = 8
+SOON_DAYS = 90
+"""A model that is switched off within this time is mentioned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,49 @@ def _price(pricing: Any) -> Price | None:
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
+
+
+@dataclass(slots=True)
+class ModelLists:
+    """The lists of models of several endpoints; each is requested once."""
+
+    _known: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
+
+    def problem(
+        self, model: str, base_url: str, key_variable: str, provider: Provider | None
+    ) -> str:
+        """That an endpoint does not offer a model, or soon will not; empty where it does."""
+        offers = self._offers(base_url, key_variable)
+        offer = next((each for each in offers if each.model == model), None)
+        row = listed(provider.address if provider is not None else "", model)
+        off = offer.off if offer is not None and offer.off is not None else row and row.off
+        if offers and offer is None:
+            problem = f"{base_url} does not offer model {model!r}."
+        elif off and (off - datetime.now(UTC).date()).days <= SOON_DAYS:
+            problem = f"{base_url} switches model {model!r} off on {off}."
+        else:
+            return ""
+        others = ", ".join(_nearest(model, offers))
+        instead = f" It offers {others}." if others else ""
+        page = f" ({provider.models_page})" if provider is not None else ""
+        return f"{problem}{instead} Change `model:` of the teacher{page}."
+
+    def _offers(self, base_url: str, key_variable: str) -> tuple[Offer, ...]:
+        """The list of models; empty where the endpoint has none, or cannot be asked."""
+        if base_url not in self._known:
+            self._known[base_url] = ()
+            with suppress(JanginError):  # the run will name the cause
+                self._known[base_url] = offers_of(base_url, key_variable, HOSTED_SECONDS)
+        return self._known[base_url]
+
+
+def _nearest(model: str, offers: Sequence[Offer]) -> list[str]:
+    """Names of some other models, the most similar first."""
+    from rapidfuzz import fuzz, process
+
+    others = [offer.model for offer in offers if offer.model != model]
+    matches = process.extract(model, others, scorer=fuzz.ratio, limit=MOST_NAMED)
+    return [name for name, _, _ in matches]
 
 
 def available(providers: Sequence[Provider] = PROVIDERS) -> list[Available]:

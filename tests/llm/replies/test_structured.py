@@ -103,12 +103,12 @@ def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
     [
         ("", "the reply is empty"),
         (" \n", "the reply is empty"),
-        ("I cannot do that.", "reply: Input should be a valid dictionary"),
+        ("I cannot do that.", "the reply is not a JSON object"),
         ("{}", "words: Field required"),
         ('{"words": "a"}', "words: Input should be a valid list"),
         ('{"words": [1]}', "words.0: Input should be a valid string"),
         ('{"words": [], "more": 1}', "more: Extra inputs are not permitted"),
-        ('[{"words": []}]', "reply: Input should be a valid dictionary"),
+        ('[{"words": []}]', "the reply is not a JSON object"),
         ('{"words": ["\\ud83d"]}', "a string holds half a character"),
         ('{"words": [', "the reply breaks off"),
         ('{"words": ["a", "b"', "the reply breaks off"),
@@ -116,7 +116,7 @@ def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
         ('```json\n{"words": ["a", "b\n```', "the reply breaks off"),
         ("{'words': ['a', 'b", "the reply breaks off"),
         ('{"words": ["a", "b}"]', "the reply breaks off"),
-        ("NaN", "reply: Input should be a valid dictionary"),
+        ("NaN", "the reply is not a JSON object"),
     ],
 )
 def test_what_is_wrong_with_a_reply_is_said(text, problem):
@@ -168,7 +168,7 @@ def test_a_malformed_reply_is_sent_back_once_with_its_error_and_then_counts(cont
     assert len(teacher.asked) == 3
     assert [message.role for message in repair.messages] == ["system", "user", "assistant", "user"]
     assert repair.messages[2].content == "no JSON here"
-    assert "Input should be a valid dictionary" in repair.messages[3].content
+    assert "the reply is not a JSON object" in repair.messages[3].content
     assert "고친 JSON" in repair.messages[3].content
     assert answers["가"].request == repair.digest
 

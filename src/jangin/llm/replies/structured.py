@@ -118,6 +118,8 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
         if is_truncated(text):
             return "the reply breaks off in the middle of its JSON"
         data = json_repair.loads(text)
+    if not isinstance(data, dict):
+        return "the reply is not a JSON object"
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -245,7 +247,7 @@ class _Asking(Generic[S]):
             ask_all(self.chat, requests, self.concurrency, take, progress.message)
         finally:
             progress.stop(bar)
-            self.context.services.ledger.keep_replies(self.kept)
+            self.context.services.ledger.keep_replies(self.kept, self.chat.source)
             self.kept.clear()
         return again
 
@@ -405,7 +407,8 @@ def commonest_reason(failures: Sequence[Failed]) -> str:
     first = next(f for f in failures if (f.kind, general(f.reason)) == (kind, reason))
     reply = collapse_spaces(first.reply)
     quoted = reply[:LONGEST_QUOTE] + "…" * (len(reply) > LONGEST_QUOTE)
-    said = f" The reply was {quoted!r}." if quoted and quoted not in first.reason else ""
+    # The reason of a refusal quotes it.
+    said = f" The reply was {quoted!r}." if quoted and kind != "refused" else ""
     return (
         f"The commonest reason ({count:,} of {len(failures):,}): {first.reason.rstrip('.')}.{said}"
     )

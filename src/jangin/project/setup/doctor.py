@@ -192,7 +192,7 @@ def _learned(folder: Path) -> Iterator[Finding]:
         text = (
             f"{name}: left out {', '.join(learned.refused) or 'nothing'}, "
             f"{learned.thinking_tokens:,} tokens for reasoning, since {learned.since}; delete "
-            f"{path} to ask anew"
+            f"{path} to try again"
         )
         yield Finding("endpoint", "ok", text)
 

@@ -20,13 +20,14 @@ from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.llm.ask import budget_of
 from jangin.llm.budget import Budget
+from jangin.llm.offers import ModelLists
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
 from jangin.project.plan import PlannedStage, last_artifact
 from jangin.project.session import Session
-from jangin.project.setup.offered import ModelLists
 from jangin.project.setup.provisional import rows_of_chunk, write_tables
 from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
 from jangin.project.setup.replay import Replay, replay
+from jangin.project.source.teachers import EndpointTeacher
 from jangin.project.stages import find_stage
 
 LIKELY_PER_ASCII = 0.25
@@ -81,7 +82,7 @@ def forecast(session: Session, variants: Iterable[str]) -> Forecast:
         walk, lists = _Walk(session, Path(folder)), ModelLists()
         for name in variants:
             steps = session.plan(name)
-            refused = (*_refusals(session, name, steps), *lists.notes(session, steps))
+            refused = _refusals(session, name, steps, lists)
             result.refusals = list(dict.fromkeys((*result.refusals, *refused)))
             likely, most = (walk.estimates(name, steps, level) for level in LEVELS)
             for step, usual, upper in zip(steps, likely, most, strict=True):
@@ -98,15 +99,27 @@ def forecast(session: Session, variants: Iterable[str]) -> Forecast:
     return result
 
 
-def _refusals(session: Session, variant: str, steps: Sequence[PlannedStage]) -> Iterator[str]:
-    """The errors of opening the teachers of steps that will run; their stages stop with these."""
-    services = session.services(variant)
-    for step in steps:
-        for name in step.stage.teachers(step.config) if step.state != "cached" else ():
-            try:
-                services.chat(name)
-            except ConfigError as error:
-                yield str(error)
+def _refusals(
+    session: Session, variant: str, steps: Sequence[PlannedStage], lists: ModelLists
+) -> Iterator[str]:
+    """Problems of the teachers of steps that will run.
+
+    Errors of opening them, with which their stages stop, then models that are not offered, or not
+    for long.
+    """
+    services, teachers = session.services(variant), session.project.variants[variant].teachers
+    running = [step for step in steps if step.state != "cached"]
+    names = dict.fromkeys(name for step in running for name in step.stage.teachers(step.config))
+    for name in names:
+        try:
+            services.chat(name)
+        except ConfigError as error:
+            yield str(error)
+    for teacher in map(teachers.__getitem__, names):
+        if isinstance(teacher, EndpointTeacher):
+            address, key, provider = teacher.base_url, teacher.key_variable, teacher.known_provider
+            if problem := lists.problem(teacher.model, address, key, provider):
+                yield problem
 
 
 LEVELS: tuple[Level, Level] = ("likely", "most")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,8 +113,10 @@ class EndpointTeacher(Config):
             return given
         provider = BY_NAME.get(str(given["provider"]))
         if provider is None:
+            close = get_close_matches(str(given["provider"]).lower(), BY_NAME, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
-                f"there is no provider {given['provider']!r}. Known providers: "
+                f"there is no provider {given['provider']!r}{meant} Known providers: "
                 f"{', '.join(BY_NAME)}; for any other write `base_url` and `key_variable`"
             )
         known = {"base_url": provider.base_url, "key_variable": provider.key_variable}

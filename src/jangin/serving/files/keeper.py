@@ -95,14 +95,14 @@ class FileKeeper:
     def sweep(self) -> None:
         """Bytes without a row go to the trash, such as those that a killed server was writing.
 
-        Those of files that somebody deleted are deleted: the storage was away at that moment.
+        Those of files that were deleted on purpose are deleted: the storage was unreachable then.
         """
         with self._server.database.read() as session:
             known = {*session.scalars(select(File.id)), *session.scalars(select(UploadPart.id))}
         sweep(self._server.storage, known, "files", young_seconds=FORGOTTEN, deleted=self._deleted)
 
     def _deleted(self, names: Collection[str]) -> set[str]:
-        """Those of some names that are of files that somebody deleted."""
+        """Which of these names belong to files that were deleted on purpose."""
         query = select(Audit.object).where(Audit.action == DELETED)
         with self._server.database.read() as session:
             return {name for name in session.scalars(query) if name in names}

@@ -59,7 +59,7 @@ def sweep(
         known: names that rows of the database have.
         what: `files` or `models`, for the log.
         young_seconds: what is younger may belong to a request or job that is not finished.
-        deleted: those of unknown names that somebody deleted: they are no trash, and go at once.
+        deleted: which of the unknown names were deleted on purpose; these are deleted at once.
 
     """
     now = time.time()

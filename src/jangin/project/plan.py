@@ -16,6 +16,7 @@ from jangin.core.execution.settings import Cluster, RayCluster
 from jangin.core.executor import Resources
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
 from jangin.core.store import RUNTIME, Artifact, Store
+from jangin.models.shape import ModelShape
 from jangin.project.file import Project
 from jangin.project.stages import STAGES
 
@@ -64,7 +65,7 @@ class PlannedStage:
 
 
 START_SECONDS = 5.0
-"""Until an evaluation has its models, at most."""
+"""Until a training or an evaluation has its libraries and models, where no stage before it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,11 @@ class Pace:
     """Seconds a unit of `Cost.work`, beyond those of `start`."""
     start: float = 0.0
     """Seconds before the work begins, whatever its amount."""
-    same_base: bool = True
-    parameters: int = 0
-    """Of the base of the last time; 0 if unknown."""
 
     def seconds(self, cost: Cost, calls: Calls) -> float:
         """Seconds of a stage with this cost; 0 where nothing tells."""
-        if cost.work and self.per_work:
-            grown = 1.0 if self.same_base else cost.parameters / (self.parameters or float("inf"))
-            return self.start + self.per_work * cost.work * grown if grown else 0.0
         if cost.work:
-            return 0.0
+            return self.start + self.per_work * cost.work if self.per_work else 0.0
         if self.per_call or calls.count:
             return self.per_call * calls.count
         return self.last
@@ -359,7 +354,7 @@ def _plan_step(
 ) -> PlannedStage:
     after = dict.fromkeys(waiting[kind] for kind in stage.inputs(config) if kind in waiting)
     if after:
-        pace = _pace(variant, stage, config, by_kind, store, services)
+        pace = _pace(variant, stage, config, store, services)
         reasons = (f"after {', '.join(after)}",)
         read = _files_of(stage, config, services) | _excerpts_of(stage, config, services)
         step = PlannedStage(variant, stage, config, "waits", reasons, inputs=read, pace=pace)
@@ -369,7 +364,7 @@ def _plan_step(
         return replace(step, seconds=_seconds(services, step.artifact))
     context = StageContext(config, by_kind, store.partial(stage.name, step.key), services)
     cost = stage.cost(context)
-    pace = _pace(variant, stage, config, by_kind, store, services)
+    pace = _pace(variant, stage, config, store, services)
     return replace(step, cost=cost, calls=context.calls, pace=pace).paced()
 
 
@@ -445,14 +440,12 @@ def _pace(
     variant: str,
     stage: Stage[Any],
     config: StageConfig,
-    by_kind: Mapping[str, Artifact],
     store: Store,
     services: Services,
 ) -> Pace:
     """From the newest artifact of this variant of this project file, never from that of others.
 
-    Another way to work is faster or slower, so nothing of it is taken over; with another base the
-    work takes longer by its parameters.
+    Another way to work is faster or slower, so nothing of it is taken over.
     """
     per_call = services.ledger.seconds_per_call(stage.name, services.project)
     runs = services.ledger.last_runs(services.project, variant)
@@ -460,28 +453,35 @@ def _pace(
     run, last = next((each for each in finds if each[1] is not None), ({}, None))
     if last is None:
         return Pace(per_call=per_call)
-    seconds, (work, working) = _seconds(services, last), _work_of(last)
-    start = seconds - working if 0 < working < seconds else min(START_SECONDS, seconds / 2)
-    base = by_kind["base"].manifest.content if "base" in by_kind else ""
+    seconds = _seconds(services, last)
+    work, working = _work_of(last, store.find("catalog", run.get("catalog", "")))
+    if working:
+        start = max(START_SECONDS, seconds - working)
+    else:
+        start = min(START_SECONDS, seconds / 2)
+        working = seconds - start
     before, now = last.manifest.config, config.identity()
     same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
-    per_work = (seconds - start) / work if work and same else 0.0
-    same_base = last.manifest.inputs.get("base", base) == base
-    catalog = store.find("catalog", run.get("catalog", ""))
-    parameters = int(catalog.manifest.summary.get("parameters") or 0) if catalog is not None else 0
-    return Pace(seconds, per_call, per_work, start, same_base, parameters)
+    return Pace(seconds, per_call, working / work if work and same else 0.0, start)
 
 
-def _work_of(artifact: Artifact) -> tuple[float, float]:
+def _work_of(artifact: Artifact, catalog: Artifact | None) -> tuple[float, float]:
     """(the `Cost.work` that an artifact took, seconds of that alone), each 0 if unknown."""
-    record = artifact.folder / RUNTIME / "training.json"
+    if catalog is None:
+        return 0.0, 0.0
+    try:
+        shape = ModelShape.read(catalog.path / "model" / "config.json")
+    except (JanginError, OSError):
+        return 0.0, 0.0
+    record, summary = artifact.folder / RUNTIME / "training.json", artifact.manifest.summary
     if record.is_file():
         known = json.loads(record.read_text(encoding="utf-8"))
-        return float(known.get("tokens") or 0), float(known.get("seconds") or 0)
-    questions = artifact.manifest.summary.get("questions")
+        tokens, steps = int(known.get("tokens") or 0), int(summary.get("steps") or 0)
+        return shape.training_work(tokens, steps), float(known.get("seconds") or 0)
+    questions = summary.get("questions")
     if artifact.manifest.stage != "evaluate" or not isinstance(questions, dict):
         return 0.0, 0.0
-    return float(sum(questions.values())), 0.0
+    return float(sum(questions.values()) * shape.parameters), 0.0
 
 
 def _seconds(services: Services, artifact: Artifact | None) -> float:

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from jangin.documents.ocr import tesseract
+from jangin.documents.ocr import latin_recognizer, tesseract
 
 PROGRAM = """#!/bin/sh
 echo "$@" >> {calls}
@@ -22,6 +22,7 @@ def program(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "eng").touch()
     monkeypatch.setattr(tesseract, "OTHER_MODELS", tmp_path / "other")
+    monkeypatch.setattr(latin_recognizer, "MODEL", tmp_path / "none.onnx")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
     def install(release):

@@ -83,7 +83,7 @@ llama cpp Hugging Face Argilla Excel Word PowerPoint
 Qwen gemma PDF HTML Markdown MD JSON Lines CSV XLSX ZIP GGUF OCR JavaScript Enter Shift Esc
 Dataset from_disk GiB MB KB UTC CPU cpu LoRA DPO Holm McNemar nat top-p fp bf RMSE RMSLE tesseract
 eng kor osd kiwipiepy torch python transformers peft polars pyarrow precision tessdata_best
-tessdata best
+tessdata best ppocr
 """
 ALLOWED = frozenset(NAMES.split())
 """Words in Latin letters that a Korean page may have outside of quotations."""

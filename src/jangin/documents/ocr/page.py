@@ -18,6 +18,7 @@ import numpy as np
 from jangin.documents.layout.picture_tables import PictureCell, header_line, table_rows
 from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
+from jangin.documents.ocr.codes import read_codes
 from jangin.documents.ocr.cross_check import cross_check
 from jangin.documents.ocr.missing_syllables import restore_syllables
 from jangin.documents.ocr.page_layout import UNKNOWN, KnownColumns, Strip, Unfolded, unfold
@@ -130,6 +131,7 @@ def read_page(
     lines = restore_syllables(lines, best.languages)
     lines = read_rare_spellings(best.image_HW, lines, dpi, best.languages)
     checked = cross_check(best.image_HW, lines, firsts, dpi, best.languages)
+    read_codes(best.image_HW, lines, best.languages)
     return replace(_reading(best, lines), lines=len(lines), checked=checked)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jangin.core.digest import digest_file, digest_value
 from jangin.core.errors import MachineError
+from jangin.documents.ocr.latin_recognizer import name_of_model
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
@@ -44,14 +45,15 @@ _lists: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
 
 
 def version() -> str:
-    """Tesseract's version and languages in one line, and the other models; or `absent`."""
+    """Tesseract's version and languages in one line, and all other models; or `absent`."""
     program = shutil.which("tesseract")
     if program is None:
         return "absent"
     first = _first_line(program, Path(program).stat().st_mtime_ns)
     folder = other_models()
     others = f", tessdata_best {_digest_of(_files(folder))}" if folder else ""
-    return f"{first} ({'+'.join(installed_languages())}){others}"
+    codes = f", {name}" if (name := name_of_model()) else ""
+    return f"{first} ({'+'.join(installed_languages())}){others}{codes}"
 
 
 def other_models() -> Path | None:

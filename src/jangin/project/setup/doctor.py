@@ -15,6 +15,7 @@ from typing import Literal
 
 from jangin.core.errors import counted
 from jangin.documents import formats
+from jangin.documents.ocr.latin_recognizer import MODEL, is_installed
 from jangin.documents.ocr.tesseract import OTHER_MODELS, other_models
 from jangin.llm.learned import FILE, LearnedFile
 from jangin.llm.offers import available
@@ -223,6 +224,17 @@ def _tesseract() -> Iterator[Finding]:
             "none; more letters of Korean scans are doubtful, or wrong and not noticed",
             "Put kor.traineddata and eng.traineddata of Tesseract's tessdata_best into "
             f"{OTHER_MODELS}; `make ocr-models` does it with npm.",
+        )
+    if is_installed():
+        text = f"Latin words, codes and numbers of Korean scans are also read by {MODEL}"
+        yield Finding("OCR of codes", "ok", text)
+    else:
+        yield Finding(
+            "OCR of codes",
+            "warning",
+            "no recogniser; more codes and numbers of Korean scans are doubtful",
+            f"Run `make ocr-models`, which puts PP-OCR's into {MODEL.parent} and installs "
+            "onnxruntime.",
         )
 
 

@@ -35,6 +35,8 @@ from jangin.training.preflight.duration import Duration
 from jangin.training.preflight.fast_layers import slow_layers_note
 
 _OPERATIONS_PER_SECOND = 1e11
+_SECONDS_PER_WORK = 2e-11
+"""Of a small model on two cores, a unit as `ModelShape.training_work` counts; 3e-11 on one."""
 _GPU_BUDGETS = (32768, 16384, 8192, 4096)
 _FILLED = 0.9
 _CPU_DIVISORS = (1, 2, 4)
@@ -262,11 +264,12 @@ def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
         config.compile_note(forecast.device),
         slow_layers_note(base) if forecast.device == "cuda" else "",
     ]
-    parameters = ModelShape.read(base / "model" / "config.json").parameters
+    shape = ModelShape.read(base / "model" / "config.json")
+    work_done = shape.training_work(tokens, planned.steps)
+    seconds = 6 * shape.parameters * tokens / _OPERATIONS_PER_SECOND
     return Cost(
-        seconds=6 * parameters * tokens / _OPERATIONS_PER_SECOND + 5,
-        work=tokens,
-        parameters=parameters,
+        seconds=max(seconds, _SECONDS_PER_WORK * work_done) + 5,
+        work=work_done,
         memory_bytes=forecast.needed,
         text="; ".join(
             [f"{text}, {forecast.text(available_bytes(forecast.device))}", *filter(None, notes)]

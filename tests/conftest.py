@@ -14,11 +14,12 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import TableWriter, part_path, read_table, write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.llm.providers import PROVIDERS
 from tests.forked import fork, start_server, stop_server
@@ -155,7 +156,7 @@ def make_context(tmp_path, ledger):
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         chat = chat or FakeChat(lambda request: pytest.fail(f"asked {request}"))
-        services = Services(tmp_path, lambda _name: chat, ledger, SilentProgress())
+        services = Services(tmp_path, lambda _name: chat, ledger, Progress())
         return StageContext(config, inputs, workspace, services)
 
     return make

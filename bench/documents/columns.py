@@ -93,14 +93,14 @@ def score(layout: Document, text: str, is_scan: bool) -> tuple[int, int, list[st
 def read_layer(path: Path) -> list[str]:
     """Text of the pages of a PDF, without OCR."""
     from jangin.core.digest import digest_file
+    from jangin.core.events import Progress
     from jangin.core.ledger import Ledger
-    from jangin.core.stage import SilentProgress
     from jangin.documents.readers.pdf import read_pages
     from jangin.documents.readers.reader import ReaderSettings, SourceFile
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        settings = ReaderSettings(ledger, SilentProgress(), "never")
+        settings = ReaderSettings(ledger, Progress(), "never")
         pages = read_pages(SourceFile(path.name, path, digest_file(path)), settings)
         ledger.close()
     return [page.text for page in pages]

@@ -15,13 +15,13 @@ def ours():
     import tempfile
 
     from jangin.core.digest import digest_file
+    from jangin.core.events import Progress
     from jangin.core.ledger import Ledger
-    from jangin.core.stage import SilentProgress
     from jangin.documents.readers.pdf import read_pages
     from jangin.documents.readers.reader import ReaderSettings, SourceFile
 
     folder = tempfile.mkdtemp()
-    settings = ReaderSettings(Ledger(Path(folder) / "ledger.sqlite"), SilentProgress(), "never")
+    settings = ReaderSettings(Ledger(Path(folder) / "ledger.sqlite"), Progress(), "never")
 
     def read(path):
         file = SourceFile(path.name, path, digest_file(path))

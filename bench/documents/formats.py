@@ -29,8 +29,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
-from jangin.core.stage import SilentProgress
 from jangin.documents.formats import format_of
 from jangin.documents.readers.reader import ReaderSettings, SourceFile, UnreadableError
 from jangin.documents.reading import _read
@@ -120,7 +120,7 @@ def in_order(row: list[str], line: str) -> bool:
 def ours(cases: dict[Path, Case]) -> dict[Path, str | None]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        settings = ReaderSettings(ledger, SilentProgress(), ocr="never")
+        settings = ReaderSettings(ledger, Progress(), ocr="never")
         out: dict[Path, str | None] = {}
         for path in cases:
             row = format_of(path.suffix)
@@ -229,7 +229,7 @@ def fuzz(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = sorted(Path(folder).iterdir())
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        settings = ReaderSettings(ledger, SilentProgress(), ocr="never")
+        settings = ReaderSettings(ledger, Progress(), ocr="never")
         for name, data in [*mutated(all_cases(), count, seed=2026), *hostile]:
             path = Path(folder) / f"file{name[name.rfind('.') :]}"
             path.write_bytes(data)
@@ -264,7 +264,7 @@ def load(count: int) -> None:
     cases = [case for case in all_cases() if not case.name.startswith("everything")]
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        settings = ReaderSettings(ledger, SilentProgress(), ocr="never")
+        settings = ReaderSettings(ledger, Progress(), ocr="never")
         paths = []
         for number in range(count):
             case = cases[number % len(cases)]

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jangin.core.digest import digest_file
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import Chunk, Document
-from jangin.core.stage import SilentProgress
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.readers.pdf import read_pages
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
@@ -42,7 +42,7 @@ def chunks_of(path: Path, memory: Path) -> tuple[Document, list[Chunk]]:
     digest = digest_file(path)
     ledger = Ledger(memory / "ledger.sqlite")
     readings = read_pages(
-        SourceFile(path.name, path, digest), ReaderSettings(ledger, SilentProgress(), "never")
+        SourceFile(path.name, path, digest), ReaderSettings(ledger, Progress(), "never")
     )
     ledger.close()
     text, pages = join_pages(readings)

@@ -19,8 +19,8 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from jangin.core.digest import digest_file
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
-from jangin.core.stage import SilentProgress
 from jangin.documents.readers.pdf import read_pages
 from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
 from jangin.text.normalize import nfc
@@ -86,7 +86,7 @@ def measure(path: Path, use: str, memory: Path) -> None:
     ledger = Ledger(memory / f"{path.stem}.sqlite")
     workers = os.cpu_count() or 1
     wall, own, child = time.perf_counter(), time.process_time(), os.times().children_user
-    settings = ReaderSettings(ledger, SilentProgress(), use, workers=workers)
+    settings = ReaderSettings(ledger, Progress(), use, workers=workers)
     readings = read_pages(SourceFile(path.name, path, digest_file(path)), settings)
     wall = time.perf_counter() - wall
     cpu = time.process_time() - own + os.times().children_user - child

@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from jangin.core.events import Progress
 from jangin.core.records import Message, PreferencePair
-from jangin.core.stage import SilentProgress
 from jangin.inference.generate import generate
 from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
 from jangin.models.starter import make_starter
@@ -45,7 +45,7 @@ ALONE = {"order": "as_given", "log_every_steps": 1}
 SUBJECTS = ("annual leave", "sick leave", "travel expenses", "meeting rooms", "parking permits")
 
 
-class Interrupting(SilentProgress):
+class Interrupting(Progress):
     """Sends Ctrl-C to this process after a number of steps."""
 
     def __init__(self, step: int) -> None:
@@ -99,7 +99,7 @@ def train_and_resume(base: Path, method: str, facts: argparse.Namespace, folder:
     else:
         raise AssertionError("the training was not interrupted")
     written = size_of(folder / "journal" / "checkpoints")
-    trained, seconds = timed(lambda: fit(task, config, folder, SilentProgress()))
+    trained, seconds = timed(lambda: fit(task, config, folder, Progress()))
     _, saving = timed(
         lambda: save_trained(trained.model, tokenizer, folder, data.stop_ids, trained.dtype, base)
     )
@@ -134,7 +134,7 @@ def reference_of(start: Start, data: PairRows, config: DpoConfig) -> torch.Tenso
     model = load_policy(start, config)[0]
     pair_model = choose_pair_model(model, data, config, next(model.parameters()).device)
     budget = config.tokens_per_batch
-    return reference_sums(pair_model, data, range(len(data)), budget, SilentProgress())
+    return reference_sums(pair_model, data, range(len(data)), budget, Progress())
 
 
 def prefer(base: Path, trained: Path, facts: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def prefer(base: Path, trained: Path, facts: argparse.Namespace, folder: Path) -
     reference_2R, seconds = timed(lambda: reference_of(start, data, config))
     folder.mkdir(parents=True)
     task = DpoTask(start, data, reference_2R, DpoTerms(), "")
-    result = fit(task, config, folder, SilentProgress()).result
+    result = fit(task, config, folder, Progress()).result
     return {
         "reference": seconds,
         "tokens_per_second": result.runtime["tokens_per_second"],

@@ -9,7 +9,7 @@ import torch
 from case import WARM_UP_STEPS, Clock
 from material import ALPHA, EOS, RANK, Rows, config, make_model, make_rows
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import steps
 from jangin.models import memory
@@ -114,10 +114,10 @@ def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
         return SftObjective(loss_model, data, None, conf, next(model.parameters()).device)
 
     warm_up = objective(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7)
-    train(warm_up, conf, scratch / "warm-up", SilentProgress())
+    train(warm_up, conf, scratch / "warm-up", Progress())
     loss = objective(job["rows"], job["seed"])
     with clock:
-        result = train(loss, conf, scratch / "run", SilentProgress())
+        result = train(loss, conf, scratch / "run", Progress())
     share = float(loss.data.trained.mean())
     facts = predicted(job, loss.lengths.tolist(), result.runtime, share)
     return {"tokens": int(loss.lengths.sum()), **facts}
@@ -130,7 +130,7 @@ def choose(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
     data = rendered(make_rows(job["rows"], job["shape"], job["seed"]))
     objective = SftObjective.of(trainable(job, conf), data, None, conf)
     with clock:
-        runtime = train(objective, conf, scratch / "run", SilentProgress()).runtime
+        runtime = train(objective, conf, scratch / "run", Progress()).runtime
     share = float(data.trained.mean())
     facts = predicted(job, data.lengths.tolist(), runtime, share)
     return {"tokens": int(data.lengths.sum()), "layers": runtime["layers"], **facts}
@@ -155,7 +155,7 @@ def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
                 loss_model, data, every, conf.tokens_per_batch, device
             )
         loss = DpoObjective(loss_model, data, reference, conf, DpoTerms(beta=0.1), device)
-        return data, train(loss, conf, folder, SilentProgress()).runtime
+        return data, train(loss, conf, folder, Progress()).runtime
 
     run(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7, scratch / "warm-up")
     with clock:

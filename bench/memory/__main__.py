@@ -105,8 +105,9 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     """One stage, as `jangin run` would run it; prints its runtime file."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    from jangin.core.events import Progress
     from jangin.core.ledger import Ledger
-    from jangin.core.stage import Services, SilentProgress, StageContext
+    from jangin.core.stage import Services, StageContext
     from jangin.core.store import Artifact, Manifest
     from jangin.models.device import peak_memory
     from jangin.training import dpo, pretrain, sft
@@ -140,7 +141,7 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     def no_chat(name: str) -> Any:
         raise LookupError(name)
 
-    services = Services(folder, no_chat, ledger, SilentProgress())
+    services = Services(folder, no_chat, ledger, Progress())
     context = StageContext(config.model_validate(fields), inputs, workspace, services)
     estimated = module.STAGE.cost(context).memory_bytes
     peaks: list[int] = []

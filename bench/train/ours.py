@@ -14,8 +14,8 @@ from loading import load
 from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jangin.core.events import Progress
 from jangin.core.records import Message, PreferencePair
-from jangin.core.stage import SilentProgress
 from jangin.inference import generate
 from jangin.models.tokens.chat_template import RenderedRows, limit_rows, render_rows
 from jangin.models.tokens.packing import (
@@ -72,7 +72,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     held = watch_first_step()
     with Meter() as meter:
         objective = SftObjective.of(model, data, None, config)
-        result = train(objective, config, scratch, SilentProgress())
+        result = train(objective, config, scratch, Progress())
     report(
         first_loss=step_losses(scratch)[0],
         steps=result.steps,
@@ -114,7 +114,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
         )
         model.train()
         objective = DpoObjective(loss_model, data, reference, config, DpoTerms(beta=0.1), device)
-        result = train(objective, config, scratch, SilentProgress())
+        result = train(objective, config, scratch, Progress())
     losses = step_losses(scratch)
     report(
         first_loss=losses[0],

@@ -49,14 +49,15 @@ if TYPE_CHECKING:
     from jangin.core.errors import StoreError as StoreError
     from jangin.core.errors import TooLongError as TooLongError
     from jangin.core.errors import TrainingError as TrainingError
-    from jangin.core.stage import Progress as Progress
+    from jangin.core.events import Event as Event
+    from jangin.core.events import Progress as Progress
 else:
     _API = {
         **dict.fromkeys(("open", "Project"), "api.project"),
         **dict.fromkeys(("Plan", "Results", "Run"), "api.outcomes"),
         **dict.fromkeys(("Answer", "Model"), "api.model"),
         "Table": "api.tables",
-        "Progress": "core.stage",
+        **dict.fromkeys(("Event", "Progress"), "core.events"),
     }
     """{name: module}; every other public name is an error of `core.errors`."""
 

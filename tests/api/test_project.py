@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 import jangin
+from jangin.core.events import StepBegins, StepEnds, WorkAdvances, WorkBegins, WorkEnds
 from jangin.core.execution.signals import run_async
 from jangin.documents.load import LoadConfig
 from jangin.project.file import Documents, ProjectFile
@@ -153,30 +154,27 @@ def test_exports_and_reports_are_files(tiny, tmp_path):
     assert "tiny" in path.read_text("utf-8")
 
 
-def test_progress_can_be_an_object_of_ones_own(tmp_path):
-    class Heard:
-        def __init__(self):
-            self.labels, self.steps, self.open = [], 0, set()
-
-        def start(self, label, total):
-            assert total is None or total > 0
-            self.labels.append(label)
-            self.open.add(len(self.labels))
-            return len(self.labels)
-
-        def advance(self, bar, steps=1, note=""):
-            assert bar in self.open, note
-            self.steps += steps
-
-        def stop(self, bar):
-            self.open.remove(bar)
-
-        def message(self, text): ...
-
-    heard = Heard()
-    jangin.open(write_project(tmp_path / "own")).run("catalog", progress=heard)
-    assert heard.labels
-    assert (heard.steps > 0, heard.open) == (True, set())
+def test_progress_can_be_a_stream_of_ones_own(tmp_path):
+    heard = []
+    jangin.open(write_project(tmp_path / "own")).run(
+        "catalog", progress=jangin.Progress(heard.append)
+    )
+    begun = [event for event in heard if isinstance(event, WorkBegins)]
+    assert begun
+    assert all(event.total is None or event.total > 0 for event in begun)
+    steps, open_work = 0, set()
+    for event in heard:
+        match event:
+            case WorkBegins():
+                open_work.add(event.work)
+            case WorkAdvances():
+                assert event.work in open_work, event.note
+                steps += event.steps
+            case WorkEnds():
+                open_work.remove(event.work)
+    assert (steps > 0, open_work) == (True, set())
+    kinds = [type(event) for event in heard if isinstance(event, StepBegins | StepEnds)]
+    assert kinds.count(StepBegins) == kinds.count(StepEnds) > 0
 
 
 def test_asynchronous_work_also_runs_inside_the_event_loop_of_a_notebook():

@@ -21,13 +21,7 @@ count: int = project.export("train.jsonl", "openai", split="all")
 page: Path = project.report()
 
 
-class Quiet:
-    def start(self, label: str, total: int | None) -> int:
-        return len(label) + (total or 0)
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None: ...
-    def stop(self, bar: int) -> None: ...
-    def message(self, text: str) -> None: ...
+events: list[jangin.Event] = []
 
 
 def work(progress: jangin.Progress) -> int:
@@ -38,7 +32,7 @@ def work(progress: jangin.Progress) -> int:
     return 0
 
 
-work(Quiet())
+work(jangin.Progress(events.append))
 jangin.opn("pumps")  # type: ignore[attr-defined]  # the error is wanted
 project.run(progress="loud")  # type: ignore[arg-type]  # as above
 project.model().chat(3)  # type: ignore[call-overload]  # as above

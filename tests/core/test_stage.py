@@ -5,14 +5,15 @@ import pytest
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import StoreError
+from jangin.core.events import Progress
 from jangin.core.records import Message
-from jangin.core.stage import Cost, Services, SilentProgress, Stage, StageContext
+from jangin.core.stage import Cost, Services, Stage, StageContext
 from jangin.core.store import JOURNAL, RUNTIME
 
 ROWS = [Message(role="user", content="a"), Message(role="user", content="b")]
 
 
-class Counting(SilentProgress):
+class Counting(Progress):
     """A progress that keeps what it was told."""
 
     def __init__(self):
@@ -82,7 +83,7 @@ def test_tracking_moves_a_bar_for_every_item_and_ends_it_even_after_an_error(tmp
 
 
 def test_a_silent_progress_keeps_its_messages():
-    progress = SilentProgress()
+    progress = Progress()
     progress.message("two files are unreadable")
     progress.advance(progress.start("x", None))
     assert progress.messages == ["two files are unreadable"]

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import ConfigError
+from jangin.core.events import Progress
 from jangin.core.execution.local import Local
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import no_encoder
 from jangin.core.parquet import write_table
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact
 from tests.conftest import make_artifact
 
@@ -70,7 +71,7 @@ def make_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[A
     def make(config: StageConfig, inputs: dict[str, Artifact] | None = None) -> StageContext[Any]:
         workspace = tmp_path / "workspace"
         workspace.mkdir(exist_ok=True)
-        services = Services(tmp_path, no_chat, ledger, SilentProgress(), Local(2))
+        services = Services(tmp_path, no_chat, ledger, Progress(), Local(2))
         return StageContext(config, inputs or {}, workspace, services)
 
     return make
@@ -95,7 +96,7 @@ def table_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         services = Services(
-            tmp_path, no_chat if chat is None else lambda _name: chat, ledger, SilentProgress(),
+            tmp_path, no_chat if chat is None else lambda _name: chat, ledger, Progress(),
             encoder=encoder,
         )  # fmt: skip
         return StageContext(config, inputs, workspace, services)

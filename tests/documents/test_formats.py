@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jangin.core.errors import MachineError
+from jangin.core.events import Progress
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
-from jangin.core.stage import SilentProgress
 from jangin.documents import formats
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.formats import format_of, suffix_by_bytes
@@ -177,7 +177,7 @@ def test_a_file_under_the_suffix_of_another_format_is_read_as_what_it_is(tmp_pat
     case = next(case for case in all_cases() if case.name.endswith(".docx"))
     path = tmp_path / f"rules{suffix}"
     path.write_bytes(case.data)
-    progress = SilentProgress()
+    progress = Progress()
     settings = ReaderSettings(ledger, progress, ocr="never")
     pages = read_file(SourceFile(path.name, path, "0" * 64), settings)
     assert "\n\n".join(page.text for page in pages).strip() == case.text.strip()

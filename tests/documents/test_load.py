@@ -9,11 +9,11 @@ import pytest
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
+from jangin.core.events import Progress
 from jangin.core.execution.local import Local
 from jangin.core.executor import InProcess
 from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Document
-from jangin.core.stage import SilentProgress
 from jangin.core.store import OUTPUTS, add_output, output_names
 from jangin.documents import load
 from jangin.documents.load import STAGE, LoadConfig, find_files, left_out
@@ -405,8 +405,8 @@ def test_a_file_that_ends_the_process_that_reads_it_is_named_and_the_rest_is_rea
 def test_few_small_files_are_read_by_this_process_and_many_by_others(tmp_path, ledger):
     path = tmp_path / "a.md"
     path.write_text("a")
-    settings = ReaderSettings(ledger, SilentProgress())
-    reader = FolderReader(Local(2), ledger, SilentProgress(), settings)
+    settings = ReaderSettings(ledger, Progress())
+    reader = FolderReader(Local(2), ledger, Progress(), settings)
     file = SourceFile("a.md", path, "0" * 64)
     assert isinstance(reader._executor_for([file] * 3), InProcess)
     assert reader._executor_for([file] * 5000) is reader.executor

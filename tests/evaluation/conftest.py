@@ -2,10 +2,11 @@
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from tests.conftest import make_artifact
 from tests.model_fixtures import conversations, one_thread, tokenizer
 
@@ -26,7 +27,7 @@ def stage_context(tmp_path):
         inputs.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
         write_table(inputs / "splits.parquet", SplitExample, rows)
-        services = Services(tmp_path, no_chat, ledger, SilentProgress())
+        services = Services(tmp_path, no_chat, ledger, Progress())
         return StageContext(config, {"splits": make_artifact(inputs)}, folder, services)
 
     yield make

@@ -10,9 +10,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from jangin.core.errors import MachineError
+from jangin.core.events import Progress
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import ShortTuning, SilentProgress
+from jangin.core.stage import ShortTuning
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.systems.hosted import is_near, own_scope
 from jangin.evaluation.tasks.prediction import Prediction
@@ -66,7 +67,7 @@ def models(tmp_path):
     )  # fmt: skip
     examples = [row.example for row in rows()]
     request = ShortTuning(tmp_path / "base", examples, 2, 3, "lora", 0, tmp_path / "tuned")
-    tune_briefly(request, SilentProgress())
+    tune_briefly(request, Progress())
     return {"base": make_artifact(tmp_path / "base"), "model": make_artifact(tmp_path / "tuned")}
 
 

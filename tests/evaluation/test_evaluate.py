@@ -7,11 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from jangin.core.errors import ChatError, DataError, SettingsError, StageError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, make_test_sets, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
@@ -101,7 +102,7 @@ def context_of(tmp_path):
         write_table(inputs / "splits.parquet", SplitExample, rows() if table is None else table)
         ledger = Ledger(tmp_path / "ledger.sqlite")
         ledgers.append(ledger)
-        services = Services(tmp_path, no_chat, ledger, SilentProgress())
+        services = Services(tmp_path, no_chat, ledger, Progress())
         made = {"splits": make_artifact(inputs)}
         return StageContext(EvaluateConfig(**config), made, workspace, services)
 
@@ -758,7 +759,7 @@ def judged_by(context, models, verdicts, base_id=""):
     if base_id:
         manifest = inputs["splits"].manifest.model_copy(update={"summary": {"id": base_id}})
         inputs["base"] = Artifact(inputs["splits"].path, manifest)
-    services = replace(context.services, chat=chat, progress=SilentProgress())
+    services = replace(context.services, chat=chat, progress=Progress())
     context = replace(context, services=services, inputs=inputs)
     write_judgements(context, context.config.pairwise, predictions, "ko", 0)
     found = read_table(context.workspace / "pairwise.parquet", PairwiseResult)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.executor import InProcess
-from jangin.core.stage import SilentProgress
 from jangin.evaluation.evaluate import JOURNAL, STAGE
 from jangin.evaluation.systems import local
 from jangin.evaluation.tasks.prediction import Prediction
@@ -46,7 +46,7 @@ def on(context, executor, name):
     """The same evaluation in another workspace, on another executor."""
     workspace = context.workspace.parent / name
     workspace.mkdir(exist_ok=True)
-    services = replace(context.services, executor=executor, progress=SilentProgress())
+    services = replace(context.services, executor=executor, progress=Progress())
     return replace(context, workspace=workspace, services=services, summary={})
 
 

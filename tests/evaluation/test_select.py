@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from jangin.core.errors import ConfigError, SettingsError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Document, Example, Message, SplitExample
-from jangin.core.stage import Services, ShortTuning, SilentProgress, StageContext, no_tuning
+from jangin.core.stage import Services, ShortTuning, StageContext, no_tuning
 from jangin.evaluation.select import (
     STAGE,
     TIED,
@@ -79,7 +80,7 @@ def context_of(tmp_path):
         folder.mkdir(exist_ok=True)
         workspace.mkdir(exist_ok=True)
         write_table(folder / "splits.parquet", SplitExample, rows() if table is None else table)
-        progress = SilentProgress()
+        progress = Progress()
         tune = partial(tune_briefly, progress=progress)
         services = Services(tmp_path, no_chat, ledger, progress, tune=tune)
         inputs = {"splits": make_artifact(folder)}
@@ -104,7 +105,7 @@ def make_candidates(folder):
     examples = [row.example for row in rows()]
     tune_briefly(
         ShortTuning(folder / "base", examples, 60, 12, "full", 0, folder / "tuned"),
-        SilentProgress(),
+        Progress(),
     )
     for name, source in (("knows", "tuned"), ("blank", "base")):
         shutil.copytree(folder / source / "model", folder / "candidates" / name)

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jangin.core.errors import StageError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import part_paths, read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.examples.split import STAGE, SplitConfig, split_examples
 from jangin.text.dedup.question_copies import find_near_copies
 from jangin.text.wordings import MOST_ALIKE
@@ -312,7 +313,7 @@ def test_shares_that_leave_nothing_to_train_on_are_refused():
 
 def context(folder, examples, **settings):
     write_table(folder / "examples.parquet", Example, examples)
-    services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), SilentProgress())
+    services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), Progress())
     made = {"examples": make_artifact(folder)}
     return StageContext(SplitConfig(**settings), made, folder, services)
 

@@ -12,8 +12,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.events import Progress
 from jangin.core.model_protocols import HubEncoder, LocalEncoder
-from jangin.core.stage import SilentProgress
 from jangin.inference import encoder as encode
 from jangin.inference.encoder import Recipe, batches_of, open_encoder, read_recipe
 
@@ -63,7 +63,7 @@ def copy(tiny, tmp_path):
 def open_at(ledger, tmp_path):
     def open_at(folder, **fields):
         config = LocalEncoder(type="local", path=folder, **fields)
-        return open_encoder(config, tmp_path, ledger, SilentProgress())
+        return open_encoder(config, tmp_path, ledger, Progress())
 
     return open_at
 
@@ -254,7 +254,7 @@ def test_a_hub_encoder_in_the_cache_is_opened_with_its_own_files(
     folder.rename(model / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    progress = SilentProgress()
+    progress = Progress()
     encoder = open_encoder(
         HubEncoder(type="hub", id="intfloat/e5-tiny"), tmp_path, ledger, progress
     )

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.errors import ChatError, MachineError, TooLongError
+from jangin.core.events import Progress
 from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
-from jangin.core.stage import SilentProgress
 from jangin.inference import local_chat
 from jangin.inference.generate import generate
 from jangin.inference.local_chat import LocalChat, folder_identity
@@ -146,7 +146,7 @@ def test_its_identity_is_its_bytes_and_not_its_place(folder, tmp_path, ledger):
 def test_a_teacher_of_type_model_is_free_and_goes_through_the_ledger(folder, ledger):
     given = {"type": "model", "base": {"type": "local", "path": folder.name}, "rows": 2}
     teacher = TypeAdapter(Teacher).validate_python(given)
-    registry = TeacherRegistry(folder.parent, ledger, SilentProgress(), SpendingLimit(1.0))
+    registry = TeacherRegistry(folder.parent, ledger, Progress(), SpendingLimit(1.0))
     chat = open_teacher("w", teacher, registry)
     assert (chat.model, budget_of(chat).price) == ("small", FREE)
     first = run(chat, [ask("휴가")])

@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, MachineError, StageError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, Page
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.models.catalog import STAGE, CatalogConfig
 from jangin.models.loading import load_model, load_tokenizer, locate
 from tests.conftest import make_artifact
@@ -45,7 +46,7 @@ def run_catalog(tmp_path):
             CatalogConfig.model_validate({"base": base}),
             {"documents": make_artifact(documents)} if with_documents else {},
             workspace,
-            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
+            Services(tmp_path, no_chat, ledger, progress or Progress()),
         )
         STAGE.run(context)
         return workspace, context.summary
@@ -164,7 +165,7 @@ def test_the_bytes_of_a_local_model_are_identity_and_its_place_is_not(run_catalo
 def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalog):
     starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
     (starter / "model" / "chat_template.jinja").unlink()
-    progress = SilentProgress()
+    progress = Progress()
     base = {"type": "local", "path": str(starter / "model")}
     workspace, summary = run_catalog("two", base, progress=progress)
     assert summary["chat_template"] == "plain"
@@ -180,7 +181,7 @@ def test_a_template_that_writes_the_date_of_today_is_named_with_the_date_it_gets
     template = starter / "model" / "chat_template.jinja"
     source = "Today: {{ strftime_now('%d %b %Y') }}\n" + template.read_text(encoding="utf-8")
     base = {"type": "local", "path": str(starter / "model"), "date": "2025-05-01"}
-    progress = SilentProgress()
+    progress = Progress()
     run_catalog("plain", base, progress=progress)
     assert progress.messages == []
     template.write_text(source, encoding="utf-8")

@@ -173,7 +173,7 @@ from pathlib import Path
 import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.training.preflight.memory import Work, estimate
 from jangin.models.device import peak_memory, reset_peak_memory
 from jangin.models.memory import LIBRARY_BYTES
@@ -201,7 +201,7 @@ def train_once(shape, config):
         llama.save_pretrained(base / "model")
         plan = estimate(base, config, Work(lengths.tolist(), trained.mean())).plan
         model = attach(LlamaForCausalLM(llama), config)
-        train(SftObjective.of(model, data, None, config), config, Path(scratch), SilentProgress())
+        train(SftObjective.of(model, data, None, config), config, Path(scratch), Progress())
     print(plan.peak - LIBRARY_BYTES, peak_memory() - library_bytes())
 
 reset_peak_memory()

@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ChatError, StageError, StoreError
+from jangin.core.events import Progress, StepBegins, StepEnds
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
@@ -29,7 +30,7 @@ from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan, shared_steps
-from jangin.project.runner import BEGUN, Watcher, finished_artifacts, run
+from jangin.project.runner import BEGUN, finished_artifacts, run
 from tests.conftest import make_manifest
 
 
@@ -181,9 +182,18 @@ class Workplace:
         projects = {name: Toy(name="toy", settings=s) for name, s in variants.items()}
         return LoadedProject(self.folder / "project.yaml", "toy", projects)
 
-    def run(self, settings=None, *, stages=STAGES, last=None, watcher=None, **variants):
+    def run(self, settings=None, *, stages=STAGES, last=None, subscriber=None, **variants):
         opened = self.open(variants or {"main": settings or WITHOUT_TEACHER})
-        return run(opened, self.store, self.services, opened.variants, last, watcher, stages)
+
+        def services(variant):
+            own = self.services(variant)
+            return (
+                own
+                if subscriber is None
+                else dataclasses.replace(own, progress=Progress(subscriber))
+            )
+
+        return run(opened, self.store, services, opened.variants, last, stages)
 
     def plan(self, settings=None, stages=STAGES):
         project = Toy(name="toy", settings=settings or WITHOUT_TEACHER)
@@ -341,9 +351,13 @@ def test_a_run_that_meets_another_one_at_work_says_only_that(place):
         place.run(changed("shout", fail_after=2))
     seen = []
     key = place.plan()[1].key
-    watcher = Watcher(begins=lambda step: seen.append(step.stage.name))
+
+    def see(event):
+        if isinstance(event, StepBegins):
+            seen.append(event.step.stage.name)
+
     with place.store.lock("shout", key), pytest.raises(StoreError, match="another jangin run"):
-        place.run(watcher=watcher)
+        place.run(subscriber=see)
     assert seen == []
 
 
@@ -366,12 +380,12 @@ def test_a_failed_stage_that_cannot_resume_starts_clean(place):
 
 
 def test_how_a_run_ended_stands_in_the_ledger(place):
-    def stop(step):
-        if step.stage.name == "count":
+    def stop(event):
+        if isinstance(event, StepBegins) and event.step.stage.name == "count":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        place.run(watcher=Watcher(begins=stop))
+        place.run(subscriber=stop)
     with pytest.raises(StageError):
         place.run({**changed("shout", suffix="?", fail_after=4)})
     place.run()
@@ -408,14 +422,17 @@ def test_what_variants_share_is_made_once(place):
     assert len(list(place.store.root.glob("read/*/manifest.json"))) == 1
 
 
-def test_watchers_see_each_beginning_and_each_end(place):
+def test_subscribers_see_each_beginning_and_each_end(place):
     seen = []
-    watcher = Watcher(
-        begins=lambda step: seen.append(f"begins {step.stage.name}"),
-        done=lambda step: seen.append(f"{step.state} {step.stage.name}"),
-    )
+
+    def see(event):
+        if isinstance(event, StepBegins):
+            seen.append(f"begins {event.step.stage.name}")
+        elif isinstance(event, StepEnds):
+            seen.append(f"{event.step.state} {event.step.stage.name}")
+
     place.run(last="shout")
-    place.run(watcher=watcher)
+    place.run(subscriber=see)
     assert seen == ["cached read", "cached shout", "begins count", "run count"]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from jangin.core.events import WorkAdvances, WorkBegins
 from jangin.serving.jobs import scheduler, worker
 from jangin.serving.operations.workers import FreshWorkers
 from jangin.training.kernels import load_kernels
@@ -136,26 +137,25 @@ class Hold:
 def work(job):
     """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
     steps, trained, hold = itertools.count(), itertools.count(1), Hold(Path(job).parents[2])
-    start_bar, stop = worker.JobProgress.start, worker.Worker._stop
+    take_event, stop = worker.Worker.take, worker.Worker._stop
 
-    def start(self, label, total):
-        if label == "training":
-            hold.wait(self.resumed_at)
-        return start_bar(self, label, total)
-
-    def advance(self, *_arguments):
-        if next(steps) < SLOW_STEPS:
-            time.sleep(0.02)
-        if self.total_steps:
-            hold.wait(self.resumed_at + next(trained))
+    def take(self, event):
+        match event:
+            case WorkBegins(label="training"):
+                hold.wait(self.resumed_at)
+            case WorkAdvances():
+                if next(steps) < SLOW_STEPS:
+                    time.sleep(0.02)
+                if self.total_steps:
+                    hold.wait(self.resumed_at + next(trained))
+        take_event(self, event)
 
     def note_stop(self, reason):
         stop(self, reason)
         Path(job).with_suffix(STOPS).touch()
 
     worker.TICK_SECONDS = 0.05
-    worker.JobProgress.start, worker.JobProgress.advance = start, advance
-    worker.Worker._stop = note_stop
+    worker.Worker.take, worker.Worker._stop = take, note_stop
     return worker.run(Path(job).read_bytes(), os.getppid())
 
 

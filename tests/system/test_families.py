@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from jangin.core.events import Progress, WorkAdvances
 from jangin.core.jsonl import read_jsonl
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import SilentProgress
 from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import STAGE as EVALUATE
 from jangin.evaluation.evaluate import EvaluateConfig
@@ -59,18 +59,19 @@ def steps_and_rate(family, method):
     return (160, 3e-3) if (family, method) == ("gpt-2", "lora") else (80, 5e-3)
 
 
-class Interrupted(SilentProgress):
+class Interrupted(Progress):
     """Ctrl-C after this many steps of a training."""
 
     def __init__(self, after):
         super().__init__()
         self.left = after
 
-    def advance(self, bar, steps=1, note=""):
-        self.left -= steps
-        if self.left == 0:
-            raise KeyboardInterrupt
-        super().advance(bar, steps, note)
+    def emit(self, event):
+        if isinstance(event, WorkAdvances):
+            self.left -= event.steps
+            if self.left == 0:
+                raise KeyboardInterrupt
+        super().emit(event)
 
 
 def example(question, answer):

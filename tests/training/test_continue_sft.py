@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from jangin.core.errors import TrainingError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.models.loading import load_trained
 from jangin.models.starter import make_starter
 from jangin.training import sft
@@ -44,7 +45,7 @@ def tuned(tmp_path, conversations):
     StageContext(sft.SftConfig(), {}, splits, None).write("splits", SplitExample, rows)
     inputs = {"base": make_artifact(tmp_path / "base"), "splits": make_artifact(splits)}
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    services = Services(tmp_path, no_chat, ledger, SilentProgress())
+    services = Services(tmp_path, no_chat, ledger, Progress())
     common = {
         "length": {"type": "steps", "steps": 12},
         "learning_rate": 5e-3,

@@ -20,10 +20,11 @@ from transformers import (
 )
 
 from jangin.core.errors import SettingsError, StageError, TrainingError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.examples.reviews.log import LOG, append_decisions, decide
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material
@@ -360,7 +361,7 @@ def trained_lines(tokenizer, data, folder, rows=None, **changes):
         DpoObjective(loss_model, data, reference, config, terms, CPU),
         config,
         folder,
-        SilentProgress(),
+        Progress(),
     )
     text = (folder / "metrics.jsonl").read_text()
     return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
@@ -445,7 +446,7 @@ def make_tuned(conversations, folder):
         "splits": make_artifact(folder / "splits", content="splits"),
     }
     ledger = Ledger(folder / "ledger.sqlite")
-    services = Services(folder, no_chat, ledger, SilentProgress())
+    services = Services(folder, no_chat, ledger, Progress())
     for name, method, steps in (
         ("full", {"type": "full"}, 40),
         ("lora", {"type": "lora", "r": 32}, 20),
@@ -487,7 +488,7 @@ def stage(tmp_path, tuned, conversations):
             "threads": 1,
         }
         inputs = tuned[start] | {"pairs": make_artifact(source, content="pairs")}
-        services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
+        services = Services(tmp_path, no_chat, ledger, progress or Progress())
         config = DpoConfig.model_validate(fields | settings)
         return StageContext(config, inputs, tmp_path / name, services)
 
@@ -538,7 +539,7 @@ def test_held_out_pairs_are_measured_and_change_no_weights(stage):
     assert all(line.valid_loss is None for line in lines_of(plain))
 
 
-class Stopping(SilentProgress):
+class Stopping(Progress):
     """A progress in which the machine dies at one step."""
 
     def __init__(self, step):

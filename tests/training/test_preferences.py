@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, StageError, TrainingError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import (
@@ -18,7 +19,7 @@ from jangin.core.records import (
     PreferencePair,
     SplitExample,
 )
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Steps
@@ -85,7 +86,7 @@ def context_of(tmp_path):
         if choices is not None:
             write_table(folder / "choices.parquet", Choice, choices)
             artifacts["choices"] = make_artifact(folder)
-        services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
+        services = Services(tmp_path, no_chat, ledger, progress or Progress())
         settings = PreferencesConfig.model_validate({"sources": (OTHER,), **config})
         return StageContext(settings, artifacts, tmp_path / name, services)
 
@@ -364,7 +365,7 @@ def tuned(tmp_path_factory):
     config = SftConfig(
         length=Steps(type="steps", steps=45), learning_rate=3e-3, precision="fp32", threads=1
     )
-    services = Services(folder, no_chat, ledger, SilentProgress())
+    services = Services(folder, no_chat, ledger, Progress())
     SFT.run(StageContext(config, inputs, folder / "model", services))
     ledger.close()
     return {"base": inputs["base"], "model": make_artifact(folder / "model")}
@@ -393,7 +394,7 @@ def test_own_answers_are_rejected_unless_they_are_as_good_or_never_ended(context
     assert sum(context.summary["dropped"].values()) == len(dropped)
 
 
-class Dying(SilentProgress):
+class Dying(Progress):
     """A progress in which the machine dies after some batches."""
 
     def __init__(self, batches):

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from jangin.core.errors import StageError, TrainingError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
@@ -75,7 +76,7 @@ def stage(tmp_path):
             config,
             {"base": artifact(tmp_path / "base"), "documents": artifact(documents)},
             workspace,
-            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
+            Services(tmp_path, no_chat, ledger, progress or Progress()),
         )
 
     yield make
@@ -122,7 +123,7 @@ def test_the_artifact_is_a_base_that_writes_the_documents_better(stage):
     assert AutoModelForCausalLM.from_pretrained(context.workspace / "model").config.eos_token_id
 
 
-class Dying(SilentProgress):
+class Dying(Progress):
     def advance(self, bar, steps=1, note=""):
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 5:

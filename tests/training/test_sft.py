@@ -7,9 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, MachineError, SettingsError, StageError, TrainingError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.inference.generate import generate
 from jangin.inference.taught_form import TaughtForm
 from jangin.models.loading import load_model, load_tokenizer, load_trained
@@ -76,7 +77,7 @@ def stage(tmp_path, pairs):
             SftConfig.model_validate(fields | settings),
             {"base": make_artifact(base), "splits": make_artifact(tmp_path / f"{name}-splits")},
             workspace,
-            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
+            Services(tmp_path, no_chat, ledger, progress or Progress()),
         )
         (tmp_path / f"{name}-splits").mkdir(exist_ok=True)
         rows = (
@@ -287,7 +288,7 @@ def test_the_same_run_twice_gives_the_same_bytes(stage, method):
 
 @pytest.mark.slow
 def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
-    progress = SilentProgress()
+    progress = Progress()
     method = {"type": "lora", "r": 4, "alpha": 8}
     context = stage("lora", method=method, progress=progress)
     STAGE.run(context)

@@ -2,27 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from jangin.core.stage import Progress, SilentProgress
+from jangin.core.events import Progress
 
 Shown = Literal["bars", "lines"] | Callable[[str], None] | Progress | None
 
 
-@dataclass(frozen=True, slots=True)
-class Display:
-    """A `Progress`, and what takes the beginning and the line of each stage."""
-
-    progress: Progress
-    begins: Callable[[Any], None]
-    line: Callable[[str], None]
-    """Gets text in rich's markup."""
-
-
 @contextmanager
-def displayed(wanted: Shown) -> Iterator[Display]:
-    """Show progress as wanted.
+def displayed(wanted: Shown, title: Callable[[Any], str]) -> Iterator[Progress]:
+    """Show progress as wanted; `title` goes before the line of a finished step.
 
     `bars` are lines where the output is no terminal. A function gets each line as plain text.
 
@@ -30,36 +19,21 @@ def displayed(wanted: Shown) -> Iterator[Display]:
     """
     from jangin.report.terminal.console import console
     from jangin.report.terminal.lines import ProgressLines
-    from jangin.report.terminal.progress import PLAIN, Bars
+    from jangin.report.terminal.progress import PLAIN, Bars, step_line
 
+    write = None
     if wanted is None:
-        yield Display(SilentProgress(), _nothing, _nothing)
-    elif wanted in ("bars", "lines"):
+        yield Progress()
+        return
+    if isinstance(wanted, Progress):
+        yield wanted
+        return
+    if wanted in ("bars", "lines"):
         lines = None if wanted == "bars" else ProgressLines(lambda t: console.print(t, **PLAIN))
-        with Bars(lines) as bars:
-            yield Display(bars, bars.begins, lambda text: console.print(text, highlight=False))
-    elif hasattr(wanted, "advance"):
-        yield Display(cast(Progress, wanted), _nothing, _nothing)
     elif callable(wanted):
         write = wanted
-
-        class Written(Bars):
-            """Lines for a function, messages too."""
-
-            def message(self, text: str) -> None:
-                write(f"  ! {text}")
-
-        with Written(ProgressLines(write)) as bars:
-            yield Display(bars, bars.begins, _plain(write))
+        lines = ProgressLines(write)
     else:
-        raise TypeError(f"progress is {wanted!r}. Give bars, lines, None or a function.")
-
-
-def _nothing(_event: object) -> None:
-    """The callback of `progress=None`."""
-
-
-def _plain(write: Callable[[str], None]) -> Callable[[str], None]:
-    from rich.text import Text
-
-    return lambda text: write(Text.from_markup(text).plain)
+        raise TypeError(f"progress is {wanted!r}. Give bars, lines, None, a function or Progress.")
+    with Bars(lines, lambda step: bars.print(title(step) + step_line(step)), write) as bars:
+        yield bars

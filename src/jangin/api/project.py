@@ -11,7 +11,6 @@ from jangin.api.outcomes import Plan, Results, Run
 from jangin.api.progress import Shown, displayed
 from jangin.api.tables import Table, as_text
 from jangin.core.errors import ConfigError
-from jangin.core.stage import SilentProgress
 from jangin.project.contradictions import conflict_lines, conflicts_of
 from jangin.project.failures import failures_of
 from jangin.project.file import LoadedProject, check_project, open_project
@@ -88,33 +87,27 @@ class Project:
         """Bring every stage up to date, or `until` and those it needs. Interrupting it is safe.
 
         `progress`: `bars`, which are lines where the output is no terminal; `lines`; None; a
-        function that gets lines of text; or an object with the methods of `jangin.Progress`. Rows
-        that fail do not raise: see `failed` of the outcome.
+        function that gets lines of text; or a `jangin.Progress`, whose subscribers get typed
+        events (`jangin.core.events`). Rows that fail do not raise: see `failed` of the outcome.
 
         Raises: JanginError: one of its kinds, as the command line prints it.
         """
         from jangin.evaluation.grade_labels import people_decide
-        from jangin.project.runner import Watcher
         from jangin.report.data.results import collect_results
         from jangin.report.i18n.translate import Words
         from jangin.report.sections.versions import version_lines
-        from jangin.report.terminal.progress import step_line
+
+        names: list[str] = []
+
+        def title(step: "PlannedStage") -> str:
+            return f"{step.variant:<12} " if len(names) > 1 else ""
 
         with (
-            displayed(progress) as display,
-            open_session(
-                self._source, self._store, display.progress, workers, record=record
-            ) as session,
+            displayed(progress, title) as stream,
+            open_session(self._source, self._store, stream, workers, record=record) as session,
         ):
-            names = session.choose(variant)
-
-            def done(step: "PlannedStage") -> None:
-                shown = f"{step.variant:<12} " if len(names) > 1 else ""
-                display.line(shown + step_line(step))
-
-            steps = session.run(
-                names, until, Watcher(display.begins, done), retry_failed=retry_failed
-            )
+            names += session.choose(variant)
+            steps = session.run(names, until, retry_failed=retry_failed)
             artifacts = {name: session.artifacts(name) for name in names}
             with people_decide(session.project.folder):
                 collected = collect_results(artifacts)
@@ -122,9 +115,9 @@ class Project:
             unread = [row for name in names for row in session.unread_files(name)]
             project = session.project.name
             versions = version_lines(session.project, list(artifacts.values()), Words("en"))
-        messages = display.progress.messages if isinstance(display.progress, SilentProgress) else ()
         results = Results(project, collected)
-        warnings = [*messages, *unread_lines(unread), *versions, *conflict_lines(conflicts)]
+        said = stream.messages if progress is None else ()
+        warnings = [*said, *unread_lines(unread), *versions, *conflict_lines(conflicts)]
         return Run(project, steps, results, failures_of(steps), warnings)
 
     def tables(self, variant: str | None = None) -> list[str]:

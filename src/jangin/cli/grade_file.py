@@ -95,7 +95,7 @@ def _judged(rows: "list[AnswerRow]", judge: JudgeOption, *, quiet: bool) -> "lis
 
     Raises: ConfigError: the project has no such teacher, or lacks its key.
     """
-    from jangin.core.stage import SilentProgress
+    from jangin.core.events import Progress
     from jangin.evaluation.second_opinion import AnswerToJudge, SecondOpinion, ask_judge
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars
@@ -105,7 +105,7 @@ def _judged(rows: "list[AnswerRow]", judge: JudgeOption, *, quiet: bool) -> "lis
         for row in rows
     ]
     with ExitStack() as stack:
-        progress = SilentProgress() if quiet else stack.enter_context(Bars())
+        progress = Progress() if quiet else stack.enter_context(Bars())
         session = stack.enter_context(open_session(judge.project, judge.store, progress))
         config = SecondOpinion(judge=judge.name)
         context = _context(session, judge.name)

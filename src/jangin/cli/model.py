@@ -12,7 +12,7 @@ from jangin.core.errors import counted
 from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
-    from jangin.core.stage import Progress
+    from jangin.core.events import Progress
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
     from jangin.project.session import Session
@@ -193,24 +193,18 @@ def finish(
     """
     from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
     from jangin.project.release.run_record import canaries
-    from jangin.project.runner import Watcher
     from jangin.project.session import open_session
-    from jangin.report.terminal.progress import Bars, step_line
+    from jangin.report.terminal.progress import Bars
     from jangin.report.terminal.tables import plan_table, plan_total
     from jangin.training.export.export import export_model, refuse_existing
 
     _check_quantize(form, quantize)
     refuse_existing(output)
 
-    def train(last: str | None) -> None:
-        session.run(
-            [name], last, Watcher(done=lambda s: console.print(step_line(s), highlight=False))
-        )
-
     with Bars() as bars, open_session(project, store, bars) as opened:
         twin = open_twin(opened, opened.choose(variant)[-1])
         session, name = final_session(opened, twin)
-        train("split")
+        session.run([name], "split")
         session, name = final_session(opened, twin, train_rows(session, name))
         steps = session.plan(name)
         console.print(plan_table(steps))
@@ -220,7 +214,7 @@ def finish(
         if only_plan:
             return
         session.check_keys(steps)
-        train(None)
+        session.run([name])
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = final_record(session, name, twin), canaries(session, name)
         report = export_model(

@@ -245,7 +245,6 @@ def run(
     """
     from jangin.evaluation.grade_labels import people_decide
     from jangin.project.failures import failures_of, run_command
-    from jangin.project.runner import Watcher
     from jangin.project.session import check_stage, open_session
     from jangin.report.data.results import collect_results
     from jangin.report.terminal.progress import Bars
@@ -257,8 +256,8 @@ def run(
         open_session(project, store, bars, workers, record=record, cluster=cluster) as session,
     ):
         names = session.choose(variant)
-        watcher = Watcher(bars.begins, _printer(session.project))
-        steps = session.run(names, stage, watcher, retry_failed=retry_failed)
+        bars.step_ends = _printer(session.project)
+        steps = session.run(names, stage, retry_failed=retry_failed)
         artifacts = _artifacts_of(steps, names)
         with people_decide(session.project.folder):
             results = collect_results(artifacts)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from jangin.core.errors import UnreadableStoreError, counted
+from jangin.core.reasons import Reason
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -50,6 +51,8 @@ def arrow_schema(record_type: type[BaseModel]) -> pa.Schema:
 
 def _arrow_type(annotation: Any, location: str) -> tuple[pa.DataType, bool]:
     """(Arrow type, nullable) of one annotation; `location` is for the TypeError."""
+    if annotation is Reason:
+        return pa.string(), False
     if annotation in _SCALARS:
         return _SCALARS[annotation], False
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from jangin.core.digest import short_digest
+from jangin.core.reasons import Reason
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal[
@@ -261,7 +262,7 @@ class Dropped(Record):
 
     example: Example
     rule: str
-    reason: str
+    reason: Reason
     twin: str = ""
     """Id of the example that was kept instead; empty if there is none."""
 
@@ -363,7 +364,7 @@ class DroppedPair(Record):
 
     pair: PreferencePair
     rule: str
-    reason: str
+    reason: Reason
 
 
 class SplitExample(Record):

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import FileDigests
 from jangin.core.errors import StageError
+from jangin.core.events import Progress
 from jangin.core.executor import Executor, InProcess
 from jangin.core.jsonl import KeyedJsonl, append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
@@ -29,47 +30,6 @@ from jangin.core.store import JOURNAL, RUNTIME, Artifact
 C = TypeVar("C", bound=StageConfig)
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Progress bars and messages of long work: a terminal, a pipe, or nothing in tests."""
-
-    def start(self, label: str, total: int | None) -> int:
-        """Add a bar; returns its id. `total` is None if unknown."""
-        ...
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Advance a bar, with a short note such as `loss 1.23`."""
-        ...
-
-    def stop(self, bar: int) -> None:
-        """Remove a bar."""
-        ...
-
-    def message(self, text: str) -> None:
-        """Print one line that stays on the screen: a warning or a note."""
-        ...
-
-
-class SilentProgress:
-    """A `Progress` that shows nothing and keeps its messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def start(self, label: str, total: int | None) -> int:  # noqa: ARG002  the interface's names
-        """Start nothing."""
-        return 0
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Show nothing."""
-
-    def stop(self, bar: int) -> None:
-        """Stop nothing."""
-
-    def message(self, text: str) -> None:
-        """Keep the line."""
-        self.messages.append(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +70,7 @@ class Services:
     chat: Callable[[str], ChatModel]
     """Opens the model with this name in the project file."""
     ledger: Ledger
-    progress: Progress = field(default_factory=SilentProgress)
+    progress: Progress = field(default_factory=Progress)
     executor: Executor = field(default_factory=InProcess)
     """Does parallel work, in this process or in others."""
     prompts: Prompts = field(default_factory=Prompts)

@@ -15,9 +15,10 @@ from pydantic import Field
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import DataError, counted
+from jangin.core.events import Progress
 from jangin.core.parquet import read_records, read_table
 from jangin.core.records import Document, Record
-from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
+from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.core.store import JOURNAL, RUNTIME
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
@@ -564,7 +565,7 @@ def _settings(context: StageContext[LoadConfig], files: Mapping[str, SourceFile]
     defaults = AutoOcr() if isinstance(ocr_config, NeverOcr) else ocr_config
     return ReaderSettings(
         ledger=KnownReadings({}),
-        progress=SilentProgress(),
+        progress=Progress(),
         ocr=ocr_config.type,
         ocr_languages=() if defaults.languages == "auto" else defaults.languages,
         dpi=defaults.dpi,

@@ -12,6 +12,7 @@ from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.errors import StageError, counted
 from jangin.core.model_protocols import ChatModel
+from jangin.core.reasons import Reason
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.query_files import Entry, read_questions, read_words
@@ -248,7 +249,7 @@ def _ask(
         written = language_of(text)
         if not text or written == language:
             return None
-        return ReplyError("language", f"the questions are written in {written}, not {language}")
+        return ReplyError("language", Reason("questions_language", id=written, stage=language))
 
     answers, failures = ask_structured(
         context, chat, requests, AskedOfWords, source.concurrency, "teacher: questions", check
@@ -283,14 +284,14 @@ def _add_questions(
             clean = collapse_spaces(nfc(NUMBERING.sub("", text)))
             key = letters_and_digits(clean)
             if word is None or not asked_here:
-                reason, rule = f"not one of the words: {row.word!r}", "word_not_asked"
+                reason, rule = Reason("unknown_word", text=row.word), "word_not_asked"
             elif not key or len(clean) > LONGEST_QUESTION:
-                reason, rule = f"{len(clean)} characters", "question_length"
+                reason, rule = Reason("characters", figure=len(clean)), "question_length"
             elif key in taken:
-                reason, rule = f"asked already about {taken[key]!r}", "repeated_question"
+                reason, rule = Reason("asked_about", text=taken[key]), "repeated_question"
                 word.repeated.append(clean)
             elif len(word.queries) >= per_word:
-                reason, rule = f"more than the {per_word} asked for", "question_count"
+                reason, rule = Reason("too_many", count=per_word), "question_count"
             else:
                 taken[key] = word.word
                 made_by = {
@@ -313,10 +314,12 @@ def _add_questions(
 
 def _missing(word: _WordProgress, per_word: int) -> Failed:
     """The record in `failed` of a word with too few questions after both requests."""
-    reason = f"{len(word.queries)} of {counted(per_word, 'question')}"
+    figures = {"figure": len(word.queries), "limit": per_word}
     if word.problem is None:
+        reason = Reason("few_questions", **figures)
         return Failed(subject=word.word, request=word.request, reason=reason, reply="")
-    fields = {"subject": word.word, "reason": f"{reason}: {word.problem.reason}"}
+    reason = Reason("few_questions_because", **figures, reason=word.problem.reason)
+    fields = {"subject": word.word, "reason": reason}
     return word.problem.model_copy(update=fields)
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from jangin.core.errors import JanginError, MachineError, counted
+from jangin.core.events import Progress
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, OrderDoubt, Page
-from jangin.core.stage import Progress, SilentProgress
 from jangin.documents.formats import (
     Format,
     format_of,
@@ -143,7 +143,7 @@ def fault_of(path: Path) -> tuple[str, str]:
         if has_pictures(f"a{shown}"):
             with opened(path):
                 return "", ""
-        settings = ReaderSettings(KnownReadings({}), SilentProgress())
+        settings = ReaderSettings(KnownReadings({}), Progress())
         receipt = read_job(settings, FileJob(SourceFile(path.name, path, digest="")))
     except UnreadableError as error:
         return error.reason, error.remedy
@@ -171,7 +171,7 @@ def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
 
     Raises: MachineError: OCR or a reader's library is needed and not installed.
     """
-    memos, progress = KnownReadings(job.known), SilentProgress()
+    memos, progress = KnownReadings(job.known), Progress()
     settings = replace(settings, ledger=memos, progress=progress, workers=1)
     try:
         receipt = _read(job.file, settings)

@@ -9,6 +9,7 @@ from pydantic import Field
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.errors import ChatError, DataError, StageError, all_counted, counted
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Query, Record, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.bm25 import PassageIndex
@@ -163,7 +164,7 @@ def _recorded(
     for query in queries:
         rows = recorded.find(query.text)
         if rows is None:
-            reason = f"{engine.file.name} has no row for this question"
+            reason = Reason("no_row_in_file", name=engine.file.name)
             failed.append(_failed(query, reason, "rejected"))
         else:
             results[query.text] = rows[: engine.results]
@@ -210,13 +211,13 @@ def _web(
         every = all_counted(len(errors), "question", "questions")
         raise StageError(f"search: {every} failed. The first error: {first}")
     return results, [
-        _failed(query, str(errors[query.text]), "unanswered")
+        _failed(query, Reason.said(str(errors[query.text])), "unanswered")
         for query in queries
         if query.text in errors
     ]
 
 
-def _failed(query: Query, reason: str, kind: Literal["unanswered", "rejected"]) -> Failed:
+def _failed(query: Query, reason: Reason, kind: Literal["unanswered", "rejected"]) -> Failed:
     return Failed(subject=query.id, request="", reason=reason, reply=query.text, kind=kind)
 
 

@@ -38,6 +38,7 @@ from jangin.core.config import Advanced, Config, StageConfig
 from jangin.core.errors import MachineError, SettingsError, StageError, all_counted
 from jangin.core.model_protocols import TextEncoder, encoder_files
 from jangin.core.parquet import batches_of, count_rows, read_as
+from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext, always
 from jangin.core.store import JOURNAL
@@ -247,7 +248,7 @@ def _columns(
             _empty(question, answer)
         ),
         "score": lambda _question, _answer, scores, accepted: (
-            "" if accepted else _low_score(scores, config.min_score)
+            Reason() if accepted else _low_score(scores, config.min_score)
         ),
         "characters": lambda question, answer, _scores, accepted: (  # noqa: ARG005  passed by name
             _characters(question, answer, config)
@@ -272,43 +273,49 @@ def _semantic_rows(state: FilterState) -> list[SemanticRow]:
     return [SemanticRow(*row) for row in zip(*columns, strict=True)]
 
 
-def _empty(question: str, answer: str) -> str:
-    missing = [
-        name for name, text in (("question", question), ("answer", answer)) if not text.strip()
-    ]
-    return f"no {' and no '.join(missing)}" if missing else ""
+def _empty(question: str, answer: str) -> Reason:
+    if question.strip():
+        return Reason() if answer.strip() else Reason("no_answer_text")
+    return Reason("no_question" if answer.strip() else "no_text_of_both")
 
 
-def _low_score(scores: Iterable[Score], least: Mapping[str, float]) -> str:
-    reasons = [
-        f"{score.scorer} {score.value:.2f} < {least[score.scorer]:g}: {score.reason}".rstrip(": ")
+def _low_score(scores: Iterable[Score], least: Mapping[str, float]) -> Reason:
+    return Reason.joined(
+        _below(score, least[score.scorer])
         for score in scores
         if score.value < least.get(score.scorer, 0)
-    ]
-    return "; ".join(reasons)
-
-
-def _characters(question: str, answer: str, config: CurateConfig) -> str:
-    reasons = (
-        _outside("question", len(question), "characters", config.question_characters),
-        _outside("answer", len(answer), "characters", config.answer_characters),
     )
-    return "; ".join(reason for reason in reasons if reason)
 
 
-def _token_reasons(tokens: "NDArray[np.int32]", config: CurateConfig) -> dict[int, str]:
+def _below(score: Score, limit: float) -> Reason:
+    values = {"scorer": score.scorer, "share": score.value, "limit": float(limit)}
+    if not score.reason:
+        return Reason("low_score", **values)
+    return Reason("low_score_said", **values, why=score.reason)
+
+
+def _characters(question: str, answer: str, config: CurateConfig) -> Reason:
+    return Reason.joined(
+        (
+            _outside("question_characters", len(question), config.question_characters),
+            _outside("answer_characters", len(answer), config.answer_characters),
+        )
+    )
+
+
+def _token_reasons(tokens: "NDArray[np.int32]", config: CurateConfig) -> dict[int, Reason]:
     outside = (tokens < config.tokens.minimum) | (tokens > config.tokens.maximum)
     return {
-        index: _outside("prompt and answer", int(tokens[index]), "tokens", config.tokens)
+        index: _outside("tokens", int(tokens[index]), config.tokens)
         for index in outside.nonzero()[0].tolist()
     }
 
 
-def _outside(what: str, figure: int, unit: str, window: LengthRange) -> str:
+def _outside(key: str, figure: int, window: LengthRange) -> Reason:
     """The reason to drop a row whose figure is not in the range; empty where it is."""
     if window.holds(figure):
-        return ""
-    return f"{what}: {figure:,} {unit}, allowed {window.minimum:,} to {window.maximum:,}"
+        return Reason()
+    return Reason(key, figure=figure, low=window.minimum, high=window.maximum)
 
 
 def _token_counter(path: Path) -> Callable[[Sequence[str]], list[int]]:
@@ -337,7 +344,7 @@ def _grouped(rows: ExampleColumns, left: "Indices", keys: "Keys") -> Iterator[li
 
 def _exact(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     return {
-        index: duplicate("exact_duplicate", f"same prompt and answer as {rows.id(best)}", best)
+        index: duplicate("exact_duplicate", Reason("same_row", id=rows.id(best)), best)
         for best, *others in _grouped(rows, left, rows.whole)
         for index in others
     }
@@ -352,15 +359,12 @@ def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     for best, *others in groups:
         for index in others:
             similarity = Levenshtein.normalized_similarity(answers[index], answers[best])
-            reason = (
-                f"another answer to the prompt of {rows.id(best)}; "
-                f"similarity of the answers {similarity:.3f}"
-            )
+            reason = Reason("other_answer", id=rows.id(best), share=similarity)
             decisions[index] = duplicate("conflicting_answer", reason, best)
     return decisions
 
 
-def _too_broad(state: FilterState) -> dict[int, str]:
+def _too_broad(state: FilterState) -> dict[int, Reason]:
     """Wordings of two questions on documents with other answers: they ask for neither of them."""
     rows = state.rows
     groups = [
@@ -371,12 +375,12 @@ def _too_broad(state: FilterState) -> dict[int, str]:
         and len({state.family(index) for index in group}) > 1
     ]
     answers = rows.answers_of([index for group in groups for index in group])
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Reason] = {}
     for group in groups:
         first, *others = (said(answers[index]) for index in group)
         if any(difference(first, each, same_question=True) for each in others):
             names = ", ".join(sorted({str(rows.parents[index].as_py()) for index in group}))
-            reasons |= dict.fromkeys(group, f"a wording of {names}, which have different answers")
+            reasons |= dict.fromkeys(group, Reason("wording_of_many", list=names))
     return reasons
 
 
@@ -436,10 +440,8 @@ def _near(
                 index, twin = int(group[match.row]), int(group[match.twin])
                 related = state.family(index) == state.family(twin)
                 limit = config.sibling_threshold if related else config.threshold
-                reason = (
-                    f"question like that of {'its sibling ' * related}{rows.id(twin)}; "
-                    f"similarity {match.similarity:.3f}, limit {limit:g}"
-                )
+                key = "like_sibling" if related else "like"
+                reason = Reason(key, id=rows.id(twin), share=match.similarity, limit=float(limit))
                 decisions[index] = duplicate("near_duplicate", reason, twin)
     return decisions
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import seeded_rank
 from jangin.core.errors import StageError, counted
+from jangin.core.reasons import Reason
 from jangin.core.records import Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.elimination import (
@@ -264,8 +265,10 @@ def _with_gain(
         evolved = Evolved(
             question=example.question, answer=example.answer, evidence=example.evidence
         )
-        reason = f"{chat.model} calls it equal to what it evolved from: {answer.value.reason}"
-        decision = eliminated_by("no_gain", reason.rstrip(": "))
+        why = answer.value.reason.rstrip(": ")
+        key = "equal" if why else "equal_unsaid"
+        reason = Reason(key, model=chat.model, **({"why": why} if why else {}))
+        decision = eliminated_by("no_gain", reason)
         so_far.eliminated.append(attempt.eliminated(evolved, decision, example.request))
         del so_far.taken[letters_only(example.question)]
     return kept

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import SettingsError, counted
 from jangin.core.model_protocols import encoder_files
+from jangin.core.reasons import Reason
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
@@ -383,7 +384,7 @@ def _rewrite(
         if decision.keep and raw.styles and raw.made_by:
             decision = _styled_fault(text, original)
         if decision.keep and len(examples) == most:
-            decision = drop("too_many", f"more than the {most} asked for")
+            decision = drop("too_many", Reason("too_many", count=most))
         if not decision.keep:
             request = str(raw.origin(number - 1).get("request", ""))
             failures.append(decision.failed(original.id, request, raw.texts[number - 1]))
@@ -409,17 +410,17 @@ def _styled_fault(text: str, original: Example) -> Decision:
     answer = letters_and_digits(original.answer)
     told = len(answer) > 1 and answer in letters_and_digits(text)
     if told and answer not in letters_and_digits(original.question):
-        return drop("tells_answer", "the wording tells the answer")
+        return drop("tells_answer", Reason("tells_answer"))
     if _HANGUL.search(original.question) and not _HANGUL.search(text):
-        return drop("other_language", "the wording is in another language than the question")
+        return drop("other_language", Reason("other_language"))
     for one, other in (*_OPPOSITES, *((b, a) for a, b in _OPPOSITES)):
         if one.search(original.question) and not other.search(original.question):
             opposite = other.search(text)
             if opposite and not one.search(text):
-                return drop("opposite", f"the wording says the opposite: {opposite[0]!r}")
+                return drop("opposite", Reason("opposite", given=opposite[0]))
     wanted = _stems(original.question)
     if wanted and not wanted & _stems(text):
-        return drop("no_shared_word", "the wording has no content word of the question")
+        return drop("no_shared_word", Reason("no_shared_word"))
     return KEEP
 
 
@@ -431,7 +432,7 @@ def _stems(text: str) -> set[str]:
 
 
 def _other_meaning(
-    wordings: Mapping[str, Sequence[Example]], reasons: Mapping[str, str]
+    wordings: Mapping[str, Sequence[Example]], reasons: Mapping[str, Reason]
 ) -> list[Failed]:
     return [
         drop("other_meaning", reasons[row.id]).failed(name, row.request, row.question)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import StageError, counted
+from jangin.core.reasons import Reason
 from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.examples.checks.number_reading import number_facts
@@ -194,11 +195,11 @@ def _more_keys(config: SynthesizeConfig) -> str:
     return " or ".join(f"{name} in synthesize.modes" for name in keys) or "the number of modes"
 
 
-def _skip_reason(config: SynthesizeConfig, chunk: Chunk) -> str:
+def _skip_reason(config: SynthesizeConfig, chunk: Chunk) -> Reason:
     """Why no mode asked about a chunk; empty where one did."""
     modes = ((mode_of(settings), settings) for settings in config.active_modes)
     reasons = [mode.skip_reason(settings, chunk) for mode, settings in modes if mode.reads_chunks]
-    return "; ".join(reasons) if all(reasons) else ""
+    return Reason.joined(reasons) if all(reasons) else Reason()
 
 
 def _wordings(output: SynthesisOutput) -> dict[str, str]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import ConfigError
+from jangin.core.events import Progress
 from jangin.core.executor import ONE_GPU, Executor, InProcess, map_all
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import HubEncoder, LocalEncoder, TextEncoder, TextRole
-from jangin.core.stage import Progress, SilentProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ def open_encoder(
     """
     from jangin.inference.local_chat import folder_identity
 
-    progress = progress or SilentProgress()
+    progress = progress or Progress()
     if isinstance(config, HubEncoder):
         source = f"{config.id}@{_commit(config)}"
         where: str | Path = config.id
@@ -202,7 +202,7 @@ class TransformersEncoder:
     revision: str | None
     recipe: Recipe
     max_tokens: int
-    progress: Progress = field(default_factory=SilentProgress, repr=False)
+    progress: Progress = field(default_factory=Progress, repr=False)
     precision: Literal["fp32", "bf16"] = "fp32"
     executor: Executor = field(default_factory=InProcess, repr=False)
     _model: Any = field(default=None, repr=False)
@@ -212,7 +212,7 @@ class TransformersEncoder:
     def __reduce__(self) -> tuple[Any, ...]:
         """Only the settings, for a worker."""
         settings = (self.source, self.path, self.revision, self.recipe, self.max_tokens)
-        return TransformersEncoder, (*settings, SilentProgress(), self.precision)
+        return TransformersEncoder, (*settings, Progress(), self.precision)
 
     def encode(self, texts: Sequence[str], role: TextRole) -> "NDArray[np.float32]":
         """Unit vectors (texts, width) float32 on the CPU; equal texts are computed once.

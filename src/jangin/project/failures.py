@@ -11,6 +11,7 @@ from jangin.core.errors import counted
 from jangin.core.jsonl import write_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
+from jangin.core.reasons import Reason
 from jangin.core.store import Artifact
 from jangin.llm.replies.structured import Failed
 from jangin.text.normalize import collapse_spaces
@@ -96,7 +97,9 @@ def record_failures(folder: Path, ledger: Ledger) -> None:
     """Write failed rows beside their table, and delete their replies so that a retry asks again."""
     rows = _failed_rows(folder / TABLE)
     if rows:
-        write_jsonl(folder / LINES, rows)
+        sentences = [{"reason": Reason.said(row.reason)} for row in rows]
+        pairs = zip(rows, sentences, strict=True)
+        write_jsonl(folder / LINES, [row.model_copy(update=said) for row, said in pairs])
     for row in rows:
         ledger.drop_reply(row.request)
 

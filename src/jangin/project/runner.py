@@ -9,6 +9,7 @@ from typing import Any
 from jangin import __version__
 from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError, SettingsError, counted
+from jangin.core.events import RunBegins, StepBegins, StepEnds
 from jangin.core.ledger import INTERRUPTED, ROWS_FAILED, Ledger
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
@@ -21,34 +22,23 @@ BEGUN = "step_begun"
 """Namespace of the cached values that say when the work on an artifact began, while it lasts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Callbacks for the start and the end of every step, and for the start of the run."""
-
-    begins: Callable[[PlannedStage], None] = lambda _step: None
-    done: Callable[[PlannedStage], None] = lambda _step: None
-    started: Callable[[int], None] = lambda _run: None
-    """Gets the id of the run in the ledger."""
-
-
 def run(
     loaded: LoadedProject,
     store: Store,
     services_of: Callable[[str], Services],
     variants: Iterable[str],
     last: str | None = None,
-    watcher: Watcher | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
     *,
     retry_failed: bool = False,
 ) -> list[PlannedStage]:
     """Run the variants in order, each up to stage `last`; returns every step with its reasons.
 
-    `services_of` gives the services of a variant. Artifacts that variants share are built once.
+    `services_of` gives the services of a variant; its `progress` gets the beginning of the run, and
+    the beginning and end of every step. Artifacts that variants share are built once.
     `retry_failed` rebuilds artifacts with failed rows under the same key: replies that exist come
     from the ledger, and the old artifact stays until the new one is complete.
     """
-    watcher = watcher or Watcher()
     steps: list[PlannedStage] = []
     ledger = None
     run_id = 0
@@ -60,10 +50,10 @@ def run(
             if ledger is None:
                 ledger = services.ledger
                 run_id = ledger.start_run(f"run {last or 'all'}", __version__, services.project)
-                watcher.started(run_id)
+                services.progress.emit(RunBegins(run_id))
             enabled = stages_until(loaded.variants[variant], last, stages)
             book = _Book(ledger, store, run_id)
-            steps += _run_stages(variant, enabled, store, services, watcher, retried, book)
+            steps += _run_stages(variant, enabled, store, services, retried, book)
         failed = sum(len(failures.rows) for failures in failures_of(steps))
         outcome = f"{ROWS_FAILED}{failed}" if failed else "done"
     except KeyboardInterrupt:
@@ -76,24 +66,6 @@ def run(
         if ledger is not None:
             ledger.end_run(run_id, outcome)
     return steps
-
-
-def both(first: Watcher, second: Watcher) -> Watcher:
-    """A watcher that calls two others in turn."""
-
-    def begins(step: PlannedStage) -> None:
-        first.begins(step)
-        second.begins(step)
-
-    def done(step: PlannedStage) -> None:
-        first.done(step)
-        second.done(step)
-
-    def started(run: int) -> None:
-        first.started(run)
-        second.started(run)
-
-    return Watcher(begins, done, started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +117,6 @@ def _run_stages(
     stages: Iterable[tuple[Stage[Any], StageConfig]],
     store: Store,
     services: Services,
-    watcher: Watcher,
     retried: set[str] | None,
     book: "_Book",
 ) -> Iterator[PlannedStage]:
@@ -162,7 +133,7 @@ def _run_stages(
         if step.artifact is None:
             unchecked = _check_ahead(unchecked, by_kind, step, store, services)
             started = time.monotonic()
-            built = _run_stage(step, by_kind, store, services, book, watcher)
+            built = _run_stage(step, by_kind, store, services, book)
             step = replace(built, seconds=time.monotonic() - started)
         elif elsewhere := store.offer(step.artifact):
             services.progress.message(
@@ -170,7 +141,7 @@ def _run_stages(
                 f"its own. To take that one, delete {step.artifact.folder} and run again."
             )
         book.record(step)
-        watcher.done(step)
+        services.progress.emit(StepEnds(step))
         if step.artifact is not None:
             by_kind |= dict.fromkeys(stage.makes, step.artifact)
         yield step
@@ -205,7 +176,6 @@ def _run_stage(
     store: Store,
     services: Services,
     book: _Book,
-    watcher: Watcher,
 ) -> PlannedStage:
     """Run one stage in its partial folder and publish it."""
     stage, config = step.stage, step.config
@@ -213,7 +183,7 @@ def _run_stage(
         artifact = store.find(stage.name, step.key)
         if artifact is not None and not step.force:
             return replace(step, state="cached", artifact=artifact)
-        watcher.begins(step)  # only now: another run may have held the lock
+        services.progress.emit(StepBegins(step))  # only now: another run may have held the lock
         book.record_killed(step)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         executor = services.executor.for_stage(stage.name)

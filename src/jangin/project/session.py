@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
+from jangin.core.events import Progress, RunPlanned, Subscriber
 from jangin.core.execution.choice import chosen_cluster, opened_executor
 from jangin.core.execution.local import Local
 from jangin.core.execution.settings import Cluster, LocalMachine
@@ -22,7 +23,7 @@ from jangin.core.model_protocols import ChatModel
 from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
-from jangin.core.stage import Progress, Services, SilentProgress
+from jangin.core.stage import Services
 from jangin.core.store import Artifact, Store
 from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.readers.folder import UnreadableFile
@@ -39,7 +40,7 @@ from jangin.project.plan import (
     shared_steps,
 )
 from jangin.project.remote.exchange import Exchange
-from jangin.project.runner import Watcher, both, finished_artifacts, run
+from jangin.project.runner import finished_artifacts, run
 from jangin.project.source.teachers import (
     EndpointTeacher,
     ModelTeacher,
@@ -51,7 +52,7 @@ from jangin.project.source.teachers import (
 )
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.tracked import tracked
-from jangin.project.tracking.run_record import RunRecord, recorded
+from jangin.project.tracking.run_record import recorded
 from jangin.project.unread_files import note_output, unread_files
 from jangin.training.short_tuning import tune_briefly
 
@@ -127,7 +128,7 @@ class Session:
         self,
         variants: Sequence[str],
         last: str | None = None,
-        watcher: Watcher | None = None,
+        subscriber: Subscriber | None = None,
         *,
         retry_failed: bool = False,
         token: str = "",
@@ -136,23 +137,22 @@ class Session:
 
         Before any work, the keys of all teachers are checked, and a message names the chunks
         variants could share. The run records itself in the store, in the record of `token` where
-        there is one already. Raises `ConfigError` for an unknown stage.
+        there is one already. `subscriber` gets all events, after those of this session. Raises
+        `ConfigError` for an unknown stage.
         """
         check_stage(last)
         about = {"variants": variants, "last": last or "", "retry_failed": retry_failed}
-        with recorded(
-            self.store.root, self.progress, token, project=self.project_name, **about
-        ) as record:
-            session = replace(self, progress=record, _chats={})
-            return session._run(record, variants, last, watcher or Watcher(), retry_failed)
+        root, shown = self.store.root, self.progress.emit
+        with (
+            recorded(root, token, project=self.project_name, **about) as record,
+            tracked(self.project, self.store, Progress(shown, record.take)) as trackers,
+        ):
+            others = filter(None, (record.take, trackers.take, subscriber))
+            session = replace(self, progress=Progress(shown, *others), _chats={})
+            return session._run(variants, last, retry_failed)
 
     def _run(
-        self,
-        record: RunRecord,
-        variants: Sequence[str],
-        last: str | None,
-        watcher: Watcher,
-        retry_failed: bool,
+        self, variants: Sequence[str], last: str | None, retry_failed: bool
     ) -> list[PlannedStage]:
         if self.store.remote is not None:
             self.store.remote.check()
@@ -162,19 +162,14 @@ class Session:
         warning = base_dependent_chunks(chain.from_iterable(planned))
         if warning:
             self.progress.message(warning)
-        record.planned(_shared(planned))
-        following = both(Watcher(record.begins, record.done, record.started), watcher)
-        with (
-            tracked(self.project, self.store, self.progress, following) as every,
-            self._executor(chain.from_iterable(planned)) as executor,
-        ):
+        self.progress.emit(RunPlanned(_shared(planned)))
+        with self._executor(chain.from_iterable(planned)) as executor:
             return run(
                 self.project,
                 self.store,
                 self._on(executor).services,
                 variants,
                 last,
-                every,
                 retry_failed=retry_failed,
             )
 
@@ -445,7 +440,7 @@ def open_session(
             folder = Path(stack.enter_context(TemporaryDirectory()))
         ledger = Ledger(folder / "ledger.sqlite")
         stack.callback(ledger.close)
-        progress = progress or SilentProgress()
+        progress = progress or Progress()
         yield Session(
             loaded,
             Store(root, remote_of(loaded, root, progress)),

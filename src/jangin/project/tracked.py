@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jangin import __version__
+from jangin.core.events import Event, Notice, Progress, StepBegins, StepEnds
 from jangin.core.parquet import read_table
-from jangin.core.stage import Progress
 from jangin.core.store import Artifact, Store
 from jangin.evaluation.results import Comparison, Result
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher, both
 from jangin.project.stages import STAGES
 from jangin.project.tracking.outbox import (
     FOLDER,
@@ -77,7 +76,7 @@ class _Sender:
         assert self.process.stdout is not None  # noqa: S101  it is a pipe
         with suppress(ValueError):  # closed, as a process that it left behind holds the pipe
             for line in self.process.stdout:
-                self.progress.message(line.rstrip())
+                self.progress.emit(Notice(line.rstrip(), "tracker"))
 
     def stop(self, seconds: float) -> None:
         """Let the process send the rest, and end it after this many seconds."""
@@ -96,10 +95,11 @@ class _Sender:
         assert self.process.stdout is not None  # noqa: S101  it is a pipe
         self.process.stdout.close()
         if not complete:
-            self.progress.message(
+            text = (
                 f"{self.tracker.destination} did not get everything of this run; the next "
                 "`jangin run` sends the rest."
             )
+            self.progress.emit(Notice(text, "tracker"))
         self.process = None
 
 
@@ -116,15 +116,20 @@ class Tracking:
     """{variant: (stage, key) of its last training so far}."""
     running: list[Run] = field(default_factory=list)
 
-    def begins(self, step: PlannedStage) -> None:
-        """A stage begins; a training is followed while it lasts."""
+    def take(self, event: Event) -> None:
+        """Follow a training while it lasts; send what a stage made, just now or long ago."""
+        if isinstance(event, StepBegins):
+            self._begin(event.step)
+        elif isinstance(event, StepEnds):
+            self._finish(event.step)
+
+    def _begin(self, step: PlannedStage) -> None:
         if _is_training(step) and self._trackers(step.variant):
             folder = self.store.partial(step.stage.name, step.key)
             folder.mkdir(parents=True, exist_ok=True)
             self._training(step, "running", folder)
 
-    def done(self, step: PlannedStage) -> None:
-        """A stage is finished, just now or long ago."""
+    def _finish(self, step: PlannedStage) -> None:
         if step.artifact is None or not self._trackers(step.variant):
             return
         if _is_training(step):
@@ -205,7 +210,7 @@ class Tracking:
                 sender = _Sender(tracker, self.store.root.resolve(), self.progress)
                 self.senders[tracker.label] = sender
                 if importlib.util.find_spec(tracker.package) is None:
-                    self.progress.message(missing_package(tracker))
+                    self.progress.emit(Notice(missing_package(tracker), "tracker"))
             self.senders[tracker.label].start()
 
     def _trackers(self, variant: str) -> Sequence[TrackerConfig]:
@@ -213,13 +218,14 @@ class Tracking:
 
 
 @contextmanager
-def tracked(
-    project: LoadedProject, store: Store, progress: Progress, watcher: Watcher
-) -> Iterator[Watcher]:
-    """A watcher that also informs the project's trackers; leaving it waits for them briefly."""
+def tracked(project: LoadedProject, store: Store, progress: Progress) -> Iterator[Tracking]:
+    """A subscriber that informs the project's trackers; leaving it waits for them briefly.
+
+    `progress` gets what they say.
+    """
     tracking = Tracking(project, store, progress)
     try:
-        yield both(Watcher(tracking.begins, tracking.done), watcher)
+        yield tracking
     finally:
         tracking.close()
 
@@ -235,12 +241,9 @@ def send_file(
 
     `artifacts[variant][stage]` is what is finished.
     """
-    tracking = Tracking(project, store, progress)
-    try:
+    with tracked(project, store, progress) as tracking:
         for variant, stages in artifacts.items():
             tracking.add_file(variant, stages, path)
-    finally:
-        tracking.close()
 
 
 def parameters(project: Project, last: str) -> dict[str, Scalar]:

@@ -6,6 +6,7 @@ Languages that share a script (English, German) cannot be distinguished.
 import re
 from collections.abc import Callable
 
+from jangin.core.reasons import Reason
 from jangin.text.normalize import clean_text
 
 _RANGES = {
@@ -87,25 +88,22 @@ SHORT = 4
 """Answers of up to this number of words may be in any language: a name, an amount, an acronym."""
 
 
-def language_problem(question: str, answer: str, source: str, language: str) -> str:
-    """Why a question or its answer is not in this language; empty if both are, or may be.
-
-    The text is stored as a drop reason.
-    """
+def language_problem(question: str, answer: str, source: str, language: str) -> Reason:
+    """Why a question or its answer is not in this language; empty if both are, or may be."""
     own = _SCRIPTS_OF.get(language)
     if own is None:
-        return ""
+        return Reason()
     if not _is_in(question, own):
-        return f"the question is not in the language of its source ({language}): {question[:60]!r}"
+        return Reason("question_language", id=language, text=question[:60])
     if len(answer.split()) > SHORT and answer not in source and not _is_in(answer, own):
-        return f"the answer is not in the language of its source ({language}): {answer[:60]!r}"
+        return Reason("answer_language", id=language, text=answer[:60])
     for name, letters in _LETTERS.items():
         if name == "Latin" or name in own:
             continue
         for run in letters.findall(f"{question} {answer}"):
             if run not in source:
-                return f"{run!r} ({name}) is foreign to its source ({language})"
-    return ""
+                return Reason("foreign", text=run, id=name, stage=language)
+    return Reason()
 
 
 def _is_in(text: str, own: tuple[str, ...]) -> bool:

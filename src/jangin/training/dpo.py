@@ -20,6 +20,7 @@ from pydantic import Field
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError, all_counted, counted, counted_of
+from jangin.core.reasons import Reason
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.reviews.log import LOG, collect_reviews, read_log
@@ -339,7 +340,7 @@ def _rendered(
             f"{problem}; the first is pair {pairs[over[0]].id}. {remedy} shorter prompts."
         )
     context.services.progress.message(f"dpo: {problem}; `too_long: drop` removed them.")
-    reason = f"longer than {limit} tokens"
+    reason = Reason("long_pair", limit=limit)
     dropped += [DroppedPair(pair=pairs[row], rule="too_long", reason=reason) for row in over]
     return data
 

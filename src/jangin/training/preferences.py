@@ -22,6 +22,7 @@ from jangin.core.errors import ChatError, DataError, StageError, counted
 from jangin.core.executor import ONE_GPU, map_all
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.parquet import read_as, read_table
+from jangin.core.reasons import Reason
 from jangin.core.records import (
     Choice,
     Dropped,
@@ -349,10 +350,10 @@ def _worse_than_reference(
     for pair in pairs:
         exact, f1 = (score.value for score in pair.scores)
         if not samples[pair.example_id].finished:
-            reason = f"the model did not stop within {source.max_new_tokens} tokens"
+            reason = Reason("did_not_stop", limit=source.max_new_tokens)
             dropped.append(DroppedPair(pair=pair, rule="unfinished", reason=reason))
         elif exact == 1 or f1 >= source.as_good:
-            reason = f"the model's answer is as good: exact {exact:.0f}, F1 {f1:.2f}"
+            reason = Reason("as_good", share=exact, figure=f1)
             dropped.append(DroppedPair(pair=pair, rule="as_good", reason=reason))
         else:
             yield pair
@@ -485,7 +486,7 @@ def _pairs_of_file(
     held_out = {letters_only(row.example.question) for row in splits if row.split != "train"}
     for pair in _read_file(context, source):
         if letters_only(_question(pair.prompt)) in held_out:
-            reason = "its question is held out from training"
+            reason = Reason("held_out")
             dropped.append(DroppedPair(pair=pair, rule="held_out", reason=reason))
         else:
             yield pair
@@ -542,7 +543,7 @@ def _without_issues(
         if issue is not None:
             dropped.append(DroppedPair(pair=pair, rule=issue.rule, reason=issue.reason))
         elif pair.id in pairs:
-            reason = f"the same as the pair of {pairs[pair.id].origin}"
+            reason = Reason("same_pair", origin=pairs[pair.id].origin)
             dropped.append(DroppedPair(pair=pair, rule="repeated", reason=reason))
         else:
             pairs[pair.id] = pair

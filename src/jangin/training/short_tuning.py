@@ -1,7 +1,8 @@
 """A few steps of supervised fine-tuning, so that `select` can compare what base models learn."""
 
 from jangin.core.errors import TrainingError, all_counted
-from jangin.core.stage import Progress, ShortTuning
+from jangin.core.events import Progress
+from jangin.core.stage import ShortTuning
 
 
 def tune_briefly(request: ShortTuning, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.documents.ocr.languages import _of_script, first_language
 from jangin.documents.ocr.reader import PageImage
 from jangin.documents.ocr.tesseract import script
@@ -27,7 +27,7 @@ ENGLISH = (
 )
 
 
-class Progress(SilentProgress):
+class Progress(Progress):
     def __init__(self):
         self.messages = []
 

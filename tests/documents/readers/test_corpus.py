@@ -2,8 +2,8 @@
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
-from jangin.core.stage import SilentProgress
 from jangin.documents.formats import format_of
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from tests.documents.corpus.every import all_cases
@@ -14,7 +14,7 @@ CASES = all_cases()
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.sqlite")
-    yield ReaderSettings(ledger, SilentProgress())
+    yield ReaderSettings(ledger, Progress())
     ledger.close()
 
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
-from jangin.core.stage import SilentProgress
 from jangin.documents.readers.reader import ReaderSettings, SourceFile, UnreadableError
 from jangin.documents.reading import _read
 from tests.documents.corpus.every import all_cases
@@ -25,7 +25,7 @@ MEMORY = 1536 * 1024**2
 def outcomes(folder, files):
     """{name: `read` or the reason}, and the seconds of CPU time of the slowest file."""
     ledger = Ledger(folder / "ledger.sqlite")
-    settings = ReaderSettings(ledger, SilentProgress(), ocr="never")
+    settings = ReaderSettings(ledger, Progress(), ocr="never")
     results, slowest = {}, 0.0
     for name, data in files:
         path = folder / f"file{name[name.rfind('.') :]}"

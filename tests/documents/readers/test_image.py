@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from jangin.core.digest import digest_file
+from jangin.core.events import Progress
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
-from jangin.core.stage import SilentProgress
 from jangin.documents.load import STAGE, DoubtfulRow, LoadConfig
 from jangin.documents.ocr.corrections import LOG, append_corrections, correct
 from jangin.documents.readers.folder import UnreadableFile
@@ -32,7 +32,7 @@ def picture(korean_font):
 
 def read(path, ledger, **settings):
     source = SourceFile(path.name, path, digest_file(path))
-    return read_image(source, ReaderSettings(ledger, SilentProgress(), **settings))
+    return read_image(source, ReaderSettings(ledger, Progress(), **settings))
 
 
 def words(text):

@@ -3,7 +3,7 @@
 import pytest
 
 from jangin.core.digest import digest_file
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.documents.readers.pdf import read_pages
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 
@@ -57,7 +57,7 @@ def sheet(tmp_path):
 def read(ledger):
     def pages(path):
         file = SourceFile(path.name, path, digest_file(path))
-        return read_pages(file, ReaderSettings(ledger, SilentProgress(), "never"))
+        return read_pages(file, ReaderSettings(ledger, Progress(), "never"))
 
     return pages
 
@@ -121,7 +121,7 @@ def test_a_page_of_columns_is_read_across_where_a_person_says_that_it_has_one(sh
     file = SourceFile(path.name, path, digest_file(path))
     for pages in ({1: 1}, {0: 1}, {0: 2, 1: 1}):
         said = {file.digest: pages}
-        (page,) = read_pages(file, ReaderSettings(ledger, SilentProgress(), "never", columns=said))
+        (page,) = read_pages(file, ReaderSettings(ledger, Progress(), "never", columns=said))
         assert [line.count("left") + line.count("right") for line in page.text.split("\n")] == (
             [2] * 12
         )

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import ChatError, MissingReplyError, RefusedError, StageError
+from jangin.core.events import Progress
 from jangin.core.model_protocols import ChatReply, FakeChat
 from jangin.core.prompts import Prompts
-from jangin.core.stage import SilentProgress
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.prices import Price
@@ -323,7 +323,7 @@ def test_unpaid_questions_are_those_without_an_answer_from_the_same_source(conte
     assert count_unpaid(context, other, questions) == 2
 
 
-class Shown(SilentProgress):
+class Shown(Progress):
     """Progress that remembers how far its bar is and the last note."""
 
     done, note = 0, ""

@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 from transformers import AutoTokenizer
 
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatRequest
 from jangin.core.records import Message
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.llm.ask import ask_all
 from jangin.llm.budget import SpendingLimit
 from jangin.models.catalog import STAGE, CatalogConfig
@@ -51,7 +52,7 @@ def run_catalog(tmp_path):
         workspace.mkdir(parents=True)
         base = {"type": "gguf", "path": str(path), **settings}
         config = CatalogConfig.model_validate({"base": base})
-        services = Services(tmp_path, None, ledger, SilentProgress())
+        services = Services(tmp_path, None, ledger, Progress())
         context = StageContext(config, {}, workspace, services)
         STAGE.run(context)
         return workspace, context.summary
@@ -150,7 +151,7 @@ def test_the_names_of_word_splitting_lead_there_and_back(name):
 def test_a_file_as_teacher_is_unpacked_with_the_first_request(file, ledger):
     given = {"type": "model", "base": {"type": "gguf", "path": file.name}, "rows": 1}
     teacher = TypeAdapter(Teacher).validate_python(given)
-    registry = TeacherRegistry(file.parent, ledger, SilentProgress(), SpendingLimit(1.0))
+    registry = TeacherRegistry(file.parent, ledger, Progress(), SpendingLimit(1.0))
     chat = open_teacher("w", teacher, registry)
     assert (chat.model, chat.source.startswith("gguf ")) == ("mine", True)
     unpacked = ledger.path.parent / "unpacked"
@@ -167,6 +168,6 @@ def test_a_file_as_teacher_is_unpacked_with_the_first_request(file, ledger):
 
 def test_a_teacher_without_its_file_is_told_which_key_to_correct(tmp_path, ledger):
     given = {"type": "model", "base": {"type": "gguf", "path": "gone.gguf"}}
-    registry = TeacherRegistry(tmp_path, ledger, SilentProgress(), SpendingLimit(1.0))
+    registry = TeacherRegistry(tmp_path, ledger, Progress(), SpendingLimit(1.0))
     with pytest.raises(ConfigError, match=r"gone.gguf.*teachers: w: base: path"):
         open_teacher("w", TypeAdapter(Teacher).validate_python(given), registry)

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.parquet import TableWriter, part_path
 from jangin.core.records import Message
-from jangin.core.stage import SilentProgress
 from jangin.core.store import Store
 from jangin.project.remote.bucket import Bucket
 from jangin.project.remote.exchange import Exchange
@@ -19,7 +19,7 @@ URL = "s3://bucket/rules"
 class Machine:
     store: Store
     exchange: Exchange
-    progress: SilentProgress
+    progress: Progress
 
     def build(self, texts=("one", "two"), key=KEY, **files):
         """An artifact with a table in parts and other files, which is not shared yet."""
@@ -48,7 +48,7 @@ def machine(tmp_path, memory):
     def open_machine(name, **changes):
         root = tmp_path / name / "store"
         root.mkdir(parents=True, exist_ok=True)
-        progress = SilentProgress()
+        progress = Progress()
         bucket = Bucket(memory, URL)
         exchange = Exchange(URL, {}, root, progress, lambda _url, _options: bucket)
         exchange = replace(exchange, **changes)

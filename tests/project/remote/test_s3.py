@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.core.store import Store
 from jangin.project.remote.bucket import open_bucket
 from jangin.project.remote.exchange import Exchange
@@ -224,7 +224,7 @@ def test_two_runs_do_not_work_on_the_same_artifact(machine):
     root.mkdir()
     with open_session(ours.folder) as session:
         key = session.plan("main")[0].key
-    holder = Exchange(url, {}, root, SilentProgress())
+    holder = Exchange(url, {}, root, Progress())
     with holder.lock("read", key):
         said = ours.jangin("run", code=1)
     assert f"(process {os.getpid()} on " in said
@@ -236,16 +236,16 @@ def test_a_run_that_is_killed_while_it_uploads_is_continued(machine, endpoint):
     """An upload of several parts is killed in its middle: nothing of it is seen."""
     ours, theirs = machine("ours", **LIGHT), machine("theirs", **LIGHT)
     url, root = ours.keys["store"], ours.folder / "store"
-    store = Store(root, Exchange(url, {}, root, SilentProgress()))
+    store = Store(root, Exchange(url, {}, root, Progress()))
     workspace = store.workspace("sft", "ab" * 32, keep=False)
     (workspace / "model").write_bytes(os.urandom(40_000_000))
     artifact = store.publish("sft", 1, "ab" * 32, {}, {}, {})
     script = (
         "import sys; from pathlib import Path; from jangin.core.store import Store;"
-        "from jangin.core.stage import SilentProgress;"
+        "from jangin.core.stage import Progress;"
         "from jangin.project.remote.exchange import Exchange;"
         "root = Path(sys.argv[2]);"
-        "store = Store(root, Exchange(sys.argv[1], {}, root, SilentProgress()));"
+        "store = Store(root, Exchange(sys.argv[1], {}, root, Progress()));"
         "store.share(store.find('sft', 'ab' * 32))"
     )
     endpoint.cut_after = 1 << 40
@@ -261,7 +261,7 @@ def test_a_run_that_is_killed_while_it_uploads_is_continued(machine, endpoint):
         process.wait()
         endpoint.cut_after = None
     elsewhere = theirs.folder / "store"
-    other = Store(elsewhere, Exchange(url, {}, elsewhere, SilentProgress()))
+    other = Store(elsewhere, Exchange(url, {}, elsewhere, Progress()))
     assert other.find("sft", "ab" * 32) is None
     assert store.offer(artifact) == ""
     copied = other.find("sft", "ab" * 32)

@@ -4,9 +4,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.events import Progress
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
-from jangin.core.stage import SilentProgress
 from jangin.llm.ask import CachedChat, ask_all, budget_of
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import SpendingLimit
@@ -51,7 +51,7 @@ def teacher(**fields):
 @pytest.fixture
 def registry(tmp_path, ledger):
     def make(limit=None, **fields):
-        return TeacherRegistry(tmp_path, ledger, SilentProgress(), SpendingLimit(limit), **fields)
+        return TeacherRegistry(tmp_path, ledger, Progress(), SpendingLimit(limit), **fields)
 
     return make
 

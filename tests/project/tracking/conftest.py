@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from jangin.core.events import Progress, StepBegins, StepEnds
 from jangin.core.parquet import write_table
-from jangin.core.stage import SilentProgress
 from jangin.evaluation.evaluate import STAGE as EVALUATE
 from jangin.evaluation.results import Comparison, Result
 from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher
 from jangin.project.session import open_session
 from jangin.project.tracked import tracked
 from jangin.training.loop.config import Pace, StepMetrics
@@ -79,14 +78,14 @@ def tracking(tmp_path):
 
     def run(track):
         (tmp_path / "project.yaml").write_text(yaml.safe_dump(PROJECT | {"track": track}))
-        progress = SilentProgress()
+        progress = Progress()
         with open_session(tmp_path, progress=progress) as session:
             models, store = session.project.variants["main"].models, session.store
             sft = PlannedStage("main", SFT, models.sft, "run", key="ab" * 32)
             evaluate = PlannedStage("main", EVALUATE, models.evaluate, "run", key="cd" * 32)
-            with tracked(session.project, store, progress, Watcher()) as watcher:
+            with tracked(session.project, store, progress) as trackers:
                 if store.find("sft", sft.key) is None:
-                    watcher.begins(sft)
+                    trackers.take(StepBegins(sft))
                     write_metrics(store.workspace("sft", sft.key, keep=True), STEPS)
                     publish(store, "sft", sft.key)
                     folder = store.workspace("evaluate", evaluate.key, keep=True)
@@ -94,7 +93,8 @@ def tracking(tmp_path):
                     write_table(folder / "comparisons.parquet", Comparison, [])
                     publish(store, "evaluate", evaluate.key)
                 for step in (sft, evaluate):
-                    watcher.done(replace(step, artifact=store.find(step.stage.name, step.key)))
+                    finished = replace(step, artifact=store.find(step.stage.name, step.key))
+                    trackers.take(StepEnds(finished))
         return progress.messages
 
     return run

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from jangin.core.errors import DataError, StageError
-from jangin.core.stage import SilentProgress
-from jangin.project.runner import Watcher, both
+from jangin.core.events import Notice, Progress, RunBegins, RunPlanned, StepBegins, StepEnds
 from jangin.project.tracking import run_record as records
 from jangin.project.tracking.run_record import (
     create_record,
@@ -51,32 +50,25 @@ def only_run(store):
 
 
 def test_another_process_sees_steps_bars_and_lines_while_the_run_lasts(tmp_path):
-    shown = SilentProgress()
-    with recorded(tmp_path, shown, project="p.yaml", variants=("main",), last="chunk") as record:
+    shown = Progress()
+    with recorded(tmp_path, project="p.yaml", variants=("main",), last="chunk") as record:
+        progress = Progress(shown.emit, record.take)
         run = only_run(tmp_path)
         assert (run.alive, run.phase, run.state.last) == (True, "planning", "chunk")
-        record.planned(
-            [
-                ("all", ("main", "other"), step()),
-                ("main", ("main",), step("chunk", "waits", reasons=("after load",))),
-            ]
-        )
-        ids = []
-        watcher = both(
-            Watcher(record.begins, record.done, record.started), Watcher(started=ids.append)
-        )
-        watcher.started(7)
-        watcher.begins(step())
-        first, second = record.start("reading", 4), record.start("pages", None)
+        waits = step("chunk", "waits", reasons=("after load",))
+        progress.emit(RunPlanned([("all", ("main", "other"), step()), ("main", ("main",), waits)]))
+        progress.emit(RunBegins(7))
+        progress.emit(StepBegins(step()))
+        first, second = progress.start("reading", 4), progress.start("pages", None)
         assert first != second
         for _ in range(3):
-            record.advance(first, 1, "a.pdf")
-        record.advance(second)
-        record.message("one page is empty")
+            progress.advance(first, 1, "a.pdf")
+        progress.advance(second)
+        progress.message("one page is empty")
         record.write()
         run = find_run(tmp_path, run.token)
         assert run.phase == "running"
-        assert (run.state.run, ids) == (7, [7])
+        assert run.state.run == 7
         assert [(s.stage, s.state, s.done) for s in run.state.steps] == [
             ("load", "running", False),
             ("chunk", "waits", False),
@@ -87,8 +79,8 @@ def test_another_process_sees_steps_bars_and_lines_while_the_run_lasts(tmp_path)
         ]
         assert run.state.bars[0].seconds_left >= 0
         assert run.state.memory_bytes > 1_000_000
-        record.stop(first)
-        watcher.done(step(seconds=1.5))
+        progress.stop(first)
+        progress.emit(StepEnds(step(seconds=1.5)))
     run = only_run(tmp_path)
     assert (run.alive, run.phase, run.state.bars) == (False, "done", ())
     lines, end = read_log(run.folder)
@@ -103,8 +95,8 @@ def test_another_process_sees_steps_bars_and_lines_while_the_run_lasts(tmp_path)
 
 
 def run_until(store, error):
-    with recorded(store, SilentProgress()) as record:
-        record.begins(step())
+    with recorded(store) as record:
+        record.take(StepBegins(step()))
         raise error
 
 
@@ -125,11 +117,12 @@ def test_how_a_run_ended_is_recorded(tmp_path, error, phase, outcome):
 
 
 def train_until_killed(store):
-    with recorded(Path(store), SilentProgress()) as record:
-        record.begins(step("sft"))
-        bar = record.start("training", 100)
+    with recorded(Path(store)) as record:
+        record.take(StepBegins(step("sft")))
+        progress = Progress(record.take)
+        bar = progress.start("training", 100)
         while True:
-            record.advance(bar)
+            progress.advance(bar)
             time.sleep(0.01)
 
 
@@ -152,27 +145,28 @@ def test_a_record_that_was_begun_for_a_process_is_alive_before_it_writes(tmp_pat
     token = new_token()
     folder = tmp_path / FOLDER / token
     create_record(folder)
-    with hold(folder), recorded(tmp_path, SilentProgress(), token) as record:
-        record.message("hello")
+    with hold(folder), recorded(tmp_path, token) as record:
+        record.take(Notice("hello"))
         assert [run.token for run in live_runs(tmp_path)] == [token]
     assert only_run(tmp_path).phase == "done"
 
 
 def test_a_run_does_not_fail_where_its_record_cannot_be_written(tmp_path):
     (tmp_path / FOLDER).write_text("a file where the folder should be")
-    shown = SilentProgress()
-    with recorded(tmp_path, shown) as record:
-        record.begins(step())
-        record.message("working")
+    shown = Progress()
+    with recorded(tmp_path) as record:
+        progress = Progress(shown.emit, record.take)
+        progress.emit(StepBegins(step()))
+        progress.message("working")
     assert shown.messages == ["working"]
     assert list(recorded_runs(tmp_path)) == []
 
 
 @pytest.mark.slow
 def test_a_log_with_a_cut_line_is_read_from_any_byte(tmp_path):
-    with recorded(tmp_path, SilentProgress()) as record:
+    with recorded(tmp_path) as record:
         for number in range(100):
-            record.message(f"{number}번째 줄")
+            record.take(Notice(f"{number}번째 줄"))
     folder = only_run(tmp_path).folder
     with (folder / LOG).open("ab") as stream:
         stream.write(b'{"at": 1, "event": "mess')
@@ -188,7 +182,7 @@ def test_a_log_with_a_cut_line_is_read_from_any_byte(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"{", json.dumps({"process": "x"}).encode()])
 def test_a_damaged_record_is_left_out(tmp_path, damage):
-    with recorded(tmp_path, SilentProgress()):
+    with recorded(tmp_path):
         pass
     (only_run(tmp_path).folder / STATE).write_bytes(damage)
     assert list(recorded_runs(tmp_path)) == []
@@ -204,7 +198,7 @@ def test_only_the_newest_records_are_kept(tmp_path, monkeypatch):
     for number in range(5):
         (tmp_path / FOLDER / f"2026010{number + 1}T000000-1-0000").mkdir(parents=True)
     (tmp_path / FOLDER / "notes").mkdir()
-    with recorded(tmp_path, SilentProgress()):
+    with recorded(tmp_path):
         names = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
     assert names[:2] == ["20260104T000000-1-0000", "20260105T000000-1-0000"]
     assert (len(names), names[-1]) == (4, "notes")
@@ -233,7 +227,7 @@ def test_a_whole_run_of_a_project_is_recorded_with_its_id_in_the_ledger(tiny):
 
 def test_a_run_that_is_refused_before_it_begins_says_why(tiny):
     project, _, _ = tiny
-    with pytest.raises(DataError), recorded(project.folder / "other", SilentProgress()):
+    with pytest.raises(DataError), recorded(project.folder / "other"):
         raise DataError("rows.jsonl:3: this is no JSON.")
     assert only_run(project.folder / "other").state.outcome == "rows.jsonl:3: this is no JSON."
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from jangin.core.events import StepBegins
 from jangin.core.store import Artifact
 from jangin.report.terminal.counts import what_was_made
 from jangin.report.terminal.lines import ProgressLines, duration, time_left
@@ -34,7 +35,7 @@ def bars(clock, printed):
 
 
 class Step:
-    """What a watcher gets."""
+    """What a subscriber gets."""
 
     stage = SimpleNamespace(name="sft")
     state = "run"
@@ -49,19 +50,19 @@ class Unfinished(Step):
 
 
 def test_work_of_seconds_leaves_one_line_for_its_stage(bars, clock, printed):
-    bars.begins(Step)
+    bars.emit(StepBegins(Step))
     bar = bars.start("packing", 3)
     for _ in range(3):
         clock.now += 0.5
         bars.advance(bar)
     bars.stop(bar)
     assert printed == ["sft         begins: never ran"]
-    bars.begins(Unfinished)
+    bars.emit(StepBegins(Unfinished))
     assert printed[1:] == ["sft         resumes: an earlier run did not finish"]
 
 
 def test_long_work_says_how_far_it_is_what_is_left_and_its_loss(bars, clock, printed):
-    bars.begins(Step)
+    bars.emit(StepBegins(Step))
     bar = bars.start("training", 200)
     for step in range(1, 101):
         clock.now = 2.0 * step

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.records import Message
-from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_tokenizer
 from jangin.models.tokens.chat_template import render_rows
 from jangin.serving.jobs.pipeline import Pipeline
@@ -67,11 +67,11 @@ def test_a_job_that_continues_one_has_its_template(tmp_path):
     kinds = {}
     for kind in ("chat", "completion"):
         entry = ModelEntry.model_validate({"base": TINY, "kind": kind})
-        first = Pipeline(spec(tmp_path, ROWS, id=f"{kind}-1", entry=entry), SilentProgress())
+        first = Pipeline(spec(tmp_path, ROWS, id=f"{kind}-1", entry=entry), Progress())
         base = first.prepare().base
         parents = {"parent": base, "parent_base": base}
         again = spec(tmp_path, ROWS, id=f"{kind}-2", entry=entry, **parents)
-        pieces = Pipeline(again, SilentProgress()).prepare().preview[0]["pieces"]
+        pieces = Pipeline(again, Progress()).prepare().preview[0]["pieces"]
         kinds[kind] = "".join(piece["text"] for piece in pieces)
     assert kinds["completion"] == f"{ROWS[0]['prompt']} good<|end|>"
     assert kinds["chat"] == (f"<|bos|><|user|>{ROWS[0]['prompt']}<|end|><|assistant|> good<|end|>")

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from jangin.core.errors import ConfigError, StoreError, TrainingError
-from jangin.core.stage import SilentProgress
-from jangin.project.runner import Watcher
+from jangin.core.events import Progress
 from jangin.serving.jobs.failures import failure_of
 from jangin.serving.jobs.hyperparameters import resolve
 from jangin.serving.jobs.pipeline import JobSpec, NoTrainableTokensError, Pipeline
@@ -58,9 +57,9 @@ def spec(folder, rows, method="supervised", validation=None, **changes):
 
 
 def train(job):
-    pipeline = Pipeline(job, SilentProgress())
+    pipeline = Pipeline(job, Progress())
     prepared = pipeline.prepare()
-    return prepared, pipeline.train(prepared.base, Watcher())
+    return prepared, pipeline.train(prepared.base)
 
 
 @pytest.mark.slow
@@ -96,7 +95,7 @@ def test_supervised_then_continued_then_preferences(tmp_path):
 def test_rows_without_a_trained_token_fail_before_training(tmp_path):
     job = spec(tmp_path, chats(12, words=50), options={"context_length": 48})
     with pytest.raises(NoTrainableTokensError, match="12 of 12 examples") as error:
-        Pipeline(job, SilentProgress()).prepare()
+        Pipeline(job, Progress()).prepare()
     assert failure_of(error.value).code == "no_trainable_tokens"
 
 
@@ -107,7 +106,7 @@ def test_empty_answers_are_left_out(tmp_path):
     earlier[-1]["content"] = " "
     rows[5]["messages"][:0] = earlier
     job = spec(tmp_path, rows, validation=[rows[3], *chats(2, 50)])
-    prepared = Pipeline(job, SilentProgress()).prepare()
+    prepared = Pipeline(job, Progress()).prepare()
     assert (prepared.rows, prepared.empty) == (11, 0)
     written = (job.folder / TRAINING).read_text().splitlines()
     assert [m.get("weight") for m in json.loads(written[4])["messages"]] == [None, 0, None, None]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.serving.files.store import store_file
 from jangin.serving.operations import backup
 from jangin.serving.operations.backup import back_up, copy_sqlite
@@ -49,13 +49,13 @@ def contents(server):
 
 def write_backup(settings, target):
     settings = settings.model_copy(update={"folder": Path(os.path.relpath(settings.folder))})
-    return back_up(settings, Target(str(target), settings, is_new=True), SilentProgress())
+    return back_up(settings, Target(str(target), settings, is_new=True), Progress())
 
 
 def restored(target, folder, name=None, **options):
     settings = ServerSettings(folder=folder, **options)
     backup = Target(str(target), settings)
-    restore(settings, backup, name or backup.names()[-1], SilentProgress())
+    restore(settings, backup, name or backup.names()[-1], Progress())
     return settings
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_object_is_named_by_the_check_and_stops_the_restore(used, tmp_
     path = next((tmp_path / "B").glob(f"*/{digest}"))
     path.unlink() if harm == "gone" else path.write_bytes(b"x" * 1000)
     target = Target(str(tmp_path / "B"), used)
-    assert target.damaged(target.read(name), SilentProgress()) == [digest]
+    assert target.damaged(target.read(name), Progress()) == [digest]
     with pytest.raises(UnreadableStoreError, match=digest):
         restored(tmp_path / "B", tmp_path / "G")
     assert not (tmp_path / "G" / SQLITE_FILE).exists()
@@ -165,7 +165,7 @@ def test_only_the_newest_snapshots_and_what_they_need_stay(used, tmp_path):
     names = []
     for number in range(3):
         (used.folder / "notes").write_text(f"version {number}")
-        names.append(back_up(used, target, SilentProgress())[0])
+        names.append(back_up(used, target, Progress())[0])
     assert target.names() == names
     assert target.prune(2) == 1
     assert target.names() == names[1:]
@@ -225,7 +225,7 @@ def test_a_quiet_server_is_read_once_and_the_backup_listed_twice(used, tmp_path,
         ledger.execute("CREATE TABLE calls (reply)")
         target = Target(str(tmp_path / "B"), used, is_new=True)
         target.storage = counted = Counted(target.storage)
-        back_up(used, target, SilentProgress())
+        back_up(used, target, Progress())
         assert (sorted(copied), counted.listings) == (["ledger.sqlite", SQLITE_FILE], 2)
         target.prune(1)
         assert counted.listings == 3
@@ -233,7 +233,7 @@ def test_a_quiet_server_is_read_once_and_the_backup_listed_twice(used, tmp_path,
         with opened(used.folder) as server:
             server.storage.delete(add_file(server, b"gone"))
         copied.clear()
-        back_up(used, target, SilentProgress())
+        back_up(used, target, Progress())
     assert sorted(copied) == ["ledger.sqlite", SQLITE_FILE, SQLITE_FILE]
 
 
@@ -241,9 +241,9 @@ def test_nothing_is_deleted_beside_a_backup_at_work(used, tmp_path, monkeypatch)
     """A snapshot of old bytes is at work while another process keeps the newest one only."""
     target = Target(str(tmp_path / "B"), used, is_new=True)
     (used.folder / "notes").write_text("version 0")
-    back_up(used, target, SilentProgress())
+    back_up(used, target, Progress())
     (used.folder / "notes").write_text("version 1")
-    back_up(used, target, SilentProgress())
+    back_up(used, target, Progress())
     (used.folder / "notes").write_text("version 0")
     pruned = []
 
@@ -253,7 +253,7 @@ def test_nothing_is_deleted_beside_a_backup_at_work(used, tmp_path, monkeypatch)
 
     dump = backup._dump
     monkeypatch.setattr(backup, "_dump", dump_and_prune)
-    name, _, _ = back_up(used, target, SilentProgress())
+    name, _, _ = back_up(used, target, Progress())
     assert pruned == [None]
     assert target.prune(1) == 2
     settings = restored(tmp_path / "B", tmp_path / "G", name)
@@ -270,7 +270,7 @@ def test_a_backup_waits_for_the_end_of_a_deletion_and_the_dead_are_passed_over(u
     with contextlib.ExitStack() as deletion:
         deletion.enter_context(target.lease(PRUNE))
         assert target.prune(1) is None
-        done = threading.Thread(target=back_up, args=(used, target, SilentProgress()))
+        done = threading.Thread(target=back_up, args=(used, target, Progress()))
         done.start()
         done.join(timeout=0.5)
         assert done.is_alive()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.loading import load_trained
 from jangin.models.tokens.pair_packing import render_pairs
 from jangin.training.dpo import STAGE, DpoConfig
@@ -124,9 +124,9 @@ def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, da
     model = family("gemma3 sliding", tokenizer)
     device = SmallAlways(model, 10**6)
     loss_model = choose_pair_model(model, data, DpoConfig(precision="fp32"), CPU)
-    whole = reference_sums(loss_model, data, range(len(data)), 512, SilentProgress())
+    whole = reference_sums(loss_model, data, range(len(data)), 512, Progress())
     largest = max(device.batches)
-    device.room, progress = largest // 3, SilentProgress()
+    device.room, progress = largest // 3, Progress()
     halved = reference_sums(loss_model, data, range(len(data)), 512, progress)
     torch.testing.assert_close(halved, whole, rtol=1e-5, atol=1e-4)
     assert 1 <= len(progress.messages) <= 3
@@ -134,4 +134,4 @@ def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, da
         assert f"reference continues with batches of {tokens} tokens" in line
     device.room = int(data.lengths.max()) - 1
     with pytest.raises(TrainingError, match=r"a single pair of \d+ tokens.*`max_row_tokens`"):
-        reference_sums(loss_model, data, range(len(data)), 512, SilentProgress())
+        reference_sums(loss_model, data, range(len(data)), 512, Progress())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jangin.core.errors import StoreError, TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Notice, Progress, WorkAdvances, WorkBegins, WorkEnds
 from jangin.models.device import ALLOCATOR
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.tokens.chat_template import render_rows, select_rows
@@ -55,7 +55,7 @@ def lines(folder):
 
 def run(start, rows, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
-    return fit(SftTask(start, *rows), config(**changes), folder, progress or SilentProgress())
+    return fit(SftTask(start, *rows), config(**changes), folder, progress or Progress())
 
 
 @pytest.mark.parametrize("chosen", [None, *ALLOCATOR])
@@ -81,15 +81,17 @@ def test_a_training_takes_the_batches_that_fit_a_gpu(start, rows, tmp_path, monk
     steps = {"length": {"type": "steps", "steps": 1}}
     unset = config(**steps).model_dump(exclude={"tokens_per_batch"})
     settings = TrainingConfig.model_validate(unset)
-    trained = fit(SftTask(start, *rows), settings, tmp_path, SilentProgress())
+    trained = fit(SftTask(start, *rows), settings, tmp_path, Progress())
     assert trained.result.runtime["tokens_per_batch"] == 32768
 
 
-class Killing(SilentProgress):
+class Killing(Progress):
     """The waiting process is gone at one step, its workers are not."""
 
-    def advance(self, bar, steps=1, note=""):
-        self.steps = getattr(self, "steps", 0) + steps
+    steps = 0
+
+    def emit(self, event):
+        self.steps += event.steps if isinstance(event, WorkAdvances) else 0
         if self.steps == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -154,7 +156,7 @@ def test_fsdp_on_two_processes_resumes_after_signal_9_and_trains_what_one_trains
 ):
     """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
     one = run(start, rows, tmp_path / "one")
-    progress, several = SilentProgress(), {"devices": 2, "sharding": "fsdp"}
+    progress, several = Progress(), {"devices": 2, "sharding": "fsdp"}
     undisturbed = run(start, rows, tmp_path / "undisturbed", **several)
     victim = os.fork()
     if not victim:
@@ -189,9 +191,9 @@ def stop(*_):
 signal.signal(signal.SIGINT, stop)
 print("a library's own words")
 tell(pid=os.getpid())
-tell(start="training", total=3)
-tell(message="hello")
-tell(advance=1, note="loss 1.0")
+tell(event="WorkBegins", work=7, label="training", total=3)
+tell(event="Notice", text="hello", source="stage")
+tell(event="WorkAdvances", work=7, steps=1, note="loss 1.0")
 """
 
 
@@ -231,7 +233,7 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
             return start_double(SMALL, log, str(task), str(tokens))
 
         monkeypatch.setattr("jangin.training.distributed.launch.start_workers", start_workers)
-        progress = SilentProgress()
+        progress = Progress()
         given = config(devices=2, tokens_per_batch=256)
         return progress, lambda: launch(SftTask(start, *rows), given, tmp_path, progress)
 
@@ -245,36 +247,39 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
         go()
 
 
-class Pressing(SilentProgress):
-    def advance(self, bar, steps=1, note=""):
-        os.kill(os.getpid(), signal.SIGINT)
+class Pressing(Progress):
+    at, steps = 1, 0
+
+    def emit(self, event):
+        super().emit(event)
+        if isinstance(event, WorkAdvances):
+            self.steps += event.steps
+            if self.steps == self.at:
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 class PressingAtTheSecondStep(Pressing):
-    steps = 0
-
-    def advance(self, bar, steps=1, note=""):
-        self.steps += steps
-        if self.steps == 2:
-            super().advance(bar)
+    at = 2
 
 
 def test_what_workers_say_is_passed_on_and_their_error_keeps_its_kind(tmp_path):
-    progress = SilentProgress()
+    heard = []
     script = "tell(error={'type': 'StoreError', 'text': 'the disk is full.'}); sys.exit(1)"
     with pytest.raises(StoreError, match="the disk is full"):
-        listen(tmp_path, script, progress)
-    assert progress.messages == ["hello"]
+        listen(tmp_path, script, Progress(heard.append))
+    assert heard == [
+        WorkBegins(7, "training", 3), Notice("hello"), WorkAdvances(7, 1, "loss 1.0"), WorkEnds(7),
+    ]  # fmt: skip
 
 
 def test_workers_that_ran_out_of_memory_give_no_outcome(tmp_path):
     script = "tell(error={'type': 'OutOfMemoryError', 'text': ''}); sys.exit(1)"
-    assert listen(tmp_path, script, SilentProgress()) is None
+    assert listen(tmp_path, script, Progress()) is None
 
 
 def test_workers_that_end_without_a_word_are_an_error_with_the_logs_last_one(tmp_path):
     with pytest.raises(TrainingError, match=r"ValueError: no such thing.*workers\.log"):
-        listen(tmp_path, "raise ValueError('no such thing')", SilentProgress())
+        listen(tmp_path, "raise ValueError('no such thing')", Progress())
 
 
 def test_ctrl_c_stops_the_workers_and_waits_for_them(tmp_path):
@@ -283,9 +288,11 @@ def test_ctrl_c_stops_the_workers_and_waits_for_them(tmp_path):
 
 
 def test_ctrl_c_ends_a_run_whose_workers_are_still_starting_and_say_nothing(tmp_path):
-    script = (
-        "signal.signal(signal.SIGINT, signal.SIG_DFL); tell(advance=1, note=''); time.sleep(100)"
-    )
+    script = """
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+tell(event="WorkAdvances", work=7, steps=1, note="")
+time.sleep(100)
+"""
     with pytest.raises(KeyboardInterrupt):
         listen(tmp_path, script, PressingAtTheSecondStep())
 
@@ -296,4 +303,4 @@ def test_what_cannot_be_done_on_several_devices_is_refused(start, rows, tmp_path
         run(start, rows, tmp_path, devices=2, sharding="fsdp", method=qlora)
     objective = SftObjective.of(load_model(start.base), *rows, config(devices=2))
     with pytest.raises(TrainingError, match="`devices: 2`"):
-        train(objective, config(devices=2), tmp_path, SilentProgress())
+        train(objective, config(devices=2), tmp_path, Progress())

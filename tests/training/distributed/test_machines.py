@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from jangin.core.errors import MachineError, TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.training.distributed import machines
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import refuse_missing
@@ -61,11 +61,11 @@ def ended(child):
 @pytest.mark.usefixtures("forked_workers")
 def test_two_machines_train_what_one_process_trains(task, tmp_path):
     address = free_address()
-    other = in_a_process(lambda: serve(address, ForkedWorkers, refuse_missing, SilentProgress()))
+    other = in_a_process(lambda: serve(address, ForkedWorkers, refuse_missing, Progress()))
     results = {}
     for name, nodes in (("one", {}), ("two", {"count": 2, "rendezvous": address})):
         (tmp_path / name).mkdir()
-        progress = SilentProgress()
+        progress = Progress()
         results[name] = fit(task, config(nodes=nodes), tmp_path / name, progress)
     os.kill(other, signal.SIGINT)
     assert ended(other) == 0
@@ -94,10 +94,10 @@ def test_a_machine_that_does_not_share_the_folder_is_refused_on_both(tmp_path, m
         return said(*arguments) | {"launch": "2"}
 
     monkeypatch.setattr(machines, "_announcement", of_another_folder)
-    other = in_a_process(lambda: serve(address, None, refuse_missing, SilentProgress()))
+    other = in_a_process(lambda: serve(address, None, refuse_missing, Progress()))
     several = config(nodes={"count": 2, "rendezvous": address})
     with pytest.raises(MachineError, match=rf"127\.0\.0\.1: {task} is not the same folder.*share"):
-        gathered(task, several, SilentProgress()).__enter__()
+        gathered(task, several, Progress()).__enter__()
     assert ended(other) == 3
 
 
@@ -132,8 +132,8 @@ def test_workers_end_when_another_machine_leaves_and_when_the_first_one_stops(tm
     address, task = free_address(), a_task(tmp_path / "journal" / "task")
     several = config(nodes={"count": 2, "rendezvous": address})
     serving = {"start": Idle, "check": refuse_missing}
-    other = in_a_process(lambda: serve(address, progress=SilentProgress(), **serving))
-    with gathered(task, several, SilentProgress()) as joined:
+    other = in_a_process(lambda: serve(address, progress=Progress(), **serving))
+    with gathered(task, several, Progress()) as joined:
         here = Idle()
         joined.watch(here)
         os.kill(other, signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_workers_end_when_another_machine_leaves_and_when_the_first_one_stops(tm
         assert "127.0.0.1:" in joined.failure["text"]
         assert "left" in joined.failure["text"]
     ended(other)
-    progress = SilentProgress()
+    progress = Progress()
 
     def take_part_once():
         while not any("training" in line for line in progress.messages):
@@ -149,7 +149,7 @@ def test_workers_end_when_another_machine_leaves_and_when_the_first_one_stops(tm
 
     thread = threading.Thread(target=take_part_once, daemon=True)
     thread.start()
-    with pytest.raises(TrainingError, match="no"), gathered(task, several, SilentProgress()):
+    with pytest.raises(TrainingError, match="no"), gathered(task, several, Progress()):
         raise TrainingError("no")
     thread.join(100)
     assert not thread.is_alive()
@@ -160,11 +160,11 @@ def test_an_address_that_is_not_of_this_machine_and_one_that_is_missing_are_refu
     task = a_task(tmp_path / "journal" / "task")
     away = config(nodes={"count": 2, "rendezvous": "192.0.2.1:29400"})
     with pytest.raises(MachineError, match=r"192\.0\.2\.1:29400.*cannot listen"):
-        gathered(task, away, SilentProgress()).__enter__()
+        gathered(task, away, Progress()).__enter__()
     with pytest.raises(ValueError, match="rendezvous"):
         config(nodes={"count": 2})
     with pytest.raises(MachineError, match="'gpu1'"):
-        serve("gpu1", None, refuse_missing, SilentProgress())
+        serve("gpu1", None, refuse_missing, Progress())
 
 
 def test_nodes_are_no_part_of_the_result_and_torchrun_is_told_them():

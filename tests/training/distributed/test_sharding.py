@@ -20,7 +20,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress, WorkAdvances
 from jangin.models.loading import load_model, model_without_weights
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.distributed.fit import fit
@@ -103,7 +103,7 @@ def config(**changes):
 def run(base, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
     task = SftTask(Start(base), make_rows(11), make_rows(3))
-    return fit(task, config(**changes), folder, progress or SilentProgress())
+    return fit(task, config(**changes), folder, progress or Progress())
 
 
 def losses(folder):
@@ -141,17 +141,19 @@ def test_shards_train_what_one_process_trains(bases, tmp_path, family, method, d
     assert_same(one, two, tmp_path)
 
 
-class Stopping(SilentProgress):
+class Stopping(Progress):
     """Raises in a step of its own."""
 
     def __init__(self, step):
         super().__init__()
         self.left = step
 
-    def advance(self, bar, steps=1, note=""):
-        self.left -= steps
-        if not self.left:
-            raise RuntimeError("the process went away")
+    def emit(self, event):
+        super().emit(event)
+        if isinstance(event, WorkAdvances):
+            self.left -= event.steps
+            if not self.left:
+                raise RuntimeError("the process went away")
 
 
 @pytest.mark.slow
@@ -173,7 +175,7 @@ def test_each_number_of_processes_resumes_what_another_left(bases, tmp_path, met
     for left, way in zip((3, 2, 2), ways[:3], strict=True):
         with pytest.raises(RuntimeError, match="went away"):
             run(base, tmp_path / "two", Stopping(left), **settings, **way)
-    progress = SilentProgress()
+    progress = Progress()
     two = run(base, tmp_path / "two", progress, **settings, **ways[3])
     assert any("resuming at step 6 of 8" in line for line in progress.messages)
     assert_same(one, two, tmp_path)
@@ -289,7 +291,7 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path):
                 gc.collect()
                 counter.take()
                 objective = task.objective(model, settings, group)
-                result = train(objective, settings, tmp_path, SilentProgress(), group)
+                result = train(objective, settings, tmp_path, Progress(), group)
                 peaks[f"train {name}"] = counter.take() - before
                 write_shards(tmp_path / name, pack_weights(dict(model.named_parameters())))
                 peaks[f"write {name}"] = counter.take() - before

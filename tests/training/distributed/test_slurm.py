@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from jangin.core.errors import MachineError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import launch
 from jangin.training.distributed.slurm import slurm_workers
@@ -47,7 +47,7 @@ def job(tmp_path, monkeypatch):
 def test_two_nodes_of_a_job_train_what_one_process_trains(job, task):
     for name, nodes in (("one", {}), ("two", SLURM)):
         (job / name).mkdir()
-        fit(task, config(nodes=nodes), job / name, SilentProgress())
+        fit(task, config(nodes=nodes), job / name, Progress())
     for alone, together in zip(lines(job / "one"), lines(job / "two"), strict=True):
         assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-6)
         assert together.trained_tokens == alone.trained_tokens
@@ -61,7 +61,7 @@ def test_an_srun_that_ends_ends_the_training_with_its_reason(job, task, monkeypa
     with pytest.raises(
         MachineError, match=r"srun, .* status 1: srun: error: Unable to create step"
     ):
-        launch(task, config(nodes=SLURM), job, SilentProgress())
+        launch(task, config(nodes=SLURM), job, Progress())
 
 
 def test_outside_a_job_and_in_a_smaller_one_nothing_is_started(job, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from jangin.core.errors import ExportError, MachineError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.catalog import Local
 from jangin.models.loading import (
     known_warnings_ignored,
@@ -80,7 +80,7 @@ def folders(tmp_path_factory, conversations):
         length=Steps(type="steps", steps=40), learning_rate=1e-2, precision="fp32", threads=1
     )
     model = load_model(base)
-    train(SftObjective.of(model, data, None, config), config, root, SilentProgress())
+    train(SftObjective.of(model, data, None, config), config, root, Progress())
     save_trained(model, tokenizer, base, data.stop_ids, torch.float32, base)
     lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
     adapted = attach(load_model(base), lora)
@@ -209,7 +209,7 @@ def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canar
 
 
 @pytest.mark.slow
-class Bars(SilentProgress):
+class Bars(Progress):
     """Notes what its bars say: (label, total, done)."""
 
     def __init__(self):

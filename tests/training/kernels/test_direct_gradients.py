@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.forward.varlen_attention import NAME
 from jangin.models.tokens.packing import packed_batch
 from jangin.training.kernels.direct_gradients import DirectGradients
@@ -33,7 +33,7 @@ def gradients(model, precision, tokens):
     )
     objective = SftObjective.of(model, rows_of(LENGTHS), None, settings)
     model.zero_grad()
-    Gradient(objective, settings, SilentProgress(), ProcessGroup()).add(range(5))
+    Gradient(objective, settings, Progress(), ProcessGroup()).add(range(5))
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
@@ -60,7 +60,7 @@ def test_a_step_has_one_tensor_for_head_and_embedding_however_many_batches():
     weight.grad = before = torch.zeros_like(weight)
     reached = []
     weight.register_hook(reached.append)
-    Gradient(objective, settings, SilentProgress(), ProcessGroup()).add(range(5))
+    Gradient(objective, settings, Progress(), ProcessGroup()).add(range(5))
     assert weight.grad is before
     assert weight.grad.abs().max() > 0
     assert set(reached) == {None}  # nothing as large as the weight went through autograd

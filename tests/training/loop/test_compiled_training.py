@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.forward import compiled_layers as layers
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.loop.config import StepMetrics, TrainingConfig
@@ -18,7 +18,7 @@ def trained(model, data, folder, **changes):
     fields = {"precision": "fp32", "threads": 1, "log_every_steps": 1, "tokens_per_batch": 64}
     fields |= {"length": {"type": "steps", "steps": 3}, "examples_per_step": 4}
     settings = TrainingConfig.model_validate(fields | changes)
-    train(SftObjective.of(model, data, None, settings), settings, folder, SilentProgress())
+    train(SftObjective.of(model, data, None, settings), settings, folder, Progress())
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [StepMetrics.model_validate_json(line).train_loss for line in lines]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import select_rows
 from jangin.training.loop.config import EarlyStopping, Never, StepMetrics, TrainingConfig
@@ -55,7 +55,7 @@ def config(**changes):
     return TrainingConfig.model_validate(fields | changes)
 
 
-class Watching(SilentProgress):
+class Watching(Progress):
     """Looks at the checkpoints after every step, and dies at one of them."""
 
     def __init__(self, folder, dies_at=0):
@@ -90,12 +90,12 @@ def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_weigh
     assert result.kept.valid_loss < result.last.valid_loss
     assert "stopped after step" in progress.messages[-1]
     short = {"type": "steps", "steps": result.kept.step}
-    _, last = run(tokenizer, data, tmp_path / "last", SilentProgress(), keep="last")
+    _, last = run(tokenizer, data, tmp_path / "last", Progress(), keep="last")
     assert any(not (weights[name] == last[name]).all() for name in weights)
     fixed = {"schedule": "constant", "warmup_fraction": 0}
-    best, weights = run(tokenizer, data, tmp_path / "best", SilentProgress(), **fixed)
+    best, weights = run(tokenizer, data, tmp_path / "best", Progress(), **fixed)
     short = {"type": "steps", "steps": best.kept.step}
-    _, same = run(tokenizer, data, tmp_path / "short", SilentProgress(), length=short, **fixed)
+    _, same = run(tokenizer, data, tmp_path / "short", Progress(), length=short, **fixed)
     assert all((weights[name] == same[name]).all() for name in weights)
 
 
@@ -114,12 +114,12 @@ def test_only_the_last_and_the_best_checkpoint_are_kept(tokenizer, data, tmp_pat
 def test_a_run_that_dies_keeps_its_best_weights_and_ends_with_the_same_bits(
     tokenizer, data, tmp_path, step
 ):
-    whole, weights = run(tokenizer, data, tmp_path / "whole", SilentProgress())
+    whole, weights = run(tokenizer, data, tmp_path / "whole", Progress())
     assert whole.last.step > 10
     cut = tmp_path / "cut"
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, cut, Watching(cut, step))
-    again, same = run(tokenizer, data, cut, SilentProgress())
+    again, same = run(tokenizer, data, cut, Progress())
     assert (again.kept, again.last, again.stopped) == (whole.kept, whole.last, whole.stopped)
     assert all((weights[name] == same[name]).all() for name in weights)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.starter import random_llama
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.gradient_accumulation import Gradient
@@ -53,7 +53,7 @@ class SmallDevice:
 def run(tokenizer, data, folder, room=10**6, kept_costs=1, **changes):
     folder.mkdir()
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), room, kept_costs)
-    progress = SilentProgress()
+    progress = Progress()
     objective = SftObjective.of(device.model, data, data, config(**changes))
     return train(objective, config(**changes), folder, progress), device, progress
 
@@ -86,7 +86,7 @@ def test_the_warm_up_takes_the_largest_batch_and_changes_nothing(tokenizer, data
     settings = config(method=method, tokens_per_batch=64)
     model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
     objective = SftObjective.of(model, data, None, settings)
-    gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
+    gradient = Gradient(objective, settings, Progress(), ProcessGroup())
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     sums = {name: value.clone() for name, value in objective.sums.items()}
     random = torch.get_rng_state()
@@ -111,7 +111,7 @@ def test_activation_checkpointing_gives_the_same_gradient_to_the_bit(tokenizer, 
         settings = config(method=method, activation_checkpointing=mode)
         model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
         objective = SftObjective.of(model, data, None, settings)
-        gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
+        gradient = Gradient(objective, settings, Progress(), ProcessGroup())
         assert gradient.checkpointing == (mode == "always")
         torch.manual_seed(3)
         loss = gradient.add(list(range(8)))
@@ -140,7 +140,7 @@ def test_a_row_that_never_fits_is_named(tokenizer, data, tmp_path, mode):
         run(tokenizer, data, tmp_path / "none", room=5, activation_checkpointing=mode)
 
 
-class Dying(SilentProgress):
+class Dying(Progress):
     def advance(self, bar, steps=1, note=""):
         raise RuntimeError("the machine went away")
 
@@ -151,7 +151,7 @@ def test_a_resumed_run_keeps_the_batches_that_fit(tokenizer, data, tmp_path):
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), 100)
     with pytest.raises(RuntimeError, match="went away"):
         train(SftObjective.of(device.model, data, data, settings), settings, tmp_path, Dying())
-    progress = SilentProgress()
+    progress = Progress()
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), 100)
     train(SftObjective.of(device.model, data, data, settings), settings, tmp_path, progress)
     (line,) = progress.messages
@@ -166,7 +166,7 @@ def test_weights_that_no_loss_depends_on_get_no_gradient_however_many_batches(to
     for tokens in (64, 4096):
         settings = config(tokens_per_batch=tokens)
         objective = SftObjective.of(model, data, None, settings)
-        Gradient(objective, settings, SilentProgress(), ProcessGroup()).add(range(8))
+        Gradient(objective, settings, Progress(), ProcessGroup()).add(range(8))
         assert model.unused.grad is None
         gradients.append([each.grad for each in model.parameters() if each is not model.unused])
         model.zero_grad()
@@ -184,7 +184,7 @@ def test_gradients_take_the_room_of_activations_in_a_single_batch_else_both_are_
         settings = config(tokens_per_batch=tokens, method=method)
         model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
         objective = SftObjective.of(model, data, None, settings)
-        gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
+        gradient = Gradient(objective, settings, Progress(), ProcessGroup())
         for rows in (*before, range(8)):
             gradient.add(rows)
         assert gradient.arena.used >= (0 if tokens == 4096 else 4 * model.num_parameters())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.forward import compiled_layers as layers
 from jangin.models.forward.layer_timings import Timing, find_timing, keep_timing, timings_file
 from jangin.training.loop import layer_choice as choice
@@ -124,7 +124,7 @@ class Run:
         fields = {"compile": "measure", "threads": 1, "log_every_steps": 1, "examples_per_step": 2}
         fields |= {"length": {"type": "steps", "steps": steps}, "learning_rate": 0.1}
         settings = TrainingConfig.model_validate(fields | changes)
-        self.progress, self.folder = progress or SilentProgress(), folder
+        self.progress, self.folder = progress or Progress(), folder
         folder.mkdir(exist_ok=True)
         torch.manual_seed(1)
         self.layers = train(objective, settings, folder, self.progress).runtime["layers"]
@@ -214,7 +214,7 @@ def test_compiling_ends_at_its_limit(tmp_path, clock, eager, monkeypatch):
     assert "compiling took longer than" in again.said[0]
 
 
-class Interrupting(SilentProgress):
+class Interrupting(Progress):
     """Ctrl-C after some steps."""
 
     def __init__(self, steps):
@@ -296,7 +296,7 @@ def test_an_earlier_measurement_decides_where_compiling_pays(
 ):
     def begun():
         compiled_layers = layers.CompiledLayers([Layer()])
-        cpu, progress = torch.device("cpu"), SilentProgress()
+        cpu, progress = torch.device("cpu"), Progress()
         made = LayerChoice("auto", progress, cpu, compiled_layers, 10, Rules())
         made.begin(steps, {"batch": 3})
         return made

@@ -6,7 +6,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.models.memory import GIB, OFFLOADED_BYTES, Training, predict
 from jangin.models.shape import ModelShape
 from jangin.training.distributed.launch import refuse_unsupported
@@ -43,7 +43,7 @@ def run(folder, progress=None, **changes):
     model = LlamaForCausalLM(LlamaConfig(**shape))
     settings = config(**changes)
     objective = SftObjective.of(model, make_rows(11), None, settings)
-    train(objective, settings, folder, progress or SilentProgress())
+    train(objective, settings, folder, progress or Progress())
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
@@ -107,7 +107,7 @@ def test_a_resumed_run_trains_what_an_undisturbed_one_trains(tmp_path, optimizer
     undisturbed = run(tmp_path / "one", **settings)
     with pytest.raises(RuntimeError, match="went away"):
         run(tmp_path / "two", Stopping(5), **settings)
-    progress = SilentProgress()
+    progress = Progress()
     resumed = run(tmp_path / "two", progress, **settings)
     assert progress.messages == ["resuming at step 4 of 6"]
     assert_equal(undisturbed, resumed)
@@ -117,7 +117,7 @@ def test_a_resumed_run_trains_what_an_undisturbed_one_trains(tmp_path, optimizer
 def test_a_checkpoint_of_another_optimizer_is_not_resumed(tmp_path):
     with pytest.raises(RuntimeError, match="went away"):
         run(tmp_path / "run", Stopping(3))
-    progress = SilentProgress()
+    progress = Progress()
     run(tmp_path / "run", progress, optimizer=OFFLOAD)
     assert any("starting from step 0" in line for line in progress.messages)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import Document, Message, Page, PreferencePair, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, StageContext
 from jangin.models.starter import make_starter
 from jangin.training import dpo, pretrain, sft
 from tests.conftest import make_artifact
@@ -47,7 +48,7 @@ FIRST = [("sft", "lora"), ("dpo", "full"), ("dpo", "qlora")]
 STEPS, KILLED_AFTER, RESUMED_FROM = 6, 5, 4
 
 
-class Killing(SilentProgress):
+class Killing(Progress):
     """The process is gone in the middle of a run."""
 
     def advance(self, bar, steps=1, note=""):
@@ -127,7 +128,7 @@ def folder(tmp_path_factory, conversations):
     for kind, (record, rows) in tables.items():
         (folder / kind).mkdir()
         write_table(folder / kind / f"{kind}.parquet", record, rows)
-    run(folder, "tuned", "sft", "full", SilentProgress(), length={"type": "steps", "steps": 12})
+    run(folder, "tuned", "sft", "full", Progress(), length={"type": "steps", "steps": 12})
     return folder
 
 
@@ -156,10 +157,10 @@ def test_a_stage_killed_with_signal_9_resumes_to_the_same_bytes(folder, kill, st
     if method == "qlora" and find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed")
     name = f"{stage} {method}"
-    whole = run(folder, f"{name} whole", stage, method, SilentProgress())
+    whole = run(folder, f"{name} whole", stage, method, Progress())
     kill(f"{name} cut", stage, method)
     assert not (folder / f"{name} cut" / ("adapter" if method != "full" else "model")).exists()
-    resumed = run(folder, f"{name} cut", stage, method, SilentProgress())
+    resumed = run(folder, f"{name} cut", stage, method, Progress())
     assert any(f"step {RESUMED_FROM} of {STEPS}" in line for line in resumed.messages)
     assert content(whole.workspace) == content(resumed.workspace)
     assert whole.summary == resumed.summary
@@ -168,7 +169,7 @@ def test_a_stage_killed_with_signal_9_resumes_to_the_same_bytes(folder, kill, st
 
 @pytest.mark.slow
 def test_preference_training_twice_gives_the_same_bytes(folder):
-    one, two = (run(folder, f"dpo {n}", "dpo", "lora", SilentProgress()) for n in ("one", "two"))
+    one, two = (run(folder, f"dpo {n}", "dpo", "lora", Progress()) for n in ("one", "two"))
     assert content(one.workspace) == content(two.workspace)
-    other = run(folder, "dpo other", "dpo", "lora", SilentProgress(), seed=1)
+    other = run(folder, "dpo other", "dpo", "lora", Progress(), seed=1)
     assert content(one.workspace) != content(other.workspace)

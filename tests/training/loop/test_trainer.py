@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from jangin.core.errors import StoreError, TrainingError
+from jangin.core.events import Progress
 from jangin.core.records import Message
-from jangin.core.stage import SilentProgress
 from jangin.models.starter import random_llama, train_tokenizer
 from jangin.models.tokens.chat_template import render_rows
 from jangin.models.tokens.packing import packed_batch
@@ -47,7 +47,7 @@ def model(tokenizer):
     return random_llama(tokenizer, "0.5M", 512, 0)
 
 
-class Stopping(SilentProgress):
+class Stopping(Progress):
     """A progress that does something at one step, as a user or the system would."""
 
     def __init__(self, step, act):
@@ -72,7 +72,7 @@ def run(tokenizer, data, folder, settings=None, progress=None):
     model = random_llama(tokenizer, "0.5M", 512, 0)
     settings = settings or config()
     objective = SftObjective.of(model, data, data, settings)
-    train(objective, settings, folder, progress or SilentProgress())
+    train(objective, settings, folder, progress or Progress())
     pace = (folder / "runtime" / "pace.jsonl").read_bytes()
     return Result((folder / "metrics.jsonl").read_bytes(), dict(model.state_dict()), pace)
 
@@ -155,7 +155,7 @@ def test_the_end_of_each_epoch_but_the_last_is_called_and_repeated_after_a_kill(
     model = random_llama(tokenizer, "0.5M", 512, 0)
     objective = SftObjective.of(model, data, None, config())
     tmp_path.joinpath("first").mkdir()
-    train(objective, config(), tmp_path / "first", SilentProgress(), on_epoch=steps.append)
+    train(objective, config(), tmp_path / "first", Progress(), on_epoch=steps.append)
     assert steps == [4, 8, 12]
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_dies_at_any_step_resumes_to_the_same_bits(
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(step, die))
-    again = SilentProgress()
+    again = Progress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
     resumed = f"step {step // 3 * 3} of 16"
     assert [resumed in line for line in again.messages] == [True] * (step >= 3)
@@ -186,7 +186,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_resumes_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run(tokenizer, data, tmp_path, progress=stopped)
     assert ["step 7 of 16" in line for line in stopped.messages] == [True]
-    again = SilentProgress()
+    again = Progress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
     assert ["step 7 of 16" in line for line in again.messages] == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -209,7 +209,7 @@ def test_a_run_killed_with_signal_9_resumes_to_the_same_bits(
 ):
     process = fork(f"{__name__}:run_killed", [tmp_path], output=tmp_path / "log.txt")
     assert process.wait() == -signal.SIGKILL, process.printed()
-    again = SilentProgress()
+    again = Progress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
     assert ["step 9 of 16" in line for line in again.messages] == [True]
 
@@ -226,7 +226,7 @@ def test_another_plan_does_not_resume_from_an_old_checkpoint(tokenizer, data, tm
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
-    again = SilentProgress()
+    again = Progress()
     run(tokenizer, data, tmp_path, config(learning_rate=1e-3), again)
     assert started_over(again)
 
@@ -238,7 +238,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tokenizer, data, tmp_path)
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
-    again = SilentProgress()
+    again = Progress()
     model = random_llama(tokenizer, "0.5M", 512, 1)
     train(SftObjective.of(model, data, data, config()), config(), tmp_path, again)
     assert started_over(again)
@@ -259,7 +259,7 @@ def test_a_checkpoint_with_other_sums_is_not_resumed(tokenizer, data, tmp_path):
     earlier.sums["something that was kept then"] = torch.zeros(())
     with pytest.raises(RuntimeError, match="went away"):
         train(earlier, config(), tmp_path, Stopping(8, die))
-    again = SilentProgress()
+    again = Progress()
     train(make(), config(), tmp_path, again)
     assert started_over(again)
 

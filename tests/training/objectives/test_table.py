@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jangin.core.errors import StoreError, TrainingError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.inference.generate import generate
 from jangin.models.loading import load_tokenizer
 from jangin.models.tokens.chat_template import RenderedRows, render_prompts, render_rows
@@ -131,7 +131,7 @@ def config(**changes):
 
 def fitted(task, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
-    return fit(task, config(**changes), folder, progress or SilentProgress())
+    return fit(task, config(**changes), folder, progress or Progress())
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_the_memory_estimate_uses_the_table(start, data):
         estimate(start.base, config(), Work(sft.lengths, 0.5, "orpo"))
 
 
-class Dying(SilentProgress):
+class Dying(Progress):
     def advance(self, bar, steps=1, note=""):
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 7:
@@ -221,14 +221,14 @@ def test_a_checkpoint_of_another_objective_is_not_resumed(start, data, tmp_path)
     settings = {"checkpoint_every_steps": 3}
     with pytest.raises(RuntimeError, match="went away"):
         fitted(SftTask(start, data, None), tmp_path, Dying(), **settings)
-    progress = SilentProgress()
+    progress = Progress()
     fitted(SmoothedTask(start, data, None), tmp_path, progress, **settings)
     assert ["step 0" in line for line in progress.messages] == [True]
     state = next((tmp_path / "journal" / "checkpoints").glob("step-*/state.json"))
     fields = json.loads(state.read_text())
     assert fields.pop("objective") == "smoothed"
     state.write_text(json.dumps(fields))
-    progress = SilentProgress()
+    progress = Progress()
     fitted(SftTask(start, data, None), tmp_path, progress, **settings)
     assert [f"step {fields['step']} of {STEPS}" in line for line in progress.messages] == [True]
 
@@ -250,8 +250,8 @@ def test_an_objective_may_sample_its_batches_and_resumes_to_the_same_bits(
         objective.tokenizer, objective.prompts = tokenizer, prompts
         return train(objective, settings, folder, progress)
 
-    whole = run(tmp_path / "whole", SilentProgress())
+    whole = run(tmp_path / "whole", Progress())
     assert whole.last.train_mean_token_accuracy > whole.first.train_mean_token_accuracy + 0.2
     with pytest.raises(RuntimeError, match="went away"):
         run(tmp_path / "cut", Dying())
-    assert run(tmp_path / "cut", SilentProgress()).last == whole.last
+    assert run(tmp_path / "cut", Progress()).last == whole.last

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 
@@ -30,7 +30,7 @@ def test_a_step_has_no_more_rows_than_there_are():
 
 
 def test_less_than_an_epoch_is_a_warning_before_and_after_the_run():
-    progress = SilentProgress()
+    progress = Progress()
     short = Duration.of(settings(type="steps", steps=60), 1848)
     report_start(short, progress)
     report_end(short, 60, progress)
@@ -41,7 +41,7 @@ def test_less_than_an_epoch_is_a_warning_before_and_after_the_run():
 
 
 def test_a_run_that_was_stopped_before_its_first_epoch_ended_is_told_by_what_it_did():
-    progress = SilentProgress()
+    progress = Progress()
     long = Duration.of(settings(type="epochs", epochs=2), 80)
     report_end(long, 20, progress)
     assert progress.messages == []

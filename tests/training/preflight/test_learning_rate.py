@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from jangin.core.errors import ConfigError
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Progress
 from jangin.core.store import Artifact
 from jangin.project.file import open_project
 from jangin.project.plan import inputs_of, key_of
@@ -78,7 +78,7 @@ def test_a_family_of_unknown_sizes_is_trained_like_the_largest(tmp_path):
 
 
 def test_a_derived_rate_is_reported_and_a_given_one_is_kept(base):
-    progress = SilentProgress()
+    progress = Progress()
     assert with_rate(SftConfig(learning_rate=3e-4), base("270M"), progress).rate == 3e-4
     assert with_rate(SftConfig(), base("starter"), progress).rate == 2e-4
     assert progress.messages == []

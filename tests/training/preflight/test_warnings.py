@@ -3,8 +3,8 @@ import os
 
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.records import SplitExample
-from jangin.core.stage import SilentProgress
 from jangin.models.starter import make_starter
 from jangin.report.i18n.translate import Words
 from jangin.training.preflight import warnings
@@ -20,7 +20,7 @@ LLAMA = {
 def warnings_of(tmp_path, method, **config):
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA | config))
-    progress = SilentProgress()
+    progress = Progress()
     warn_rank(SftConfig.model_validate({"method": method}), tmp_path, progress)
     return progress.messages
 
@@ -59,7 +59,7 @@ def test_layers_of_an_unknown_family_cause_no_warning(tmp_path):
 def test_sharding_on_one_device_causes_a_warning():
     messages = []
     for devices, sharding in ((1, "fsdp"), (2, "fsdp"), (1, "none")):
-        progress = SilentProgress()
+        progress = Progress()
         config = SftConfig.model_validate({"devices": devices, "sharding": sharding})
         warn_sharding(config, progress)
         messages.append(progress.messages)
@@ -73,7 +73,7 @@ def test_more_processes_than_cores_of_a_cpu_cause_a_warning():
     cores = len(os.sched_getaffinity(0))
     messages = []
     for devices in (cores, cores + 1):
-        progress = SilentProgress()
+        progress = Progress()
         rows = 4 * devices
         config = SftConfig.model_validate({"devices": devices, "examples_per_step": rows})
         warn_devices(config, progress)
@@ -88,7 +88,7 @@ def test_few_rows_for_each_of_several_devices_cause_a_warning(monkeypatch):
     monkeypatch.setattr(warnings, "has_cuda", lambda: True)
     messages = []
     for devices, rows in ((8, 16), (8, 32), (1, 2)):
-        progress = SilentProgress()
+        progress = Progress()
         config = SftConfig.model_validate({"devices": devices, "examples_per_step": rows})
         warn_devices(config, progress)
         messages.append(progress.messages)

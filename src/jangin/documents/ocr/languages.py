@@ -12,7 +12,7 @@ from jangin.documents.ocr.reader import Memos, OcrReader, PageImage
 from jangin.documents.ocr.tesseract import installed_languages, package_of, script
 
 if TYPE_CHECKING:
-    from jangin.core.stage import Progress
+    from jangin.core.events import Progress
 
 KOREAN = "kor"
 AUTOMATIC = (KOREAN, "eng")

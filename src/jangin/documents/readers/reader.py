@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.documents.layout.text_line import TextLine
 from jangin.documents.ocr.corrections import Corrections, corrected
 from jangin.documents.ocr.languages import other_languages

@@ -11,6 +11,7 @@ from jangin.core.config import Config, Runtime
 from jangin.core.digest import short_digest
 from jangin.core.errors import StageError, counted
 from jangin.core.model_protocols import ChatModel
+from jangin.core.reasons import Reason
 from jangin.core.records import Query
 from jangin.core.stage import StageContext
 from jangin.documents.retrieval.query_files import Entry, read_titles
@@ -173,7 +174,7 @@ def _sorted(
     for index, title in enumerate(titles):
         if index not in verdicts:
             problem = problems.get(index) or Failed(
-                subject=title.text, request="", reason="the teacher left it out twice", reply=""
+                subject=title.text, request="", reason=Reason("left_out_twice"), reply=""
             )
             rejected.append(problem.model_copy(update={"subject": title.text}))
             continue
@@ -186,7 +187,7 @@ def _sorted(
             Failed(
                 subject=title.text,
                 request=answer.request,
-                reason=verdict.reason.strip() or "no question",
+                reason=Reason.said(verdict.reason.strip()) or Reason("no_question"),
                 reply="",
                 kind="rejected",
                 rule="no_question",

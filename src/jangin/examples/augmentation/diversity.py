@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from jangin.core.config import Config
+from jangin.core.reasons import Reason
 
 
 class AnyWording(Config):
@@ -34,8 +35,7 @@ class WordingCopy(NamedTuple):
     row: int
     twin: int
     """Index of the wording that is kept; its own index for an empty wording."""
-    reason: str
-    """Stored."""
+    reason: Reason
 
 
 def find_copies(wordings: Sequence[str], rule: NearCopies | AnyWording) -> list[WordingCopy]:
@@ -53,9 +53,9 @@ def find_copies(wordings: Sequence[str], rule: NearCopies | AnyWording) -> list[
     for index, text in enumerate(texts):
         same = next((other for other in kept if texts[other] == text), None)
         if not text and index:
-            copies.append(WordingCopy(index, index, "empty"))
+            copies.append(WordingCopy(index, index, Reason("empty")))
         elif same is not None:
-            reason = f"same letters as {_named(wordings, same)}"
+            reason = _of(wordings, same, "letters_of_question", "same_letters")
             copies.append(WordingCopy(index, same, reason))
         elif isinstance(rule, NearCopies) and (copy := _near(wordings, texts, index, kept, rule)):
             copies.append(copy)
@@ -79,19 +79,22 @@ def _near(
     for other in kept:
         similarity = Levenshtein.normalized_similarity(texts[index], texts[other])
         if similarity >= rule.similarity:
-            limit = f"limit {rule.similarity:g}"
+            keys, limit = ("copy_of_question", "copy"), rule.similarity
         elif similarity >= rule.same_words_similarity and all(
             same_content([(wordings[index], wordings[other])])
         ):
-            limit = f"same content words, limit {rule.same_words_similarity:g}"
+            keys, limit = ("words_of_question", "same_words"), rule.same_words_similarity
         else:
             continue
-        name = _named(wordings, other)
-        return WordingCopy(
-            index, other, f"near copy of {name}: similarity {similarity:.3f}, {limit}"
-        )
+        reason = _of(wordings, other, *keys, share=similarity, limit=float(limit))
+        return WordingCopy(index, other, reason)
     return None
 
 
-def _named(wordings: Sequence[str], index: int) -> str:
-    return repr(wordings[index]) if index else "the question itself"
+def _of(
+    wordings: Sequence[str], index: int, of_question: str, of_wording: str, **values: float
+) -> Reason:
+    """The reason that names the earlier wording, of which the first is the question itself."""
+    if index:
+        return Reason(of_wording, text=wordings[index], **values)
+    return Reason(of_question, **values)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config
 from jangin.core.executor import Executor, InProcess, map_all
+from jangin.core.reasons import Reason
 from jangin.core.records import Example, Record
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
@@ -76,7 +77,7 @@ class Eliminated(Record):
     round: int
     """From 1."""
     rule: Rule
-    reason: str
+    reason: Reason
     question: str
     answer: str
     evidence: str
@@ -149,7 +150,7 @@ def apply_to(case: Case, thresholds: EliminationThresholds) -> Ruled:
     return Ruled(None, _no_gain(evolved, case.parent, thresholds) or _ungrounded(case, thresholds))
 
 
-def eliminated_by(rule: Rule, reason: str) -> Decision:
+def eliminated_by(rule: Rule, reason: Reason) -> Decision:
     """The decision of a rule to drop an evolved question."""
     return drop(rule, reason)
 
@@ -158,9 +159,9 @@ def _empty(evolved: Evolved) -> Decision | None:
     for name, text in (("question", evolved.question), ("answer", evolved.answer)):
         words = folded_words(text)
         if not words:
-            return eliminated_by("empty", f"the {name} has no letters: {text!r}")
+            return eliminated_by("empty", Reason(f"no_letters_in_{name}", text=text))
         if all(word in STOP_WORDS for word in words):
-            return eliminated_by("empty", f"the {name} has only stop words: {text!r}")
+            return eliminated_by("empty", Reason(f"stop_words_in_{name}", text=text))
     return None
 
 
@@ -183,7 +184,7 @@ def _refusal(evolved: Evolved) -> Decision | None:
     for name, text in (("question", evolved.question), ("answer", evolved.answer)):
         match = PHRASES.match(text) or REFUSALS.search(text)
         if match:
-            return eliminated_by("refusal", f"the {name} refuses: {match[0].strip()!r}")
+            return eliminated_by("refusal", Reason(f"refusal_in_{name}", text=match[0].strip()))
     return None
 
 
@@ -206,7 +207,7 @@ def _leaked(case: Case) -> Decision | None:
         for match in LEAKS.finditer(text):
             words = match[0].strip()
             if words.casefold() not in known:
-                return eliminated_by("leaked_prompt", f"the {name} speaks of the prompt: {words!r}")
+                return eliminated_by("leaked_prompt", Reason(f"prompt_in_{name}", words=words))
     return None
 
 
@@ -216,7 +217,7 @@ def _too_long(evolved: Evolved, thresholds: EliminationThresholds) -> Decision |
         ("answer", evolved.answer, thresholds.answer_characters),
     ):
         if len(text) > limit:
-            reason = f"the {name} has {len(text):,} characters, allowed {limit:,}"
+            reason = Reason(f"long_{name}", figure=len(text), limit=limit)
             return eliminated_by("too_long", reason)
     return None
 
@@ -225,14 +226,12 @@ def _not_self_contained(evolved: Evolved) -> Decision | None:
     words = pointer(evolved.question)
     if not words:
         return None
-    return eliminated_by(
-        "not_self_contained", f"the question points at a text beside it: {words!r}"
-    )
+    return eliminated_by("not_self_contained", Reason("pointer_beside", words=words))
 
 
 def _same_text(evolved: Evolved, taken: Mapping[str, str]) -> Decision | None:
     twin = taken.get(letters_only(evolved.question))
-    return eliminated_by("same_text", f"the question is that of {twin}") if twin else None
+    return eliminated_by("same_text", Reason("same_question", id=twin)) if twin else None
 
 
 def _no_gain(
@@ -250,10 +249,8 @@ def _no_gain(
     )
     if min(question, answer) < thresholds.similarity:
         return None
-    reason = (
-        f"nearly what it evolved from: similarity of the questions {question:.3f}, "
-        f"of the answers {answer:.3f}, limit {thresholds.similarity:g}"
-    )
+    limit = float(thresholds.similarity)
+    reason = Reason("no_gain", share=question, figure=answer, limit=limit)
     return eliminated_by("no_gain", reason)
 
 
@@ -264,10 +261,10 @@ def _ungrounded(case: Case, thresholds: EliminationThresholds) -> Decision | Non
         return None
     if thresholds.min_support:
         if not evolved.evidence.strip():
-            return eliminated_by("ungrounded", "no evidence for the answer was given")
+            return eliminated_by("ungrounded", Reason("no_evidence"))
         share = support(evolved.evidence, passage)
         if share < thresholds.min_support:
-            reason = f"evidence supported to {share:.2f} < {thresholds.min_support:.2f}"
+            reason = Reason("evidence", share=share, limit=thresholds.min_support)
             return eliminated_by("ungrounded", reason)
     if case.operation in CALCULATED:
         return None
@@ -275,4 +272,4 @@ def _ungrounded(case: Case, thresholds: EliminationThresholds) -> Decision | Non
     if grounding.grounded >= thresholds.min_grounded:
         return None
     missing = ", ".join(grounding.missing)
-    return eliminated_by("ungrounded", f"in the answer, but not in the passage: {missing}")
+    return eliminated_by("ungrounded", Reason("not_in_passage", missing=missing))

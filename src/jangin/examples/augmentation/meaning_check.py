@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.model_protocols import EncoderConfig
+from jangin.core.reasons import Reason
 from jangin.core.records import Example
 from jangin.core.stage import StageContext
 from jangin.examples.checks.source_text import Origins
@@ -66,7 +67,7 @@ class Verdicts(BaseModel):
 class MeaningCheck:
     """The paraphrases with another meaning, and the requests that failed."""
 
-    other_meaning: dict[str, str] = field(default_factory=dict)
+    other_meaning: dict[str, Reason] = field(default_factory=dict)
     """{id of a paraphrase: why it is not the same question}."""
     failed: list[Failed] = field(default_factory=list)
 
@@ -117,15 +118,17 @@ def _ask_teacher(
         wanted = list(range(1, len(wordings[question.subject]) + 1))
         if sorted(verdict.number for verdict in reply.verdicts) == wanted:
             return None
-        return ReplyError("malformed", f"give one verdict for each number from 1 to {wanted[-1]}")
+        return ReplyError("malformed", Reason("verdict_missing", count=wanted[-1]))
 
     answers, failed = teacher.ask(questions, Verdicts, "teacher: same meaning", check)
     other_meaning = {}
     for name, answer in answers.items():
         for verdict in answer.value.verdicts:
             if not verdict.same:
-                reason = f"{chat.model} finds another meaning: {verdict.reason}"
-                other_meaning[wordings[name][verdict.number - 1].id] = reason.rstrip(": ")
+                why = verdict.reason.rstrip(": ")
+                key = "other_meaning" if why else "other_meaning_unsaid"
+                reason = Reason(key, model=chat.model, **({"why": why} if why else {}))
+                other_meaning[wordings[name][verdict.number - 1].id] = reason
     return MeaningCheck(other_meaning, failed)
 
 
@@ -147,5 +150,5 @@ def _compare_vectors(
         pair = vectors_TD[index_of[original.question]], vectors_TD[index_of[row.question]]
         cosine = float(pair[0] @ pair[1])
         if cosine < meaning.min_cosine:
-            other_meaning[row.id] = f"cosine to its question {cosine:.3f} < {meaning.min_cosine:g}"
+            other_meaning[row.id] = Reason("far", share=cosine, limit=float(meaning.min_cosine))
     return MeaningCheck(other_meaning)

@@ -6,6 +6,7 @@ reasons that their source does not give. Measured on rows of one: `bench/groundi
 
 import re
 
+from jangin.core.reasons import Reason
 from jangin.text.korean import PARTICLE_OR_COPULA
 from jangin.text.normalize import folded_words, letters_only
 
@@ -48,29 +49,29 @@ _CAUSE = re.compile(
 )
 
 
-def question_problem(question: str) -> str:
+def question_problem(question: str) -> Reason:
     """Why a question is none; empty for one that asks or requests something."""
     text = question.strip()
     if _HANGUL.search(text):
         is_statement = _STATEMENT.search(text) and not _INDIRECT.search(text)
-        return "a statement in place of a question" if is_statement else ""
+        return Reason("statement" if is_statement else "")
     is_statement = text.endswith((".", "!")) and not _ASKING.match(text)
-    return "a statement in place of a question" if is_statement else ""
+    return Reason("statement" if is_statement else "")
 
 
-def answer_problem(question: str, answer: str, text: str) -> str:
+def answer_problem(question: str, answer: str, text: str) -> Reason:
     """Why an answer does not answer its question about a text; empty for one that may."""
     letters = letters_only(answer)
     if not letters or letters in _ONE_PARTICLE:
-        return "the answer has no word"
+        return Reason("no_word")
     if letters not in _YES_NO and _says(question, answer) and not _CHOICE.search(question):
-        return "the question already says the answer"
+        return Reason("says_answer")
     time = _KOREAN_TIME if _HANGUL.search(answer) else _ENGLISH_TIME
     if _WHEN.search(question) and not time.search(answer):
-        return "the question asks when and the answer is no time"
+        return Reason("no_time")
     if _WHY.search(f"{question} {answer}") and not _CAUSE.search(text):
-        return "a reason that the source does not give"
-    return ""
+        return Reason("no_cause")
+    return Reason()
 
 
 def _says(question: str, answer: str) -> bool:

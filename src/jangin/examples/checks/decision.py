@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Score
 from jangin.llm.replies.structured import Failed
 
@@ -12,7 +13,7 @@ class Decision:
 
     rule: str = ""
     """Empty for a row that is kept."""
-    reason: str = ""
+    reason: Reason = Reason()  # noqa: RUF009  immutable
     scores: tuple[Score, ...] = ()
     """Of a row that is kept, from the checks that it passed."""
     twin: int | None = None
@@ -42,6 +43,6 @@ class Decision:
 KEEP = Decision()
 
 
-def drop(rule: str, reason: str, twin: int | None = None) -> Decision:
+def drop(rule: str, reason: Reason, twin: int | None = None) -> Decision:
     """The decision of a rule to drop a row."""
     return Decision(rule, reason, twin=twin)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from jangin.core.executor import Executor, InProcess, map_all
+from jangin.core.reasons import Reason
 from jangin.core.records import Score
 from jangin.examples.checks.answer_fit import answer_problem, question_problem
 from jangin.examples.checks.decision import KEEP, Decision, drop
@@ -149,7 +150,7 @@ def check_evidence(evidence: str, text: str, thresholds: AcceptanceThresholds) -
     """Drop a row whose evidence is not in the text; the score `support` of one that is kept."""
     share = max(support(evidence, text), support(without_label(evidence), text))
     if share < thresholds.min_support:
-        return drop("evidence", f"evidence supported to {share:.2f} < {thresholds.min_support:.2f}")
+        return drop("evidence", Reason("evidence", share=share, limit=thresholds.min_support))
     return Decision(scores=(Score(scorer="support", kind="rule", value=share),))
 
 
@@ -169,7 +170,7 @@ def check_question(
 ) -> Decision:
     """Drop a row whose question needs a text beside it, or that is in another language."""
     if thresholds.self_contained and (words := pointer(question)):
-        return drop("self_contained", f"the question points at a text: {words!r}")
+        return drop("self_contained", Reason("pointer", words=words))
     if thresholds.same_language:
         problem = language_problem(question, answer, source, language)
         if problem:
@@ -192,14 +193,17 @@ def check_grounding(
         missing = ", ".join(grounding.missing)
         return drop(
             "grounded",
-            f"not in the source: {missing} ({grounding.grounded:.2f} of the answer's numbers and "
-            f"names are, limit {thresholds.min_grounded:.2f})",
+            Reason(
+                "grounded",
+                missing=missing,
+                share=grounding.grounded,
+                limit=thresholds.min_grounded,
+            ),
         )
     short = compare_words and len(answer.split()) <= SHORT
     if short and grounding.words < thresholds.min_shared_words:
         return drop(
             "words",
-            f"{grounding.words:.2f} of the answer's words stand in the source, limit "
-            f"{thresholds.min_shared_words:.2f}",
+            Reason("words", share=grounding.words, limit=thresholds.min_shared_words),
         )
     return Decision(scores=(Score(scorer="grounded", kind="rule", value=grounding.grounded),))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.parquet import batches_of
+from jangin.core.reasons import Reason
 from jangin.core.records import Example, Record
 from jangin.documents.versions import ChangedPassage, Passage, SuspectedVersions
 from jangin.examples.formats.additions import FILES
@@ -167,10 +168,13 @@ def _sourced(index: int, row: Mapping[str, object]) -> SourcedRow:
 
 def replaced_rows(
     rows: Iterable[SourcedRow], decisions: Iterable[ReviewDecision]
-) -> dict[int, str]:
+) -> dict[int, Reason]:
     """{number of a row: why} of the rows of documents that others replace, as people decided."""
     pairs = [each.documents for each in decisions if each.decision == "replaces"]
-    known = [(old, f"{new.source} replaces {old.source}") for new, old in filter(None, pairs)]
+    known = [
+        (old, Reason("replaced", name=new.source, other=old.source))
+        for new, old in filter(None, pairs)
+    ]
     return {
         row.row: reason
         for row in rows
@@ -543,10 +547,9 @@ def _covers(words: Collection[str], passage: Collection[str]) -> bool:
     return 2 * sum(word in words for word in passage) >= len(passage)
 
 
-def why(conflict: Conflict, document: str) -> str:
+def why(conflict: Conflict, document: str) -> Reason:
     """The reason to leave out a row of a document: what the others say, and where."""
     others = [side for side in conflict.sides if side.document != document]
     sides = others or [*conflict.sides]
     shown = "; ".join(f"{side.source}, page {side.page}: {side.answer!r}" for side in sides[:3])
-    who = "another document answers" if others else "its document answers the question twice,"
-    return f"{who} differently, and nobody has decided yet: {shown}"
+    return Reason("contradicted" if others else "contradicts_itself", sides=shown)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 from jangin.core.parquet import arrow_schema
+from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Score
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.reviews.effects import is_accepted, is_by_hand
@@ -41,7 +42,7 @@ Rule = Literal[
 ]
 
 
-def duplicate(rule: Rule, reason: str, twin: int | None) -> Decision:
+def duplicate(rule: Rule, reason: Reason, twin: int | None) -> Decision:
     """The decision to drop a row in favour of its twin, whose index is `twin`."""
     return drop(rule, reason, twin)
 
@@ -71,7 +72,7 @@ class ExampleReason(Protocol):
 
     def __call__(
         self, question: str, answer: str, scores: Sequence[Score], *, accepted: bool
-    ) -> str:
+    ) -> Reason:
         """The reason; empty where there is none."""
         ...
 
@@ -100,7 +101,7 @@ class ExampleColumns:
     """(N,) digest of the document; 0 without one."""
     question_length: "NDArray[np.int32]"
     answer_length: "NDArray[np.int32]"
-    reasons: Mapping[Rule, Mapping[int, str]]
+    reasons: Mapping[Rule, Mapping[int, Reason]]
     """{rule: {index of a row: why it would drop it}}, of rules that look at a single row."""
     scorers: tuple[str, ...]
     tokens: "NDArray[np.int32] | None" = None
@@ -167,7 +168,7 @@ def read_example_columns(
 
     texts: dict[str, list[pa.Array]] = {name: [] for name in (*NEEDED[:4], "question")}
     numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in _NUMBERS}
-    reasons: dict[Rule, dict[int, str]] = {rule: {} for rule in rules}
+    reasons: dict[Rule, dict[int, Reason]] = {rule: {} for rule in rules}
     scorers: dict[str, None] = {}
     first = 0
     for batch in batches(NEEDED):
@@ -382,7 +383,7 @@ class FilterState:
         """Whether a row is original, evolved or a paraphrase."""
         return str(self.rows.kinds[index].as_py())
 
-    def apply(self, rule: Rule, reasons: Mapping[int, str]) -> None:
+    def apply(self, rule: Rule, reasons: Mapping[int, Reason]) -> None:
         """Drop the rows that are left of those with a reason."""
         for index, reason in reasons.items():
             if index not in self.decisions:
@@ -394,7 +395,8 @@ class FilterState:
         for index in self._having(self.rows.parents, dropped):
             if index not in self.decisions and self.kind(index) == "paraphrase":
                 parent = str(self.rows.parents[index].as_py())
-                reason = f"a wording of {parent}, which was left out: {dropped[parent].reason}"
+                why = dropped[parent].reason
+                reason = Reason("wording_of_dropped", id=parent, reason=why)
                 self.decisions[index] = drop(rule, reason)
 
     def drop_duplicates(self, find: "Callable[[Indices], Mapping[int, Decision]]") -> None:
@@ -452,7 +454,8 @@ class FilterState:
             if self.kind(index) != "evolved" and (parent in by_id or parent not in evolved):
                 decision = by_id.get(parent) or by_family.get(family)
                 if decision is not None:
-                    reason = f"its original was left out ({decision.rule}): {decision.reason}"
+                    why = decision.reason
+                    reason = Reason("original_dropped", rule=decision.rule, reason=why)
                     self.decisions[index] = duplicate("family", reason, decision.twin)
                 continue
             decision, ancestor = by_family.get(family), parent
@@ -473,7 +476,7 @@ class FilterState:
             twin = self.decisions[twin].twin
         survivor = "" if twin is None else self.rows.id(twin)
         if twin != decision.twin:
-            reason = f"{decision.reason}; that one gave way to {survivor}"
+            reason = Reason("gave_way", reason=decision.reason, id=survivor)
             decision = drop(decision.rule, reason)
         return decision, survivor
 
@@ -509,7 +512,7 @@ def curated(
     columns = [
         pa.StructArray.from_arrays(rows.columns, fields=list(rows.schema)),
         pa.array([decision.rule for decision, _ in settled], pa.string()),
-        pa.array([decision.reason for decision, _ in settled], pa.string()),
+        pa.array([decision.reason.stored for decision, _ in settled], pa.string()),
         pa.array([survivor for _, survivor in settled], pa.string()),
     ]
     return batch.filter(mask), pa.RecordBatch.from_arrays(columns, schema=arrow_schema(Dropped))

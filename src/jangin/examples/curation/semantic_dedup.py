@@ -13,6 +13,7 @@ from pydantic import Field
 
 from jangin.core.config import Config
 from jangin.core.model_protocols import EncoderConfig, TextEncoder
+from jangin.core.reasons import Reason
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import duplicate
 from jangin.text.numbers import written_numbers
@@ -91,10 +92,8 @@ def find_semantic_twins(
             continue
         same_answer = in_answer[a] == in_answer[b] or not in_answer[a] or not in_answer[b]
         if in_question[a] == in_question[b] and same_answer:
-            reason = (
-                f"question and answer mean those of {chosen[a].id}; "
-                f"cosine {cosine:.3f}, limit {min_cosine:g}"
-            )
+            limit = float(min_cosine)
+            reason = Reason("same_sense", id=chosen[a].id, share=float(cosine), limit=limit)
             decisions[b] = duplicate("semantic_duplicate", reason, order[a])
     indices = sorted(decisions, key=lambda b: order[b])
     return {order[b]: decisions[b] for b in indices}

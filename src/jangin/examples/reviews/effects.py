@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Message, Record, Score
 from jangin.examples.checks.decision import drop
 from jangin.examples.formats.additions import FILES
@@ -93,16 +94,17 @@ def apply_reviews(
     }
     originals = {row.id: row for row in rows if row.id in edited}
     result = Reviewed()
-    gone: dict[str, str] = {}
+    gone: dict[str, Reason] = {}
     for row in rows:
         review = matched.get(row.id)
         verdict = review.verdict if review is not None else None
         if verdict is not None and verdict.decision == "reject":
-            gone[row.id] = verdict.reason or "no reason given"
+            said = Reason.said(verdict.reason)
+            gone[row.id] = said or Reason("no_reason")
             _reject(result, row, gone[row.id])
             continue
         if row.kind == "paraphrase" and row.parent in gone:
-            _reject(result, row, f"a paraphrase of {row.parent}, which was rejected")
+            _reject(result, row, Reason("paraphrase_of_rejected", id=row.parent))
             continue
         new = edited.get(row.id, row)
         if row.kind == "paraphrase" and row.id not in edited and row.parent in edited:
@@ -129,7 +131,7 @@ def renamed(row: Example, edited: Mapping[str, Example], family: str = "") -> Ex
     return row.model_copy(update={"parent": ids[0], "family": ids[1]})
 
 
-def _reject(result: Reviewed, row: Example, reason: str) -> None:
+def _reject(result: Reviewed, row: Example, reason: Reason) -> None:
     result.rejected.append(drop("review", reason).dropped(row))
     result.applied["reject"] = result.applied.get("reject", 0) + 1
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jangin.core.reasons import Reason
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair
 from jangin.examples.reviews.log import Review, Wording
 
@@ -75,12 +76,12 @@ def apply_pair_reviews(
         verdict = review.verdict if review is not None else None
         if verdict is None:
             if setting == "required":
-                reason = "not accepted by a person"
+                reason = Reason("not_accepted")
                 result.dropped.append(DroppedPair(pair=pair, rule="not_reviewed", reason=reason))
             else:
                 result.pairs.append(pair)
         elif verdict.decision == "reject":
-            reason = verdict.reason or "no reason given"
+            reason = Reason.said(verdict.reason) or Reason("no_reason")
             result.dropped.append(DroppedPair(pair=pair, rule="review", reason=reason))
         else:
             result.pairs.append(pair if verdict.after is None else edit_pair(pair, verdict.after))

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Example, Record
 from jangin.examples.synthesis.facts import covered, facts
 from jangin.llm.replies.structured import Failed
@@ -20,7 +21,7 @@ class Coverage(Record):
     characters: int
     rows: int
     """Number of examples from it."""
-    reason: str
+    reason: Reason
     """Why it has no example; empty where it has one."""
 
 
@@ -28,7 +29,7 @@ def cover(
     chunks: Sequence[Chunk],
     examples: Iterable[Example],
     failed: Iterable[Failed],
-    skipped: Mapping[str, str],
+    skipped: Mapping[str, Reason],
 ) -> list[Coverage]:
     """One row per chunk, in order; `skipped` has the reasons why chunks were skipped."""
     rows = Counter(chunk_id for example in examples for chunk_id in example.chunk_ids)
@@ -44,22 +45,23 @@ def cover(
             section=chunk.section,
             characters=len(chunk.text),
             rows=rows[chunk.id],
-            reason="" if rows[chunk.id] else why(failures[chunk.id], skipped.get(chunk.id, "")),
+            reason=Reason()
+            if rows[chunk.id]
+            else why(failures[chunk.id], skipped.get(chunk.id, Reason())),
         )
         for chunk in chunks
     ]
 
 
-def why(failures: Sequence[Failed], skipped: str) -> str:
+def why(failures: Sequence[Failed], skipped: Reason) -> Reason:
     """Why a chunk gave no row, from what failed and what was rejected."""
     rejected = Counter(f.rule or f.kind for f in failures if f.kind == "rejected")
     lost = [f for f in failures if f.kind != "rejected"]
-    reasons = [f"{f.kind}: {f.reason}" for f in lost[:1]]
+    reasons = [Reason(f"chunk_{f.kind}", reason=f.reason) for f in lost[:1]]
     if rejected:
-        reasons.append(
-            "rejected: " + ", ".join(f"{rule} {n}" for rule, n in rejected.most_common())
-        )
-    return "; ".join(reasons) or skipped or "the teacher gave no row"
+        rules = ", ".join(f"{rule} {n}" for rule, n in rejected.most_common())
+        reasons.append(Reason("chunk_rejected", rules=rules))
+    return Reason.joined(reasons) or skipped or Reason("no_row_given")
 
 
 def figures(

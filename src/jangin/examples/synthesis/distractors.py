@@ -9,6 +9,7 @@ supported   it may be right: it is in the evidence, or in a sentence on the ques
 
 import re
 
+from jangin.core.reasons import Reason
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.text.grounding import word_is_in
 from jangin.text.language import HANGUL_SYLLABLE
@@ -33,23 +34,31 @@ def check_distractor(
     `others` are the distractors kept before, `text` is the passage.
     """
     if not letters_only(distractor):
-        return drop("empty", "the distractor is empty")
-    for other, name in ((answer, "the answer"), *((text, "the distractor") for text in others)):
+        return drop("empty", Reason("distractor_empty"))
+    for other, key in (
+        (answer, "says_the_answer"),
+        *((text, "says_a_distractor") for text in others),
+    ):
         if same(distractor, other):
-            return drop("same", f"{distractor!r} says the same as {name} {other!r}")
+            return drop("same", Reason(key, text=distractor, other=other))
     if form_of(distractor) != form_of(answer):
         return drop(
             "form",
-            f"{distractor!r} is {' '.join(form_of(distractor))}, the answer {answer!r} is "
-            f"{' '.join(form_of(answer))}",
+            Reason(
+                "form",
+                text=distractor,
+                form=" ".join(form_of(distractor)),
+                other=answer,
+                kind=" ".join(form_of(answer)),
+            ),
         )
     shorter, longer = sorted((len(distractor), len(answer)))
     if longer > LENGTHS * shorter and longer - shorter > SHORT:
-        reason = f"{distractor!r} has {len(distractor)} characters, the answer {len(answer)}"
-        return drop("length", reason)
+        sizes = {"figure": len(distractor), "limit": len(answer)}
+        return drop("length", Reason("length", text=distractor, **sizes))
     sentence = supporting(distractor, question, evidence, text)
     if sentence:
-        return drop("supported", f"{distractor!r} may be right, too: {sentence[:120]!r}")
+        return drop("supported", Reason("supported", text=distractor, sentence=sentence[:120]))
     return KEEP
 
 

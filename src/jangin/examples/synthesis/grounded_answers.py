@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.digest import short_digest
-from jangin.core.errors import counted
+from jangin.core.reasons import Reason
 from jangin.core.records import Example, Message, Query, RankedSnippet, Snippet
 from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision, drop
@@ -101,7 +101,7 @@ def make_answers(
     output = SynthesisOutput()
     searched = read_questions(teacher.context)
     open_questions = [item for item in searched if _is_answerable(config, item)]
-    skipped = drop("no_snippets", "the search found nothing for this question")
+    skipped = drop("no_snippets", Reason("no_snippets"))
     for item in searched:
         if not _is_answerable(config, item):
             output.reject(item.query.id, "", skipped, item.query.text)
@@ -226,9 +226,9 @@ def _rows_of(
         subject = (item or group[0]).query.id
         result: AnswerRow | Decision
         if item is None:
-            result = drop("unasked", f"not one of the questions: {row.question!r}")
+            result = drop("unasked", Reason("unasked", text=row.question))
         elif subject in answered:
-            result = drop("repeated", "a second answer to the same question")
+            result = drop("repeated", Reason("asked_twice"))
         else:
             answered.add(subject)
             result = _row(config, item, row)
@@ -242,10 +242,10 @@ def _row(
     text = nfc(row.answer.strip())
     unknown = [rank for rank in row.snippets if not 1 <= rank <= len(item.snippets)]
     if unknown:
-        return drop("snippets", f"names snippet {unknown[0]} of {len(item.snippets)}")
+        return drop("snippets", Reason("snippet", figure=unknown[0], limit=len(item.snippets)))
     words = len(text.split())
     if words > config.max_words:
-        return drop("too_long", f"{counted(words, 'word')}, limit {config.max_words}")
+        return drop("too_long", Reason("too_many_words", figure=words, limit=config.max_words))
     used = _used(item, row)
     texts = (item.query.text, *(s.title for s in used), *(s.text for s in used))
     return AnswerRow(
@@ -316,7 +316,7 @@ def _without_row(
         else Failed(
             subject=item.query.id,
             request="",
-            reason=f"the reply has no row for {item.query.text!r}, twice",
+            reason=Reason("no_row", text=item.query.text),
             reply="",
             kind="unanswered",
             rule="no_row",

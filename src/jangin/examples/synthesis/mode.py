@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args
 
 from jangin.core.config import Config
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk
 from jangin.examples.checks.passage import Passage
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -31,8 +32,8 @@ class Estimate:
     """Largest number of further requests, which depend on replies."""
 
 
-def _asks_about_every_chunk(_config: ModeConfig, _chunk: Chunk) -> str:
-    return ""
+def _asks_about_every_chunk(_config: ModeConfig, _chunk: Chunk) -> Reason:
+    return Reason()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class SynthesisMode(Generic[M]):
     """The requests that `make` would send."""
     wants: tuple[str, ...] = ("documents", "chunks")
     """Kinds of artifacts that it reads."""
-    skip_reason: Callable[[M, Chunk], str] = _asks_about_every_chunk
+    skip_reason: Callable[[M, Chunk], Reason] = _asks_about_every_chunk
     """Why the mode does not ask about a chunk; empty where it does."""
 
     @property

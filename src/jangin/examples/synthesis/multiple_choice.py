@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Choice
 from jangin.examples.checks.decision import drop
 from jangin.examples.checks.passage import Passage
@@ -127,14 +128,14 @@ def _add_choice(
             distractor, item.question, example.answer, kept, item.evidence, passage.chunk.text
         )
         if decision.keep and len(kept) == config.distractors:
-            decision = drop("too_many", f"more than the {config.distractors} asked for")
+            decision = drop("too_many", Reason("too_many", count=config.distractors))
         if decision.keep:
             kept.append(distractor)
         else:
             decision = drop(f"distractor_{decision.rule}", decision.reason)
             output.reject(draft.subject, draft.request, decision, text)
     if not kept:
-        decision = drop("no_distractors", "no wrong answer is left that could be chosen")
+        decision = drop("no_distractors", Reason("no_distractors"))
         output.reject(draft.subject, draft.request, decision, draft.reply)
         return
     output.choices.append(

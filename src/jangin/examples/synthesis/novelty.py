@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jangin.core.executor import Executor, InProcess, map_all
+from jangin.core.reasons import Reason
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.row_checks import SPREAD_FROM
@@ -166,4 +167,4 @@ def same_answer(left: str, right: str) -> bool:
 
 def repeats(twin: Example) -> Decision:
     """The decision to drop a row whose question an earlier example has."""
-    return drop("repeated", f"asks what {twin.id} asks: {twin.question!r}")
+    return drop("repeated", Reason("asked_before", id=twin.id, question=twin.question))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.errors import counted
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Example, Message
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.passage import Passage
@@ -78,10 +78,10 @@ def estimate(teacher: TeacherSession, config: Summary, passages: Sequence[Passag
     return Estimate(_questions(teacher, config, _long_enough(config, passages)))
 
 
-def skip_reason(config: Summary, chunk: Chunk) -> str:
+def skip_reason(config: Summary, chunk: Chunk) -> Reason:
     """Why a chunk is not summarised; empty for one that is."""
     least = config.min_characters
-    return f"shorter than {least} characters (min_characters)" if len(chunk.text) < least else ""
+    return Reason("short_chunk", figure=least) if len(chunk.text) < least else Reason()
 
 
 def _long_enough(config: Summary, passages: Sequence[Passage]) -> list[Passage]:
@@ -102,9 +102,9 @@ def _row(config: Summary, draft: Draft[SummaryReply]) -> SummaryRow | Decision:
     text = nfc(draft.item.summary.strip())
     words = len(text.split())
     if words > config.max_words:
-        return drop("too_long", f"{counted(words, 'word')}, limit {config.max_words}")
+        return drop("too_long", Reason("too_many_words", figure=words, limit=config.max_words))
     if len(letters_only(text)) >= len(letters_only(chunk.text)):
-        return drop("not_shorter", "the summary is as long as the passage")
+        return drop("not_shorter", Reason("not_shorter"))
     return SummaryRow(text, passage.source, passage.language)
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.passage import Passage
@@ -119,18 +120,18 @@ def _request(teacher: TeacherSession, passage: Passage, group: Sequence[Fact]) -
 def _row(draft: Draft[FactQuestion], group: Sequence[Fact]) -> PassageRow | Decision:
     item = draft.item
     if not 1 <= item.number <= len(group):
-        return drop("fact", f"there is no fact {item.number} among the {len(group)} of the request")
+        return drop("fact", Reason("fact_number", figure=item.number, limit=len(group)))
     fact = group[item.number - 1]
     if not states(item.answer, fact.value):
-        return drop("fact", f"the answer is not the value of the cell, {fact.value!r}")
+        return drop("fact", Reason("fact_value", text=fact.value))
     if letters_only(fact.row) not in letters_only(item.question):
-        return drop("fact", f"the question does not name the row, {fact.row!r}")
+        return drop("fact", Reason("fact_row", text=fact.row))
     evidence = draft.passage.chunk.text[fact.start : fact.end].strip()
     return draft.row(item.question, item.answer, evidence)
 
 
-def _skip_reason(_config: ModeConfig, chunk: Chunk) -> str:
-    return "" if table_facts(chunk.text) else "it holds no table"
+def _skip_reason(_config: ModeConfig, chunk: Chunk) -> Reason:
+    return Reason("" if table_facts(chunk.text) else "no_table")
 
 
 TABLE_FACTS = SynthesisMode(

@@ -3,6 +3,7 @@
 import re
 
 from jangin.core.model_protocols import ChatReply
+from jangin.core.reasons import Reason
 from jangin.text.normalize import collapse_spaces
 
 LONGEST = 600
@@ -25,18 +26,18 @@ PHRASES = re.compile(
 )
 
 
-def refusal_reason(reply: ChatReply) -> str:
+def refusal_reason(reply: ChatReply) -> Reason:
     """Why a reply counts as a refusal; empty if it does not.
 
     Only for replies that could not be parsed: a proper answer may quote such words.
     """
     text = collapse_spaces(reply.content)
     if reply.finish_reason == "content_filter":
-        return f"the endpoint's filter held the reply back {_quoted(text)}".strip()
+        return _quoting("filtered", text)
     if reply.finish_reason == "refusal" or (len(text) <= LONGEST and PHRASES.match(text)):
-        return f"the model refused {_quoted(text)}".strip()
-    return ""
+        return _quoting("refused", text)
+    return Reason()
 
 
-def _quoted(text: str) -> str:
-    return f"({text[:120]!r})" if text else ""
+def _quoting(key: str, text: str) -> Reason:
+    return Reason(f"{key}_saying", text=text[:120]) if text else Reason(key)

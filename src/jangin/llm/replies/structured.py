@@ -15,6 +15,7 @@ from jangin.core.errors import ChatError, MissingReplyError, StageError, counted
 from jangin.core.ledger import KeptReply
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.prompts import Prompt
+from jangin.core.reasons import Reason
 from jangin.core.records import Message, Record
 from jangin.core.stage import Calls, StageContext
 from jangin.llm.ask import ask_all, budget_of, learned_of
@@ -40,7 +41,7 @@ class Failed(Record):
     subject: str
     """Id of the chunk or example that the request was about."""
     request: str
-    reason: str
+    reason: Reason
     reply: str
     kind: FailureKind = "malformed"
     """`rejected`: a rule dropped it, and asking again would not help; the rest are failures."""
@@ -84,10 +85,11 @@ class ReplyError:
     """Why a reply is unusable although it may fit its schema."""
 
     kind: FailureKind
-    reason: str
+    reason: Reason
 
 
-NO_ITEM = "the list is empty"
+NO_REASON = Reason()
+NO_ITEM = Reason("no_item")
 """Reason of a reply without an item. The teacher is asked once whether that is so."""
 
 
@@ -101,7 +103,7 @@ def schema_text(reply_type: type[BaseModel]) -> str:
     return canonical_json(reply_type.model_json_schema())
 
 
-def parse_reply(text: str, reply_type: type[S]) -> S | str:
+def parse_reply(text: str, reply_type: type[S]) -> S | Reason:
     """The reply as a value, or the parse error.
 
     Reasoning before it is taken off; code fences and small errors are repaired.
@@ -111,25 +113,25 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
     if not text.lstrip().startswith("{"):
         text = without_reasoning(text)
     if not text.strip():
-        return "the reply is empty"
+        return Reason("reply_empty")
     try:
         data = json.loads(text)
     except ValueError:
         if is_truncated(text):
-            return "the reply breaks off in the middle of its JSON"
+            return Reason("reply_breaks_off")
         data = json_repair.loads(text)
     if not isinstance(data, dict):
         return "the reply is not a JSON object"
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return "a string holds half a character (a lone surrogate escape)"
+        return Reason("half_character")
     try:
         return reply_type.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "reply"
-        return f"{where}: {first['msg']}"
+        return Reason.said(f"{where}: {first['msg']}")
 
 
 def ask_structured(
@@ -170,10 +172,10 @@ def _read(
 ) -> S | ReplyError:
     """The value of a reply, or the error that makes it unusable."""
     if reply.finish_reason == "length":
-        return ReplyError("malformed", "the reply was cut off at max_tokens; answer more briefly")
+        return ReplyError("malformed", Reason("cut_off"))
     filtered = reply.finish_reason in ("refusal", "content_filter")
     value = refusal_reason(reply) if filtered else parse_reply(reply.content, reply_type)
-    if isinstance(value, str):
+    if isinstance(value, Reason):
         refused = refusal_reason(reply)
         return ReplyError("refused", refused) if refused else ReplyError("malformed", value)
     return check(question, value) or value
@@ -259,7 +261,7 @@ class _Asking(Generic[S]):
     ) -> None:
         if isinstance(reply, ChatError):
             self.tally.unanswered.append(reply)
-            problem = ReplyError("unanswered", str(reply))
+            problem = ReplyError("unanswered", Reason.said(str(reply)))
             self.failures[question.subject] = _failed(question, problem, "")
             self.kept.append(_kept(question, "", problem.reason))
             return
@@ -368,9 +370,9 @@ def count_unpaid(
     return calls.count
 
 
-def general(reason: str) -> str:
+def general(reason: Reason) -> str:
     """A reason without its figures and quotations, in which equal reasons differ."""
-    return _VARYING.sub("…", reason)
+    return reason.general if reason.key else _VARYING.sub("…", reason)
 
 
 def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Failed:
@@ -383,10 +385,10 @@ def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Fai
     )
 
 
-def _kept(question: StructuredRequest, reply: str, problem: str = "") -> KeptReply:
+def _kept(question: StructuredRequest, reply: str, problem: Reason = NO_REASON) -> KeptReply:
     request = question.request
     prompt = "\n\n".join(f"{m.role}:\n{m.content}" for m in request.messages)
-    return KeptReply(request.digest, question.subject, request.model, prompt, reply, problem)
+    return KeptReply(request.digest, question.subject, request.model, prompt, reply, problem.stored)
 
 
 def note_rejected(
@@ -394,7 +396,7 @@ def note_rejected(
     failures: Sequence[Failed],
 ) -> None:
     """Write why items of replies were rejected beside those replies."""
-    rejected = [(each.request, each.reason) for each in failures if each.kind == "rejected"]
+    rejected = [(each.request, each.reason.stored) for each in failures if each.kind == "rejected"]
     context.services.ledger.add_problems(rejected)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import StoreError
+from jangin.core.events import Progress
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Example, Record, SplitExample
-from jangin.core.stage import Progress
 from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.results import (

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import StoreError, UnreadableStoreError
+from jangin.core.events import Progress
 from jangin.core.execution.transfer import object_name
-from jangin.core.stage import Progress
 from jangin.core.store import LOCATION, MANIFEST, Artifact, Manifest
 from jangin.project.remote.bucket import Bucket, Options, open_bucket
 from jangin.project.remote.lease import LEASE_SECONDS, Lease

@@ -10,9 +10,10 @@ from typing import Any
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError, JanginError, counted
+from jangin.core.events import Progress
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Example
-from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
+from jangin.core.stage import Calls, Cost, Services, StageContext
 from jangin.core.store import FORMAT, Artifact, Manifest
 from jangin.documents.load import LoadConfig
 from jangin.examples.paraphrase import ParaphraseConfig, TeacherSource
@@ -160,7 +161,7 @@ class _Walk:
         self, variant: str, steps: Sequence[PlannedStage], level: Level
     ) -> list[Estimate | None]:
         """One estimate for each step; None for a finished stage, or where there is none."""
-        services = replace(self.session.services(variant), progress=SilentProgress())
+        services = replace(self.session.services(variant), progress=Progress())
         by_kind: dict[str, Artifact] = {}
         invented: set[str] = set()
         out: list[Estimate | None] = []

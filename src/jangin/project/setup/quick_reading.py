@@ -9,9 +9,9 @@ from typing import Literal
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import JanginError, counted
+from jangin.core.events import Progress
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document
-from jangin.core.stage import SilentProgress
 from jangin.documents.formats import format_of, page_count
 from jangin.documents.load import LoadConfig, find_files
 from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
@@ -72,7 +72,7 @@ def read_quickly(
     Raises `DataError` where there is no folder or no file.
     """
     files = find_files(config, project_folder)
-    settings = ReaderSettings(ledger, SilentProgress(), ocr="never")
+    settings = ReaderSettings(ledger, Progress(), ocr="never")
     names = sorted(files)
     random.Random(0).shuffle(names)  # the same sample each time
     result = QuickReading(len(files))

@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError
+from jangin.core.events import Progress
 from jangin.core.executor import Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.model_protocols import ChatModel
-from jangin.core.stage import Progress, SilentProgress
 from jangin.llm.ask import CachedChat
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
@@ -319,7 +319,7 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
         tokens_per_minute=teacher.tokens_per_minute,
         patience_seconds=teacher.patience_seconds,
         largest_reply_bytes=teacher.largest_reply_bytes,
-        notify=(progress or SilentProgress()).message,
+        notify=(progress or Progress()).message,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import DataError
 from jangin.core.ledger import Ledger
+from jangin.core.reasons import Reason
 from jangin.core.records import earlier_turns
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import current_table
@@ -216,10 +217,16 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(flat.get("sides"), list) and flat["sides"]:
         flat["question"] = flat["sides"][0]["question"]
     plain = {NAMES.get(name, name): _plain(name, value) for name, value in flat.items()}
+    if isinstance(plain.get("reason"), str):
+        plain["reason"] = _as_reason(plain["reason"])
     prompt = flat.get("prompt")
     if isinstance(prompt, list):
         plain[EARLIER] = earlier_turns((turn["role"], turn["content"]) for turn in prompt)
     return plain
+
+
+def _as_reason(value: str) -> Reason:
+    return value if isinstance(value, Reason) else Reason.read(value)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -268,7 +275,7 @@ def _with_texts(
         if row.get("twin"):
             new["twin"] = named(str(row["twin"]))
         if isinstance(row.get("reason"), str):
-            new["reason"] = named(row["reason"])
+            new["reason"] = _as_reason(row["reason"]).mapped(named)
         shown.append(new)
     return shown
 

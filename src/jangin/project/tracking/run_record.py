@@ -9,16 +9,27 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
 from jangin.core.errors import JanginError
-from jangin.core.stage import Progress
+from jangin.core.events import (
+    Event,
+    Notice,
+    RunBegins,
+    RunPlanned,
+    StepBegins,
+    StepEnds,
+    TrainingResumes,
+    Work,
+    WorkAdvances,
+    WorkBegins,
+    WorkEnds,
+)
 from jangin.project.tracking.run_state import (
     ENDED,
     FOLDER,
@@ -27,7 +38,7 @@ from jangin.project.tracking.run_state import (
     STATE,
     TOKEN,
     BarState,
-    Event,
+    LineKind,
     LogLine,
     Phase,
     RunState,
@@ -39,104 +50,73 @@ TICK_SECONDS = 1.0
 """Between two writes of the state."""
 QUIET_SECONDS = 5.0
 """The same while nothing happens."""
-MOST_MARKS = 100
-"""Past events of a bar from which its speed is computed."""
 KEPT = 500
 """Records of runs that are kept; older ones are deleted."""
 
 
-@dataclass(slots=True)
-class _Bar:
-    label: str
-    total: int | None
-    began: float
-    done: int = 0
-    note: str = ""
-    marks: list[tuple[float, int]] = field(default_factory=list)
-    """(time, done) of the latest events."""
-
-    def state(self, now: float) -> BarState:
-        left = seconds_left(self.marks, self.total)
-        return BarState(
-            label=self.label,
-            total=self.total,
-            done=self.done,
-            note=self.note,
-            seconds=round(now - self.began, 1),
-            seconds_left=None if left is None else round(left, 1),
-        )
+def _bar_state(work: Work, now: float) -> BarState:
+    left = seconds_left(work.marks, work.total)
+    return BarState(
+        label=work.label,
+        total=work.total,
+        done=work.done,
+        note=work.note,
+        seconds=round(now - work.began, 1),
+        seconds_left=None if left is None else round(left, 1),
+    )
 
 
 class RunRecord:
-    """A `Progress` that forwards all calls and records them in a file for other processes."""
+    """A subscriber that records a run in a file for other processes."""
 
-    def __init__(self, folder: Path, state: RunState, shown: Progress) -> None:
-        """Record in `folder`, which exists, beginning with `state`; `shown` gets everything."""
+    def __init__(self, folder: Path, state: RunState) -> None:
+        """Record in `folder`, which exists, beginning with `state`."""
         self._folder = folder
         self._state = state
-        self._shown = shown
         self._steps: dict[tuple[str, str], StepState] = {}
         self._home: dict[tuple[str, str], tuple[str, str]] = {}
         """{(variant, stage): that of the first variant with the same step}."""
-        self._bars: dict[int, _Bar] = {}
+        self._bars: dict[int, Work] = {}
         self._lock = threading.Lock()
         self._changed = True
         self._written = float("-inf")
         self._closed = threading.Event()
 
-    def start(self, label: str, total: int | None) -> int:
-        """Add a bar; returns its id."""
-        bar = self._shown.start(label, total)
-        with self._lock:
-            # What shows nothing gives every bar the same id.
-            while bar in self._bars:
-                bar += 1
-            self._bars[bar] = _Bar(label, total, time.monotonic())
-            self._changed = True
-        return bar
+    def take(self, event: Event) -> None:
+        """Record what an event tells."""
+        match event:
+            case Notice() | TrainingResumes():
+                self._log("message", text=event.text)
+            case RunBegins():
+                self._update(run=event.run)
+            case RunPlanned():
+                self._plan(event)
+            case StepBegins():
+                self._begin(event.step)
+            case StepEnds():
+                self._finish(event.step)
+            case WorkBegins() | WorkAdvances() | WorkEnds():
+                self._move(event)
 
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Advance a bar."""
-        self._shown.advance(bar, steps, note)
+    def _move(self, event: WorkBegins | WorkAdvances | WorkEnds) -> None:
         with self._lock:
-            work = self._bars.get(bar)
-            if work is not None:
-                work.done += steps
-                work.note = note or work.note
-                work.marks.append((time.monotonic(), work.done))
-                del work.marks[:-MOST_MARKS]
-                self._changed = True
-
-    def stop(self, bar: int) -> None:
-        """Remove a bar."""
-        self._shown.stop(bar)
-        with self._lock:
-            self._bars.pop(bar, None)
+            if isinstance(event, WorkBegins):
+                self._bars[event.work] = Work(event.label, event.total)
+            elif isinstance(event, WorkEnds):
+                self._bars.pop(event.work, None)
+            elif event.work in self._bars:
+                self._bars[event.work].advance(event, time.monotonic())
             self._changed = True
 
-    def message(self, text: str) -> None:
-        """Show and log one line."""
-        self._shown.message(text)
-        self._log("message", text=text)
-
-    def planned(self, steps: Sequence[tuple[str, tuple[str, ...], Any]]) -> None:
-        """What the run is going to do: (names as shown, variants, step) of each different step.
-
-        A step is a `PlannedStage` here and below.
-        """
+    def _plan(self, plan: RunPlanned) -> None:
         with self._lock:
-            for shown, variants, step in steps:
+            for shown, variants, step in plan.steps:
                 home = (step.variant, step.stage.name)
                 self._steps[home] = _step_state(step).model_copy(update={"shared_by": shown})
                 self._home |= dict.fromkeys(((name, home[1]) for name in variants), home)
         self._update(phase="running")
 
-    def started(self, run: int) -> None:
-        """The ledger knows the run by this id."""
-        self._update(run=run)
-
-    def begins(self, step: Any) -> None:
-        """The work on a step begins."""
+    def _begin(self, step: Any) -> None:
         at = time.time()
         state = _step_state(step).model_copy(update={"state": "running", "began_at": at})
         self._set_step(state)
@@ -147,9 +127,8 @@ class RunRecord:
             text="; ".join(step.reasons),
         )
 
-    def done(self, step: Any) -> None:
-        """A step is finished, just now or long ago."""
-        event: Event = "cached"
+    def _finish(self, step: Any) -> None:
+        event: LineKind = "cached"
         if step.state != "cached":
             event = "finished" if step.state == "resume" else "made"
         self._set_step(_step_state(step).model_copy(update={"done": True}))
@@ -184,7 +163,7 @@ class RunRecord:
                 update={
                     "updated_at": time.time(),
                     "steps": tuple(self._steps.values()),
-                    "bars": tuple(bar.state(now) for bar in self._bars.values()),
+                    "bars": tuple(_bar_state(bar, now) for bar in self._bars.values()),
                     "memory_bytes": memory,
                     "peak_memory_bytes": max(memory, self._state.peak_memory_bytes),
                 }
@@ -209,7 +188,7 @@ class RunRecord:
             self._steps[home] = state.model_copy(update={"variant": home[0], "shared_by": shown})
             self._changed = True
 
-    def _log(self, event: Event, **fields: str | float) -> None:
+    def _log(self, event: LineKind, **fields: str | float) -> None:
         add_line(self._folder, now_line(event, **fields))
 
 
@@ -225,8 +204,8 @@ def _step_state(step: Any) -> StepState:
 
 
 @contextmanager
-def recorded(store: Path, shown: Progress, token: str = "", **about: object) -> Iterator[RunRecord]:
-    """Record what happens in this block, and how it ends.
+def recorded(store: Path, token: str = "", **about: object) -> Iterator[RunRecord]:
+    """Record what the events in this block tell, and how it ends.
 
     `token` is that of a record that was begun for this process; `about` are fields of `RunState`.
     """
@@ -238,7 +217,7 @@ def recorded(store: Path, shown: Progress, token: str = "", **about: object) -> 
                 _delete_old(folder.parent)
             held.enter_context(hold(folder))
         state = first_state("planning", **about)
-        record = RunRecord(folder, state, shown)
+        record = RunRecord(folder, state)
         record.write()
         writer = threading.Thread(target=record.watch, daemon=True)
         writer.start()
@@ -312,7 +291,7 @@ def write_first_state(folder: Path, state: RunState) -> None:
             partial.unlink()
 
 
-def now_line(event: Event, **fields: str | float) -> LogLine:
+def now_line(event: LineKind, **fields: str | float) -> LogLine:
     """A line of a log with the time of now."""
     return LogLine.model_validate({"at": round(time.time(), 3), "event": event, **fields})
 

@@ -25,7 +25,9 @@ MOST_LOG_BYTES = 262_144
 """Read at once from a log."""
 
 Phase = Literal["starting", "planning", "running", "done", "stopped", "failed"]
-Event = Literal["begins", "resumes", "made", "finished", "cached", "message", "error", "stopping"]
+LineKind = Literal[
+    "begins", "resumes", "made", "finished", "cached", "message", "error", "stopping"
+]
 ENDED = frozenset(("done", "stopped", "failed"))
 
 
@@ -96,7 +98,7 @@ class LogLine(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     at: float
-    event: Event
+    event: LineKind
     variant: str = ""
     stage: str = ""
     text: str = ""

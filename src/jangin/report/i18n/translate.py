@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
+from jangin.core.reasons import Reason
 from jangin.metrics.scores.table import find_metric
 from jangin.text.josa import with_particles
 
@@ -34,6 +35,11 @@ def strings(language: Language) -> dict[str, str]:
                 raise ValueError(f"{path}: another catalogue of {language} has {key!r} too")
             sentences[key] = sentence
     return sentences
+
+
+@cache
+def _korean() -> dict[str, str]:
+    return dict(_entries(files("jangin.report.i18n") / "ko" / REASONS))
 
 
 @cache
@@ -124,10 +130,14 @@ class Words:
     def reason(self, text: str) -> str:
         """A reason that a stage stored, in this language; as it is where there is no translation.
 
-        Reasons joined by `; ` are translated one by one.
+        A sentence, as older versions stored it, is found by its pattern; those joined by `; ` are
+        translated one by one.
         """
-        if self.language == "en" or not text:
-            return text
+        reason = text if isinstance(text, Reason) else Reason.read(text)
+        if self.language == "en" or not reason:
+            return reason
+        if reason.key:
+            return self._keyed(reason)
         for pattern, korean in reasons():
             match = pattern.fullmatch(text)
             if match is not None:
@@ -143,6 +153,16 @@ class Words:
             if joined:
                 return f"{self.reason(first)}{joined}{self.reason(rest)}"
         return text
+
+    def _keyed(self, reason: Reason) -> str:
+        """The Korean sentence of a reason with a key."""
+        if reason.parts:
+            return "; ".join(map(self.reason, reason.parts))
+        values = reason.shown()
+        for name, value in values.items():
+            inner = reason.values[name]
+            values[name] = self._field(name, inner if isinstance(inner, Reason) else value)
+        return with_particles(_korean()[Reason.template_of(reason.key)], values).format(**values)
 
     def reason_without_ids(self, text: str) -> str:
         """The same for a person: another row stands where its id was."""

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
+from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
 from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.load import DoubtfulRow
@@ -132,8 +133,8 @@ def failed(artifacts: Artifacts) -> list[FailedReason]:
     ]
 
 
-def _general(reason: str) -> str:
-    return _VARYING.sub("…", reason)
+def _general(reason: Reason) -> str:
+    return reason.general if reason.key else _VARYING.sub("…", reason)
 
 
 def _named(subject: str, names: Mapping[str, str]) -> str:

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from jangin.core.events import Work, WorkAdvances, WorkBegins, WorkEnds
 from jangin.project.tracking.run_state import seconds_left
 from jangin.report.terminal.console import said, words
 
@@ -12,24 +13,16 @@ EVERY_SECONDS = 30.0
 """Time between two lines on the same work."""
 SHORT_SECONDS = 3.0
 """Work that ends within this time gets no line."""
-MOST_MARKS = 100
-"""Number of past events from which the speed is computed."""
 
 
 @dataclass(slots=True)
-class _Work:
-    """One bar: what is done, and since when."""
+class _ShownWork:
+    """A piece of work, and when it was last told of."""
 
-    label: str
-    total: int | None
-    began: float
+    work: Work
     said: float
     """Time of the last line; before the first one, that of the start."""
-    done: int = 0
-    note: str = ""
     lines: int = 0
-    marks: list[tuple[float, int]] = field(default_factory=list)
-    """(time, done) of the latest events."""
 
 
 class ProgressLines:
@@ -42,8 +35,7 @@ class ProgressLines:
         self._show = show
         self._clock = clock
         self._stage = ""
-        self._work: dict[int, _Work] = {}
-        self._next = 0
+        self._work: dict[int, _ShownWork] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -69,45 +61,34 @@ class ProgressLines:
         self._stage = name
         self._show(f"{name:<11} {verb}" + (f": {reason}" if reason else ""))
 
-    def start(self, label: str, total: int | None) -> int:
-        """Begin some work; returns its id."""
+    def take(self, event: WorkBegins | WorkAdvances | WorkEnds) -> None:
+        """Count finished steps; work that had lines gets one at its end."""
         now = self._clock()
         with self._lock:
-            self._next += 1
-            self._work[self._next] = _Work(bar_name(label), total, now, now)
-            return self._next
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Count finished steps; `note` is such as `loss 1.23`."""
-        with self._lock:
-            work = self._work[bar]
-            work.done += steps
-            work.note = note or work.note
-            work.marks.append((self._clock(), work.done))
-            del work.marks[:-MOST_MARKS]
-        self.tick()
-
-    def stop(self, bar: int) -> None:
-        """End some work, with a line if it had any before."""
-        with self._lock:
-            work = self._work.pop(bar, None)
-            if work is not None and work.lines:
-                self._say(
-                    work, words()("terminal_ended", time=duration(self._clock() - work.began))
-                )
+            if isinstance(event, WorkBegins):
+                work = Work(bar_name(event.label), event.total, now)
+                self._work[event.work] = _ShownWork(work, now)
+            elif isinstance(event, WorkAdvances):
+                self._work[event.work].work.advance(event, now)
+            elif (ended := self._work.pop(event.work, None)) is not None and ended.lines:
+                time = duration(now - ended.work.began)
+                self._say(ended, words()("terminal_ended", time=time))
+        if isinstance(event, WorkAdvances):
+            self.tick()
 
     def tick(self) -> None:
         """Print the lines that are due."""
         now = self._clock()
         with self._lock:
-            for work in self._work.values():
-                wait = EVERY_SECONDS if work.lines else SHORT_SECONDS
-                if now - work.said >= wait:
-                    work.said = now
-                    self._say(work, time_left(work.marks, work.total))
+            for shown in self._work.values():
+                wait = EVERY_SECONDS if shown.lines else SHORT_SECONDS
+                if now - shown.said >= wait:
+                    shown.said = now
+                    self._say(shown, time_left(shown.work.marks, shown.work.total))
 
-    def _say(self, work: _Work, state: str) -> None:
-        work.lines += 1
+    def _say(self, shown: _ShownWork, state: str) -> None:
+        shown.lines += 1
+        work = shown.work
         of = "" if work.total is None else f"/{work.total:,} ({work.done / max(work.total, 1):.0%})"
         parts = [f"{work.done:,}{of}", state, said(work.note)]
         stage = f"{self._stage}: " if self._stage and not work.label.startswith(self._stage) else ""

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import TrainingError, counted_of
+from jangin.core.events import Progress, Subscriber
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
-from jangin.core.stage import Progress
 from jangin.core.store import Artifact
 from jangin.models.shape import ModelShape
 from jangin.project.file import LoadedProject, dump_yaml, open_project
-from jangin.project.runner import Watcher
 from jangin.project.session import open_session
 from jangin.serving.files.validation import MOST_EMPTY
 from jangin.serving.jobs.hyperparameters import base_rate
@@ -126,10 +125,13 @@ class Pipeline:
             base, count.rows - count.empty, count.longer, count.empty, count.limit, preview
         )
 
-    def train(self, base: Path, watcher: Watcher) -> Outcome:
-        """Train the model; raises as the stages, and `KeyboardInterrupt` after Ctrl-C."""
+    def train(self, base: Path, subscriber: Subscriber | None = None) -> Outcome:
+        """Train the model; `subscriber` gets the events.
+
+        Raises as the stages, and `KeyboardInterrupt` after Ctrl-C.
+        """
         with self._session(self._write(self._training(base))) as session:
-            session.run([VARIANT], None, watcher)
+            session.run([VARIANT], None, subscriber)
             artifacts = self._noted(session.artifacts(VARIANT))
         model = artifacts[self.stage].path
         return Outcome(model, artifacts["catalog"].path, read_metrics(model / "metrics.jsonl"))

@@ -22,8 +22,8 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from jangin.core.errors import LockedStoreError, StoreError
+from jangin.core.events import Event, Notice, Progress, StepBegins, TrainingResumes, WorkBegins
 from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher
 from jangin.serving.jobs.failures import Failure, failure_of
 from jangin.serving.jobs.pipeline import Outcome, Pipeline, note_artifacts
 from jangin.serving.jobs.records import JobRecords
@@ -43,41 +43,6 @@ STORE_SECONDS = 0.5
 """Between two checks whether an artifact that another job makes is ready."""
 AWAY_SECONDS = 1.0
 """Between two tries while the database or the storage do not answer."""
-_RESUMING = "resuming at step "
-_TRACKER = "wandb "
-"""Prefix of messages of a tracker."""
-
-
-@dataclass(slots=True)
-class JobProgress:
-    """Messages of the stages, kept in the log of the process."""
-
-    total_steps: int = 0
-    """Steps of the training that runs, less those of its checkpoint."""
-    resumed_at: int = 0
-    problems: list[str] = field(default_factory=list)
-    """Of trackers, for the log of the job."""
-
-    def start(self, label: str, total: int | None) -> int:
-        """A bar; that of training tells the number of steps."""
-        if label == "training" and total:
-            self.total_steps = total
-        return 0
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Steps are read from metrics.jsonl."""
-
-    def stop(self, bar: int) -> None:
-        """Nothing to close."""
-
-    def message(self, text: str) -> None:
-        """Log a line; that of a resumed training tells its first step."""
-        log.info(text)
-        if text.startswith(_TRACKER):
-            self.problems.append(text)
-        if text.startswith(_RESUMING):
-            words = text.split()
-            self.resumed_at, self.total_steps = int(words[3]), int(words[5])
 
 
 @dataclass(slots=True)
@@ -89,7 +54,11 @@ class Worker:
     owner: str
     parent: int
     """Process id of the one that started this one."""
-    progress: JobProgress = field(default_factory=JobProgress)
+    total_steps: int = 0
+    """Steps of the training that runs, with those of its checkpoint."""
+    resumed_at: int = 0
+    problems: list[str] = field(default_factory=list)
+    """Of trackers, for the log of the job."""
     records: JobRecords = field(init=False)
     training: Path | None = None
     """Folder of the training that runs."""
@@ -132,11 +101,28 @@ class Worker:
 
     def _train(self) -> Outcome:
         spec = _patiently(self.records.begin)
-        pipeline = Pipeline(spec, self.progress)
+        pipeline = Pipeline(spec, Progress(self.take))
         prepared = _when_free(pipeline.prepare)
         _patiently(lambda: self.records.prepared(prepared))
-        watcher = Watcher(begins=lambda step: self._follow(step, pipeline.stage, prepared.base))
-        return _when_free(lambda: pipeline.train(prepared.base, watcher))
+
+        def follow(event: Event) -> None:
+            if isinstance(event, StepBegins):
+                self._follow(event.step, pipeline.stage, prepared.base)
+
+        return _when_free(lambda: pipeline.train(prepared.base, follow))
+
+    def take(self, event: Event) -> None:
+        """Log what a stage says, and note how far its training is."""
+        match event:
+            case Notice():
+                log.info(event.text)
+                if event.source == "tracker":
+                    self.problems.append(event.text)
+            case TrainingResumes():
+                log.info(event.text)
+                self.resumed_at, self.total_steps = event.step, event.total
+            case WorkBegins(label="training") if event.total:
+                self.total_steps = event.total
 
     def _follow(self, step: PlannedStage, stage: str, base: Path) -> None:
         name = f"{step.stage.name}/{step.key[:16]}"
@@ -188,14 +174,13 @@ class Worker:
             os.kill(os.getpid(), signal.SIGINT)
 
     def _flush(self) -> None:
-        problems, self.progress.problems = self.progress.problems, []
+        problems, self.problems = self.problems, []
         self.records.warn(problems)
         if self.training is not None and not self.stopping:
             folder = self.training
             if not folder.exists():
                 folder = folder.with_suffix("")
-            total, at = self.progress.total_steps, self.progress.resumed_at
-            self.records.follow(folder, total, at)
+            self.records.follow(folder, self.total_steps, self.resumed_at)
 
     def _release(self) -> None:
         with self.server.database.write() as session:

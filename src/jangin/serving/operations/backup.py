@@ -23,7 +23,7 @@ from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import MachineError, StoreError, counted
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.serving.operations.backup_target import (
     BACKUP,
     LEASE,

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from jangin import __version__
 from jangin.core.errors import ConfigError, JanginError, UnreadableStoreError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import (
     CHUNK,

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from sqlalchemy import make_url
 
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.serving.operations.backup import run_postgresql
 from jangin.serving.operations.backup_target import (
     Entry,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.models.shape import read_context_length

@@ -23,7 +23,7 @@ from typing import Any
 
 from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError, counted
-from jangin.core.stage import Progress
+from jangin.core.events import Progress, WorkBegins, WorkEnds, unpacked
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.device import growing_segments
 from jangin.training.distributed.machines import TASK_FILE, LostWorkersError, Node, gathered
@@ -259,7 +259,7 @@ def watch(
     Raises what the first worker reported, `LostWorkersError` where it reported nothing, and
     `KeyboardInterrupt` once the workers ended after Ctrl-C.
     """
-    interrupted, bars = False, dict[int, int]()
+    interrupted, open_work = False, set[int]()
     last: dict[str, Any] = {}
     with process:
         try:
@@ -268,7 +268,7 @@ def watch(
                     line = process.stdout.readline() if process.stdout else ""
                     if not line:
                         break
-                    last |= _pass_on(line, progress, bars)
+                    last |= _pass_on(line, progress, open_work)
                 except KeyboardInterrupt:
                     if interrupted:
                         raise
@@ -278,8 +278,8 @@ def watch(
         finally:
             if process.poll() is None:
                 process.terminate()
-            for bar in bars.values():
-                progress.stop(bar)
+            for work in open_work:
+                progress.stop(work)
     if "result" in last:
         return _parse_result(last["result"], metrics)
     if "stopped" in last or (interrupted and "error" not in last):
@@ -298,20 +298,20 @@ def _interrupt(process: "subprocess.Popen[str] | RayNodes", worker: int | None) 
         os.kill(worker or process.pid, signal.SIGINT)
 
 
-def _pass_on(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, Any]:
-    """Show what one line reports; returns messages that matter at the end of the run."""
+def _pass_on(line: str, progress: Progress, open_work: set[int]) -> dict[str, Any]:
+    """Emit the event that one line reports; returns what matters at the end of the run."""
     try:
-        message = json.loads(line)
+        message: dict[str, Any] = json.loads(line)
     except ValueError:
         return {}  # output of a library
-    if "start" in message:
-        bars[0] = progress.start(message["start"], message["total"])
-    elif "advance" in message:
-        progress.advance(bars[0], message["advance"], message["note"])
-    elif "message" in message:
-        progress.message(message["message"])
-    else:
-        return dict(message)
+    if "event" not in message:
+        return message
+    event = unpacked(message)
+    if isinstance(event, WorkBegins):
+        open_work.add(event.work)
+    elif isinstance(event, WorkEnds):
+        open_work.discard(event.work)
+    progress.emit(event)
     return {}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from jangin import __version__
 from jangin.core.errors import JanginError, MachineError, TrainingError, counted
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.training.loop.config import TrainingConfig
 
 TASK_FILE = "task.json"

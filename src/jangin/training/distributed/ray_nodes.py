@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import MachineError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.training.distributed.machines import LostWorkersError, Node
 from jangin.training.loop.config import TrainingConfig
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from jangin.core.errors import JanginError, StoreError, TrainingError
-from jangin.core.stage import Progress, SilentProgress
+from jangin.core.events import Progress, packed
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, WEIGHTS
@@ -32,31 +32,11 @@ from jangin.training.loop.weights import make_trainable
 from jangin.training.objectives.table import ObjectiveRow, find_objective
 
 
-class _Pipe:
-    """A `Progress` that writes JSON lines for the launching process."""
-
-    def start(self, label: str, total: int | None) -> int:
-        """A new bar."""
-        send(start=label, total=total)
-        return 0
-
-    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002  there is one bar
-        """Move the bar.
-
-        Raises `BrokenPipeError` when the launching process is gone, which ends the workers.
-        """
-        send(advance=steps, note=note)
-
-    def stop(self, bar: int) -> None:
-        """Nothing: the launching process stops its bars itself."""
-
-    def message(self, text: str) -> None:
-        """One line of text."""
-        send(message=text)
-
-
 def send(**message: Any) -> None:
-    """Write one JSON line to the launching process."""
+    """Write one JSON line to the launching process.
+
+    Raises `BrokenPipeError` when that is gone, which ends the workers.
+    """
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -93,7 +73,7 @@ def _train(
 ) -> TrainingResult:
     reset_peak_memory()
     config = TrainingConfig.model_validate_json(json.dumps(settings["config"]))
-    progress: Progress = _Pipe() if group.is_first else SilentProgress()
+    progress = Progress(lambda event: send(**packed(event))) if group.is_first else Progress()
     load_kernels(matrix_dtype(config), progress.message)
     task = named_objective(settings, task_folder).task().read(task_folder, settings)
     sharded = config.sharding == "fsdp" and group.size > 1

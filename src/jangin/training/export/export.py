@@ -15,8 +15,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.errors import ExportError, MachineError
+from jangin.core.events import Progress
 from jangin.core.records import Message
-from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import copy_mode, disk_errors
 from jangin.inference.generate import Generation, answers, stop_tokens
 from jangin.inference.served_weights import merge_adapter
@@ -124,7 +124,7 @@ def export_model(
     _refuse_impossible(form, canaries, has_adapter=has_adapter)
     gguf = plan_gguf(base_folder, quantize) if form == "gguf" else None
     _refuse_quantized(base_folder)
-    progress = progress or SilentProgress()
+    progress = progress or Progress()
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -236,7 +236,7 @@ def verify_export(
         tokenizer = AutoTokenizer.from_pretrained(export, **options)
     original = load_tokenizer(model_folder)
     _compare_prompts(original, tokenizer, canaries)
-    device, progress = _device(base_folder), progress or SilentProgress()
+    device, progress = _device(base_folder), progress or Progress()
     with _bar(progress, "answers of the trained model", 2 * len(canaries)) as advance:
         model = load_trained(model_folder, base_folder, torch.float32, device)
         trained = _behaviour(model, original, canaries, advance)

@@ -13,7 +13,7 @@ from math import log2
 import torch
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
 from jangin.training.kernels import Arena, HeapGrowth, release_freed_memory, zeros_like

@@ -18,7 +18,7 @@ import transformers
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import JanginError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.models.forward.compiled_layers import CompiledLayers, decoder_layers, error_line
 from jangin.models.forward.layer_timings import Timing, find_timing, keep_timing
 from jangin.models.loading import base_model

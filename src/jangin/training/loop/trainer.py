@@ -19,9 +19,9 @@ import torch
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import TrainingError
+from jangin.core.events import Progress, TrainingResumes
 from jangin.core.execution.signals import interrupted
 from jangin.core.jsonl import append_jsonl
-from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, RUNTIME
 from jangin.models.device import peak_memory
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
@@ -381,7 +381,7 @@ def _check_finite(run: _Run) -> None:
 def _report_start(progress: Progress, checkpoints: Path, start: int, total: int) -> None:
     """Report where the run resumes, or that existing checkpoints are not used."""
     if start:
-        progress.message(f"resuming at step {start} of {total}")
+        progress.emit(TrainingResumes(start, total))
     elif any(checkpoints.glob("step-*")):
         progress.message(
             f"the checkpoints in {checkpoints} are of another run (model, rows, settings or "

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.models.forward.exactness import (
     TOLERANCE,
     computes_in_fp32,

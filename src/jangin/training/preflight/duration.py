@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from jangin.core.errors import counted
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.training.loop.config import Epochs, TrainingKeys
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import Adapter, C, TrainingKeys
 

@@ -9,7 +9,8 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from jangin.core.errors import TrainingError, counted
-from jangin.core.stage import Cost, Progress
+from jangin.core.events import Progress
+from jangin.core.stage import Cost
 from jangin.models.device import (
     MOST_THREADS,
     Precision,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from jangin.core.reasons import Reason
 from jangin.core.records import PreferencePair
 from jangin.metrics.text import normalise_answer
 from jangin.text.normalize import drop_spaces, fold_case
@@ -18,7 +19,7 @@ class PairIssue:
     """Why a pair is dropped: the rule, and a reason that is stored with the pair."""
 
     rule: PairRule
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +36,23 @@ def find_pair_issue(pair: PreferencePair, thresholds: PairThresholds) -> PairIss
     """The first issue of a pair, or None."""
     chosen, rejected = _bare(pair.chosen.content), _bare(pair.rejected.content)
     if not chosen or not rejected:
-        return PairIssue("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")
+        return PairIssue("empty", Reason("rejected_empty" if chosen else "chosen_empty"))
     if chosen == rejected or _same(pair.chosen.content, pair.rejected.content):
-        return PairIssue("identical", "both answers are the same but for punctuation")
+        return PairIssue("identical", Reason("same_answers"))
     question = next((_bare(m.content) for m in reversed(pair.prompt) if m.role == "user"), "")
     if len(question) >= _SHORT_QUESTION:
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             if question in answer:
-                return PairIssue("prompt_leak", f"the {name} answer repeats the question")
+                return PairIssue("prompt_leak", Reason(f"{name}_repeats"))
     longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
     if longer > thresholds.length_ratio * shorter:
-        return PairIssue("length_ratio", f"one answer has {longer} characters, the other {shorter}")
+        return PairIssue("length_ratio", Reason("lengths", figure=longer, limit=shorter))
     if thresholds.too_similar <= 1:
         from rapidfuzz.distance import Levenshtein
 
         similarity = Levenshtein.normalized_similarity(chosen, rejected)
         if similarity >= thresholds.too_similar:
-            return PairIssue("too_similar", f"the answers are {similarity:.0%} alike")
+            return PairIssue("too_similar", Reason("alike", share=round(similarity, 2)))
     return None
 
 

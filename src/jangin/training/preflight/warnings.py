@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from jangin.core.errors import TrainingError, counted
-from jangin.core.stage import Progress
+from jangin.core.events import Progress
 from jangin.models.device import has_cuda
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingKeys

@@ -265,7 +265,7 @@ def test_stages_give_the_artifacts_of_one_machine(
         if kill and next(killing) == 60:
             node.machine.kill()
 
-    monkeypatch.setattr("jangin.core.stage.SilentProgress.advance", advance)
+    monkeypatch.setattr("jangin.core.stage.Progress.advance", advance)
     before = node.received()
     try:
         assert contents(project(cluster=there)) == expected

@@ -7,8 +7,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from jangin.core.events import Progress
 from jangin.core.execution.ray_connection import connected
-from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows, select_rows
@@ -74,7 +74,7 @@ def task(tmp_path_factory, conversations):
 @pytest.fixture(scope="module")
 def expected(task, tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
-    fit(task, config(), folder, SilentProgress())
+    fit(task, config(), folder, Progress())
     return losses(folder)
 
 
@@ -99,7 +99,7 @@ def kill_later(folder, cluster, victim):
 def test_two_nodes_train_what_one_process_trains(
     task, expected, cluster, settings, tmp_path, victim
 ):
-    progress = SilentProgress()
+    progress = Progress()
     nodes = {"count": 2, "launcher": "ray", "least": 1}
     sharding = "fsdp" if victim == "node" else "none"
     with connected(settings):

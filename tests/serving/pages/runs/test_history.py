@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from jangin.core.errors import LedgerError
+from jangin.core.events import RunBegins
 from jangin.core.ledger import MIGRATIONS, Ledger
-from jangin.core.stage import SilentProgress
 from jangin.core.store import Store
 from jangin.project.tracking.run_record import recorded
 from jangin.serving.pages.runs import history
@@ -84,8 +84,8 @@ def test_outcomes_of_this_and_of_older_versions_are_read(tmp_path, outcome, stat
 def test_a_failed_run_says_why_and_a_running_one_is_alive(store):
     failed = find_past_run(store, 3)
     assert (failed.state, failed.reason) == ("failed", "load.folder: nothing there.")
-    with recorded(store, SilentProgress()) as record:
-        record.started(4)
+    with recorded(store) as record:
+        record.take(RunBegins(4))
         record.write()
         assert (find_past_run(store, 4).state, find_past_run(store, 4).seconds > 0) == (
             "running",

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jangin.core.stage import SilentProgress
+from jangin.core.events import Notice, StepBegins, StepEnds
 from jangin.project.tracking import run_record
 from jangin.project.tracking.run_record import recorded
 from jangin.project.tracking.run_state import recorded_runs
@@ -39,16 +39,16 @@ def test_a_page_gets_each_line_and_point_once_and_learns_of_begin_and_end(tmp_pa
     page = Follower.at(tmp_path, "nothing that was sent")
     assert (page.poll(), page.position) == ([], "")
     partial = tmp_path / "sft" / f"{KEY[:16]}.partial"
-    with recorded(tmp_path, SilentProgress()) as record:
+    with recorded(tmp_path) as record:
         (begun,) = page.poll()
         assert begun.kind == "begun"
-        record.begins(step())
-        record.message("one")
+        record.take(StepBegins(step()))
+        record.take(Notice("one"))
         record.write()
         assert kinds(page.poll()) == ["log", "status"]
         assert page.poll() == []
         write(partial, [10, 20])
-        record.message("two")
+        record.take(Notice("two"))
         log, points = page.poll()
         assert [line.text for line in log.lines] == ["two"]
         assert (points.points.steps, points.reset) == ((10, 20), True)
@@ -65,20 +65,20 @@ def test_a_page_gets_each_line_and_point_once_and_learns_of_begin_and_end(tmp_pa
 
 def test_a_position_of_a_deleted_run_follows_what_runs_now(tmp_path):
     page = Follower.at(tmp_path, "20200101T000000-1-abcd~5~~0")
-    with recorded(tmp_path, SilentProgress()):
+    with recorded(tmp_path):
         assert kinds(page.poll()) == ["begun"]
 
 
 def test_a_rebuilt_training_shows_the_work_and_not_the_old_artifact(tmp_path):
     write(tmp_path / "sft" / KEY[:16], [100])
-    with recorded(tmp_path, SilentProgress()) as record:
-        record.begins(step())
+    with recorded(tmp_path) as record:
+        record.take(StepBegins(step()))
         record.write()
         (run,) = recorded_runs(tmp_path)
         assert training_of(run, tmp_path) is None
         write(tmp_path / "sft" / f"{KEY[:16]}.partial", [1])
         assert training_of(run, tmp_path).folder.name.endswith(".partial")
-        record.done(step())
+        record.take(StepEnds(step()))
         record.write()
         (run,) = recorded_runs(tmp_path)
         assert training_of(run, tmp_path).folder.name == KEY[:16]

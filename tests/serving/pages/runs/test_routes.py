@@ -171,16 +171,16 @@ def test_a_step_failed_if_its_run_did_and_was_interrupted_otherwise(small, visit
 
 
 def test_events_are_streamed_and_continue_where_the_browser_was(small, visitor):
-    from jangin.core.stage import SilentProgress
+    from jangin.core.events import Notice
     from jangin.project.tracking.run_record import recorded
 
     _, folder = small
-    with recorded(folder / "store", SilentProgress(), variants=("main",)) as record:
-        record.message("하나 <script>alert(1)</script>")
+    with recorded(folder / "store", variants=("main",)) as record:
+        record.take(Notice("하나 <script>alert(1)</script>"))
         page = visitor.get("/").text
         assert "하나 &lt;script&gt;" in page
         position = re.search(r'data-position="([^"]+)"', page)[1]
-        record.message("둘")
+        record.take(Notice("둘"))
         events = read_events(visitor, {"last-event-id": position}, "log")
         assert events["log"][0] == f"{position.split('~')[0]}~{position_after(record)}~~0"
         assert "둘" in events["log"][1]

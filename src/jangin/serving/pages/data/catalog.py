@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from jangin.core.reasons import STORED
 from jangin.core.store import Artifact
 from jangin.project.tables.rows import EARLIER, KIND_COLUMNS, is_id
 from jangin.serving.pages.data.table_file import TableFile, open_table, row_count
+
+if TYPE_CHECKING:
+    import polars as pl
 
 LOST = (
     "unreadable", "unread", "failed", "eliminated", "rejected", "dropped", "dropped_pairs",
@@ -116,6 +121,18 @@ def _lost_row(number: int, row: Mapping[str, object]) -> LostRow:
     return LostRow(number, name, answer, str(row.get("reason") or ""))
 
 
+def _general(reason: "pl.Expr") -> "pl.Expr":
+    """The keys of a reason; of a sentence of an older version what does not vary."""
+    import polars as pl
+
+    keys = reason.str.extract_all(r'"key":"\w+"').list.join(" ")
+    return (
+        pl.when(reason.str.starts_with(STORED))
+        .then(keys)
+        .otherwise(reason.str.replace_all(VARYING, "…"))
+    )
+
+
 def _by_reason(entry: TableEntry, zero: str = "") -> Lost:
     """The rows of a table by reason; with `zero` only those with 0 in that column."""
     import polars as pl
@@ -130,7 +147,7 @@ def _by_reason(entry: TableEntry, zero: str = "") -> Lost:
         .select(rule.alias("rule"), reason.alias("reason"), kept.alias("kept"))
         .with_row_index("number")
         .filter("kept")
-        .with_columns(general=pl.col("reason").str.replace_all(VARYING, "…"))
+        .with_columns(general=_general(pl.col("reason")))
         .group_by("rule", "general")
         .agg(pl.len().alias("count"), pl.col("number").head(SHOWN), pl.col("reason").first())
         .sort("count", "general", descending=[True, False])

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from jangin.core.errors import JanginError
 from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher
 from jangin.project.session import open_session
 from jangin.project.tracking.run_record import end_unrecorded
 from jangin.project.tracking.run_state import FOLDER
@@ -43,19 +42,15 @@ class Order(BaseModel):
 def run(order: Order) -> None:
     """Bring the stages up to date; raises as `Session.run`."""
 
-    def done(step: PlannedStage) -> None:
+    def step_ends(step: PlannedStage) -> None:
         console.print(f"{escape(step.variant)}: {step_line(step)}", highlight=False)
 
-    with Bars() as bars, open_session(order.project, order.store, bars) as session:
+    with (
+        Bars(step_ends=step_ends) as bars,
+        open_session(order.project, order.store, bars) as session,
+    ):
         names = session.choose(order.variant or None)
-        watcher = Watcher(bars.begins, done)
-        session.run(
-            names,
-            order.last or None,
-            watcher,
-            retry_failed=order.retry_failed,
-            token=order.token,
-        )
+        session.run(names, order.last or None, retry_failed=order.retry_failed, token=order.token)
 
 
 def main(arguments: list[str]) -> int:

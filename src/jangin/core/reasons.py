@@ -89,6 +89,7 @@ SENTENCES: Mapping[str, str] = {
     "no_evidence": "no evidence for the answer was given",
     "not_in_passage": "in the answer, but not in the passage: {missing}",
     # Replies
+    "reply_no_object": "the reply is not a JSON object",
     "reply_empty": "the reply is empty",
     "reply_breaks_off": "the reply breaks off in the middle of its JSON",
     "half_character": "a string holds half a character (a lone surrogate escape)",

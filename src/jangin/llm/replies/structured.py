@@ -121,7 +121,7 @@ def parse_reply(text: str, reply_type: type[S]) -> S | Reason:
             return Reason("reply_breaks_off")
         data = json_repair.loads(text)
     if not isinstance(data, dict):
-        return "the reply is not a JSON object"
+        return Reason("reply_no_object")
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -29,6 +29,7 @@ from jangin.core.parquet import (
     read_table,
     write_table,
 )
+from jangin.core.reasons import Reason
 
 RECORDS = [
     record
@@ -37,6 +38,9 @@ RECORDS = [
 ]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 st.register_type_strategy(str, TEXT)
+st.register_type_strategy(
+    Reason, TEXT.map(Reason.said) | TEXT.map(lambda words: Reason("pointer", words=words))
+)
 some = settings(
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

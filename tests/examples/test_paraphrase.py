@@ -144,11 +144,13 @@ def test_malformed_twice_keeps_the_original_alone_with_the_reason_aside(context)
     assert [e.kind for e in examples].count("original") == 3
     assert len(examples) == 9
     assert failed.subject == next(e.id for e in examples if e.question == QUESTIONS[1])
-    assert failed.reason.startswith("reply: ")
+    assert failed.reason == "the reply is not a JSON object"
 
 
 def test_a_teacher_that_rewrites_nothing_stops_the_stage(context):
-    with pytest.raises(StageError, match=r"none of 3 questions. The commonest.*\(3 of 3\): reply"):
+    with pytest.raises(
+        StageError, match=r"none of 3 questions.*\(3 of 3\): the reply"
+    ):
         run(context(lambda _request: "no"))
 
 

@@ -32,7 +32,7 @@ from jangin.inference.generate import generate
 from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
-from jangin.models.tokens.pair_packing import PairRows, render_pairs
+from jangin.models.tokens.packing import PairRows, render_pairs
 from jangin.training.distributed.fit import fit
 from jangin.training.dpo import DpoConfig
 from jangin.training.loop.config import TrainingConfig

@@ -14,7 +14,7 @@ from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import steps
 from jangin.models import memory
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.pair_packing import PairRows
+from jangin.models.tokens.packing import PairRows
 from jangin.training.dpo import DpoConfig
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
 from jangin.training.loop.objective import matrix_dtype

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jangin.text.josa import with_particles
+from jangin.text.korean import with_particles
 
 
 @dataclass(frozen=True)

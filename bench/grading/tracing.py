@@ -17,10 +17,10 @@ from rapidfuzz import fuzz
 
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.inference.ask import TaughtQuestions
 from jangin.metrics.facts import grade_facts
-from jangin.text.josa import FORMS, particle
+from jangin.text.korean import FORMS, particle
 from jangin.text.normalize import letters_and_digits
 
 CODES = ["P-100", "P-200", "P-300", "P-400", "S-10", "S-20", "S-30", "V-1", "V-2", "H-50", "H-60"]

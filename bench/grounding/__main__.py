@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from jangin.examples.checks.self_contained import pointer
+from jangin.examples.checks.row_checks import pointer
 from jangin.text.content_words import proper_names
 from jangin.text.grounding import check_answer
 from jangin.text.language import language_of, language_problem

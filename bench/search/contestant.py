@@ -15,7 +15,7 @@ def clock(began):
 
 
 def ours(name, material, result):
-    from jangin.documents.retrieval.bm25 import Bm25, PassageIndex
+    from jangin.documents.bm25 import Bm25, PassageIndex
     from jangin.text.korean import bigrams, kiwi, morphemes
 
     texts, questions = material["texts"], material["questions"]

@@ -14,11 +14,9 @@ import time
 from pathlib import Path
 
 from jangin.core.records import Example, Message
-from jangin.examples.reviews.index import ReviewIndex
+from jangin.examples.reviews.index import PackedQueue, QueueFilter, ReviewIndex
 from jangin.examples.reviews.log import decide_on
-from jangin.examples.reviews.packed_queue import PackedQueue
 from jangin.examples.reviews.queue import QueueItem
-from jangin.examples.reviews.queue_columns import QueueFilter
 
 
 def make_index(count: int, log: Path) -> ReviewIndex:

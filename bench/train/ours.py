@@ -20,11 +20,11 @@ from jangin.inference import generate
 from jangin.models.tokens.chat_template import RenderedRows, limit_rows, render_rows
 from jangin.models.tokens.packing import (
     packed_batch,
+    render_pairs,
     rows_of_step,
     split_by_budget,
     steps_per_epoch,
 )
-from jangin.models.tokens.pair_packing import render_pairs
 from jangin.training.dpo import DpoConfig
 from jangin.training.kernels.compilation import load_kernels
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig

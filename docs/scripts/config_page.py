@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from jangin.core.config import is_advanced, is_runtime
 from jangin.project.file import SECTIONS, ProjectFile
-from jangin.project.source.problems import config_classes, example_of
+from jangin.project.problems import config_classes, example_of
 from jangin.serving.state.settings import ServerSettings
 from jangin.training.loop.config import TrainingConfig, TrainingKeys
 

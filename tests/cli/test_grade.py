@@ -8,7 +8,7 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
 from jangin.evaluation.grade_labels import LOG, GradeSample, read_labels
 from jangin.evaluation.results import grade_prediction
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.facts import VERSION
 from tests.conftest import make_artifact
 

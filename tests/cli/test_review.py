@@ -1,7 +1,7 @@
 """The review in a terminal."""
 
 from jangin.cli.review import ReviewScreen
-from jangin.examples.reviews.leases import ReviewLeases
+from jangin.examples.reviews.index import ReviewLeases
 from jangin.examples.reviews.log import read_log
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material

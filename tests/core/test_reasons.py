@@ -9,7 +9,7 @@ import pytest
 from jangin.core.parquet import read_columns, read_table, write_table
 from jangin.core.reasons import SENTENCES, STORED, Reason
 from jangin.core.records import Dropped
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.report.i18n.translate import REASONS, Words, _entries, files
 
 OLD = Path(__file__).parent / "rows_of_an_older_version"

@@ -8,7 +8,7 @@ from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Query
 from jangin.documents.queries import STAGE, QueriesConfig, forecast, queries
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 WORDS = ("전세 계약", "이사비", "LTV", "관리비", "청약")
 LINES = "\n".join(WORDS)

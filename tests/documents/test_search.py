@@ -6,9 +6,9 @@ from jangin.core.errors import ChatError, DataError, RefusedError, StageError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Query, Snippet
 from jangin.documents import search as search_module
-from jangin.documents.retrieval.web_search import SearchResult
 from jangin.documents.search import STAGE, SearchConfig, SearchCounts, forecast, search
-from jangin.llm.replies.structured import Failed
+from jangin.documents.web_search import SearchResult
+from jangin.llm.replies import Failed
 
 TEXTS = (
     "확정일자는 주민센터에서 받고 수수료는 600원입니다.",

@@ -16,7 +16,7 @@ from jangin.core.records import Example, Message, SplitExample
 from jangin.core.stage import ShortTuning
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.systems.hosted import is_near, own_scope
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.inference.served_weights import served_model
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
@@ -25,8 +25,7 @@ from jangin.models.references import write_local_reference
 from jangin.models.starter import make_starter
 from jangin.models.tokens.rendering import render_texts
 from jangin.training.sft import STAGE as SFT
-from jangin.training.sft import SftConfig
-from jangin.training.short_tuning import tune_briefly
+from jangin.training.sft import SftConfig, tune_briefly
 from tests.conftest import make_artifact
 from tests.llm.engines.stand_in import make_python
 

@@ -16,7 +16,13 @@ from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, make_test_sets, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
-from jangin.evaluation.pairwise_judge import JudgedPair, PairwiseResult, write_judgements
+from jangin.evaluation.pairwise_judge import (
+    JudgedPair,
+    JudgeRelation,
+    PairwiseResult,
+    judge_relation,
+    write_judgements,
+)
 from jangin.evaluation.results import (
     Comparison,
     Leak,
@@ -25,17 +31,16 @@ from jangin.evaluation.results import (
     grade_prediction,
     summarise,
 )
-from jangin.evaluation.self_preference import JudgeRelation, judge_relation
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.systems.few_shot import similar_before
+from jangin.evaluation.systems.local import draw_shots, with_shots
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.retrieval import passages_before
-from jangin.evaluation.systems.shots import draw_shots, with_shots
 from jangin.evaluation.systems.system import Answer, SystemInputs
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
 from jangin.evaluation.tasks.numbers import NumberResult
-from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.evaluation.tasks.task import Prediction
 from jangin.llm.ask import CachedChat
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Full, Lora, Steps

@@ -15,7 +15,7 @@ from jangin.evaluation.grade_labels import (
 from jangin.evaluation.results import grade_prediction
 from jangin.evaluation.second_opinion import OpinionRow, differs
 from jangin.evaluation.stored import current_table, read_opinions
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.facts import VERSION
 from tests.conftest import make_artifact
 

@@ -8,7 +8,7 @@ from jangin.core.events import Progress
 from jangin.core.executor import InProcess
 from jangin.evaluation.evaluate import JOURNAL, STAGE
 from jangin.evaluation.systems import local
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.models.starter import make_starter
 from tests.conftest import make_artifact
 from tests.elsewhere import Elsewhere

@@ -11,7 +11,7 @@ from jangin.core.records import Example, Message, SplitExample
 from jangin.core.stage import Services, StageContext
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.evaluate import run as evaluate_run
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.models.starter import make_starter

@@ -18,7 +18,7 @@ from jangin.evaluation.second_opinion import (
     draw,
 )
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from tests.evaluation.test_evaluate import (  # noqa: F401  context_of is a fixture
     answers,
     context_of,

@@ -30,7 +30,7 @@ from jangin.evaluation.select import (
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
-from jangin.training.short_tuning import tune_briefly
+from jangin.training.sft import tune_briefly
 from tests.conftest import make_artifact
 from tests.shared import make_once
 

@@ -20,8 +20,8 @@ from jangin.evaluation.stored import (
     read_results,
     read_slices,
 )
-from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics import facts
 from jangin.metrics.facts import VERSION
 from tests.conftest import make_artifact

@@ -13,8 +13,7 @@ from jangin.core.records import Example, Message, SplitExample
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.results import Comparison, Result
 from jangin.evaluation.systems import table
-from jangin.evaluation.systems.local import examples_before
-from jangin.evaluation.systems.shots import FormExamples
+from jangin.evaluation.systems.local import FormExamples, examples_before
 from jangin.evaluation.systems.system import MODEL_KINDS, Answer, SystemConfig
 from jangin.evaluation.systems.table import SYSTEMS, is_trained, system_type, uses_language_model
 from jangin.llm.ask import CachedChat

@@ -9,20 +9,24 @@ from jangin.core.executor import InProcess
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example
-from jangin.examples.augmentation import elimination
-from jangin.examples.augmentation.elimination import (
+from jangin.examples import evolve as elimination
+from jangin.examples.evolve import (
     OPERATIONS,
     RULES,
+    STAGE,
     Case,
     Eliminated,
     EliminationThresholds,
+    EvolveConfig,
     Evolved,
+    Lineage,
+    TeacherGain,
     apply_to,
+    evolve,
+    forecast,
 )
-from jangin.examples.augmentation.lineage import Lineage
-from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.text.normalize import letters_only
 from tests.elsewhere import Elsewhere
 

@@ -8,17 +8,22 @@ from jangin.core.errors import DataError, StageError
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Score
-from jangin.examples.checks.judge_agreement import (
+from jangin.examples.judge import (
+    SCORERS,
+    STAGE,
     Agreement,
+    HumanScores,
+    JudgeConfig,
     advice,
     compare,
+    forecast,
+    judge,
     kendall,
     spearman,
     weighted_kappa,
 )
-from jangin.examples.judge import SCORERS, STAGE, HumanScores, JudgeConfig, forecast, judge
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 CONFIG = JudgeConfig(teacher="fake")
 TEXT = "제12조 회사는 휴대품 1개당 20만 원을 한도로 보상합니다."

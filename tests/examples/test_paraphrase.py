@@ -11,20 +11,23 @@ from jangin.core.errors import DataError, SettingsError, StageError
 from jangin.core.model_protocols import ChatReply, FakeChat, LocalEncoder
 from jangin.core.parquet import read_table
 from jangin.core.records import Document, Example, Message, Score
-from jangin.examples.augmentation.diversity import AnyWording, NearCopies, find_copies
-from jangin.examples.augmentation.meaning_check import EncoderMeaning, TeacherMeaning
-from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.paraphrase import (
     STAGE,
+    AnyWording,
+    EncoderMeaning,
     FileSource,
+    NearCopies,
     ParaphraseConfig,
+    TeacherMeaning,
     TeacherSource,
     _styled_fault,
+    find_copies,
     forecast,
     paraphrase,
+    read_paraphrases,
 )
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 SOURCE = TeacherSource(teacher="fake", count=3)
 CONFIG = ParaphraseConfig(source=SOURCE)
@@ -148,9 +151,7 @@ def test_malformed_twice_keeps_the_original_alone_with_the_reason_aside(context)
 
 
 def test_a_teacher_that_rewrites_nothing_stops_the_stage(context):
-    with pytest.raises(
-        StageError, match=r"none of 3 questions.*\(3 of 3\): the reply"
-    ):
+    with pytest.raises(StageError, match=r"none of 3 questions.*\(3 of 3\): the reply"):
         run(context(lambda _request: "no"))
 
 

@@ -6,7 +6,7 @@ import pytest
 from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
-from jangin.examples.formats.squad import Squad, read_squad
+from jangin.examples.formats.rows import Squad, read_squad
 from jangin.examples.read import STAGE, ReadConfig, Unread
 
 CONTEXT = "너울섬 등대는 1931년에 불을 켰다. 설계는 마현도가 맡았다. 높이는 23미터이다."

@@ -26,19 +26,17 @@ from jangin.examples.curate import run as run_curate
 from jangin.examples.judge import JudgeConfig, ReviewRatings, read_human_scores
 from jangin.examples.review import ReviewConfig
 from jangin.examples.review import review as run_review
-from jangin.examples.reviews.effects import (
-    UnappliedReview,
-    apply_reviews,
-    is_accepted,
-)
 from jangin.examples.reviews.log import (
     LOG,
     ReviewDecision,
+    UnappliedReview,
     Wording,
     append_decisions,
+    apply_reviews,
     collect_reviews,
     decide,
     decide_on,
+    is_accepted,
     read_log,
 )
 from jangin.examples.reviews.queue import make_queue, wording_problem

@@ -20,7 +20,7 @@ from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, synthesize
 from jangin.llm.ask import CachedChat
 from jangin.llm.recorded import RecordedChat, Recording
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.text.grounding import support
 
 CONFIG = SynthesizeConfig(teacher="fake")

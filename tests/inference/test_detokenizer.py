@@ -5,7 +5,7 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from transformers import PreTrainedTokenizerFast
 
-from jangin.inference.detokenizer import IncrementalDetokenizer
+from jangin.inference.continuous_batching import IncrementalDetokenizer
 
 WORDS = ("연차휴가", "는 ", "인사팀", "\n", "\n\n", "END", "EN", "D", " ", "😀", "x", ".", "뷁")
 

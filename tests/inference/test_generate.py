@@ -13,8 +13,8 @@ from transformers import (
 from jangin.core.errors import ConfigError
 from jangin.inference.continuous_batching import ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import decoding_method, open_decoder, rows_that_fit
-from jangin.inference.decoding.kv_cache import KeyValueCache
 from jangin.inference.generate import complete, generate, steps, stop_tokens, stream
+from jangin.inference.kv_cache import KeyValueCache
 from jangin.models.forward.varlen_attention import NAME
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_prompts

@@ -16,9 +16,9 @@ from jangin.inference.local_chat import LocalChat, folder_identity
 from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
-from jangin.llm.replies.structured import schema_text
+from jangin.llm.replies import schema_text
 from jangin.models.starter import make_starter
-from jangin.project.source.teachers import Teacher, TeacherRegistry, open_teacher
+from jangin.project.teachers import Teacher, TeacherRegistry, open_teacher
 
 TEXTS = [
     "연차휴가는 언제 신청하나요? 3일 전에 신청합니다.",

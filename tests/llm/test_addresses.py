@@ -80,7 +80,7 @@ def test_the_addresses_are_no_part_of_what_a_reply_is_kept_under():
 
 @pytest.mark.parametrize("mode", ["batch", "chat"])
 def test_a_batch_has_one_address(mode):
-    from jangin.project.source.teachers import EndpointTeacher
+    from jangin.project.teachers import EndpointTeacher
 
     fields = {"type": "endpoint", "model": "m", "base_url": "http://a/v1", "mode": mode}
     more = {"further_urls": ("http://b/v1",)}

@@ -15,7 +15,7 @@ from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.learned import Learned, LearnedFile, refused_names
 from jangin.llm.prices import Price
-from jangin.llm.replies.structured import calls_of
+from jangin.llm.replies import calls_of
 from jangin.llm.retry import RetryAfter
 from jangin.llm.wire_format import RequestFormat, request_body
 from tests.llm.provider_stubs import Providers, refusal, stubs

@@ -1,4 +1,4 @@
-from jangin.metrics.contamination import find_leaks
+from jangin.metrics.text import find_leaks
 
 TRAIN = {
     "t1": "입사 후 1년이 지난 직원의 연차휴가는 모두 며칠입니까?",

@@ -27,12 +27,7 @@ from jangin.models.device import (
     peak_memory,
     reset_peak_memory,
 )
-from jangin.models.memory import (
-    GIB,
-    Training,
-    kept_keys,
-    predict,
-)
+from jangin.models.memory import GIB, Training, kept_keys, predict
 from jangin.models.shape import ModelShape
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.kernels.cpu_attention import can_attend

@@ -15,7 +15,7 @@ from jangin.core.execution.settings import LocalMachine, RayCluster
 from jangin.core.stage import always
 from jangin.project.file import parse_project
 from jangin.project.plan import locations
-from jangin.project.remote.bucket import open_bucket
+from jangin.project.remote import open_bucket
 from jangin.project.session import cluster_of, open_session
 
 STAGES = "name: test\ndocuments:\n  load: {folder: documents}\n  chunk:\n"

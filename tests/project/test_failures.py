@@ -12,7 +12,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.core.store import Store
 from jangin.llm.recorded import Recording
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from tests.web_app import serve
 
 ARTICLES = 4

@@ -20,8 +20,8 @@ from jangin.project.file import (
     section_of,
 )
 from jangin.project.plan import stages_until
+from jangin.project.problems import EXAMPLES, config_classes, example_of
 from jangin.project.session import open_session
-from jangin.project.source.problems import EXAMPLES, config_classes, example_of
 from jangin.project.stages import STAGES
 from tests.unprivileged import unprivileged
 

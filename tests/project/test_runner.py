@@ -25,7 +25,7 @@ from jangin.documents.chunk import STAGE as CHUNK
 from jangin.documents.chunk import ChunkConfig
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import ask_structured, make_request
+from jangin.llm.replies import ask_structured, make_request
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project

@@ -15,7 +15,7 @@ from jangin.core.store import Artifact
 from jangin.evaluation.results import Comparison, Result, grade_prediction, summarise
 from jangin.evaluation.tasks.labels import LabelsTask
 from jangin.evaluation.tasks.numbers import NumbersTask
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.statistics import holm
 from jangin.report.compare import (
     _corrected,
@@ -29,7 +29,7 @@ from jangin.report.compare import (
     refuse_leaks,
     sentences,
 )
-from jangin.report.data.costs import VariantCost
+from jangin.report.data.results import VariantCost
 from jangin.report.i18n.translate import Words
 from tests.conftest import make_manifest
 from tests.report.workshop import HOSTILE, PROJECT, Workshop, predictions

@@ -16,9 +16,9 @@ from jangin.evaluation.results import (
     grade_prediction,
     summarise,
 )
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.examples.synthesis.coverage import Coverage, cover, figures
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.project.file import open_project
 from jangin.training.loop.config import StepMetrics
 

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from jangin.metrics.scores.similarity import SIMILARITIES
 from jangin.serving.app import ROUTERS, SERVICES
-from jangin.serving.batches.input_file import MOST_BYTES, MOST_LINES
-from jangin.serving.batches.runner import IN_FLIGHT, BatchRunner
-from jangin.serving.jobs.objects import EXTENSIONS
-from jangin.serving.webhooks.http_post import SECONDS
-from jangin.serving.webhooks.sender import FIRST_DELAY, GIVE_UP, LONGEST_DELAY, delay
+from jangin.serving.batches import IN_FLIGHT, MOST_BYTES, MOST_LINES, BatchRunner
+from jangin.serving.jobs.routes import EXTENSIONS
+from jangin.serving.webhooks.sender import FIRST_DELAY, GIVE_UP, LONGEST_DELAY, SECONDS, delay
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from jangin import __version__
-from jangin.serving.operations import health
+from jangin.serving import app
 from jangin.serving.state.settings import SQLITE_FILE
 from tests.serving.running import run_server
 
@@ -25,7 +25,7 @@ def test_a_server_is_ready_while_database_disk_and_queue_work(tmp_path, monkeypa
         checks = {"database": "ok", "disk": "ok", "scheduler": "ok"}
         assert reply.status_code == 200
         assert reply.json() == {"status": "ok", "checks": checks}
-        monkeypatch.setattr(health, "LEAST_FREE", 1 << 62)
+        monkeypatch.setattr(app, "LEAST_FREE", 1 << 62)
         reply = httpx2.get(f"{running.root}/readyz")
         assert (reply.status_code, reply.json()["checks"]) == (503, {**checks, "disk": "failed"})
         monkeypatch.undo()

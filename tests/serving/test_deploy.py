@@ -19,8 +19,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from jangin.cli.main import app
+from jangin.serving import app as health
 from jangin.serving.jobs.scheduler import STOP_SECONDS
-from jangin.serving.operations import health
 from jangin.serving.run import GRACE_SECONDS, listen
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.settings import read_settings

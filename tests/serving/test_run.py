@@ -13,7 +13,7 @@ import pytest
 from jangin.cli.main import main
 from jangin.core.errors import ConfigError, LockedStoreError, MachineError
 from jangin.serving.run import listen, serve
-from jangin.serving.state.lock import sole_server
+from jangin.serving.state.leases import sole_server
 from jangin.serving.state.settings import ServerSettings
 from tests.serving.running import spawn_server
 from tests.tiny_project import write_project

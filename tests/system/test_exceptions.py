@@ -12,7 +12,7 @@ from jangin.core.errors import PortableError
 from jangin.documents.ocr.reader import UnreadPagesError
 from jangin.documents.readers.reader import UnreadableError
 from jangin.llm.endpoint import _StatusError
-from jangin.project.source.yaml_source import _KeyProblemError
+from jangin.project.yaml_source import _KeyProblemError
 from jangin.serving.files.multipart import TooLargeError
 
 SOURCE = Path(__file__).parents[2] / "src"

@@ -10,7 +10,7 @@ import pytest
 from jangin.core.jsonl import read_jsonl
 from jangin.core.parquet import read_table
 from jangin.core.records import Choice, Chunk, Document, Dropped, Example, SplitExample
-from jangin.examples.augmentation.elimination import Eliminated
+from jangin.examples.evolve import Eliminated
 from jangin.llm.recorded import Recording
 from jangin.project.runner import run
 from jangin.project.session import open_session

@@ -16,13 +16,13 @@ from jangin.core.records import Example, SplitExample
 from jangin.evaluation.results import Comparison, Leak, Result
 from jangin.evaluation.tasks.labels import LabelResult
 from jangin.evaluation.tasks.numbers import NumberResult
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.examples.read import Unread
 from jangin.metrics.classification import grade_labels
 from jangin.project.runner import run
 from jangin.project.session import open_session
 from jangin.report.compare import as_csv, as_html, compare_variants
-from jangin.report.data.costs import VariantCost
+from jangin.report.data.results import VariantCost
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report
 

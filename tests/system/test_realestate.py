@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Query, RankedSnippet, Snippet, SplitExample
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.project.runner import run
 from jangin.project.session import open_session
 

@@ -15,7 +15,7 @@ LEFT = {
     "documents/readers/pdf.py": 1,
     "project/plan.py": 1,
     "project/release/trained.py": 2,
-    "project/source/problems.py": 1,
+    "project/problems.py": 1,
     "serving/pages/runs/history.py": 7,
     "serving/pages/runs/views.py": 3,
 }

@@ -3,7 +3,7 @@ from unicodedata import normalize
 import pytest
 
 from jangin.report.i18n.translate import Words, strings
-from jangin.text.josa import FORMS, final_sound, particle, with_particles
+from jangin.text.korean import FORMS, final_sound, particle, with_particles
 
 
 @pytest.mark.parametrize(

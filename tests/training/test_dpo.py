@@ -29,12 +29,12 @@ from jangin.examples.reviews.log import LOG, append_decisions, decide
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material
 from jangin.models.forward.varlen_attention import NAME
-from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
+from jangin.models.memory import PAIR_LOGITS_BYTES
 from jangin.models.starter import make_starter, random_llama
-from jangin.models.tokens.pair_packing import drop_long, packed_pairs, padded_pairs, render_pairs
+from jangin.models.tokens.packing import drop_long, packed_pairs, padded_pairs, render_pairs
 from jangin.training.dpo import STAGE, DpoConfig
-from jangin.training.kernels.log_probs import linear_log_probs
+from jangin.training.kernels.cross_entropy import linear_log_probs
 from jangin.training.loop.config import DpoMetrics
 from jangin.training.loop.objective import Done
 from jangin.training.loop.scorer import LossModel

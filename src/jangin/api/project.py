@@ -1,6 +1,7 @@
 """A project as an object: plan, run, tables, results, models, exports."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,9 +9,9 @@ from pydantic import BaseModel
 
 from jangin.api.model import Answer, Model
 from jangin.api.outcomes import Plan, Results, Run
-from jangin.api.progress import Shown, displayed
 from jangin.api.tables import Table, as_text
 from jangin.core.errors import ConfigError
+from jangin.core.events import Progress
 from jangin.project.contradictions import conflict_lines, conflicts_of
 from jangin.project.failures import failures_of
 from jangin.project.file import LoadedProject, check_project, open_project
@@ -26,6 +27,42 @@ if TYPE_CHECKING:
 
     from jangin.examples.formats.export import ExportFormat
     from jangin.project.plan import PlannedStage
+
+
+# How the work of `run` is shown: bars, lines, nothing, or as the caller wants.
+
+
+Shown = Literal["bars", "lines"] | Callable[[str], None] | Progress | None
+
+
+@contextmanager
+def displayed(wanted: Shown, title: Callable[[Any], str]) -> Iterator[Progress]:
+    """Show progress as wanted; `title` goes before the line of a finished step.
+
+    `bars` are lines where the output is no terminal. A function gets each line as plain text.
+
+    Raises: TypeError: it is none of the ways to show progress.
+    """
+    from jangin.report.terminal.console import console
+    from jangin.report.terminal.progress import PLAIN, Bars, ProgressLines, step_line
+
+    write = None
+    if wanted is None:
+        yield Progress()
+        return
+    if isinstance(wanted, Progress):
+        yield wanted
+        return
+    if wanted in ("bars", "lines"):
+        lines = None if wanted == "bars" else ProgressLines(lambda t: console.print(t, **PLAIN))
+    elif callable(wanted):
+        write = wanted
+        lines = ProgressLines(write)
+    else:
+        raise TypeError(f"progress is {wanted!r}. Give bars, lines, None, a function or Progress.")
+    with Bars(lines, lambda step: bars.print(title(step) + step_line(step)), write) as bars:
+        yield bars
+
 
 GIVEN = "the given project"
 """Replaces the file's name in messages about a project that was not read from a file."""
@@ -122,7 +159,7 @@ class Project:
 
     def tables(self, variant: str | None = None) -> list[str]:
         """Names of the tables that have been made."""
-        from jangin.project.tables.rows import kinds
+        from jangin.project.tables import kinds
 
         with self._session() as session:
             artifacts = session.artifacts(session.choose(variant)[-1])
@@ -136,7 +173,7 @@ class Project:
 
         Raises: DataError: there is no such table yet, or no such column.
         """
-        from jangin.project.tables.rows import rows, some_rows
+        from jangin.project.tables import rows, some_rows
 
         with self._session() as session:
             name = session.choose(variant)[-1]

@@ -38,10 +38,9 @@ def backup(
 
     Only what no snapshot of the backup has is written.
     """
-    from jangin.report.terminal.housekeeping import size
     from jangin.report.terminal.progress import Bars
-    from jangin.serving.operations.backup import back_up
-    from jangin.serving.operations.backup_target import Target
+    from jangin.report.terminal.tables import size
+    from jangin.serving.operations.backup import Target, back_up
 
     settings = _settings(folder, models)
     if settings.is_new:
@@ -91,10 +90,10 @@ def restore(
 
     A database of PostgreSQL that `database` in server.yaml names must be empty.
     """
-    from jangin.report.terminal.housekeeping import size
     from jangin.report.terminal.progress import Bars
-    from jangin.serving.operations.backup_target import Target
-    from jangin.serving.operations.restore import restore as write
+    from jangin.report.terminal.tables import size
+    from jangin.serving.operations.backup import Target
+    from jangin.serving.operations.backup import restore as write
 
     settings = _settings(folder, models)
     kept = Target(target, settings)

@@ -16,7 +16,7 @@ from jangin.report.terminal.console import said
 if TYPE_CHECKING:
     from jangin.prepare.engine.build import PreparedData
     from jangin.prepare.options import PrepareOptions
-    from jangin.prepare.suggestions.suggestion import Suggestion
+    from jangin.prepare.suggestions import Suggestion
     from jangin.report.data_page import DataView
 
 LANGUAGE = Literal["auto", "ko", "en"]
@@ -255,7 +255,7 @@ def show(
 ) -> None:
     """Show rows of a table or their tokens, a description of the data, or prompts and replies."""
     if kind == "prompts":
-        from jangin.project.tables.prompts import prompts
+        from jangin.project.tables import prompts
 
         for heading, wording in prompts(project, variant):
             console.print(f"[bold]{escape(said(heading))}[/]", highlight=False, soft_wrap=True)
@@ -300,8 +300,7 @@ def _show_rows(
     from jangin.prepare.tables.sheets import write_csv
     from jangin.project.release.trained import last_made
     from jangin.project.session import open_session
-    from jangin.project.tables.rows import MAKERS, REPLIES, reply_rows, rows, some_rows
-    from jangin.project.tables.tokens import token_rows
+    from jangin.project.tables import MAKERS, REPLIES, reply_rows, rows, some_rows, token_rows
     from jangin.report.terminal.tables import replies_beside_prompts, rows_table, token_text
 
     most = limit if csv is not None else limit or (3 if kind == REPLIES else 20)

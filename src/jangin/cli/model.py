@@ -121,7 +121,7 @@ def merge(
     variant: LastVariantOption = None,
 ) -> None:
     """Export the tuned model for use in other programs, and check that its answers are the same."""
-    from jangin.project.release.run_record import canaries, run_record
+    from jangin.project.release.finish import canaries, run_record
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars
     from jangin.training.export.export import export_model
@@ -191,8 +191,13 @@ def finish(
     Its model card quotes the evaluation of the variant, its held-out twin. Ctrl-C is safe: the
     same command resumes.
     """
-    from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
-    from jangin.project.release.run_record import canaries
+    from jangin.project.release.finish import (
+        canaries,
+        final_record,
+        final_session,
+        open_twin,
+        train_rows,
+    )
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars
     from jangin.report.terminal.tables import plan_table, plan_total

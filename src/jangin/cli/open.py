@@ -102,7 +102,7 @@ def _with_free_port(settings: "ServerSettings") -> "ServerSettings":
 
 def _running(settings: "ServerSettings") -> str:
     """The address of the pages that a process serves from this folder; empty if there is none."""
-    from jangin.serving.state.lock import address_of
+    from jangin.serving.state.leases import address_of
 
     patience = time.monotonic() + START_SECONDS
     while (address := address_of(settings)) == "starting" and time.monotonic() < patience:
@@ -113,7 +113,7 @@ def _running(settings: "ServerSettings") -> str:
 def _refuse_other(settings: "ServerSettings", address: str) -> None:
     """Raise `ConfigError` where the folder serves another project than the one that was named."""
     from jangin.core.errors import ConfigError
-    from jangin.serving.state.lock import other_project
+    from jangin.serving.state.leases import other_project
 
     other = other_project(settings)
     if other is not None:

@@ -131,10 +131,9 @@ def plan(
     most, and nothing of them is sent. Teachers are only asked for their list of models.
     """
     from jangin.project.file import lacks_user_questions
-    from jangin.project.plan import base_dependent_chunks, locations
+    from jangin.project.plan import base_dependent_chunks, locations, unrecorded_calls
     from jangin.project.session import open_session
     from jangin.project.setup.forecast import forecast
-    from jangin.project.setup.unrecorded import unrecorded_calls
     from jangin.report.terminal.tables import plan_table, plan_total
 
     with open_session(project, store, creates_store=False, cluster=cluster) as session:
@@ -338,7 +337,7 @@ def gc(
         _empty_trash(folder, models, yes=yes)
         return
     from jangin.project.setup.housekeeping import clean, take_inventory
-    from jangin.report.terminal import housekeeping as pages
+    from jangin.report.terminal import tables as pages
 
     inventory = take_inventory(project or [HERE], store, older_than)
     console.print(pages.variant_sizes(inventory))

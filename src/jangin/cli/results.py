@@ -66,7 +66,7 @@ def compare(
     from jangin.project.release.trained import last_made
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
-    from jangin.report.data.costs import variant_costs
+    from jangin.report.data.results import variant_costs
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")

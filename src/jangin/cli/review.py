@@ -19,13 +19,8 @@ from jangin.report.terminal.console import heading, said, words
 
 if TYPE_CHECKING:
     from jangin.examples.curation.contradictions import Conflict
-    from jangin.examples.reviews.leases import ReviewLeases
-    from jangin.examples.reviews.log import (
-        DecisionKind,
-        NamedDocument,
-        ReviewDecision,
-        Wording,
-    )
+    from jangin.examples.reviews.index import ReviewLeases
+    from jangin.examples.reviews.log import DecisionKind, NamedDocument, ReviewDecision, Wording
     from jangin.examples.reviews.queue import QueueItem
     from jangin.project.session import Session
 
@@ -168,7 +163,7 @@ def review(
 
 def _look_through(left: "list[QueueItem]", log: Path, reviewer: str, project: Path) -> None:
     """Show the rows one at a time, and say at the end what was written."""
-    from jangin.examples.reviews.leases import ReviewLeases
+    from jangin.examples.reviews.index import ReviewLeases
 
     screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text, ReviewLeases(log))
     screen.show()
@@ -257,10 +252,8 @@ def _write(
 ) -> str:
     """Write the rows that are left, or all decisions; returns what was written in words."""
     from jangin.core.store import output_errors
-    from jangin.examples.reviews.argilla_records import argilla_archive
-    from jangin.examples.reviews.exchange import export_lines
     from jangin.examples.reviews.log import read_log
-    from jangin.examples.reviews.sheet import write_sheet
+    from jangin.examples.reviews.sheet import argilla_archive, export_lines, write_sheet
     from jangin.project.contradictions import document_pairs, undecided
 
     if to.suffix == ".jsonl":
@@ -283,8 +276,7 @@ def _keep_from_documents(session: "Session", sheet: Path) -> None:
 
     Raises: DataError: the file is no sheet of a review, so it may well be a document.
     """
-    from jangin.examples.reviews.exchange import read_decision_file
-    from jangin.examples.reviews.sheet import read_sheet
+    from jangin.examples.reviews.sheet import read_decision_file, read_sheet
 
     if sheet.suffix in (".jsonl", ".json"):
         read_decision_file(sheet, {}, [])
@@ -301,9 +293,8 @@ def _take_sheet(
     conflicts: "Sequence[Conflict]",
 ) -> None:
     """Append the decisions of a sheet to the log, and name the rows that could not be taken."""
-    from jangin.examples.reviews.exchange import read_decision_file
     from jangin.examples.reviews.log import append_decisions, read_log
-    from jangin.examples.reviews.sheet import read_sheet
+    from jangin.examples.reviews.sheet import read_decision_file, read_sheet
     from jangin.project.contradictions import document_pairs
 
     if path.suffix in (".jsonl", ".json"):

@@ -21,7 +21,7 @@ from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext, always
 from jangin.documents.formats import format_of
 from jangin.documents.outline.headings import Section, sections, split_lines
-from jangin.documents.outline.line import Line
+from jangin.documents.outline.legal import Line
 from jangin.documents.outline.splitting import Passage, PassageLimits, is_table, passages
 from jangin.text.normalize import drop_spaces
 

@@ -12,7 +12,7 @@ from jangin.core.errors import ConfigError, counted
 from jangin.core.model_protocols import EncoderConfig, LocalEncoder
 from jangin.core.records import Query, RankedSnippet, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.documents.retrieval.bm25 import PassageIndex
+from jangin.documents.bm25 import PassageIndex
 from jangin.text.dedup.passage_copies import find_copies
 from jangin.text.korean import kiwi_version
 

@@ -25,12 +25,12 @@ from jangin.documents.formats import (
     readable_suffixes,
     suffix_by_bytes,
 )
-from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.reader import (
     NAMESPACE,
     PageRequest,
     UnreadPagesError,
     identity,
+    other_languages,
     page_key,
     picture_key,
 )

@@ -1,6 +1,6 @@
 """Stage `search`: snippets for each question, from the project's chunks or a web search engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,22 +9,91 @@ from pydantic import Field
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.errors import ChatError, DataError, StageError, all_counted, counted
+from jangin.core.jsonl import parse_json, parse_json_lines
 from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Query, Record, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.documents.retrieval.bm25 import PassageIndex
-from jangin.documents.retrieval.recorded_search import RecordedSearch
-from jangin.documents.retrieval.web_search import (
+from jangin.documents.bm25 import PassageIndex
+from jangin.documents.queries import JSON_REMEDY, QUESTION_KEYS, read_text
+from jangin.documents.web_search import (
     Brave,
     Naver,
     SearchResult,
     Searxng,
     WebSearch,
     build_request,
+    plain,
 )
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.text.dedup.passage_copies import find_copies
 from jangin.text.korean import kiwi_version
+from jangin.text.normalize import letters_and_digits
+
+# Replay recorded search results, so that a project runs offline.
+
+
+SNIPPET_KEYS = ("snippets", "document", "documents", "results")
+TEXT_KEYS = ("text", "description", "content", "snippet")
+URL_KEYS = ("url", "link")
+
+
+class RecordedSearch:
+    """Recorded results by question; spacing, case and punctuation of a question do not matter."""
+
+    def __init__(self, path: Path, notify: Callable[[str], None] = lambda _note: None) -> None:
+        """Read a `.jsonl` or `.json` file.
+
+        Raises: DataError: no such file, or a row has another shape; names the line or row.
+
+        A row is `{"question": ..., "snippets": [...]}`, where a snippet is a text or has `text`,
+        `title` and `url`; a `.json` may also be `{question: [snippets]}`.
+        """
+        self.path = path
+        self._results: dict[str, list[SearchResult]] = {}
+        text = read_text(path, notify)
+        if path.suffix == ".jsonl":
+            for line, row in parse_json_lines(text, path, JSON_REMEDY):
+                self._add(f"{path}:{line}", row)
+            return
+        data = parse_json(text, str(path), JSON_REMEDY)
+        if isinstance(data, Mapping):
+            data = [{"question": question, "snippets": rows} for question, rows in data.items()]
+        for index, row in enumerate(data if isinstance(data, list) else [data], start=1):
+            self._add(f"{path}: row {index}", row)
+
+    def __len__(self) -> int:
+        """Number of questions in the file."""
+        return len(self._results)
+
+    def find(self, question: str) -> list[SearchResult] | None:
+        """The recorded results, possibly an empty list; None if the question was not recorded."""
+        return self._results.get(letters_and_digits(question))
+
+    def _add(self, where: str, row: Any) -> None:
+        """Add a row; the results of a question in two rows are joined."""
+        question = _first(row, QUESTION_KEYS)
+        snippets = _first(row, SNIPPET_KEYS)
+        if not isinstance(question, str) or not isinstance(snippets, list):
+            raise DataError(
+                f'{where}: no search result. A row looks like {{"question": "...", "snippets": '
+                '["...", {"text": "...", "url": "..."}]}.'
+            )
+        results = self._results.setdefault(letters_and_digits(question), [])
+        for number, snippet in enumerate(snippets, start=1):
+            text = snippet if isinstance(snippet, str) else _first(snippet, TEXT_KEYS)
+            if not isinstance(text, str):
+                raise DataError(f"{where}: snippet {number} has no text. Correct or delete it.")
+            if plain(text):
+                title, url = _first(snippet, ("title",)), _first(snippet, URL_KEYS)
+                results.append(
+                    SearchResult(text=plain(text), title=plain(title or ""), url=str(url or ""))
+                )
+
+
+def _first(row: Any, keys: tuple[str, ...]) -> Any:
+    if not isinstance(row, Mapping):
+        return None
+    return next((row[key] for key in keys if key in row), None)
 
 
 class LocalIndex(Config):

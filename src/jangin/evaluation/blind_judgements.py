@@ -19,7 +19,7 @@ from jangin.core.digest import digest_value
 from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import output_errors
-from jangin.evaluation.tasks.prediction import TestSet
+from jangin.evaluation.tasks.task import TestSet
 from jangin.metrics.pairwise import BlindReport, Verdict, Winner, blind_report
 
 LOG = "judgements.jsonl"

@@ -12,7 +12,7 @@ from jangin.core.errors import counted
 from jangin.core.records import Example, Record
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import grades_are_current, read_predictions, read_rows
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.inference.ask import TaughtQuestions, Trace, TraceStatus
 
 LEAST = 20

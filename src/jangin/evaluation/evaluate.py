@@ -57,11 +57,16 @@ from jangin.evaluation.systems.system import (
     SystemInputs,
 )
 from jangin.evaluation.systems.table import AnySystem, config_of
-from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
-from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
-from jangin.llm.engines.config import LOCAL, EndpointEngine, Engine, VllmEngine
-from jangin.llm.replies.structured import Failed
+from jangin.evaluation.tasks.task import (
+    Prediction,
+    TestSet,
+    check_golds,
+    golds_of_same_prompt,
+    single_answer_warnings,
+)
+from jangin.llm.replies import Failed
+from jangin.llm.server import LOCAL, EndpointEngine, Engine, VllmEngine
 from jangin.metrics.facts import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 from jangin.models.shape import ModelShape
@@ -168,7 +173,7 @@ def make_test_sets(
 
 def find_leaked(splits: Sequence[SplitExample], test_sets: TestSets) -> list[Leak]:
     """Held-out questions that copy a training question, each with the most similar one."""
-    from jangin.metrics.contamination import find_leaks
+    from jangin.metrics.text import find_leaks
 
     train = {row.example.id: row.example.question for row in splits if row.split == "train"}
     leaks = []

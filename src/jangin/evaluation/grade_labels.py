@@ -26,7 +26,7 @@ from jangin.evaluation.results import Evidence
 from jangin.evaluation.second_opinion import OpinionRow
 from jangin.evaluation.stored import deciding, read_evidence, read_opinions, read_predictions
 from jangin.evaluation.systems.table import is_trained
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.agreement import Agreement, Calibration
 
 LOG = "grades.jsonl"

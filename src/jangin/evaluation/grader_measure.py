@@ -16,12 +16,9 @@ from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
 from jangin.core.stage import StageContext
 from jangin.evaluation.tasks.answers import AnswersTask, GraderFile
-from jangin.evaluation.tasks.prediction import Prediction
-from jangin.evaluation.tasks.task import TaskConfig
+from jangin.evaluation.tasks.task import Prediction, TaskConfig
 from jangin.llm.ask import ask_all
-from jangin.metrics.graders.python_process import PythonLimits
-from jangin.metrics.graders.run import GraderResult, GraderTools, run_grader
-from jangin.metrics.graders.templates import item_fields
+from jangin.metrics.graders.run import GraderResult, GraderTools, PythonLimits, run_grader
 from jangin.metrics.graders.types import (
     AnyGrader,
     InvalidGraderError,
@@ -31,6 +28,7 @@ from jangin.metrics.graders.types import (
     ScoreModel,
     StringCheck,
     TextSimilarity,
+    item_fields,
     parse_grader,
 )
 from jangin.metrics.scores.graded import graded_name

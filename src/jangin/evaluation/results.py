@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from jangin.core.errors import DataError, counted
 from jangin.core.records import Chunk, Example, Record
-from jangin.evaluation.tasks.prediction import (
+from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.evaluation.tasks.task import (
     GradedRecord,
     Prediction,
+    TaskConfig,
     TestSet,
     by_set_and_system,
 )
-from jangin.evaluation.tasks.table import DEFAULT_TASK
-from jangin.evaluation.tasks.task import TaskConfig
 from jangin.metrics.facts import FactGrade, grade_facts
 from jangin.metrics.statistics import (
     Interval,

@@ -19,8 +19,8 @@ from jangin.core.digest import digest_value
 from jangin.core.records import Record
 from jangin.core.stage import StageContext
 from jangin.evaluation.results import Evidence
-from jangin.evaluation.tasks.prediction import Prediction, TestSet
-from jangin.llm.replies.structured import Failed, StructuredRequest, ask_structured, make_request
+from jangin.evaluation.tasks.task import Prediction, TestSet
+from jangin.llm.replies import Failed, StructuredRequest, ask_structured, make_request
 from jangin.metrics.agreement import Opinion
 from jangin.text.language import language_of
 

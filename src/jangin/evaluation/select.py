@@ -32,8 +32,8 @@ from jangin.core.errors import SettingsError, TrainingError, counted
 from jangin.core.records import Document, Example, Message, Record, SplitExample
 from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
 from jangin.evaluation.results import evidence_of, grade_prediction
-from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.statistics import (
     bootstrap_mean,

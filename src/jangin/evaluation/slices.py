@@ -6,8 +6,7 @@ from typing import Literal
 
 from jangin.core.records import Record
 from jangin.evaluation.results import SIGNIFICANT
-from jangin.evaluation.tasks.prediction import Prediction, TestSet
-from jangin.evaluation.tasks.task import TaskConfig
+from jangin.evaluation.tasks.task import Prediction, TaskConfig, TestSet
 from jangin.metrics.statistics import holm, mcnemar_p, mcnemar_p_unclear, wilson_interval
 
 Dimension = Literal["document", "label", "length"]

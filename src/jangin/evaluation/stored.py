@@ -27,8 +27,8 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.second_opinion import OpinionRow
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.tasks.prediction import Prediction, by_set_and_system
 from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.evaluation.tasks.task import Prediction, by_set_and_system
 from jangin.metrics.facts import VERSION
 
 if TYPE_CHECKING:

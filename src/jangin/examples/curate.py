@@ -71,18 +71,16 @@ from jangin.examples.curation.semantic_dedup import (
     find_semantic_twins,
 )
 from jangin.examples.formats.additions import FILES
-from jangin.examples.reviews.effects import (
-    Reviewed,
-    UnappliedReview,
-    apply_reviews,
-    unapplied,
-)
 from jangin.examples.reviews.log import (
     LOG,
     ReviewDecision,
+    Reviewed,
+    UnappliedReview,
+    apply_reviews,
     collect_reviews,
     document_decisions,
     read_log,
+    unapplied,
 )
 from jangin.text.contradiction import difference, said
 

@@ -5,36 +5,389 @@ paraphrase are rejected, as are those that fail the meaning check; the table `fa
 reasons. A question and its paraphrases share `family`; a paraphrase has its question as `parent`.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import SettingsError, counted
-from jangin.core.model_protocols import encoder_files
+from jangin.core.errors import DataError, SettingsError, counted
+from jangin.core.ledger import Ledger
+from jangin.core.model_protocols import ChatModel, ChatReply, EncoderConfig, encoder_files
 from jangin.core.reasons import Reason
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
-from jangin.examples.augmentation.earlier_replies import Ask, Asked, ask_for_the_rest
-from jangin.examples.augmentation.meaning_check import (
-    EncoderMeaning,
-    Meaning,
-    TeacherMeaning,
-    Unchecked,
-    check_meaning,
-)
-from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.checks.decision import KEEP, Decision, drop
-from jangin.examples.checks.source_text import Origins
+from jangin.examples.checks.passage import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.replies.structured import Failed, StructuredRequest, note_rejected, parse_reply
+from jangin.llm.replies import Failed, ReplyError, StructuredRequest, note_rejected, parse_reply
 from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
+
+# Reject paraphrases of one question that are too similar to each other.
+
+
+class AnyWording(Config):
+    """Only paraphrases with exactly the same letters are rejected."""
+
+    type: Literal["none"]
+
+
+class NearCopies(Config):
+    """Near copies of the question or of an earlier paraphrase are rejected."""
+
+    type: Literal["near_copies"] = "near_copies"
+    similarity: float = Field(default=0.9, ge=0.5, le=1)
+    """Normalised Levenshtein similarity, spacing and punctuation aside, from which two wordings
+    are one; `split` holds out nothing that is so alike."""
+    same_words_similarity: float = Field(default=0.85, ge=0.5, le=1)
+    """The same where both have the same content words, in the same order."""
+
+
+Diversity = Annotated[NearCopies | AnyWording, Field(discriminator="type")]
+
+
+class WordingCopy(NamedTuple):
+    """A wording that repeats an earlier one."""
+
+    row: int
+    twin: int
+    """Index of the wording that is kept; its own index for an empty wording."""
+    reason: Reason
+
+
+def find_copies(wordings: Sequence[str], rule: NearCopies | AnyWording) -> list[WordingCopy]:
+    """The wordings that repeat an earlier one that is kept, in order; the first is kept.
+
+    Empty wordings are listed too.
+
+    Raises: MachineError: Korean content words are compared and kiwipiepy is not installed.
+    """
+    from jangin.text.normalize import letters_only
+
+    texts = [letters_only(wording) for wording in wordings]
+    kept: list[int] = []
+    copies: list[WordingCopy] = []
+    for index, text in enumerate(texts):
+        same = next((other for other in kept if texts[other] == text), None)
+        if not text and index:
+            copies.append(WordingCopy(index, index, Reason("empty")))
+        elif same is not None:
+            reason = _of(wordings, same, "letters_of_question", "same_letters")
+            copies.append(WordingCopy(index, same, reason))
+        elif isinstance(rule, NearCopies) and (copy := _near(wordings, texts, index, kept, rule)):
+            copies.append(copy)
+        else:
+            kept.append(index)
+    return copies
+
+
+def _near(
+    wordings: Sequence[str],
+    texts: Sequence[str],
+    index: int,
+    kept: Sequence[int],
+    rule: NearCopies,
+) -> WordingCopy | None:
+    """The first kept wording that this one is too similar to, as a copy; None without any."""
+    from rapidfuzz.distance import Levenshtein
+
+    from jangin.text.content_words import same_content
+
+    for other in kept:
+        similarity = Levenshtein.normalized_similarity(texts[index], texts[other])
+        if similarity >= rule.similarity:
+            keys, limit = ("copy_of_question", "copy"), rule.similarity
+        elif similarity >= rule.same_words_similarity and all(
+            same_content([(wordings[index], wordings[other])])
+        ):
+            keys, limit = ("words_of_question", "same_words"), rule.same_words_similarity
+        else:
+            continue
+        reason = _of(wordings, other, *keys, share=similarity, limit=float(limit))
+        return WordingCopy(index, other, reason)
+    return None
+
+
+def _of(
+    wordings: Sequence[str], index: int, of_question: str, of_wording: str, **values: float
+) -> Reason:
+    """The reason that names the earlier wording, of which the first is the question itself."""
+    if index:
+        return Reason(of_wording, text=wordings[index], **values)
+    return Reason(of_question, **values)
+
+
+# Paraphrases paid for with a smaller count, and the request for those that are missing.
+
+
+SAMPLE = 20
+"""Questions that are looked up with every smaller count, to see which counts were asked for."""
+Ask = Callable[[int], StructuredRequest]
+"""The request about one question for a number of paraphrases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked about one question: everything, or what an earlier reply lacks."""
+
+    request: StructuredRequest
+    earlier: str = ""
+    """Content of the earlier reply; empty if there is none."""
+    earlier_made_by: dict[str, Any] | None = None
+    """Origin of its paraphrases."""
+
+
+def ask_for_the_rest(
+    asks: Sequence[Ask], count: int, chat: ChatModel, ledger: Ledger
+) -> list[Asked]:
+    """The request about each question.
+
+    Where the ledger has no reply to the whole request but one with a smaller count, that reply is
+    continued: the teacher sees it and is asked for the missing number. Recorded replies are to
+    whole requests only.
+    """
+    whole = [ask(count) for ask in asks]
+    if chat.source.startswith("recorded"):
+        return [Asked(request) for request in whole]
+
+    def reply(request: StructuredRequest) -> str:
+        stored = ledger.reply(request.request.digest, chat.source)
+        return "" if stored is None else ChatReply.model_validate_json(stored).content
+
+    unpaid = [index for index, request in enumerate(whole) if not reply(request)]
+    smaller = _known_counts([asks[index] for index in unpaid[:SAMPLE]], count, reply)
+    questions = [Asked(request) for request in whole]
+    for index in unpaid if smaller else ():
+        for less in smaller:
+            before = asks[index](less)
+            content = reply(before)
+            if content:
+                ledger.record_use(before.request.digest, chat.source)
+                rest = _continued(before, content, asks[index](count - less))
+                questions[index] = Asked(rest, content, before.made_by)
+                break
+    return questions
+
+
+def _known_counts(
+    asks: Iterable[Ask], count: int, reply: Callable[[StructuredRequest], str]
+) -> list[int]:
+    """Counts below `count` for which there are replies, largest first."""
+    known = {less for ask in asks for less in range(1, count) if reply(ask(less))}
+    return sorted(known, reverse=True)
+
+
+def _continued(
+    before: StructuredRequest, content: str, more: StructuredRequest
+) -> StructuredRequest:
+    messages = (
+        *before.request.messages,
+        Message(role="assistant", content=content),
+        more.request.messages[-1],
+    )
+    request = before.request.model_copy(update={"messages": messages})
+    return StructuredRequest(before.subject, request, before.prompt)
+
+
+# Read existing paraphrases from a JSON file: `{question: [paraphrases]}`.
+#
+# A paraphrase is a text, or `{"text": ..., "style": ...}`.
+
+
+def read_paraphrases(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """{question: paraphrases, each (text, style or "")}, NFC, in the order of the file.
+
+    A byte order mark is ignored. The paraphrases of a repeated question are joined.
+    Raises `DataError` where the file is missing, is not UTF-8, or has another form.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Name a JSON file under paraphrase.source.path.")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start:,}). Save it as UTF-8.") from error
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}. Correct the file.") from error
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise DataError(
+            f"{path} must contain one object: {{question: [paraphrases]}}. Correct the file."
+        )
+    paraphrases_of: dict[str, list[tuple[str, str]]] = {}
+    for question, paraphrases in pairs:
+        if not isinstance(paraphrases, list):
+            raise DataError(
+                f"{path}: the value of {question!r} is not a list of texts. Correct it."
+            )
+        wordings = paraphrases_of.setdefault(nfc(question.strip()), [])
+        wordings += [_wording(path, question, each) for each in paraphrases]
+    return paraphrases_of
+
+
+def _wording(path: Path, question: str, given: object) -> tuple[str, str]:
+    """(text, style) of one paraphrase; an object is a list of pairs here."""
+    if isinstance(given, str):
+        return given, ""
+    values = dict(given) if isinstance(given, list) and all(map(_is_pair, given)) else {}
+    text, style = values.get("text"), values.get("style") or ""
+    if not isinstance(text, str) or not isinstance(style, str) or {*values} - {"text", "style"}:
+        raise DataError(
+            f"{path}: the value of {question!r} is not a list of texts: one of them is neither a "
+            'text nor {"text": ..., "style": ...}. Correct it.'
+        )
+    return text, style.strip()
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple)
+
+
+# Check that paraphrases keep the meaning of their question, with a teacher or an encoder.
+
+
+class Unchecked(Config):
+    """The meaning of paraphrases is not checked."""
+
+    type: Literal["none"] = "none"
+
+
+class TeacherMeaning(Config):
+    """A teacher decides which paraphrases keep the meaning; one call per question."""
+
+    type: Literal["teacher"]
+    teacher: str
+    """Name of a model under `teachers`; it should not be the one that wrote the paraphrases."""
+    concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
+    """Number of parallel requests."""
+
+
+class EncoderMeaning(Config):
+    """A paraphrase must be similar to its question by an encoder."""
+
+    type: Literal["encoder"]
+    encoder: EncoderConfig
+    min_cosine: float = Field(ge=-1, le=1)
+    """Least cosine similarity of the two. Look at an encoder's scores first: they differ."""
+
+
+Meaning = Annotated[Unchecked | TeacherMeaning | EncoderMeaning, Field(discriminator="type")]
+
+
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
+class Verdict(BaseModel):
+    """Of a teacher, on one wording."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+    same: bool
+    reason: str = ""
+
+
+class Verdicts(BaseModel):
+    """A teacher's whole reply about the wordings of one question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class MeaningCheck:
+    """The paraphrases with another meaning, and the requests that failed."""
+
+    other_meaning: dict[str, Reason] = field(default_factory=dict)
+    """{id of a paraphrase: why it is not the same question}."""
+    failed: list[Failed] = field(default_factory=list)
+
+
+def check_meaning(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage
+    meaning: Meaning,
+    wordings: Mapping[str, Sequence[Example]],
+    originals: Mapping[str, Example],
+    origins: Origins,
+) -> MeaningCheck:
+    """Check paraphrases, which are given by the id of their original."""
+    wordings = {name: rows for name, rows in wordings.items() if rows}
+    if isinstance(meaning, TeacherMeaning):
+        return _ask_teacher(context, meaning, wordings, originals, origins)
+    if isinstance(meaning, EncoderMeaning):
+        return _compare_vectors(context, meaning, wordings, originals)
+    return MeaningCheck()
+
+
+def _ask_teacher(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage
+    meaning: TeacherMeaning,
+    wordings: Mapping[str, Sequence[Example]],
+    originals: Mapping[str, Example],
+    origins: Origins,
+) -> MeaningCheck:
+    chat = context.services.chat(meaning.teacher)
+    teacher = TeacherSession(context, chat, 0.0, 2048, meaning.concurrency)
+    questions = [
+        teacher.question(
+            name,
+            "same_meaning",
+            origins.language(originals[name]),
+            Verdicts,
+            {
+                "question": originals[name].question,
+                "answer": originals[name].answer,
+                "wordings": "\n".join(
+                    f"{number}. {row.question}" for number, row in enumerate(rows, 1)
+                ),
+            },
+        )
+        for name, rows in wordings.items()
+    ]
+
+    def check(question: StructuredRequest, reply: Verdicts) -> ReplyError | None:
+        wanted = list(range(1, len(wordings[question.subject]) + 1))
+        if sorted(verdict.number for verdict in reply.verdicts) == wanted:
+            return None
+        return ReplyError("malformed", Reason("verdict_missing", count=wanted[-1]))
+
+    answers, failed = teacher.ask(questions, Verdicts, "teacher: same meaning", check)
+    other_meaning = {}
+    for name, answer in answers.items():
+        for verdict in answer.value.verdicts:
+            if not verdict.same:
+                why = verdict.reason.rstrip(": ")
+                key = "other_meaning" if why else "other_meaning_unsaid"
+                reason = Reason(key, model=chat.model, **({"why": why} if why else {}))
+                other_meaning[wordings[name][verdict.number - 1].id] = reason
+    return MeaningCheck(other_meaning, failed)
+
+
+def _compare_vectors(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage
+    meaning: EncoderMeaning,
+    wordings: Mapping[str, Sequence[Example]],
+    originals: Mapping[str, Example],
+) -> MeaningCheck:
+    pairs = [(originals[name], row) for name, rows in wordings.items() for row in rows]
+    texts = list(dict.fromkeys(row.question for pair in pairs for row in pair))
+    if not texts:
+        return MeaningCheck()
+    encoder = context.services.open_encoder(meaning.encoder)
+    vectors_TD = encoder.encode(texts, "query")  # T distinct texts, D width
+    index_of = {text: index for index, text in enumerate(texts)}
+    other_meaning = {}
+    for original, row in pairs:
+        pair = vectors_TD[index_of[original.question]], vectors_TD[index_of[row.question]]
+        cosine = float(pair[0] @ pair[1])
+        if cosine < meaning.min_cosine:
+            other_meaning[row.id] = Reason("far", share=cosine, limit=float(meaning.min_cosine))
+    return MeaningCheck(other_meaning)
+
 
 _HANGUL = re.compile("[가-힣]")
 _WORD = re.compile(r"\w+")

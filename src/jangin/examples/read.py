@@ -17,13 +17,15 @@ from jangin.examples.formats.rows import (
     HubRows,
     PromptCompletion,
     ReadRows,
+    Squad,
     TableRows,
     Template,
+    Unusable,
     hub_folder,
     read_rows,
+    read_squad,
     tokenizers_of,
 )
-from jangin.examples.formats.squad import Squad, Unusable, read_squad
 from jangin.prepare.transforms.columns import Filter
 
 SQUAD_START = 1 << 16

@@ -20,8 +20,13 @@ from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.versions import SuspectedVersions, versions_of
 from jangin.examples.curation.contradictions import with_conditions
-from jangin.examples.reviews.effects import apply_reviews
-from jangin.examples.reviews.log import LOG, collect_reviews, document_decisions, read_log
+from jangin.examples.reviews.log import (
+    LOG,
+    apply_reviews,
+    collect_reviews,
+    document_decisions,
+    read_log,
+)
 
 
 class ReviewConfig(StageConfig):

@@ -431,7 +431,7 @@ def _tell_similarity(context: StageContext[SplitConfig]) -> None:
     """Measure how like held-out wordings are to trained ones, and say it where they are alike."""
     from dataclasses import asdict
 
-    from jangin.examples.curation.held_out_similarity import held_out_similarity
+    from jangin.examples.curation.split_groups import held_out_similarity
 
     known = held_out_similarity(context.workspace / "splits.parquet")
     context.summary["similarity"] = {name: asdict(each) for name, each in known.items()}
@@ -545,7 +545,7 @@ def _split_rows(
 
 def _by_hand(batch: "pa.RecordBatch") -> list[bool]:
     """For each example whether a person accepted, edited or added it."""
-    from jangin.examples.reviews.effects import is_by_hand
+    from jangin.examples.reviews.log import is_by_hand
 
     return [
         is_by_hand(_Scored(tuple(Score.model_construct(**score) for score in scores or ()), source))
@@ -614,8 +614,7 @@ def _none_accepted(count: int) -> str:
 
 def accepted_so_far(context: StageContext[SplitConfig]) -> int:
     """Number of examples that a person accepted, edited or added, also before they are applied."""
-    from jangin.examples.reviews.effects import is_by_hand
-    from jangin.examples.reviews.log import LOG, collect_reviews, read_log
+    from jangin.examples.reviews.log import LOG, collect_reviews, is_by_hand, read_log
 
     kept = sum(is_by_hand(example) for example in context.read("examples", Example))
     log = context.services.project_folder / LOG

@@ -17,17 +17,21 @@ from jangin.core.errors import StageError, counted
 from jangin.core.reasons import Reason
 from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext, always
-from jangin.examples.checks.number_reading import number_facts
-from jangin.examples.checks.passage import Passage
+from jangin.examples.checks.passage import Passage, number_facts
 from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.examples.synthesis import coverage
-from jangin.examples.synthesis.mode import Estimate, ModeConfig
 from jangin.examples.synthesis.modes import MODES, AnyMode, mode_of
-from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.question_answer import QuestionAnswer
 from jangin.examples.synthesis.table_facts import TABLE_FACTS
-from jangin.examples.synthesis.teacher import READ_REPLIES, SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import NO_ITEM, Failed, commonest_reason, note_rejected
+from jangin.examples.synthesis.teacher import (
+    READ_REPLIES,
+    Estimate,
+    ModeConfig,
+    NoveltyFilter,
+    SynthesisOutput,
+    TeacherSession,
+)
+from jangin.llm.replies import NO_ITEM, Failed, commonest_reason, note_rejected
 
 FEW_FACTS = 0.5
 """Below this share of facts that the questions ask for, a run says how to ask for more."""

@@ -17,9 +17,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from jangin.inference.decoding.continuous_decoder import ContinuousDecoder
-from jangin.inference.decoding.kv_cache import NAME
-from jangin.inference.decoding.plain_decoder import (
+from jangin.inference.kv_cache import NAME, ContinuousDecoder
+from jangin.inference.plain_decoder import (
     CachedDecoder,
     NoCacheError,
     UncachedDecoder,

@@ -13,8 +13,7 @@ from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatche
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.inference.reasoning import AnswerReader, GeneratedAnswer
 from jangin.models.loading import base_model
-from jangin.models.tokens.chat_template import render_prompts
-from jangin.models.tokens.training_text import stop_token
+from jangin.models.tokens.chat_template import render_prompts, stop_token
 
 _LIKELY_TOKENS = 256
 """The cache is allocated for answers of this many tokens; longer ones make it grow."""

@@ -164,9 +164,9 @@ class LocalChat:
 
     def _generate(self, new: list[_PendingRequest], active: dict[int, _PendingRequest]) -> bool:
         """Generate until no request is left; new ones join. Returns False after `close`."""
+        from jangin.inference.constraints import GrammarCompiler
         from jangin.inference.continuous_batching import ContinuousBatcher
         from jangin.inference.decoder import open_decoder, rows_that_fit
-        from jangin.inference.decoding.constraints import GrammarCompiler
         from jangin.inference.generate import stop_tokens
         from jangin.inference.reasoning import AnswerReader
         from jangin.models.shape import UNLIMITED, context_length
@@ -275,7 +275,7 @@ def _adjustments(request: ChatRequest, prompt_end: str, grammars: Any) -> Any:
         MachineError: llguidance is not installed.
 
     """
-    from jangin.inference.decoding.adjustments import Adjustments
+    from jangin.inference.constraints import Adjustments
 
     if not request.json_schema or closing_tag(prompt_end):
         return None

@@ -9,7 +9,7 @@ import torch
 
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
-from jangin.llm.engines.server import ServedModel
+from jangin.llm.server import ServedModel
 from jangin.models.loading import (
     known_warnings_ignored,
     load_model,

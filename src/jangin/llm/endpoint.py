@@ -5,10 +5,13 @@ CPU per call, and its aiohttp transport 7 times (measured once, not recorded).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jangin.core.digest import canonical_json
@@ -21,8 +24,6 @@ from jangin.core.errors import (
     TooLongError,
 )
 from jangin.core.model_protocols import ChatReply, ChatRequest
-from jangin.llm.addresses import Addresses
-from jangin.llm.keys import find_key
 from jangin.llm.learned import (
     NO_ROUTE,
     NO_SYSTEM,
@@ -56,6 +57,97 @@ from jangin.llm.wire_format import (
 
 if TYPE_CHECKING:
     import aiohttp
+
+
+# Several servers of one model: each request goes to the one with the fewest in flight.
+
+
+_REST_SECONDS = 10.0
+
+
+class Addresses:
+    """URLs of servers that answer alike, with their requests in flight."""
+
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        self._in_flight = dict.fromkeys(urls, 0)
+        self._rests_until = dict.fromkeys(urls, 0.0)
+
+    @contextmanager
+    def lease(self) -> Iterator[str]:
+        """The URL for one request, which is in flight inside the block."""
+        now = time.monotonic()
+        url = min(
+            self._in_flight, key=lambda url: (self._rests_until[url] > now, self._in_flight[url])
+        )
+        self._in_flight[url] += 1
+        try:
+            yield url
+        finally:
+            self._in_flight[url] -= 1
+
+    def rest(self, url: str) -> None:
+        """Avoid this server for some seconds, because it cannot be reached."""
+        self._rests_until[url] = time.monotonic() + _REST_SECONDS
+
+
+# API keys: from the environment, or from a file of the user that no one else may read.
+
+
+VARIABLE = "JANGIN_KEYS"
+"""Names another file."""
+
+
+def key_file() -> Path:
+    """The file of keys, with lines `NAME=KEY`; never in a project."""
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(os.environ.get(VARIABLE) or folder / "jangin" / "keys")
+
+
+def find_key(variable: str) -> str:
+    """The key of an environment variable, or else of the file; empty where neither has it.
+
+    Raises: ConfigError: others may read the file.
+    """
+    return os.environ.get(variable, "").strip() or dict(_rows()).get(variable, "")
+
+
+def keep_key(variable: str, key: str) -> Path:
+    """Write a key into the file, which gets mode 600; returns its path.
+
+    Raises: ConfigError: it cannot be written, or others may read it.
+    """
+    path = key_file()
+    rows = dict(_rows()) | {variable: key}
+    text = "".join(f"{name}={value}\n" for name, value in rows.items())
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}. Set the environment variable {variable}."
+        ) from error
+    return path
+
+
+def _rows() -> Iterator[tuple[str, str]]:
+    path = key_file()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"{path} holds keys, and others may read it. Close it with: chmod 600 {path}"
+            )
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals:
+            yield name.strip(), value.strip()
+
 
 T = TypeVar("T")
 

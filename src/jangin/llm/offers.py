@@ -10,8 +10,7 @@ from typing import Any
 
 from jangin.core.errors import ChatError, ConfigError, JanginError, RefusedError
 from jangin.core.execution.signals import run_async
-from jangin.llm.endpoint import EndpointChat
-from jangin.llm.keys import find_key
+from jangin.llm.endpoint import EndpointChat, find_key
 from jangin.llm.prices import MILLION, Price, listed
 from jangin.llm.providers import PROVIDERS, Provider
 

@@ -255,7 +255,7 @@ def write_base(
         write_local_reference,
     )
     from jangin.models.starter import CHAT_TEMPLATE, make_starter
-    from jangin.models.tokens.standard_templates import RAW
+    from jangin.models.tokens.pinned_template import RAW
 
     if isinstance(base, Hub):
         summary = write_hub_reference(target, base.id, base.revision, base, project_folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from jangin.core.errors import ConfigError, MachineError
-from jangin.core.execution import memory
+from jangin.core.execution import local
 from jangin.models.memory import Device
 
 Precision = Literal["fp32", "bf16"]
@@ -192,7 +192,7 @@ def available_bytes(device: Device = "cpu") -> int:
     """
     if device == "cuda":
         return _gpu_bytes()
-    return memory.available_bytes()
+    return local.available_bytes()
 
 
 def _gpu_bytes() -> int:

@@ -28,8 +28,7 @@ from jangin.prepare.engine.plan import Plan
 from jangin.prepare.engine.stratified_split import SPLITS
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import first_plan, left_out
-from jangin.prepare.suggestions.rows import suggestions
-from jangin.prepare.suggestions.suggestion import Suggestion
+from jangin.prepare.suggestions import Suggestion, suggestions
 from jangin.prepare.tables.readers import TableSettings, open_table
 
 if TYPE_CHECKING:

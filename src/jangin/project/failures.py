@@ -13,7 +13,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.reasons import Reason
 from jangin.core.store import Artifact
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.text.normalize import collapse_spaces
 
 if TYPE_CHECKING:

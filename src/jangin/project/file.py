@@ -33,11 +33,11 @@ from jangin.examples.reviews.log import LOG, document_decisions, read_log
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
-from jangin.project.source.problems import Location, Problem, describe, line_of, relevant
-from jangin.project.source.teachers import Teacher
-from jangin.project.source.yaml_source import load_yaml, parse_yaml
+from jangin.project.problems import Location, Problem, describe, line_of, relevant
 from jangin.project.stages import STAGES
+from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
+from jangin.project.yaml_source import load_yaml, parse_yaml
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.dpo import DpoConfig
 from jangin.training.preferences import PreferencesConfig

@@ -517,3 +517,38 @@ def _kind(settings: Mapping[str, Any]) -> str:
     """The type of a nested setting and what names it, such as `starter 3M` or `hub Qwen/Qwen3`."""
     names = [str(settings[key]) for key in ("id", "size", "name") if settings.get(key)]
     return " ".join([str(settings.get("type")), *names])
+
+
+# Recorded replies that do not cover the calls of a plan, which a run would stop at.
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """A stage whose teacher has recorded replies, but not to all of its requests."""
+
+    variants: str
+    """Names, or `all`."""
+    stage: str
+    calls: int
+    """Requests that the stage would send, as far as they are known."""
+    missing: int
+    """Those of them without a recorded reply."""
+
+    def __str__(self) -> str:
+        """What is missing and what to do, for a terminal."""
+        return (
+            f"{self.stage} would stop: the recorded replies cover "
+            f"{self.calls - self.missing:,} of its {counted(self.calls, 'call')}. Recorded "
+            "replies fit only "
+            "the documents and settings that they were recorded with: use those, name another "
+            "teacher, or record the replies with: jangin run --record"
+        )
+
+
+def unrecorded_calls(steps: Sequence[PlannedStage]) -> list[Unrecorded]:
+    """The stages of a forecast that lack recorded replies; those that variants share once."""
+    return [
+        Unrecorded(variants, step.stage.name, step.calls.count, len(step.calls.unrecorded))
+        for variants, step in shared_steps(steps)
+        if step.calls.unrecorded
+    ]

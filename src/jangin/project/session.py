@@ -1,7 +1,7 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,9 +13,8 @@ from typing import Any, get_args
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.events import Progress, RunPlanned, Subscriber
-from jangin.core.execution.choice import chosen_cluster, opened_executor
 from jangin.core.execution.local import Local
-from jangin.core.execution.settings import Cluster, LocalMachine
+from jangin.core.execution.settings import Cluster, LocalMachine, RayCluster
 from jangin.core.execution.transfer import ProjectFiles, bucket_access
 from jangin.core.executor import Executor
 from jangin.core.ledger import Ledger
@@ -30,7 +29,7 @@ from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
-from jangin.llm.engines.config import VllmEngine
+from jangin.llm.server import VllmEngine
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import (
     PlannedStage,
@@ -39,9 +38,10 @@ from jangin.project.plan import (
     plan,
     shared_steps,
 )
-from jangin.project.remote.exchange import Exchange
+from jangin.project.remote import Exchange
 from jangin.project.runner import finished_artifacts, run
-from jangin.project.source.teachers import (
+from jangin.project.stages import STAGES, find_stage
+from jangin.project.teachers import (
     EndpointTeacher,
     ModelTeacher,
     RecordedTeacher,
@@ -50,11 +50,69 @@ from jangin.project.source.teachers import (
     open_teacher,
     refuse_unknown_price,
 )
-from jangin.project.stages import STAGES, find_stage
 from jangin.project.tracked import tracked
 from jangin.project.tracking.run_record import recorded
 from jangin.project.unread_files import note_output, unread_files
-from jangin.training.short_tuning import tune_briefly
+from jangin.training.sft import tune_briefly
+
+# Where a run does the work of its stages: on this machine, or on the nodes of a cluster.
+
+
+def chosen_cluster(
+    file: Path, clusters: Sequence[Cluster], stages: Collection[str], override: str = ""
+) -> Cluster:
+    """The cluster of a run.
+
+    `clusters` are those of the variants in `file`, `stages` the names of all stages; `override` is
+    `local`, `auto`, or the address of another cluster.
+
+    Raises `ConfigError` where variants name different ones, where a stage with resources does not
+    exist, and where the override is no address.
+    """
+    chosen = clusters[0]
+    if override == "local":
+        return LocalMachine()
+    if override:
+        settings = chosen.model_dump() if isinstance(chosen, RayCluster) else {}
+        try:
+            chosen = RayCluster.model_validate({**settings, "type": "ray", "address": override})
+        except ValueError as error:
+            raise ConfigError(
+                f"--cluster {override!r} is no address. Write host:port, such as gpu1:6379, or "
+                "`auto`, or `local`."
+            ) from error
+    elif any(cluster != chosen for cluster in clusters):
+        raise ConfigError(
+            f"{file}: the variants have different settings under `cluster`, but one run has one "
+            "cluster. Write `cluster` at the top of the file only."
+        )
+    unknown = [name for name in getattr(chosen, "resources", {}) if name not in stages]
+    if unknown:
+        raise ConfigError(
+            f"{file}: cluster.resources.{unknown[0]}: there is no stage with this name. Known "
+            f"stages: {', '.join(stages)}."
+        )
+    return chosen
+
+
+@contextmanager
+def opened_executor(
+    cluster: Cluster,
+    local: Executor,
+    project: Callable[[], ProjectFiles],
+    message: Callable[[str], None],
+) -> Iterator[Executor]:
+    """The executor of a run: `local`, or one on the nodes of the cluster, which need the project.
+
+    Raises `MachineError` where the cluster cannot be used.
+    """
+    if not isinstance(cluster, RayCluster):
+        yield local
+        return
+    from jangin.core.execution.ray_connection import on_ray
+
+    with on_ray(cluster, project(), local.workers, message) as executor:
+        yield executor
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from jangin.core.store import Artifact
 from jangin.evaluation.grade_labels import people_decide
 from jangin.evaluation.results import SIGNIFICANT, Comparison, Result, compare_predictions
 from jangin.evaluation.stored import read_predictions, read_results, reading_once
-from jangin.evaluation.tasks.prediction import Prediction, TestSet
+from jangin.evaluation.tasks.task import Prediction, TestSet
 from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
@@ -26,7 +26,7 @@ from jangin.report.data.artifacts import (
     guess_language,
     trainings,
 )
-from jangin.report.data.costs import VariantCost
+from jangin.report.data.results import VariantCost
 from jangin.report.data.verdict import HEADLINE, leaked_sets
 from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
 from jangin.report.i18n.translate import Language, Words, p_text

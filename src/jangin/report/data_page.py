@@ -24,7 +24,7 @@ from jangin.prepare.transforms.columns import open_tokenizer
 from jangin.prepare.transforms.deduplicate import PROMPT
 from jangin.prepare.transforms.pairs import pair_columns
 from jangin.project.stages import STAGES
-from jangin.project.tables.rows import kinds
+from jangin.project.tables import kinds
 from jangin.report.charts import svg as charts
 from jangin.report.i18n.translate import Language, Words
 from jangin.report.page import render_page

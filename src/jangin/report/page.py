@@ -13,16 +13,20 @@ from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact, output_errors
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.evaluation.grade_labels import people_decide
-from jangin.evaluation.results import Leak
+from jangin.evaluation.results import Comparison, Leak
 from jangin.evaluation.stored import reading_once
-from jangin.evaluation.tasks.prediction import TestSet
+from jangin.evaluation.tasks.task import TestSet
+from jangin.metrics.scores.table import find_metric
+from jangin.metrics.statistics import wilson_interval
 from jangin.project.failures import failed_rows
 from jangin.project.file import LoadedProject
+from jangin.project.release.quantization import quantization_costs
 from jangin.project.stages import STAGES
 from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
+    MACHINE_FIGURES,
     Artifacts,
     TrainingCurves,
     differences,
@@ -30,6 +34,7 @@ from jangin.report.data.artifacts import (
     groups_with,
     guess_language,
     lengths,
+    machine_figures,
     rows_of,
     samples,
     settings,
@@ -38,18 +43,20 @@ from jangin.report.data.artifacts import (
     versions,
 )
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
-from jangin.report.data.judged import grades_checked, opinion_lines, peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
-from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
+from jangin.report.data.verdict import (
+    HEADLINE,
+    grades_checked,
+    judge,
+    leaked_sets,
+    opinion_lines,
+    peoples_judgements,
+)
 from jangin.report.data.wordings import means_of, similarity_of_all
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.sections import dropped as dropped_rows
-from jangin.report.sections.coverage import coverage
-from jangin.report.sections.data_flow import boxes
+from jangin.report.sections.data_flow import boxes, coverage, token_preview
 from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
-from jangin.report.sections.memory import memory
-from jangin.report.sections.quantization import quantized_files
-from jangin.report.sections.tokens import token_preview
 from jangin.report.sections.versions import contradictions
 
 if TYPE_CHECKING:
@@ -57,6 +64,120 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from jangin.project.session import Session
+
+
+# Predicted and measured memory of every training.
+
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMemory:
+    """One training. Peaks are of one process: resident on a CPU, allocated on a GPU."""
+
+    stage: str
+    variants: tuple[str, ...]
+    method: str
+    device: str
+    predicted_gib: float
+    measured_gib: float
+    layers: Mapping[str, Any]
+    """Seconds of a step with eager and with compiled layers, and the choice; empty where they were
+    not measured."""
+
+    @property
+    def ratio(self) -> float:
+        """Predicted to measured."""
+        return self.predicted_gib / self.measured_gib
+
+
+def memory(artifacts: Artifacts) -> list[TrainingMemory]:
+    """Every training whose memory was both predicted and measured."""
+    rows = []
+    for group in groups_with(artifacts, MACHINE_FIGURES):
+        figures = machine_figures(group.artifact)
+        predicted, measured = (
+            figures.get(name, 0) / _GIB for name in ("predicted_memory_bytes", "peak_memory_bytes")
+        )
+        layers = figures.get("layers", {})
+        if predicted and measured:
+            method = group.artifact.manifest.config.get("method", {}).get("type", "full")
+            rows.append(
+                TrainingMemory(
+                    stage=group.stage,
+                    variants=group.variants,
+                    method=method,
+                    device=str(figures.get("device", "")),
+                    predicted_gib=predicted,
+                    measured_gib=measured,
+                    layers=layers if layers.get("compiled_seconds_per_step") else {},
+                )
+            )
+    return rows
+
+
+# What quantizing cost: answers of exported GGUF files beside those of the models they are of.
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedFile:
+    """One file on one test set."""
+
+    variants: tuple[str, ...]
+    file: str
+    mebibytes: float
+    evidence_set: str
+    questions: int
+    by_form: bool
+    """Whether it was measured before answers were graded by their facts: shares are of the form."""
+    before: str
+    """Share of right answers of the model in full precision, with its 95 % interval."""
+    after: str
+    change: float
+    """Difference of the shares; negative where the file is worse."""
+    p_value: float
+    """Exact McNemar test, two-sided."""
+
+
+def quantized_files(
+    artifacts: Mapping[str, Mapping[str, Artifact]], words: Words
+) -> list[QuantizedFile]:
+    """Every exported file that was evaluated."""
+    owners: dict[str, tuple[Artifact, list[str]]] = {}
+    for variant, stages in artifacts.items():
+        models = [stages[s.name] for s in STAGES if s.name in stages and "model" in s.makes]
+        if models:
+            owners.setdefault(models[-1].manifest.key, (models[-1], []))[1].append(variant)
+    return [
+        _row(tuple(variants), cost.file, cost.bytes, comparison, words)
+        for model, variants in owners.values()
+        for cost in quantization_costs(model)
+        for comparison in cost.comparisons
+    ]
+
+
+def _row(
+    variants: tuple[str, ...], file: str, size: int, row: Comparison, words: Words
+) -> QuantizedFile:
+    return QuantizedFile(
+        variants,
+        file,
+        size / 2**20,
+        row.evidence_set,
+        row.n,
+        find_metric(row.measure).gold == "text" and row.form_a is None,
+        _share(row.right_a, row.n, words),
+        _share(row.right_b, row.n, words),
+        row.right_b - row.right_a,
+        row.p_value,
+    )
+
+
+def _share(share: float, count: int, words: Words) -> str:
+    interval = wilson_interval(round(share * count), count)
+    return f"{words.percent(share)} [{words.interval(interval.low, interval.high)}]"
+
 
 FOLDER = Path(__file__).with_name("templates")
 STYLES = ("theme.css", "charts.css", "sections.css", "report.css")

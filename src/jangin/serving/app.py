@@ -1,24 +1,35 @@
 """The applications of a server: one table of the API's routers, one of background services."""
 
 import asyncio
+import json
+import logging
+import re
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 from starlette.routing import Match
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from jangin.serving.batches import routes as batches
-from jangin.serving.batches.runner import BatchRunner
+from jangin import __version__
+from jangin.core.errors import JanginError, StoreError
+from jangin.serving import batches as batches
+from jangin.serving.batches import BatchRunner
 from jangin.serving.evals import routes as evals
 from jangin.serving.evals.runner import EvalRunner
 from jangin.serving.files import routes as files
 from jangin.serving.files import uploads
-from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.graders import routes as graders
 from jangin.serving.inference import (
     chat,
@@ -35,19 +46,130 @@ from jangin.serving.jobs import export, permissions
 from jangin.serving.jobs import routes as jobs
 from jangin.serving.jobs.scheduler import Scheduler
 from jangin.serving.models.registry import Registry
-from jangin.serving.operations import health, metrics
+from jangin.serving.operations import metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.protocol.azure import AzurePaths, DeploymentBody
 from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import Needs, is_known
 from jangin.serving.security.audit import AuditRequests
-from jangin.serving.security.browsers import BrowserGuard
-from jangin.serving.security.limits import BodyLimit, KnownBodies, RateLimit
-from jangin.serving.state.server import BackgroundService, Server
+from jangin.serving.security.limits import BodyLimit, BrowserGuard, KnownBodies, RateLimit
+from jangin.serving.state.server import BackgroundService, Server, ServerDep
+from jangin.serving.state.tables import Job
 from jangin.serving.webhooks import routes as webhooks
 from jangin.serving.webhooks.sender import WebhookSender
+
+# `GET /healthz` and `GET /readyz`: whether the process answers, and whether it can do its work.
+#
+# Neither needs a key, so neither says more than which part fails; the log has the reason.
+
+
+router = APIRouter()
+LEAST_FREE = 64 << 20
+"""Bytes of disk below which nothing more should be sent here."""
+log = logging.getLogger("jangin.serving")
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """That the process answers: one that does not is to be started again."""
+    return {"status": "ok", "version": __version__}
+
+
+@router.get("/readyz")
+def readyz(server: ServerDep) -> JSONResponse:
+    """200 where database, disk and queue of jobs work, else 503 with what does not."""
+    own = {"database": lambda: _database(server), "disk": lambda: _disk(server)}
+    checks = {name: _state(name, check) for name, check in (own | server.checks).items()}
+    ready = set(checks.values()) == {"ok"}
+    reply = {"status": "ok" if ready else "not ready", "checks": checks}
+    return JSONResponse(reply, 200 if ready else 503)
+
+
+def _state(name: str, check: Callable[[], None]) -> str:
+    try:
+        check()
+    except (JanginError, DBAPIError, OSError) as error:
+        log.warning("not ready: %s: %s", name, error)
+        return "failed"
+    return "ok"
+
+
+def _database(server: Server) -> None:
+    server.database.check()
+    with server.database.read() as session:
+        session.scalar(select(func.count()).select_from(Job))
+
+
+def _disk(server: Server) -> None:
+    folder = server.settings.folder
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"ready")
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        raise StoreError(f"the disk of {folder} has {free >> 20} MB left. Free some space.")
+
+
+# The paths and the header of Azure's clients: `/openai/...` is what `/v1/...` is.
+
+
+PATH = re.compile(rb"/openai/(?:v1/|deployments/([^/]+)/)?(.+)")
+DEPLOYMENT = "deployment"
+"""In the state of a request: the name in its path, which decides over the model of the body."""
+
+
+class AzurePaths:
+    """ASGI middleware, outside of everything that looks at paths and keys."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """`app`: what answers."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; `api-version` may be any."""
+        raw = scope.get("raw_path", b"")
+        if scope["type"] == "http" and (match := PATH.fullmatch(raw)) is not None:
+            scope["raw_path"] = b"/v1/" + match[2]
+            scope["path"] = unquote(scope["raw_path"].decode("latin-1"))
+            if match[1]:
+                scope.setdefault("state", {})[DEPLOYMENT] = unquote(match[1].decode("latin-1"))
+            key = next((v for name, v in scope["headers"] if name == b"api-key"), None)
+            if key and not any(name == b"authorization" for name, _ in scope["headers"]):
+                scope["headers"] = [*scope["headers"], (b"authorization", b"Bearer " + key)]
+        await self._app(scope, receive, send)
+
+
+class DeploymentBody:
+    """ASGI middleware, inside of the limit of bodies: the deployment becomes the model."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """`app`: what answers."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        name = scope.get("state", {}).get(DEPLOYMENT)
+        if name is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        content, more = b"", True
+        while more:
+            message = await receive()
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            body = None  # the route says what is wrong
+        if isinstance(body, dict):
+            content = json.dumps({**body, "model": name}).encode()
+        unread: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+        async def read() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, read, send)
+
 
 THREADS = 64
 """Route functions that run at once."""
@@ -82,7 +204,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(webhooks.router, "admin"),
 )
 """Everything that needs a key; a row here is all that a new router needs."""
-OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
+OPEN_ROUTERS: tuple[APIRouter, ...] = (router, metrics.router)
 """Routers at the top, without a key."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,

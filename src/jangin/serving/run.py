@@ -13,9 +13,9 @@ from jangin.serving.app import create_app
 from jangin.serving.jobs.scheduler import STOP_SECONDS, Scheduler
 from jangin.serving.models.registry import advice_without_models, project_models, short_name
 from jangin.serving.operations.logs import configure
-from jangin.serving.security.connections import limited
 from jangin.serving.security.keys import all_keys, refuse_without_keys
-from jangin.serving.state.lock import sole_server
+from jangin.serving.security.limits import limited
+from jangin.serving.state.leases import sole_server
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 

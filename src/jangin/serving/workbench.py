@@ -4,14 +4,14 @@ from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from jangin.serving.pages import rendering, sign_in
+from jangin.serving.pages import guard, rendering
+from jangin.serving.pages import jobs as jobs_pages
+from jangin.serving.pages import jobs as keys_pages
 from jangin.serving.pages.compare import routes as compare
 from jangin.serving.pages.compare.overview import Comparisons
 from jangin.serving.pages.data import document_pages, pictures
 from jangin.serving.pages.data import routes as data
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
-from jangin.serving.pages.jobs import keys as keys_pages
-from jangin.serving.pages.jobs import routes as jobs_pages
 from jangin.serving.pages.playground import routes as playground
 from jangin.serving.pages.playground.taught import TaughtModels
 from jangin.serving.pages.preparing import FirstReplies, Preparations
@@ -27,11 +27,11 @@ from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.visit import is_known
 from jangin.serving.protocol.context import new_application
 from jangin.serving.security.limits import KnownBodies
-from jangin.serving.security.signer import Signer
+from jangin.serving.security.sessions import Signer
 from jangin.serving.state.server import Server
 
 PAGES: tuple[APIRouter, ...] = (
-    sign_in.router,
+    guard.router,
     pictures.router,
     data.router,
     document_pages.router,
@@ -48,7 +48,7 @@ PAGES: tuple[APIRouter, ...] = (
     start.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
-PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public, preparing)
+PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, guard.public, preparing)
 """What a browser reaches before it has signed in."""
 
 

@@ -7,7 +7,7 @@ optimizer state, so the optimizer starts from zero, with its own warm-up and sch
 
 from jangin.core.stage import Stage, StageContext
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.preflight.precision import machine_facts
+from jangin.training.preflight.memory import machine_facts
 from jangin.training.sft import derived_rate, train_on_splits, training_cost
 
 

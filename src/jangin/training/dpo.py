@@ -38,17 +38,16 @@ from jangin.training.loop.config import (
 from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of
-from jangin.training.preflight.precision import machine_facts
+from jangin.training.preflight.memory import Work, cost_of, machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
-from jangin.training.preflight.targets import target_check
+from jangin.training.preflight.warnings import target_check
 from jangin.training.sft import keep_form
 
 if TYPE_CHECKING:
     import torch
 
-    from jangin.models.tokens.pair_packing import PairRows
-    from jangin.training.loop.result import TrainingResult
+    from jangin.models.tokens.packing import PairRows
+    from jangin.training.loop.objective import TrainingResult
     from jangin.training.objectives.dpo import DpoTask, HeldOutPairs, PairModel
 
 _SHOWN = 3
@@ -320,7 +319,7 @@ def _rendered(
 
     Raises `TrainingError` where a pair is too long and `too_long` is `refuse`, or no pair is left.
     """
-    from jangin.models.tokens.pair_packing import drop_long, render_pairs
+    from jangin.models.tokens.packing import drop_long, render_pairs
     from jangin.training.distributed.fit import row_limit
 
     config = context.config
@@ -348,7 +347,7 @@ def _rendered(
 def _validation(context: StageContext[DpoConfig], tokenizer: Any) -> "PairRows | None":
     """Held-out pairs as tokens, without those with issues or too many tokens; None without any."""
     from jangin.core.parquet import read_table
-    from jangin.models.tokens.pair_packing import drop_long, render_pairs
+    from jangin.models.tokens.packing import drop_long, render_pairs
     from jangin.training.distributed.fit import row_limit
     from jangin.training.preflight.vocabulary import guard_vocabulary
 

@@ -37,7 +37,7 @@ from jangin.core.records import (
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
 from jangin.examples.curation.contradictions import Conflict, SourcedRow, find_contradictions
-from jangin.llm.engines.config import EndpointEngine, Engine, LocalEngine, VllmEngine
+from jangin.llm.server import EndpointEngine, Engine, LocalEngine, VllmEngine
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
 from jangin.text.normalize import letters_only
@@ -294,7 +294,7 @@ def _sample_by_engine(
     """{example id: answer of the tuned model} from another engine; the ledger has each reply."""
     from jangin.inference.served_weights import prompts_to_serve, served_model
     from jangin.llm.ask import ask_all
-    from jangin.llm.engines.served_chat import EngineModel, open_engine
+    from jangin.llm.served_chat import EngineModel, open_engine
 
     services, samples, failures = context.services, dict[str, Sample](), list[ChatError]()
     contents = [context.inputs[kind].manifest.content for kind in ("base", "model")]
@@ -461,7 +461,7 @@ def _read_file(
     context: StageContext[PreferencesConfig], source: PairsOfFile
 ) -> list[PreferencePair]:
     """The pairs of a file; says which rows gave none."""
-    from jangin.training.preflight.preference_files import read_pairs
+    from jangin.training.preflight.preference_pairs import read_pairs
 
     file = read_pairs(context.services.project_folder / source.path)
     message = context.services.progress.message

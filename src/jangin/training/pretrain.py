@@ -16,8 +16,7 @@ from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, guard_memory
-from jangin.training.preflight.precision import machine_facts
+from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_devices, warn_sharding
 

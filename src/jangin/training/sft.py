@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import DataError, SettingsError, all_counted, counted
+from jangin.core.errors import DataError, SettingsError, TrainingError, all_counted, counted
+from jangin.core.events import Progress
 from jangin.core.records import Example, SplitExample
-from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
 from jangin.inference.taught_form import FORM, TaughtForm
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, guard_memory
-from jangin.training.preflight.precision import machine_facts
-from jangin.training.preflight.targets import target_check
+from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
-from jangin.training.preflight.warnings import warn_devices, warn_rank, warn_sharding
+from jangin.training.preflight.warnings import target_check, warn_devices, warn_rank, warn_sharding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -273,3 +272,53 @@ STAGE = Stage(
     check=target_check("sft"),
     check_needs=("base",),
 )
+
+
+# A few steps of supervised fine-tuning, so that `select` can compare what base models learn.
+
+
+def tune_briefly(request: ShortTuning, progress: Progress) -> None:
+    """Train the base with the default settings of `sft` and write the model to `request.folder`.
+
+    Raises `TrainingError` where no row fits the context of the model, the predicted memory is not
+    free, or training fails; `MachineError` where the base model's files are missing.
+    """
+    from jangin.models.loading import load_tokenizer
+    from jangin.models.tokens.chat_template import limit_rows, render_rows
+    from jangin.training.distributed.fit import fit, row_limit, work_of
+    from jangin.training.loop.config import Full, Lora, Steps
+    from jangin.training.loop.weights import Start, save_trained
+    from jangin.training.objectives.sft import SftTask
+    from jangin.training.preflight.learning_rate import with_rate
+    from jangin.training.preflight.memory import guard_memory
+
+    request.folder.mkdir(parents=True, exist_ok=True)
+    config = SftConfig(
+        method=Full() if request.method == "full" else Lora(type="lora"),
+        length=Steps(type="steps", steps=request.steps),
+        examples_per_step=request.examples_per_step,
+        too_long="drop",
+        seed=request.seed,
+    )
+    config = with_rate(config, request.base, progress)
+    tokenizer = load_tokenizer(request.base)
+    rows = render_rows(
+        tokenizer,
+        [(*example.prompt, example.completion) for example in request.examples],
+        [example.id for example in request.examples],
+        config.train_on,
+    )
+    limit = row_limit(request.base, config)
+    fitting, _ = limit_rows(rows, *limit, config.too_long)
+    if not len(fitting):
+        raise TrainingError(
+            f"{all_counted(len(rows), 'training row is', 'training rows are')} longer than "
+            f"{limit[0]} tokens ({limit[1]}), so "
+            "this base model cannot be tried on them. Remove it, or make the rows shorter."
+        )
+    task = SftTask(Start(request.base), fitting, None)
+    guard_memory(request.base, config, work_of(task), progress)
+    trained = fit(task, config, request.folder, progress)
+    save_trained(
+        trained.model, tokenizer, request.folder, fitting.stop_ids, trained.dtype, request.base
+    )

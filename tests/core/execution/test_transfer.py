@@ -14,13 +14,13 @@ import pytest
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import MachineError, StoreError
-from jangin.core.execution import node_files, transfer
-from jangin.core.execution.node_files import NodeFiles
+from jangin.core.execution import transfer
 from jangin.core.execution.nodes import store_probe
 from jangin.core.execution.transfer import (
     BucketAccess,
     Delivered,
     FolderAccess,
+    NodeFiles,
     object_name,
     opened_transfer,
 )
@@ -70,7 +70,7 @@ class Two:
 
     def __init__(self, folder, monkeypatch):
         monkeypatch.setattr(transfer, "INLINE_BYTES", 20)
-        monkeypatch.setattr(node_files, "INLINE_BYTES", 20)
+        monkeypatch.setattr(transfer, "INLINE_BYTES", 20)
         for name in ("bucket", "node", "project"):
             (folder / name).mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(folder / "node"))

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from jangin.documents.layout.open_tables import closing_lines
+from jangin.documents.layout.picture_tables import closing_lines
 
 DPI, SHAPE = 200, (900, 1200)
 LEFT, RIGHT, STARTS = 100, 1100, (120, 480, 800)

@@ -1,6 +1,6 @@
 """Stored text is located among the placed words of its page."""
 
-from jangin.documents.layout.placed_text import (
+from jangin.documents.readers.page_picture import (
     Box,
     PlacedText,
     PlacedWord,

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from jangin.documents.ocr.both_languages import _merge, read_in_both
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.preparation import prepare
-from jangin.documents.ocr.second_reading import Line
+from jangin.documents.ocr.second_reading import Line, _merge, read_in_both
 from jangin.documents.ocr.tesseract import Word
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from jangin.documents.ocr.circled_numbers import erase_circles
+from jangin.documents.ocr.page import erase_circles
 
 
 def test_a_ring_with_a_digit_is_a_circled_number_and_an_empty_ring_is_the_letter(drawing):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from jangin.core.events import Progress
-from jangin.documents.ocr.languages import _of_script, first_language
-from jangin.documents.ocr.reader import PageImage
+from jangin.documents.ocr.reader import PageImage, _of_script, first_language
 from jangin.documents.ocr.tesseract import script
 
 pytestmark = pytest.mark.usefixtures("tesseract")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from jangin.documents.ocr.poor_lines import COLUMN, LINE, read_poor_lines
+from jangin.documents.ocr.page import COLUMN, LINE, read_poor_lines
 from jangin.documents.ocr.second_reading import Line
 from jangin.documents.ocr.tesseract import Word
 

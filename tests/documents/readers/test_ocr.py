@@ -12,16 +12,14 @@ from jangin.core.records import Document
 from jangin.documents import load
 from jangin.documents.layout.gutters import Box, Columns, columns
 from jangin.documents.load import STAGE, LoadConfig
-from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.page_layout import KnownColumns, gutters_of, unfold
 from jangin.documents.ocr.preparation import has_ink, prepare
-from jangin.documents.ocr.reader import OcrReader, PageImage, page_key
+from jangin.documents.ocr.reader import OcrReader, PageImage, other_languages, page_key
 from jangin.documents.ocr.reading import OcrReading
 from jangin.documents.ocr.tesseract import require
 from jangin.documents.readers import pdf_text as pdf
-from jangin.documents.readers.pdf import _loses_numbers
-from jangin.documents.readers.text_layer import agreement, suspicion, without_text
+from jangin.documents.readers.pdf import _loses_numbers, agreement, suspicion, without_text
 
 EXPECTED = [
     "제1조(목적)",

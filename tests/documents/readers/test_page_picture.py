@@ -5,8 +5,9 @@ import io
 import pytest
 
 from jangin.documents.formats import has_pictures
-from jangin.documents.layout.placed_text import PlacedText, merged_lines
 from jangin.documents.readers.page_picture import (
+    PlacedText,
+    merged_lines,
     page_for_ocr,
     page_png,
     page_sides,

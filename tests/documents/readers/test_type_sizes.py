@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jangin.core.records import Document
 from jangin.documents.chunk import ChunkConfig, chunk_document
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import TextLine
 from jangin.documents.readers.reader import PageReading
 from jangin.documents.readers.type_sizes import mark_headings
 from jangin.documents.reading import join_pages

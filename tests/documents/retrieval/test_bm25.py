@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jangin.documents.retrieval.bm25 import K1, B, Bm25, PassageIndex
+from jangin.documents.bm25 import K1, B, Bm25, PassageIndex
 
 TEXTS = (
     "전세 계약을 갱신하려면 끝나기 두 달 전까지 알려야 한다.",
@@ -76,7 +76,7 @@ def test_scores_of_pairs_are_the_scores_of_the_whole_table(index):
 def test_blocks_of_queries_give_what_one_block_gives(index, monkeypatch):
     questions = ["계약", "출장비", "lease", "전세보증금", "qqq"]
     whole = list(index.search(questions, 2))
-    monkeypatch.setattr("jangin.documents.retrieval.bm25.BLOCK_CELLS", 2 * len(TEXTS))
+    monkeypatch.setattr("jangin.documents.bm25.BLOCK_CELLS", 2 * len(TEXTS))
     assert list(index.search(questions, 2)) == whole
 
 

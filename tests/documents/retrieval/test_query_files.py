@@ -1,7 +1,7 @@
 import pytest
 
 from jangin.core.errors import DataError
-from jangin.documents.retrieval.query_files import read_questions, read_words
+from jangin.documents.queries import read_questions, read_words
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from jangin.core.errors import DataError
-from jangin.documents.retrieval.recorded_search import RecordedSearch
-from jangin.documents.retrieval.web_search import SearchResult
+from jangin.documents.search import RecordedSearch
+from jangin.documents.web_search import SearchResult
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from jangin.core.errors import DataError, StageError
 from jangin.core.model_protocols import FakeChat
 from jangin.core.parquet import read_table
 from jangin.core.records import Query
-from jangin.documents.queries import STAGE, QueriesConfig, forecast, queries
-from jangin.documents.retrieval.query_files import read_titles
+from jangin.documents.queries import STAGE, QueriesConfig, forecast, queries, read_titles
 from jangin.llm.recorded import RecordedChat, RecordingChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 TITLES = [
     "전세 만기 전에 나가면 복비는 누가 내나요",

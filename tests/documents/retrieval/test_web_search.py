@@ -8,15 +8,8 @@ from aiohttp import web
 
 from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import Ledger
-from jangin.documents.retrieval import web_search
-from jangin.documents.retrieval.web_search import (
-    Brave,
-    Naver,
-    SearchResult,
-    Searxng,
-    WebSearch,
-    plain,
-)
+from jangin.documents import web_search
+from jangin.documents.web_search import Brave, Naver, SearchResult, Searxng, WebSearch, plain
 from tests.web_app import serve
 
 NAVER_ITEMS = {

@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.examples.checks.answer_fit import answer_problem, question_problem
+from jangin.examples.checks.row_checks import answer_problem, question_problem
 from jangin.text.grounding import support, without_label
 
 TEXT = "제12조(연차휴가) ① 직원은 3일 전에 신청한다. ② 출입증은 경비실에서 새로 받는다."

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from jangin.core.config import StageConfig
-from jangin.examples.checks.number_reading import number_facts
+from jangin.examples.checks.passage import number_facts
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.examples.checks.self_contained import pointer
+from jangin.examples.checks.row_checks import pointer
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import pytest
 
-from jangin.examples.reviews.agreement import (
+from jangin.examples.reviews.log import (
+    Wording,
     agreement_of_reviewers,
     cohens_kappa,
+    collect_reviews,
+    decide,
     find_disagreement,
     is_contested,
     wants_second,
 )
-from jangin.examples.reviews.log import Wording, collect_reviews, decide
 
 
 def test_kappa_of_a_textbook_table():

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from jangin.core.errors import DataError
-from jangin.examples.reviews.argilla_records import argilla_archive
-from jangin.examples.reviews.exchange import export_lines, read_decisions
 from jangin.examples.reviews.log import Wording, collect_reviews, decide
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material
+from jangin.examples.reviews.sheet import argilla_archive, export_lines, read_decisions
 from tests.examples.reviews.test_index import make_pair, make_row
 
 ROWS = [make_row(n) for n in range(4)]

@@ -4,17 +4,14 @@ import pytest
 
 from jangin.core.errors import DataError
 from jangin.core.records import Chunk, Example, Message, PreferencePair, Score
-from jangin.examples.reviews.index import ChangedMeanwhileError, ReviewIndex
-from jangin.examples.reviews.log import (
-    Wording,
-    append_decisions,
-    collect_reviews,
-    decide,
-    read_log,
+from jangin.examples.reviews.index import (
+    ChangedMeanwhileError,
+    PackedQueue,
+    QueueFilter,
+    ReviewIndex,
 )
-from jangin.examples.reviews.packed_queue import PackedQueue
+from jangin.examples.reviews.log import Wording, append_decisions, collect_reviews, decide, read_log
 from jangin.examples.reviews.queue import make_queue, unsupported
-from jangin.examples.reviews.queue_columns import QueueFilter
 from jangin.examples.reviews.reasons import Material
 
 PASSAGE = "제3조 직원의 연차휴가는 15일로 한다."

@@ -3,7 +3,7 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
-from jangin.examples.reviews.leases import ReviewLeases
+from jangin.examples.reviews.index import ReviewLeases
 
 ROWS = [(f"row{n}", 1) for n in range(40)]
 

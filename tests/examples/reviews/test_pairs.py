@@ -2,8 +2,7 @@
 
 import pytest
 
-from jangin.examples.reviews.effects import apply_reviews
-from jangin.examples.reviews.log import Wording, collect_reviews
+from jangin.examples.reviews.log import Wording, apply_reviews, collect_reviews
 from jangin.examples.reviews.pairs import apply_pair_reviews, match_pair_reviews
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material

@@ -2,7 +2,7 @@ import pytest
 
 from jangin.core.records import Chunk
 from jangin.examples.synthesis.coverage import cover, figures
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 
 def chunk(name, start, end, source="a.pdf"):

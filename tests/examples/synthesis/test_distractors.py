@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.examples.synthesis.distractors import check_distractor, same
+from jangin.examples.synthesis.multiple_choice import check_distractor, same
 
 TEXT = (
     "연차휴가는 15일이다. 병가는 60일까지 쓸 수 있다. 출장비는 돌아온 날부터 7일 안에 청구한다. "

@@ -1,4 +1,4 @@
-from jangin.examples.synthesis.facts import covered, facts, split_cells, states, table_facts
+from jangin.examples.synthesis.table_facts import covered, facts, split_cells, states, table_facts
 
 TABLE = """# 단가표
 

@@ -8,7 +8,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example, Query, RankedSnippet, Snippet
 from jangin.examples.synthesize import SynthesizeConfig, forecast, synthesize
 from jangin.llm.ask import CachedChat
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 QUESTIONS = (
     "전세 계약 기간은 보통 얼마나 되나요?",

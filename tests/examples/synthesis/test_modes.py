@@ -12,11 +12,9 @@ import pytest
 import jangin
 from jangin.core.digest import short_digest
 from jangin.core.prompts import shipped
-from jangin.examples.augmentation.elimination import Evolved
-from jangin.examples.augmentation.meaning_check import Verdicts
-from jangin.examples.evolve import Gain
+from jangin.examples.evolve import Evolved, Gain
 from jangin.examples.judge import Grades
-from jangin.examples.paraphrase import Paraphrases
+from jangin.examples.paraphrase import Paraphrases, Verdicts
 from jangin.examples.synthesis.grounded_answers import AnsweredQuestions
 from jangin.examples.synthesis.instruction import Tasks
 from jangin.examples.synthesis.modes import MODES
@@ -24,7 +22,7 @@ from jangin.examples.synthesis.multiple_choice import ChoiceItems
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.examples.synthesis.summary import SummaryReply
 from jangin.examples.synthesize import STAGE, SynthesizeConfig
-from jangin.llm.replies.structured import schema_text
+from jangin.llm.replies import schema_text
 
 TOY_MODE = '''
 """Mode `title`: the heading that a teacher gives a chunk."""
@@ -34,7 +32,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from jangin.examples.checks.row_checks import check_question
-from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
+from jangin.examples.synthesis.teacher import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.passage_rows import (
     ReplyFormat,
     ask_about_passages,

@@ -8,7 +8,7 @@ from jangin.core.records import Choice, Chunk, Document, Example, PreferencePair
 from jangin.examples.split import STAGE as SPLIT
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig, synthesize
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.training.preferences import STAGE as PREFERENCES
 from jangin.training.preferences import PreferencesConfig
 

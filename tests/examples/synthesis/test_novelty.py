@@ -1,14 +1,14 @@
 """Questions that were asked before are found here and in other processes."""
 
 from jangin.core.executor import InProcess
-from jangin.examples.synthesis import novelty
-from jangin.examples.synthesis.novelty import NoveltyFilter
+from jangin.examples.synthesis import teacher
+from jangin.examples.synthesis.teacher import NoveltyFilter
 from tests.elsewhere import Elsewhere
 
 
 def test_the_same_questions_are_twins_wherever_documents_are_compared(make_example, monkeypatch):
-    monkeypatch.setattr(novelty, "SPREAD_FROM", 1)
-    monkeypatch.setattr(novelty, "DOCUMENTS_AT_ONCE", 2)
+    monkeypatch.setattr(teacher, "SPREAD_FROM", 1)
+    monkeypatch.setattr(teacher, "DOCUMENTS_AT_ONCE", 2)
     known = [make_example(f"How long is leave {n}?", document_id=f"d{n}") for n in range(5)]
     new = [
         make_example(f"How long is leave {n}{end}", document_id=f"d{n}")

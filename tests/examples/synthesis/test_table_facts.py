@@ -7,7 +7,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, synthesize
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 TABLE = """| 모델 | 단가(원) | 보증 |
 |---|---|---|

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from jangin.core.errors import DataError
+from jangin.inference.constraints import Adjustments
 from jangin.inference.continuous_batching import GenerationRequest
-from jangin.inference.decoding.adjustments import Adjustments
 from jangin.inference.engine.requests import EngineRequest
 from jangin.inference.engine.tools import ToolFormat
 from jangin.models.tokens.chat_template import render_prompts

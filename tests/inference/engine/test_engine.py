@@ -7,10 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from jangin.core.errors import ChatError, MachineError
 from jangin.inference.continuous_batching import GenerationRequest
-from jangin.inference.decoding.continuous_decoder import ContinuousDecoder
 from jangin.inference.engine.engine import Engine
 from jangin.inference.engine.requests import EngineRequest
 from jangin.inference.generate import complete
+from jangin.inference.kv_cache import ContinuousDecoder
 from jangin.models.forward.likelihood import next_token_log_probs
 from jangin.models.loading import load_model, load_tokenizer, load_trained
 from jangin.models.tokens.chat_template import render_prompts

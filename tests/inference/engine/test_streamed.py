@@ -2,8 +2,8 @@
 
 import pytest
 
-from jangin.inference.decoding.constraints import GrammarCompiler
-from jangin.inference.detokenizer import IncrementalDetokenizer
+from jangin.inference.constraints import GrammarCompiler
+from jangin.inference.continuous_batching import IncrementalDetokenizer
 from jangin.inference.engine.engine import Wording
 from jangin.inference.engine.streamed import StreamedAnswer
 from jangin.inference.engine.tools import ToolFormat

@@ -17,7 +17,7 @@ from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.engines.node_calls import NodeSender, Sent, from_nodes, read_replies
+from jangin.llm.node_servers import NodeSender, Sent, from_nodes, read_replies
 from jangin.llm.prices import Price
 from tests.elsewhere import Elsewhere
 from tests.llm.engines.test_served_chat import requests_of

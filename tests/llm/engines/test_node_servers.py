@@ -6,10 +6,9 @@ import pytest
 
 from jangin.core.errors import ChatError
 from jangin.core.model_protocols import ChatReply
-from jangin.llm.engines.config import VllmEngine
-from jangin.llm.engines.node_servers import resources_of
-from jangin.llm.engines.served_chat import LOGS, EngineModel, open_engine
-from jangin.llm.engines.server import ServedModel
+from jangin.llm.node_servers import resources_of
+from jangin.llm.served_chat import LOGS, EngineModel, open_engine
+from jangin.llm.server import ServedModel, VllmEngine
 from tests.elsewhere import Elsewhere
 from tests.forked import wait_until_ended
 from tests.llm.engines.stand_in import make_python

@@ -16,11 +16,10 @@ import pytest
 from jangin.core.errors import ChatError, ConfigError, MachineError
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
-from jangin.evaluation.systems.replies import ask_requests
+from jangin.evaluation.systems.local import ask_requests
 from jangin.llm.ask import ask_all
-from jangin.llm.engines.config import EndpointEngine, VllmEngine
-from jangin.llm.engines.served_chat import EngineModel, open_engine
-from jangin.llm.engines.server import ServedModel
+from jangin.llm.served_chat import EngineModel, open_engine
+from jangin.llm.server import EndpointEngine, ServedModel, VllmEngine
 from jangin.models.starter import make_starter
 from tests.forked import is_alive, wait_until_ended
 from tests.llm.engines.stand_in import make_python
@@ -160,9 +159,9 @@ def test_no_server_outlives_the_process_that_started_it(opened, tmp_path, weight
         from jangin.core.ledger import Ledger
         from jangin.core.records import Message
         from jangin.llm.ask import ask_all
-        from jangin.llm.engines.config import VllmEngine
-        from jangin.llm.engines.served_chat import EngineModel, open_engine
-        from jangin.llm.engines.server import ServedModel
+        from jangin.llm.server import VllmEngine
+        from jangin.llm.served_chat import EngineModel, open_engine
+        from jangin.llm.server import ServedModel
 
         here = Path({str(tmp_path)!r})
         arguments = ("--stand-in-child", {str(pids)!r}, "--stand-in-start-seconds", "60")

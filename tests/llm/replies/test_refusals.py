@@ -1,7 +1,7 @@
 import pytest
 
 from jangin.core.model_protocols import ChatReply
-from jangin.llm.replies.refusals import refusal_reason
+from jangin.llm.replies import refusal_reason
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,7 @@ from jangin.core.prompts import Prompts
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.prices import Price
-from jangin.llm.replies.structured import (
-    ask_structured,
-    count_unpaid,
-    make_request,
-    parse_reply,
-    schema_text,
-)
+from jangin.llm.replies import ask_structured, count_unpaid, make_request, parse_reply, schema_text
 
 
 class Words(BaseModel):

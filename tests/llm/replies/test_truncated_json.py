@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.llm.replies.truncated_json import is_truncated
+from jangin.llm.replies import is_truncated
 
 
 @pytest.mark.parametrize(

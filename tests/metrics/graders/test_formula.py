@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.metrics.graders.formula import Formula, FormulaError
+from jangin.metrics.graders.types import Formula, FormulaError
 
 REWARDS = {"a": 0.5, "b": 0.25}
 

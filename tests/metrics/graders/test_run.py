@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from jangin.metrics.graders.python_process import PythonLimits
-from jangin.metrics.graders.run import NO_ERRORS, GraderTools, run_grader
+from jangin.metrics.graders.run import NO_ERRORS, GraderTools, PythonLimits, run_grader
 from jangin.metrics.graders.types import parse_grader
 from tests.metrics.graders.test_types import CHECK, LABEL, MESSAGES, MULTI
 

@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.metrics.graders.templates import TemplateError, Values, check_template, fill
+from jangin.metrics.graders.types import TemplateError, Values, check_template, fill
 
 ITEM = {"gold": "서울", "answers": [{"text": "Seoul"}], "n": 3, "tags": ["a", "나"]}
 

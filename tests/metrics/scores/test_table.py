@@ -17,13 +17,13 @@ from jangin.evaluation.results import (
     summarise,
 )
 from jangin.evaluation.tasks.answers import AnswersTask
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.scores.closeness import LabelPosition, closeness
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import METRICS, default_metric, find_metric, metric_names
 from jangin.models.model_card import _evaluation
 from jangin.report.compare import as_html, compare_variants
-from jangin.report.data.costs import VariantCost
+from jangin.report.data.results import VariantCost
 from jangin.report.terminal.tables import result_table
 from tests.report.workshop import PROJECT, Workshop
 

@@ -21,7 +21,7 @@ from jangin.models.gguf.header import read_header
 from jangin.models.gguf.word_splitting import SPLITTING, splitting_json, splitting_name
 from jangin.models.loading import load_model, load_tokenizer, locate
 from jangin.models.starter import make_starter
-from jangin.project.source.teachers import Teacher, TeacherRegistry, open_teacher
+from jangin.project.teachers import Teacher, TeacherRegistry, open_teacher
 from jangin.training.export.gguf_file import write_gguf
 
 TEXTS = ["연차휴가는 언제 신청하나요? 2026년", "10일 안에 인사팀에 냅니다."] * 4

@@ -18,9 +18,14 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from jangin.models.tokens import cached_tokenizer
-from jangin.models.tokens.cached_tokenizer import open_cached_tokenizer
-from jangin.models.tokens.rendering import ESCAPE, FEW, ROWS_PER_BATCH, encode_plain
+from jangin.models.tokens import rendering
+from jangin.models.tokens.rendering import (
+    ESCAPE,
+    FEW,
+    ROWS_PER_BATCH,
+    encode_plain,
+    open_cached_tokenizer,
+)
 
 SPECIAL = ["<|bos|>", "<|end|>", "<|user|>"]
 CORPUS = [
@@ -174,7 +179,7 @@ def test_the_cache_changes_no_ids_and_neither_does_its_reset(kinds, monkeypatch,
     size = len(words)
     assert encoded() == expected
     assert len(words) == size
-    monkeypatch.setattr(cached_tokenizer, limit, 1)
+    monkeypatch.setattr(rendering, limit, 1)
     assert encoded() == expected
     assert len(words) == size
     assert words.encode(["가"])[0].tolist() == plainly(tokenizer, ["가"])[0]

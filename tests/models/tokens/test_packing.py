@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from jangin.models.forward.varlen_attention import NAME
-from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
+from jangin.models.memory import LOSS_CHUNK_BYTES
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import (
     packed_batch,

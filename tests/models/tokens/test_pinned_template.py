@@ -14,9 +14,8 @@ from transformers import AddedToken, AutoTokenizer
 from jangin.core.errors import ConfigError, TrainingError
 from jangin.core.records import Message
 from jangin.models.catalog import Pretrained
-from jangin.models.tokens.chat_template import render_prompts, render_rows
+from jangin.models.tokens.chat_template import render_prompts, render_rows, stop_token
 from jangin.models.tokens.pinned_template import date_macro, pin_chat_template
-from jangin.models.tokens.training_text import stop_token
 from tests.models.tokens.template_families import FAMILIES
 
 HERE = Path(__file__).parent

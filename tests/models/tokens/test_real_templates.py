@@ -13,9 +13,8 @@ from transformers import AddedToken
 
 from jangin.core.errors import JanginError, TrainingError
 from jangin.models.catalog import Pretrained
-from jangin.models.tokens.chat_template import render_prompts, render_rows
+from jangin.models.tokens.chat_template import render_prompts, render_rows, stop_token
 from jangin.models.tokens.pinned_template import pin_chat_template
-from jangin.models.tokens.training_text import stop_token
 from tests.models.tokens.test_pinned_template import (
     HERE,
     SINGLE,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 
-from jangin.prepare.tables.prefetch import prefetch, thread_map
+from jangin.prepare.tables.csv import prefetch, thread_map
 
 
 def test_results_come_in_order_however_long_each_takes():

@@ -10,12 +10,18 @@ from pydantic import TypeAdapter
 
 from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import RAW, REASON, ROW
-from jangin.prepare.transforms.balance import Balance
-from jangin.prepare.transforms.cleaning import COMPOSED, INVISIBLE, odd, tidy
-from jangin.prepare.transforms.columns import Columns, round_half_up
+from jangin.prepare.transforms.columns import (
+    COMPOSED,
+    INVISIBLE,
+    Columns,
+    counts_of,
+    number_of,
+    odd,
+    round_half_up,
+    tidy,
+)
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT, NearDuplicates
-from jangin.prepare.transforms.numbers import counts_of, number_of
-from jangin.prepare.transforms.steps import Step
+from jangin.prepare.transforms.steps import Balance, Step
 from jangin.text.numbers import count_numbers, value_of
 from jangin.text.numbers import numbers as written
 

@@ -8,8 +8,7 @@ from jangin.core.events import Progress
 from jangin.core.parquet import TableWriter, part_path
 from jangin.core.records import Message
 from jangin.core.store import Store
-from jangin.project.remote.bucket import Bucket
-from jangin.project.remote.exchange import Exchange
+from jangin.project.remote import Bucket, Exchange
 
 KEY, OTHER_KEY = "ab" * 32, "cd" * 32
 URL = "s3://bucket/rules"

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from jangin.project.remote.bucket import Bucket
+from jangin.project.remote import Bucket
 from tests.project.remote.conftest import URL
 
 

@@ -9,7 +9,7 @@ from jangin.core.errors import LockedStoreError, StoreError, UnreadableStoreErro
 from jangin.core.parquet import read_table
 from jangin.core.records import Message
 from jangin.core.store import MANIFEST
-from jangin.project.remote.lease import Lease
+from jangin.project.remote import Lease
 from tests.project.remote.conftest import KEY, OTHER_KEY
 
 

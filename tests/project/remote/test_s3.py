@@ -14,8 +14,7 @@ import yaml
 
 from jangin.core.events import Progress
 from jangin.core.store import Store
-from jangin.project.remote.bucket import open_bucket
-from jangin.project.remote.exchange import Exchange
+from jangin.project.remote import Exchange, open_bucket
 from jangin.project.session import open_session
 from tests.s3_server import KEYS, MOTO, moto_server
 from tests.tiny_project import KEYS as PROJECT
@@ -243,7 +242,7 @@ def test_a_run_that_is_killed_while_it_uploads_is_continued(machine, endpoint):
     script = (
         "import sys; from pathlib import Path; from jangin.core.store import Store;"
         "from jangin.core.stage import Progress;"
-        "from jangin.project.remote.exchange import Exchange;"
+        "from jangin.project.remote import Exchange;"
         "root = Path(sys.argv[2]);"
         "store = Store(root, Exchange(sys.argv[1], {}, root, Progress()));"
         "store.share(store.find('sft', 'ab' * 32))"

@@ -9,7 +9,7 @@ from jangin.documents.load import LoadConfig
 from jangin.examples.reviews.log import append_decisions, decide
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
-from jangin.project.setup.quick_reading import read_quickly
+from jangin.project.setup.provisional import read_quickly
 from jangin.report.terminal.tables import plan_total
 from tests.tiny_project import ROWS, write_project
 
@@ -147,7 +147,7 @@ def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):
 def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
     path = project(files=6)
     all_calls = by_stage(estimate(path)[0])["paraphrase"][0].calls.count
-    monkeypatch.setattr("jangin.project.setup.quick_reading.SECONDS", 0)
+    monkeypatch.setattr("jangin.project.setup.provisional.SECONDS", 0)
     monkeypatch.setattr("jangin.project.setup.provisional.MOST_CHUNKS", 20)
     result, _ = estimate(path)
     assert result.reading.opened == 1

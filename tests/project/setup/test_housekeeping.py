@@ -14,7 +14,7 @@ from jangin.project.setup.housekeeping import TRASH, clean, take_inventory
 from jangin.project.tracking.outbox import write_run
 from jangin.project.tracking.table import config_of
 from jangin.project.tracking.tracker import Run
-from jangin.report.terminal.housekeeping import inventory_notes
+from jangin.report.terminal.tables import inventory_notes
 
 TEXT = "# 규정\n\n## 제1조\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
 PROJECT = """\

@@ -8,9 +8,9 @@ import yaml
 from typer.testing import CliRunner
 
 from jangin.cli.main import app
+from jangin.project.plan import Unrecorded, unrecorded_calls
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
-from jangin.project.setup.unrecorded import Unrecorded, unrecorded_calls
 
 HANDBOOK = Path(__file__).parents[3] / "projects" / "handbook"
 

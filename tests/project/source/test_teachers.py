@@ -14,7 +14,7 @@ from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
 from jangin.models.starter import make_starter
-from jangin.project.source.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
+from jangin.project.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
 from tests.forked import wait_until_ended
 from tests.llm.engines.stand_in import make_python
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jangin.core.errors import ConfigError
-from jangin.project.source.yaml_source import parse_yaml
+from jangin.project.yaml_source import parse_yaml
 
 PATH = Path("project.yaml")
 LETTERS = "abcdefghij"

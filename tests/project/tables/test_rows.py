@@ -16,10 +16,10 @@ from jangin.core.records import (
     SplitExample,
 )
 from jangin.core.store import Artifact
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.prepare.tables.sheets import write_csv
 from jangin.project.stages import STAGES
-from jangin.project.tables.rows import MAKERS, rows
+from jangin.project.tables import MAKERS, rows
 from tests.conftest import make_manifest
 
 PROMPT = (Message(role="user", content="휴가는 며칠인가요?"),)

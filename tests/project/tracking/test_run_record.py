@@ -13,23 +13,21 @@ from jangin.core.errors import DataError, StageError
 from jangin.core.events import Notice, Progress, RunBegins, RunPlanned, StepBegins, StepEnds
 from jangin.project.tracking import run_record as records
 from jangin.project.tracking.run_record import (
-    create_record,
-    first_state,
-    hold,
-    new_token,
-    recorded,
-    write_first_state,
-    write_state,
-)
-from jangin.project.tracking.run_state import (
     FOLDER,
     LOG,
     STATE,
+    create_record,
     find_run,
+    first_state,
+    hold,
     live_runs,
+    new_token,
     read_log,
+    recorded,
     recorded_runs,
     seconds_left,
+    write_first_state,
+    write_state,
 )
 
 

@@ -3,7 +3,7 @@ import pytest
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
 from jangin.evaluation.results import grade_prediction
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.project.file import open_project
 from jangin.report.data.artifacts import Lengths, differences, groups_of, samples, settings
 from jangin.report.sections.dropped import page_ranges

@@ -8,7 +8,7 @@ from aiohttp import web
 from jangin.cli.main import main
 from jangin.core.ledger import Bill
 from jangin.project.session import open_session
-from jangin.report.data.costs import VariantCost, variant_costs
+from jangin.report.data.results import VariantCost, variant_costs
 from jangin.report.i18n.translate import Words
 from tests.web_app import serve
 

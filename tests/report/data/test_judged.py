@@ -9,7 +9,7 @@ import yaml
 
 from jangin.cli.main import main
 from jangin.evaluation.grade_labels import LOG, GradeSample
-from jangin.report.data.judged import grades_checked, opinion_lines
+from jangin.report.data.verdict import grades_checked, opinion_lines
 from jangin.report.i18n.translate import Words
 from tests.cli.test_grade_file import judged_project  # noqa: F401  a fixture
 from tests.evaluation.test_grade_labels import (  # noqa: F401  fixtures

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jangin.examples.reviews.reasons import near_copies
-from jangin.report.data import near_copies as kept
-from jangin.report.data.near_copies import KeptNearCopies
+from jangin.report.data import review_queue as kept
+from jangin.report.data.review_queue import KeptNearCopies
 
 QUESTIONS = [
     "연차휴가는 며칠입니까?", "연차휴가는 며칠 입니까?", "여비는 얼마입니까?", "병가는 언제입니까?",
@@ -52,7 +52,7 @@ def test_a_damaged_file_or_none_at_all_is_searched_again(tmp_path, searched):
 
 
 def test_only_the_newest_files_are_kept(tmp_path, searched):
-    for number in range(kept.MOST_FILES + 3):
+    for number in range(kept.MOST_COPY_FILES + 3):
         KeptNearCopies(tmp_path)([*QUESTIONS, f"질문 {number}"])
-    assert len([*tmp_path.glob("tables/*")]) == kept.MOST_FILES
-    assert len(searched) == kept.MOST_FILES + 3
+    assert len([*tmp_path.glob("tables/*")]) == kept.MOST_COPY_FILES
+    assert len(searched) == kept.MOST_COPY_FILES + 3

@@ -4,7 +4,7 @@ import pytest
 
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
-from jangin.examples.reviews.packed_queue import PackedQueue
+from jangin.examples.reviews.index import PackedQueue
 from jangin.report.data import review_queue
 from jangin.report.data.review_queue import QueueInputs
 from tests.conftest import make_artifact

@@ -9,7 +9,7 @@ from jangin.evaluation.results import (
     grade_prediction,
     summarise,
 )
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.facts import VERSION
 from jangin.metrics.statistics import wilson_interval
 from jangin.report.data.results import collect_results

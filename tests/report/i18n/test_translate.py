@@ -9,10 +9,10 @@ import pytest
 import jangin
 from jangin.core.errors import all_counted, counted, counted_of
 from jangin.core.records import OrderDoubt
+from jangin.evaluation.pairwise_judge import BY_STRENGTH
 from jangin.evaluation.select import Criterion
-from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
-from jangin.evaluation.tasks.prediction import TestSet
+from jangin.evaluation.tasks.task import TestSet
 from jangin.metrics.agreement import Standing
 from jangin.metrics.facts import FactReason
 from jangin.metrics.scores.table import METRICS

@@ -19,7 +19,7 @@ from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
 from jangin.evaluation.tasks.numbers import NumberResult, NumbersTask, number_results
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.report.data.results import collect_results
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report

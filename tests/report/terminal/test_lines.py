@@ -6,9 +6,7 @@ import pytest
 
 from jangin.core.events import StepBegins
 from jangin.core.store import Artifact
-from jangin.report.terminal.counts import what_was_made
-from jangin.report.terminal.lines import ProgressLines, duration, time_left
-from jangin.report.terminal.progress import Bars
+from jangin.report.terminal.progress import Bars, ProgressLines, duration, time_left, what_was_made
 from tests.conftest import make_manifest
 
 

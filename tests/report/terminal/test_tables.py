@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from jangin.project.tables.rows import KIND_COLUMNS
+from jangin.project.tables import KIND_COLUMNS
 from jangin.report.terminal.tables import comparison_table, effort_table, result_table, rows_table
 
 

@@ -9,10 +9,9 @@ import pytest
 from fastapi import APIRouter, Request
 from sqlalchemy import select, update
 
-from jangin.serving import app
-from jangin.serving.batches import input_file, routes, runner
+from jangin.serving import app, batches
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.keys import add_key, remove_key
 from jangin.serving.state.tables import Batch, File, WebhookDelivery
 from tests.serving.running import run_server
@@ -40,10 +39,10 @@ def answer(body: dict, request: Request):
 
 @pytest.fixture(autouse=True)
 def toy_endpoint(monkeypatch):
-    for module in (input_file, routes):
+    for module in (batches, batches):
         monkeypatch.setattr(module, "ENDPOINTS", (ENDPOINT,))
     monkeypatch.setattr(app, "ROUTERS", (*app.ROUTERS, app.Routes(toy, "inference")))
-    monkeypatch.setattr(runner, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(batches, "HEARTBEAT_SECONDS", 0.05)
     seen.clear()
     while gate.acquire(blocking=False):
         pass
@@ -109,7 +108,7 @@ def until(client, batch_id, *statuses, counts=0):
 
 def release_all_when_stopped(server):
     """Requests in flight end while the server stops, and no other is sent."""
-    server.get(runner.BatchRunner).stopping.wait(100)
+    server.get(batches.BatchRunner).stopping.wait(100)
     gate.release(1000)
 
 
@@ -271,7 +270,7 @@ def test_what_is_left_of_a_batch_fails_once_its_key_is_removed(tmp_path):
         gate.release(100)
         batch = until(running.client(other), batch.id, "completed")
         errors = lines(server, batch.error_file_id)
-    assert 2 <= batch.request_counts.completed <= 2 + runner.IN_FLIGHT
+    assert 2 <= batch.request_counts.completed <= 2 + batches.IN_FLIGHT
     assert len(errors) == 40 - batch.request_counts.completed
     (reply,) = {json.dumps(row["response"]["body"]) for row in errors.values()}
     assert json.loads(reply)["error"]["code"] == "invalid_api_key"

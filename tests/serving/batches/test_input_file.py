@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from jangin.serving.batches import input_file
-from jangin.serving.batches.input_file import check_input, read_input
+from jangin.serving import batches
+from jangin.serving.batches import check_input, read_input
 
 ENDPOINT = "/v1/chat/completions"
 
@@ -49,8 +49,8 @@ def test_a_wrong_line_is_named(tmp_path, wrong, code, param):
 
 def test_an_empty_a_long_and_a_large_file_are_refused(tmp_path, monkeypatch):
     assert check_input(write(tmp_path / "in"), ENDPOINT).errors[0]["code"] == "empty_file"
-    monkeypatch.setattr(input_file, "MOST_LINES", 1)
+    monkeypatch.setattr(batches, "MOST_LINES", 1)
     path = write(tmp_path / "in", row("a"), row("b"))
     assert check_input(path, ENDPOINT).errors[0]["code"] == "too_many_tasks"
-    monkeypatch.setattr(input_file, "MOST_BYTES", 10)
+    monkeypatch.setattr(batches, "MOST_BYTES", 10)
     assert check_input(path, ENDPOINT).errors[0]["code"] == "file_too_large"

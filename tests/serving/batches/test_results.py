@@ -1,6 +1,6 @@
 import json
 
-from jangin.serving.batches.results import ERRORS, OUTPUT, BatchResults
+from jangin.serving.batches import ERRORS, OUTPUT, BatchResults
 
 BODY = {"usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}}
 

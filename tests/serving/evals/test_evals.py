@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from jangin.serving.evals.item_schema import ItemSchema
 from jangin.serving.evals.runner import EvalRunner
+from jangin.serving.evals.sources import ItemSchema
 from jangin.serving.state.tables import EvalItem, EvalRun
 
 SCHEMA = {"type": "object", "properties": {"question": {"type": "string"}}}

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from jangin.serving.files.checks import check_file
-from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.files.routes import check_file
 from jangin.serving.files.store import delete_file, store_file
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings

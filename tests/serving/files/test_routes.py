@@ -8,9 +8,9 @@ import httpx2
 import openai
 import pytest
 
-from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.files.routes import LONGEST_LIFE, SHORTEST_LIFE
 from jangin.serving.files.store import store_file
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.tables import Audit, File, Job
 from tests.serving.running import ANY_KEY

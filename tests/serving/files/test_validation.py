@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 
 from jangin.serving.files import check_process
 from jangin.serving.files.check_process import check_lines, check_rows
-from jangin.serving.files.distribution import Spread, suggested_epochs
-from jangin.serving.files.row_checks import check_row
-from jangin.serving.files.validation import check_file, job_fault, overlap
+from jangin.serving.files.validation import (
+    Spread,
+    check_file,
+    check_row,
+    job_fault,
+    overlap,
+    suggested_epochs,
+)
 
 
 def chat(question="What is a jangin?", answer="A master artisan.", **more):

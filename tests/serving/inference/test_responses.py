@@ -4,7 +4,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.state.tables import Answer
 from tests.serving.inference.conftest import CONTEXT, TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION, ask

@@ -9,7 +9,7 @@ from jangin.core.records import Message
 from jangin.models.loading import load_tokenizer
 from jangin.models.tokens.chat_template import render_rows
 from jangin.serving.jobs.pipeline import Pipeline
-from jangin.serving.models.bases import STARTER, base_of, entry_of
+from jangin.serving.models.registry import STARTER, base_of, entry_of
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.settings import ModelEntry, ServerSettings
 from tests.serving.jobs.conftest import upload, wait_for

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jangin.serving.operations.integrations import trackers_of
+from jangin.serving.jobs.records import trackers_of
 from jangin.serving.state.settings import read_settings
 from tests.project.tracking.test_services import values, wandb_records
 from tests.serving.jobs.conftest import messages, upload, wait_for

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from jangin.core.errors import ConfigError, StoreError, TrainingError
 from jangin.core.events import Progress
-from jangin.serving.jobs.failures import failure_of
+from jangin.serving.jobs.events import failure_of
 from jangin.serving.jobs.hyperparameters import resolve
 from jangin.serving.jobs.pipeline import JobSpec, NoTrainableTokensError, Pipeline
 from jangin.serving.jobs.rows import (

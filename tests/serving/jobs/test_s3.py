@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.errors import ConfigError
-from jangin.serving.files import keeper
-from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.files import uploads
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import StorageAwayError, open_storage
 from tests.s3_server import KEYS, MOTO, moto_server
@@ -202,7 +202,7 @@ def test_an_endpoint_that_fails_in_the_middle_loses_nothing(endpoint, tmp_path, 
             assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
         assert wait_for(client, job.id).status == "succeeded", messages(client, job.id)
         assert kept in objects(endpoint)
-        monkeypatch.setattr(keeper, "FORGOTTEN", -60)
+        monkeypatch.setattr(uploads, "FORGOTTEN", -60)
         running.server.get(FileKeeper).sweep()
         assert kept not in objects(endpoint)
 

@@ -19,10 +19,18 @@ from jangin.cli.main import app
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
 from jangin.core.events import Progress
 from jangin.serving.files.store import store_file
-from jangin.serving.operations import backup
-from jangin.serving.operations.backup import back_up, copy_sqlite
-from jangin.serving.operations.backup_target import LEASE, PRUNE, SNAPSHOT, Target, new_name
-from jangin.serving.operations.restore import UNFINISHED, restore
+from jangin.serving.operations import backup as backup
+from jangin.serving.operations.backup import (
+    LEASE,
+    PRUNE,
+    SNAPSHOT,
+    UNFINISHED,
+    Target,
+    back_up,
+    copy_sqlite,
+    new_name,
+    restore,
+)
 from jangin.serving.state.caller import LOCAL_CALLER
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
 from jangin.serving.state.tables import File

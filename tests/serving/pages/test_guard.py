@@ -7,7 +7,7 @@ import pytest
 from jangin.serving.pages.guard import HEADERS
 from jangin.serving.pages.visit import SESSION
 from jangin.serving.security.keys import add_key, remove_key
-from jangin.serving.security.signer import FILE, BrowserSession, Signer
+from jangin.serving.security.sessions import FILE, BrowserSession, Signer
 from jangin.serving.state.tables import Key
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench

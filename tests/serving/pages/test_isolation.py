@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from jangin.serving.security.keys import add_key
-from jangin.serving.security.signer import BrowserSession, Signer
+from jangin.serving.security.sessions import BrowserSession, Signer
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
 from jangin.serving.workbench import PAGES

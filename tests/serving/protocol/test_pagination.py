@@ -14,7 +14,7 @@ TIMES = [5, 5, 5, 3, 3, 9, 9, 1, 5]
 @pytest.fixture(params=["sqlite", "postgresql"])
 def session(request, tmp_path):
     from jangin.serving.state.database import Database
-    from jangin.serving.state.schema import migrate
+    from jangin.serving.state.server import migrate
 
     url = f"sqlite:///{tmp_path}/a.sqlite"
     if request.param == "postgresql":

@@ -3,11 +3,11 @@
 import pytest
 from starlette.requests import Request
 
-from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.retries import WINDOW, body_hash, is_retry, job_of_retry
+from jangin.serving.jobs.routes import WINDOW, body_hash, is_retry, job_of_retry
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.database import Database
-from jangin.serving.state.schema import migrate
+from jangin.serving.state.server import migrate
 from jangin.serving.state.tables import Job
 
 CALLER = Caller("p", frozenset({"jobs"}), "key_1")

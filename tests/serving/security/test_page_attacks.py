@@ -16,9 +16,8 @@ import yaml
 
 from jangin.serving.pages.visit import SESSION
 from jangin.serving.security.keys import add_key
-from jangin.serving.security.sessions import IDLE_SECONDS, sign_in
-from jangin.serving.security.signer import FILE as SECRET_FILE
-from jangin.serving.security.signer import BrowserSession, Signer
+from jangin.serving.security.sessions import FILE as SECRET_FILE
+from jangin.serving.security.sessions import IDLE_SECONDS, BrowserSession, Signer, sign_in
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
 from tests.documents.corpus import mutations

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from jangin.serving.app import OPEN_ROUTERS, ROUTERS
-from jangin.serving.pages import sign_in
+from jangin.serving.pages import guard
 from jangin.serving.security.access import scopes_of
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.caller import SCOPES
@@ -35,7 +35,7 @@ API = [
 OF_PROJECT = [
     (method, route.path, set(scopes_of(route)))
     for router in PAGES
-    if router is not sign_in.router
+    if router is not guard.router
     for route in router.routes
     for method in route.methods - {"HEAD"}
 ]

@@ -134,7 +134,7 @@ def test_people_end_their_own_sessions_and_administrators_those_of_their_project
 
 
 def test_a_secret_alone_opens_no_session(guarded):
-    from jangin.serving.security.signer import BrowserSession, Signer
+    from jangin.serving.security.sessions import BrowserSession, Signer
 
     running, keys = guarded
     with signed_in(running, keys["chief"]) as browser:

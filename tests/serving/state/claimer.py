@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from jangin.serving.state.database import Database
 from jangin.serving.state.leases import claim, new_owner
-from jangin.serving.state.schema import migrate
+from jangin.serving.state.server import migrate
 from jangin.serving.state.tables import Job
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jangin.core.errors import ConfigError, StoreError
 from jangin.serving.state.database import Database
-from jangin.serving.state.schema import migrate
+from jangin.serving.state.server import migrate
 from jangin.serving.state.tables import Event, File, Key
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.errors import StoreError
-from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.files.store import DELETED, store_file
+from jangin.serving.files.uploads import FileKeeper
 from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import LOCAL_CALLER

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from jangin.serving.state.leases import claim, new_owner, release, renew
-from jangin.serving.state.schema import migrate
+from jangin.serving.state.server import migrate
 from jangin.serving.state.tables import Job
 
 WAITING = select(Job).where(Job.status == "queued").order_by(Job.seq)

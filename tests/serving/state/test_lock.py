@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jangin.core.errors import LockedStoreError
-from jangin.serving.state.lock import ATTEMPTS, PAUSE_SECONDS, address_of, running, sole_server
+from jangin.serving.state.leases import ATTEMPTS, PAUSE_SECONDS, address_of, running, sole_server
 from jangin.serving.state.settings import ServerSettings
 
 ADDRESS = "http://127.0.0.1:8080/v1"

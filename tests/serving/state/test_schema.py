@@ -15,7 +15,7 @@ from sqlalchemy import MetaData, inspect, select, text
 from jangin.core.errors import UnreadableStoreError
 from jangin.serving.state.database import Database
 from jangin.serving.state.migrations import first_release
-from jangin.serving.state.schema import UNRELEASED, migrate
+from jangin.serving.state.server import UNRELEASED, migrate
 from jangin.serving.state.tables import Base, File, Key
 from tests.serving.state.test_installation import add_files, opened
 

@@ -5,8 +5,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from jangin.serving.webhooks.http_post import SECONDS, AddressError, _is_public, check_url, post
-from jangin.serving.webhooks.sender import LEASE
+from jangin.serving.webhooks.sender import LEASE, SECONDS, AddressError, _is_public, check_url, post
 from tests.serving.webhooks.receiver import Receiver
 from tests.shared import silent_port
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from jangin.core.ledger import Ledger
 from jangin.core.store import Manifest
 from jangin.project.file import SECTIONS, Project, ProjectFile, open_project
+from jangin.project.problems import config_classes
 from jangin.project.runner import run
 from jangin.project.session import open_session
-from jangin.project.source.problems import config_classes
 from jangin.project.stages import STAGES
 from jangin.training.loop.config import TrainingConfig, TrainingKeys
 

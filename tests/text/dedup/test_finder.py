@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.examples.augmentation import diversity
+from jangin.examples import paraphrase
 from jangin.text.dedup import near_duplicates, passage_copies
 from jangin.text.dedup.finder import Finder
 
@@ -12,7 +12,7 @@ TEXTS = [
 ]
 NEAR: Finder[near_duplicates.Rules] = near_duplicates.find_duplicates
 PASSAGES: Finder[passage_copies.PassageRule] = passage_copies.find_copies
-WORDINGS: Finder[diversity.NearCopies] = diversity.find_copies
+WORDINGS: Finder[paraphrase.NearCopies] = paraphrase.find_copies
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ WORDINGS: Finder[diversity.NearCopies] = diversity.find_copies
     [
         (NEAR, near_duplicates.Rules(threshold=0.8)),
         (PASSAGES, passage_copies.PassageRule(similarity=0.8)),
-        (WORDINGS, diversity.NearCopies(similarity=0.8)),
+        (WORDINGS, paraphrase.NearCopies(similarity=0.8)),
     ],
     ids=["near duplicates", "passages", "wordings"],
 )
@@ -35,6 +35,6 @@ def test_a_stricter_rule_keeps_the_near_copy():
     for find, rule in (
         (NEAR, near_duplicates.Rules(threshold=0.99)),
         (PASSAGES, passage_copies.PassageRule(similarity=0.99)),
-        (WORDINGS, diversity.NearCopies(similarity=0.99, same_words_similarity=0.99)),
+        (WORDINGS, paraphrase.NearCopies(similarity=0.99, same_words_similarity=0.99)),
     ):
         assert [pair.row for pair in find(TEXTS, rule)] == [2]

@@ -9,7 +9,7 @@ import torch
 from jangin.core.errors import TrainingError
 from jangin.core.events import Progress
 from jangin.models.loading import load_trained
-from jangin.models.tokens.pair_packing import render_pairs
+from jangin.models.tokens.packing import render_pairs
 from jangin.training.dpo import STAGE, DpoConfig
 from jangin.training.objectives.dpo import choose_pair_model, reference_sums
 from tests.training.loop.test_gradient_accumulation import SmallDevice

@@ -25,9 +25,8 @@ from jangin.models.loading import load_model, model_without_weights
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.sharded_start import load_sharded, merge_rows
-from jangin.training.loop.checkpoint import pack_weights
+from jangin.training.loop.checkpoint import pack_weights, write_shards
 from jangin.training.loop.config import StepMetrics, TrainingConfig
-from jangin.training.loop.saved_tensors import write_shards
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import Start, attach
 from jangin.training.objectives.sft import SftTask

@@ -10,7 +10,7 @@ from jangin.core.errors import MachineError
 from jangin.core.events import Progress
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import launch
-from jangin.training.distributed.slurm import slurm_workers
+from jangin.training.distributed.machines import slurm_workers
 from tests.training.distributed.test_machines import config, lines
 
 SLURM = {"count": 2, "launcher": "slurm"}

@@ -4,7 +4,7 @@ import jinja2
 import pytest
 
 from jangin.models.starter import CHAT_TEMPLATE
-from jangin.training.export.modelfile import chat_format, modelfile
+from jangin.training.export.gguf_export import chat_format, modelfile
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m.role != 'system' %}"

@@ -7,8 +7,8 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 from jangin.core.errors import TrainingError
 from jangin.models.forward.varlen_attention import NAME
-from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
 from jangin.models.loading import base_model, known_warnings_ignored
+from jangin.models.memory import ATTENTION_BLOCK, KEPT_KEYS
 from jangin.models.tokens.packing import packed_batch
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import matmul

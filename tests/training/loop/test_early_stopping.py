@@ -5,8 +5,7 @@ from jangin.core.events import Progress
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import select_rows
 from jangin.training.loop.config import EarlyStopping, Never, StepMetrics, TrainingConfig
-from jangin.training.loop.early_stopping import best_line, early_stop_reason
-from jangin.training.loop.trainer import train
+from jangin.training.loop.trainer import best_line, early_stop_reason, train
 from jangin.training.objectives.sft import SftObjective
 
 

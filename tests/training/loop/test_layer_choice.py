@@ -14,10 +14,10 @@ import torch
 
 from jangin.core.events import Progress
 from jangin.models.forward import compiled_layers as layers
-from jangin.models.forward.layer_timings import Timing, find_timing, keep_timing, timings_file
-from jangin.training.loop import layer_choice as choice
+from jangin.models.forward.compiled_layers import Timing, find_timing, keep_timing, timings_file
+from jangin.training.loop import gradient_accumulation as choice
 from jangin.training.loop.config import StepMetrics, TrainingConfig
-from jangin.training.loop.layer_choice import EARLIER_PART, LayerChoice, Rules
+from jangin.training.loop.gradient_accumulation import EARLIER_PART, LayerChoice, Rules
 from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.trainer import train
 from tests.toy_layers import Layer, Model

@@ -6,7 +6,7 @@ import pytest
 from jangin.core.errors import TrainingError
 from jangin.models.forward.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.pair_packing import PairRows
+from jangin.models.tokens.packing import PairRows
 from jangin.training.loop.scorer import split_by_rope
 from jangin.training.objectives.dpo import refuse_mixed_pairs
 

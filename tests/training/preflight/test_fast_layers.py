@@ -4,8 +4,7 @@ import pytest
 
 from jangin.training.loop.config import TrainingKeys
 from jangin.training.preflight import memory
-from jangin.training.preflight.fast_layers import fast_packages, slow_layers_note
-from jangin.training.preflight.memory import Work, cost_of
+from jangin.training.preflight.memory import Work, cost_of, fast_packages, slow_layers_note
 
 SIZES = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,

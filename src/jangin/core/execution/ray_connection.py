@@ -13,15 +13,17 @@ from typing import IO, Any
 
 from jangin.core.errors import MachineError, counted
 from jangin.core.execution import nodes
-from jangin.core.execution.node_files import PROBE, SEEN, try_bucket
 from jangin.core.execution.on_ray import OnRay, alive_nodes
 from jangin.core.execution.settings import RayCluster
 from jangin.core.execution.signals import restored_handlers
 from jangin.core.execution.transfer import (
+    PROBE,
+    SEEN,
     BucketAccess,
     FolderAccess,
     ProjectFiles,
     opened_transfer,
+    try_bucket,
 )
 
 _ENVIRONMENT = {

@@ -4,11 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jangin.documents.layout.columns import regions
-from jangin.documents.layout.gutters import IN_FRAME, Columns
+from jangin.documents.layout.gutters import IN_FRAME, Columns, regions
 from jangin.documents.layout.rows import PROSE, Row, in_cell_order, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
-from jangin.documents.layout.shapes import Area, bounding_box
+from jangin.documents.layout.shapes import Area, TextLine, bounding_box
 from jangin.documents.layout.tables import (
     ARTICLE_LINE,
     Grid,
@@ -16,7 +15,6 @@ from jangin.documents.layout.tables import (
     in_cells,
     table_lines,
 )
-from jangin.documents.layout.text_line import TextLine
 
 LONG_CELL = 900
 """A grid with a cell of more characters is a frame around text, not a table."""

@@ -1,19 +1,341 @@
 """Text of the pages of one document: reading order, then what only several pages together show."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
-from jangin.documents.layout.footnotes import move_footnotes
 from jangin.documents.layout.gutters import Columns
-from jangin.documents.layout.order import Block, Trust, reading_order
-from jangin.documents.layout.running import running
+from jangin.documents.layout.order import SENTENCE_END, Block, Trust, reading_order
+from jangin.documents.layout.rows import rows_of
 from jangin.documents.layout.runs import Run, cut_at_gaps, joined
-from jangin.documents.layout.shapes import Area, Shapes
-from jangin.documents.layout.tables import grids, header_rule, merged
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import Area, Shapes, TextLine, bounding_box
+from jangin.documents.layout.tables import ARTICLE_LINE, Grid, grids, header_rule, merged
 from jangin.text.normalize import CONTROL, nfc
+
+# Running heads, footers, page numbers and side tabs: text that recurs at one place of many pages.
+#
+# Only text at an edge is taken: nothing else of the page lies between it and the edge. What a
+# browser prints above and below a page needs no second page.
+
+
+FEWEST = 3
+"""Smallest number of pages on which a text recurs."""
+SHARE = 0.1
+"""Smallest share of the pages on which a text recurs."""
+NEAR = 2
+"""A text recurs if it is also on a page at most this far away: left and right pages differ."""
+PLACE = 4.0
+"""Side, in points, of the squares in which a place is the same."""
+MARGIN = 0.12
+"""Upper and lower part of the page that holds running heads and footers where only two pages show
+what recurs."""
+DEEPEST = 4
+"""Lines from the top and from the bottom that may be running heads and footers."""
+LONGEST = 80
+ARTICLE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
+
+BROWSER_EDGE = 30.0
+"""Chromium prints date, title, address and page number this near to the edges of the page (20 to 24
+points), nearer than the headers of office documents are."""
+BROWSER_SIZE = 8.5
+"""Largest type of them in points (8)."""
+MOMENT = re.compile(
+    r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}[.,]{0,2} ?\D{0,6}\d{1,2}:\d\d(?::\d\d)? ?\D{0,6}"
+)
+ADDRESS = re.compile(r"(?:https?|file|about|data|blob|chrome-extension):\S+")
+PAGE_OF = re.compile(r"\d+/\d+")
+
+Key = tuple[str, str, int, int]
+
+
+def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Run]]:
+    """For each page (area, runs cut at wide gaps, grids) its runs that are no part of the text.
+
+    A page that has nothing else keeps them.
+    """
+    edges = [list(_edge_rows(area, runs)) for area, runs, _ in pages]
+    keys = [
+        {id(run): list(_keys(run)) for run in {id(r): r for _, row in rows for r in row}.values()}
+        for rows in edges
+    ]
+    seen: dict[Key, list[int]] = defaultdict(list)
+    for number, own in enumerate(keys):
+        for key in chain.from_iterable(own.values()):
+            seen[key].append(number)
+    often = 2 if len(pages) == 2 else max(FEWEST, int(len(pages) * SHARE))
+    peeled: list[list[Run]] = []
+    for number, (rows, own, (area, runs, tables)) in enumerate(
+        zip(edges, keys, pages, strict=True)
+    ):
+
+        def pages_with(run: Run, own: dict[int, list[Key]] = own, number: int = number) -> int:
+            counts = [len(seen[key]) for key in own[id(run)] if _is_near(seen[key], number)]
+            return max(counts, default=0)
+
+        counts = {id(run): pages_with(run) for _, row in rows for run in row}
+        recurring = {one for one, count in counts.items() if count >= often}
+        if len(pages) == 2:
+            recurring &= _in_margins(area, runs)
+        for grid in tables:
+            if any(_inside(run, grid) for run in runs if id(run) in recurring):
+                inside = [id(run) for run in runs if _inside(run, grid)]
+                if not recurring.issuperset(inside):
+                    recurring -= set(inside)
+        peeled.append(list(_peeled(rows, recurring)))
+    if len(pages) == 2:
+        peeled = _on_both(peeled, keys)
+    out = []
+    for gone, (area, runs, _) in zip(peeled, pages, strict=True):
+        taken = {id(run) for run in gone}
+        gone += [run for run in _of_browser(area, runs) if id(run) not in taken]
+        out.append(gone if len(gone) < len(runs) else [])
+    return out
+
+
+def _on_both(peeled: list[list[Run]], keys: list[dict[int, list[Key]]]) -> list[list[Run]]:
+    """What is at the edge of both pages; on one of them, a line of text is like a line below it."""
+    first, second = (
+        {key for run in runs for key in own[id(run)]}
+        for runs, own in zip(peeled, keys, strict=True)
+    )
+    return [
+        [run for run in runs if not other.isdisjoint(own[id(run)])]
+        for runs, own, other in zip(peeled, keys, (second, first), strict=True)
+    ]
+
+
+def _of_browser(area: Area, runs: list[Run]) -> list[Run]:
+    """What Chromium prints in the margins: date and title above, address and page number below.
+
+    Nothing unless all of them but the title are there, each in its corner of the page.
+    """
+    small = [run for run in runs if run.size <= BROWSER_SIZE and not run.bold and not run.turned]
+    above = [run for run in small if run.middle > area.top - BROWSER_EDGE]
+    below = [run for run in small if run.middle < area.bottom + BROWSER_EDGE]
+    at_edges = sum(
+        not area.bottom + BROWSER_EDGE <= run.middle <= area.top - BROWSER_EDGE for run in runs
+    )
+    if not above or len(below) != 2 or len(above) + len(below) != at_edges:
+        return []
+    moment = min(above, key=lambda run: run.left)
+    address, number = sorted(below, key=lambda run: run.left)
+    in_corners = (
+        max(moment.left, address.left) < area.left + BROWSER_EDGE
+        and number.right > area.right - BROWSER_EDGE
+        and len(rows_of(above)) == len(rows_of(below)) == 1
+    )
+    patterns = ((moment, MOMENT), (address, ADDRESS), (number, PAGE_OF))
+    if in_corners and all(shape.fullmatch(joined(run.glyphs)) for run, shape in patterns):
+        return above + below
+    return []
+
+
+def _inside(run: Run, grid: Grid) -> bool:
+    return len(grid.cells) + len(grid.cells[0]) > 2 and grid.area.holds(
+        (run.left + run.right) / 2, run.middle
+    )
+
+
+def _in_margins(area: Area, runs: list[Run]) -> set[int]:
+    """Ids of the runs above and below the text that are in no larger type than it.
+
+    A title may recur on two pages, too, such as the two copies of a form.
+    """
+    glyphs = sum(len(run.glyphs) for run in runs)
+    usual = count = 0.0
+    for run in sorted(runs, key=lambda one: one.size):
+        usual, count = run.size, count + len(run.glyphs)
+        if count >= glyphs / 2:
+            break
+    depth = MARGIN * (area.top - area.bottom)
+    return {
+        id(run)
+        for run in runs
+        if not run.bold
+        and run.size <= usual + 0.1
+        and not area.bottom + depth < run.middle < area.top - depth
+    }
+
+
+def _is_near(numbers: list[int], number: int) -> bool:
+    return any(0 < abs(other - number) <= NEAR for other in numbers)
+
+
+def _keys(run: Run) -> Iterator[Key]:
+    """What a text is, but for its digits, and where it begins, ends and has its middle."""
+    text = joined(run.glyphs)
+    if len(text) > LONGEST or ARTICLE.match(text):
+        return
+    shape = re.sub(r"\d+", "0", text.replace(" ", ""))
+    for side, x in (("l", run.left), ("r", run.right), ("m", (run.left + run.right) / 2)):
+        for shift in (0.0, PLACE / 2):
+            y = int((run.middle + shift) // PLACE)
+            yield f"{side}{shift}", shape, int((x + shift) // PLACE), y
+
+
+def _edge_rows(area: Area, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
+    """(edge, runs) line by line from the upper and the lower edge, and all beside the text."""
+    wide = [run for run in runs if run.right - run.left > (area.right - area.left) / 4]
+    if len(wide) >= FEWEST:
+        left, right = min(run.left for run in wide) - 1, max(run.right for run in wide) + 1
+        beside = [run for run in runs if run.right <= left or run.left >= right]
+        if beside:
+            yield "side", beside
+        aside = {id(run) for run in beside}
+        runs = [run for run in runs if id(run) not in aside]
+    rows = rows_of(runs)
+    for row in rows[:DEEPEST]:
+        yield "top", row.runs
+    for row in rows[: -DEEPEST - 1 : -1]:
+        yield "bottom", row.runs
+
+
+def _peeled(rows: list[tuple[str, list[Run]]], recurring: set[int]) -> Iterator[Run]:
+    """The recurring runs up to the first line of each edge that has other text."""
+    taken: set[int] = set()
+    closed: set[str] = set()
+    for edge, row in rows:
+        if edge in closed:
+            continue
+        text = [run for run in row if id(run) not in recurring]
+        apart = [run for run in row if id(run) in recurring and id(run) not in taken]
+        while edge != "side" and (
+            near := [r for r in apart if any(_is_next_to(r, t) for t in text)]
+        ):
+            text += near
+            apart = [run for run in apart if run not in near]
+        taken.update(id(run) for run in apart)
+        yield from apart
+        if edge != "side" and text:
+            closed.add(edge)
+
+
+def _is_next_to(run: Run, other: Run) -> bool:
+    """True if a run on the same line is too near to be a page number beside a title."""
+    reach = 2 * other.height
+    return run.left < other.right + reach and run.right > other.left - reach
+
+
+# Footnotes: from the foot of their page to the end of the section that they belong to.
+
+
+MARK = re.compile(r"(\d{1,2}|[*†‡§]|주)\s*[.)]?\s*\S")
+SMALL = 0.93
+"""Largest size of footnotes, as a share of the size of the text."""
+LARGE = 1.1
+"""Smallest size of a heading, as a share of the size of the text."""
+ABOVE = 16.0
+"""The rule above footnotes is at most this many points over the first line."""
+
+
+def move_footnotes(pages: list[list[Block]], rules: Sequence[list[Area]]) -> None:
+    """Move the footnotes of each page, in place.
+
+    They go before the next heading after their reference; where none follows on the page, to its
+    end, unless a sentence continues on the next page: then to the end of the section on the next.
+    """
+    waiting: list[Block] = []
+    for number, blocks in enumerate(pages):
+        size = _body_size(blocks)
+        notes = _taken(blocks, rules[number], size)
+        for note in waiting:
+            _insert(blocks, note, 0, size)
+        waiting = []
+        for note in notes:
+            at = _reference(blocks, note)
+            is_last = number == len(pages) - 1
+            if not _insert(blocks, note, at, size, only_before_heading=not is_last):
+                if _ends_inside_sentence(blocks):
+                    waiting.append(note)
+                else:
+                    blocks.append(note)
+
+
+def _body_size(blocks: list[Block]) -> float:
+    """The font size of most letters."""
+    sizes: Counter[float] = Counter()
+    for block in blocks:
+        for line in block.lines:
+            sizes[line.size] += len(line.text)
+    return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
+
+
+def _taken(blocks: list[Block], rules: list[Area], size: float) -> list[Block]:
+    """The footnotes of a page, taken out of its blocks: with a mark, or amid a sentence."""
+    notes: list[Block] = []
+    for block in list(blocks):
+        if block.xs:
+            continue
+        for index, line in enumerate(block.lines):
+            tail = block.lines[index:]
+            if (
+                (MARK.match(line.text) or (index and _goes_on(block.lines[index - 1])))
+                and all(one.size <= SMALL * size for one in tail)
+                and any(_is_over(rule, line) for rule in rules)
+            ):
+                notes.append(Block(tail, bounding_box(tail)))
+                block.lines = block.lines[:index]
+                break
+        if not block.lines:
+            blocks.remove(block)
+    return notes
+
+
+def _is_over(rule: Area, line: TextLine) -> bool:
+    """True if a short rule is right above the line, from its left margin on."""
+    return (
+        0 <= rule.bottom - line.top + 4 <= ABOVE
+        and abs(rule.left - line.left) < 2 * line.size + 10
+        and rule.right - rule.left < 250
+    )
+
+
+def _reference(blocks: list[Block], note: Block) -> int:
+    """Number of the first line of the page that refers to the footnote; the last without one."""
+    lines = [line for block in blocks for line in block.lines]
+    if (written := MARK.match(note.lines[0].text)) is None:
+        return len(lines)
+    pattern = re.compile(rf"[^\W\d][)\]”’\"'.,]*\s?{re.escape(written[1])}(?!\d)")
+    return next((i for i, line in enumerate(lines) if pattern.search(line.text)), len(lines))
+
+
+def _insert(
+    blocks: list[Block], note: Block, start: int, size: float, *, only_before_heading: bool = False
+) -> bool:
+    """Put a footnote before the first heading after line `start`, else at the end of the page."""
+    count = 0
+    for index, block in enumerate(blocks):
+        for number, line in enumerate(block.lines):
+            count += 1
+            if (count - 1 <= start and start) or block.xs or not _is_heading(line, size):
+                continue
+            before, after = block.lines[:number], block.lines[number:]
+            parts = [Block(part, bounding_box(part)) for part in (before, after) if part]
+            parts.insert(len(parts) - 1, note)
+            blocks[index : index + 1] = parts
+            return True
+    if only_before_heading:
+        return False
+    blocks.append(note)
+    return True
+
+
+def _is_heading(line: TextLine, size: float) -> bool:
+    larger = line.size >= LARGE * size or (line.bold and not SENTENCE_END.search(line.text))
+    return bool(ARTICLE_LINE.match(line.text)) or larger
+
+
+def _ends_inside_sentence(blocks: list[Block]) -> bool:
+    last = next((b.lines[-1] for b in reversed(blocks) if b.lines and not b.xs), None)
+    return last is not None and _goes_on(last)
+
+
+def _goes_on(line: TextLine) -> bool:
+    """True if a line does not end a sentence."""
+    return bool(line.text) and not SENTENCE_END.search(line.text)
+
 
 SAME_COLUMN = 6.0
 """A table continues on the next page if all of its columns begin at most this far away."""

@@ -14,8 +14,7 @@ from jangin.documents.layout.runs import (
     jumps_back,
     words,
 )
-from jangin.documents.layout.shapes import Area
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import Area, TextLine
 
 SAME_LINE = 0.5
 """Two runs are on one line if they share this part of the smaller one's height."""

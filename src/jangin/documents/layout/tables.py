@@ -9,8 +9,7 @@ from itertools import pairwise
 
 from jangin.documents.layout.rows import Row, line_of, rows_of
 from jangin.documents.layout.runs import Glyph, Run, joined, middle_of, words
-from jangin.documents.layout.shapes import Area, Shapes
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import Area, Shapes, TextLine
 
 SNAP = 3.0
 """Rules nearer than this, in points, are one, and rules that miss each other by less meet."""

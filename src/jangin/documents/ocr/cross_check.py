@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 from rapidfuzz.distance import Levenshtein
 
-from jangin.documents.ocr.both_languages import read_lines
 from jangin.documents.ocr.missing_syllables import missing_syllables
-from jangin.documents.ocr.second_reading import LATIN, Line
+from jangin.documents.ocr.second_reading import LATIN, Line, read_lines
 from jangin.documents.ocr.tesseract import installed_languages, other_models
 
 if TYPE_CHECKING:

@@ -7,31 +7,233 @@ confidence is it read in other ways too: as it is, turned upright, in other segm
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
+from jangin.documents.layout.gutters import Box
 from jangin.documents.layout.picture_tables import PictureCell, header_line, table_rows
-from jangin.documents.ocr.both_languages import read_in_both, spaces_after
-from jangin.documents.ocr.circled_numbers import erase_circles
 from jangin.documents.ocr.codes import read_codes
 from jangin.documents.ocr.cross_check import cross_check
 from jangin.documents.ocr.missing_syllables import restore_syllables
 from jangin.documents.ocr.page_layout import UNKNOWN, KnownColumns, Strip, Unfolded, unfold
-from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
-from jangin.documents.ocr.preparation import INK_BELOW, has_ink, prepare
+from jangin.documents.ocr.preparation import INK_BELOW, Grey, has_ink, prepare
 from jangin.documents.ocr.rare_spellings import read_rare_spellings
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
-from jangin.documents.ocr.second_reading import LATIN, Line, read_again
+from jangin.documents.ocr.second_reading import LATIN, Line, read_again, read_in_both, spaces_after
 from jangin.documents.ocr.tesseract import Word, lines_of, orientation, recognize, words_of
+from jangin.text.normalize import drop_spaces
 
 if TYPE_CHECKING:
     from jangin.documents.layout.gutters import Box
     from jangin.documents.ocr.preparation import Grey
+
+
+# Restore circled numbers such as ①, which Tesseract's Korean model cannot output.
+
+
+def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
+    """Boxes of circles around numbers; erases them and enlarges the numbers.
+
+    `image_HW` (uint8, 0 ink to 255 paper) is changed in place. A circle is a thin closed curve,
+    as wide as high and as high as a letter, whose pixels are all about one radius from its centre.
+    """
+    labels_HW, _ = ndimage.label(image_HW < INK_BELOW + 40, structure=np.ones((3, 3)))
+    rings = []
+    for label, (rows, across) in enumerate(ndimage.find_objects(labels_HW), start=1):
+        height, width = rows.stop - rows.start, across.stop - across.start
+        if not (dpi // 12 <= height <= dpi // 4 and abs(height - width) <= 0.15 * height):
+            continue
+        crop_HW = image_HW[rows, across]
+        ring_HW = labels_HW[rows, across] == label
+        if not _is_ring(ring_HW) or not _holds_ink((crop_HW < INK_BELOW + 40) & ~ring_HW):
+            continue
+        crop_HW[labels_HW[rows, across] == label] = 255
+        crop_HW[:] = _enlarged(crop_HW)
+        rings.append(Box(rows.start, rows.stop, across.start, across.stop))
+    return rings
+
+
+def _is_ring(ink_HW: NDArray[np.bool_]) -> bool:
+    height, width = ink_HW.shape
+    y, x = np.nonzero(ink_HW)
+    radius = np.hypot((y - (height - 1) / 2) / height, (x - (width - 1) / 2) / width) * 2
+    turns = np.arctan2(y - (height - 1) / 2, x - (width - 1) / 2)
+    covered = np.unique(np.floor((turns + np.pi) / (2 * np.pi) * 23.99)).size
+    return bool(np.quantile(radius, 0.1) > 0.72 and covered >= 22)
+
+
+def _holds_ink(other_HW: NDArray[np.bool_]) -> bool:
+    """True if something as large as a digit is inside; a ring without ink is the letter ㅇ."""
+    height, width = other_HW.shape
+    inner_HW = other_HW[height // 5 : height - height // 5, width // 5 : width - width // 5]
+    rows = np.flatnonzero(inner_HW.any(axis=1))
+    return bool(rows.size and rows[-1] - rows[0] >= 0.3 * height)
+
+
+def _enlarged(crop_HW: Grey) -> Grey:
+    """The content of the circle, scaled to 85 % of the circle's size."""
+    ink_HW = crop_HW < INK_BELOW + 40
+    if not ink_HW.any():
+        return crop_HW
+    rows, across = np.flatnonzero(ink_HW.any(axis=1)), np.flatnonzero(ink_HW.any(axis=0))
+    inner = crop_HW[rows[0] : rows[-1] + 1, across[0] : across[-1] + 1].astype(np.float64)
+    height, width = crop_HW.shape
+    scale = min(0.85 * height / inner.shape[0], 0.85 * width / inner.shape[1])
+    large = np.clip(ndimage.zoom(inner, scale, order=1, mode="nearest"), 0, 255).astype(np.uint8)
+    out = np.full(crop_HW.shape, 255, dtype=np.uint8)
+    top, left = (height - large.shape[0]) // 2, (width - large.shape[1]) // 2
+    out[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return out
+
+
+# Poor lines of a page read again: their part of the page in another segmentation mode.
+#
+# Mode 6 takes a page for one block of text of one size. It reads large type and what is beside a
+# drawing as rubbish of low confidence, which mode 4 often reads well. The bands of the page that
+# hold poor lines are stacked into one image and read once more; one without a blank row inside,
+# which mode 6 took for several lines, is read as one line. A band keeps the better reading.
+
+
+POOR_LINE = 70.0
+"""Confidence below which a line is poor."""
+COLUMN = 4
+"""Mode for text of several sizes."""
+LONG = 8
+"""Characters from which on two equal readings of a line confirm each other."""
+SAME = 0.9
+"""Similarity of two readings that are the same but for a sign or two."""
+LINE = 7
+"""Mode for one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Poor lines one after another, and the rows of pixels that they fill."""
+
+    start: int
+    """Number of the first of these lines."""
+    stop: int
+    top: int
+    bottom: int
+
+
+def read_poor_lines(
+    image_HW: "Grey", lines: Sequence[Line], dpi: int, read: Callable[["Grey", int], list[Line]]
+) -> list[Line]:
+    """Replace lines of a band where `read`, called with its image and a mode, is more confident."""
+    out = list(lines)
+    bands = _bands(image_HW, lines, dpi)
+    single = [band for band in bands if _is_one_line(image_HW, band)]
+    readings = {band: read(_stacked(image_HW, [band], dpi)[0], LINE) for band in single}
+    shifts = {band: dpi // 4 - band.top for band in single}
+    rest = [band for band in bands if band not in readings]
+    if rest:
+        stack_HW, tops = _stacked(image_HW, rest, dpi)
+        column = read(stack_HW, COLUMN)
+        shifts |= {band: top - band.top for band, top in zip(rest, tops, strict=True)}
+        readings |= dict.fromkeys(rest, column)
+    for band in reversed(bands):
+        own = [
+            _moved(line, -shifts[band])
+            for line in readings[band]
+            if band.top <= (line.top + line.bottom) / 2 - shifts[band] < band.bottom
+        ]
+        _confirm(out[band.start : band.stop], own)
+        if _is_better(own, out[band.start : band.stop]):
+            out[band.start : band.stop] = own
+    return out
+
+
+def _confirm(old: Sequence[Line], new: Sequence[Line]) -> None:
+    """Mark the lines that read nearly the same in both lists; a drawing does not."""
+    for line in old:
+        for other in new:
+            signs = (drop_spaces(line.text), drop_spaces(other.text))
+            if len(signs[0]) >= LONG and SequenceMatcher(None, *signs).ratio() >= SAME:
+                line.confirmed = other.confirmed = True
+
+
+def _stacked(image_HW: "Grey", bands: list[Band], dpi: int) -> "tuple[Grey, list[int]]":
+    """(the bands one above another, the first row of each)."""
+    margin = dpi // 4
+    rows = [np.full((margin, image_HW.shape[1]), 255, dtype=np.uint8)]
+    tops, y = [], margin
+    for band in bands:
+        tops.append(y)
+        rows += [image_HW[band.top : band.bottom], rows[0]]
+        y += band.bottom - band.top + margin
+    return np.concatenate(rows), tops
+
+
+def _is_one_line(image_HW: "Grey", band: Band) -> bool:
+    """True if several lines were found in a band that has no blank row inside."""
+    inked_H = (image_HW[band.top : band.bottom] < INK_BELOW).any(axis=1)
+    rows = np.flatnonzero(inked_H)
+    return band.stop - band.start > 1 and len(rows) > 0 and len(rows) == rows[-1] - rows[0] + 1
+
+
+def _bands(image_HW: "Grey", lines: Sequence[Line], dpi: int) -> list[Band]:
+    """Bands of poor lines and of lines at the same height beside them in the list."""
+    is_inked_H = np.asarray((image_HW < INK_BELOW).any(axis=1), dtype=bool)
+    bands: list[Band] = []
+    start = 0
+    while start < len(lines):
+        stop = start
+        while stop < len(lines) and lines[stop].confidence < POOR_LINE:
+            stop += 1
+        if stop == start:
+            start += 1
+            continue
+        first = start
+        while first > (bands[-1].stop if bands else 0) and _level(lines[first - 1], lines[first]):
+            first -= 1
+        while stop < len(lines) and _level(lines[stop], lines[stop - 1]):
+            stop += 1
+        top = min(line.top for line in lines[first:stop])
+        bottom = max(line.bottom for line in lines[first:stop])
+        others = [*lines[:first], *lines[stop:]]
+        if not any(line.top < bottom - 2 and line.bottom > top + 2 for line in others):
+            above = max((line.bottom for line in others if line.bottom <= top + 2), default=0)
+            below = min((line.top for line in others if line.top >= bottom - 2), default=10**9)
+            rows = range(top, max(above, top - dpi, 0), -1)
+            top = next((y for y in rows if not is_inked_H[y]), top)
+            rows = range(bottom, min(below, bottom + dpi, len(is_inked_H)))
+            bottom = next((y for y in rows if not is_inked_H[y]), bottom)
+            bands.append(Band(first, stop, top, bottom))
+        start = stop
+    return bands
+
+
+def _level(line: Line, other: Line) -> bool:
+    """True if two lines share half of the height of the lower one."""
+    shared = min(line.bottom, other.bottom) - max(line.top, other.top)
+    return shared > 0.5 * min(line.bottom - line.top, other.bottom - other.top)
+
+
+def _moved(line: Line, rows: int) -> Line:
+    return Line(
+        [replace(word, top=word.top + rows) for word in line.words], line.texts, line.spaces
+    )
+
+
+def _is_better(new: list[Line], old: list[Line]) -> bool:
+    """True if the new reading is no poor one and surer of more characters."""
+    length = sum(line.length for line in new)
+    mean = sum(line.length * line.confidence for line in new) / max(1, length)
+    return mean >= POOR_LINE and _lines_weight(new) > _lines_weight(old)
+
+
+def _lines_weight(lines: list[Line]) -> float:
+    return sum(line.length * (line.confidence - 50) for line in lines)
+
 
 GOOD_CONFIDENCE = 75.0
 """Mean word confidence from which on a page is not turned or read in another mode."""

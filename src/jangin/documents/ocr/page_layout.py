@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from jangin.documents.layout.gutters import Box, Columns, Profile, any_ink, columns, extent
-from jangin.documents.layout.open_tables import closing_lines
-from jangin.documents.layout.picture_tables import PictureCell, cells_of
+from jangin.documents.layout.picture_tables import PictureCell, cells_of, closing_lines
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet, prepare
 
 SHADE_BELOW = 242

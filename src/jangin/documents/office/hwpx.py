@@ -8,15 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from jangin.documents.office.hwp_paragraphs import (
-    Box,
-    CellBox,
-    Level,
-    Note,
-    Paragraph,
-    Table,
-    Writer,
-)
+from jangin.documents.office.hwp import Box, CellBox, Level, Note, Paragraph, Table, Writer
 from jangin.documents.readers.archive import (
     Archive,
     attribute,

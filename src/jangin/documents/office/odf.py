@@ -7,7 +7,7 @@ are left out.
 from collections.abc import Iterator
 from typing import Any
 
-from jangin.documents.office.sheet import Grid, Merge, Value, sheet_text
+from jangin.documents.office.xlsx import Grid, Merge, Value, sheet_text
 from jangin.documents.readers.archive import (
     Archive,
     attribute,

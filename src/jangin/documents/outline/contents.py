@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from jangin.documents.outline.line import SENTENCE_END, Heading, Line, Rank
+from jangin.documents.outline.legal import SENTENCE_END, Heading, Line, Rank
 
 CONTENTS_TITLE = re.compile(
     r"\W*(?:\S{1,20}\s+){0,3}(?:목\s*차|차\s*례|색\s*인|(?:table of )?contents|index)\W*$",

@@ -8,12 +8,305 @@ table of contents announces.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from jangin.core.records import Page
-from jangin.documents.outline.contents import Contents, beside, find_contents
-from jangin.documents.outline.find import find_headings, with_titles
-from jangin.documents.outline.line import Heading, Line, Rank
+from jangin.documents.outline import legal
+from jangin.documents.outline.contents import (
+    CONTENTS_TITLE,
+    Contents,
+    beside,
+    entry_key,
+    find_contents,
+)
+from jangin.documents.outline.legal import (
+    SENTENCE_END,
+    Heading,
+    Line,
+    Rank,
+    gap_above,
+    gap_below,
+    last_shown,
+    next_shown,
+    numbered_headings,
+    tidy,
+)
+
+# Find the headings of a text: by their wording, by their position, by the table of contents.
+
+
+MARKDOWN = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
+ENGLISH = re.compile(
+    r"(?:Article|Section|Chapter|ARTICLE|SECTION|CHAPTER)\s+(\d+|[IVXLC]+)\b.{0,80}$"
+)
+NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){1,3})\.?\s+\S.{0,70}$")
+UNDERLINE = re.compile(r"={3,}$|-{3,}$")
+LEGAL = 3
+"""From this number of articles on, a text is a legal one, and 약관 alone on a line is a title."""
+
+
+def find_headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
+    """The headings that are known by their own line, in order; `markdown` as in `sections`."""
+    out: list[Heading] = []
+    article = 0
+    fenced = False
+    previous = ""
+    skip = 0
+    for index, line in enumerate(lines):
+        if line.noise or index < skip:
+            continue
+        if line.text.startswith(("```", "~~~")):
+            fenced = not fenced
+        heading = None
+        if line.text and not fenced:
+            heading = _heading(lines, index, previous, article, markdown=markdown)
+        if heading is not None:
+            if heading.rank == Rank.ARTICLE:
+                article = heading.number or article
+            out.append(heading)
+            skip = index + heading.length
+        previous = "" if heading is not None else line.text
+    return out
+
+
+def _heading(
+    lines: list[Line], index: int, previous: str, article: int, *, markdown: bool
+) -> Heading | None:
+    """The heading on line `index`, if any; `previous` is the text above, empty after a gap."""
+    text = lines[index].text
+    if match := MARKDOWN.match(text):
+        return _marked(index, tidy(match[2]), len(match[1]), article)
+    below = lines[index + 1].text if markdown and index + 1 < len(lines) else ""
+    if UNDERLINE.fullmatch(below) and not previous and len(text) <= 80 and "|" not in text:
+        return Heading(index, Rank.MARKED, tidy(text), 2, level=1 if below[0] == "=" else 2)
+    heading = legal.legal_heading(lines, index, previous, article)
+    heading = heading or legal.appendix_heading(lines, index, previous)
+    if heading is not None:
+        return heading
+    ended = not previous or bool(SENTENCE_END.search(previous))
+    if ended and not SENTENCE_END.search(text):
+        if match := ENGLISH.match(text):
+            rank = Rank.CHAPTER if text.upper().startswith("CHAPTER") else Rank.ARTICLE
+            number = int(match[1]) if match[1].isdigit() else 0
+            return Heading(index, rank, tidy(text), number=number)
+        if match := NUMBERED.match(text):
+            return Heading(index, Rank.NUMBERED + match[1].count("."), tidy(text))
+    return None
+
+
+def _marked(index: int, title: str, level: int, article: int) -> Heading:
+    """A `#` heading, with the rank and the short title of a chapter or article."""
+    known = legal.legal_heading([Line(0, len(title), title)], 0, "", article)
+    if known is None:
+        return Heading(index, Rank.MARKED, title, level=level)
+    return Heading(index, known.rank, known.title, level=level, number=known.number)
+
+
+def with_titles(
+    lines: list[Line], known: list[Heading], tables: Sequence[Contents]
+) -> list[Heading]:
+    """All headings in order: those outside of tables of contents, and the titles among the text.
+
+    The only title of a text, if an introduction follows it, names the whole text; that is what
+    the name of the file is for, so it is no section.
+    """
+    known = [h for h in known if not any(t.first <= h.line < t.last for t in tables)]
+    legal_text = sum(heading.rank == Rank.ARTICLE for heading in known) >= LEGAL
+    if legal_text and sum(h.rank == Rank.ARTICLE and not h.level for h in known) >= LEGAL:
+        known = [_typeset(heading, tables) for heading in known]
+    inside = {i for table in tables for i in range(table.first, table.last)}
+    titles = {heading.line: heading for heading in known}
+    for heading in numbered_headings(lines, known, inside):
+        titles[heading.line] = heading
+    for heading in _announced(lines, titles, tables, legal_text=legal_text):
+        titles[heading.line] = heading
+    if legal_text:
+        for heading in _policies(lines, titles, tables):
+            titles[heading.line] = heading
+    floors = sorted(table.last for table in tables)
+    above = _above_first(lines, sorted(titles.values(), key=_line), floors)
+    if len(above) + sum(h.rank <= Rank.TITLE for h in titles.values()) == 1:
+        above = [heading for heading in above if heading.near]
+    for heading in above:
+        titles[heading.line] = heading
+    for heading in _above_contents(lines, titles, tables):
+        titles[heading.line] = heading
+    announced = {key for table in tables for key in table.entries}
+    kept = _consistent(_in_sequence(sorted(titles.values(), key=_line)), announced)
+    return _with_parts(lines, kept)
+
+
+def _typeset(heading: Heading, tables: Sequence[Contents]) -> Heading:
+    """A heading `#` among articles that have none, by its wording: type size marks titles."""
+    if heading.rank != Rank.MARKED or heading.level != 1:
+        return heading
+    title = heading.title
+    appendix = legal.appendix_heading([Line(0, len(title), title)], 0, "")
+    if appendix is not None:
+        return replace(appendix, line=heading.line, length=heading.length)
+    announced = any(entry_key(title) in table.bracketed for table in tables)
+    bracketed = legal.BRACKETED.match(title)
+    part = announced or (bracketed is not None and legal.is_policy(bracketed[1]))
+    statute = not part and bool(legal.STATUTE.match(title))
+    return replace(heading, rank=Rank.PART if part else Rank.TITLE, level=0, statute=statute)
+
+
+def _line(heading: Heading) -> int:
+    return heading.line
+
+
+def _announced(
+    lines: list[Line],
+    known: dict[int, Heading],
+    tables: Sequence[Contents],
+    *,
+    legal_text: bool,
+) -> list[Heading]:
+    """The first line, outside of tables of contents, of every title that one of them names."""
+    names = {key: table for table in tables for key in table.entries if len(key) >= 3}
+    out: list[Heading] = []
+    if not names:
+        return out
+    inside = {i for table in tables for i in range(table.first, table.last)}
+    taken: set[str] = set()
+    for index, line in enumerate(lines):
+        if index in inside or line.noise or not line.text or len(line.text) > 90:
+            continue
+        key = entry_key(line.text)
+        if key not in names or key in taken:
+            continue
+        if index in known:
+            taken.add(key)
+        elif legal.stands_alone(lines, index) and not SENTENCE_END.search(line.text):
+            taken.add(key)
+            part = key in names[key].bracketed
+            title = legal_text or legal.is_policy(line.text)
+            rank: int = Rank.PART if part else Rank.TITLE if title else Rank.NUMBERED
+            statute = bool(legal.STATUTE.match(line.text)) and rank == Rank.TITLE
+            out.append(Heading(index, rank, tidy(line.text), statute=statute))
+    return out
+
+
+def _policies(
+    lines: list[Line], known: dict[int, Heading], tables: Sequence[Contents]
+) -> list[Heading]:
+    """Names of policies on a line of their own between two gaps."""
+    inside = {i for table in tables for i in range(table.first, table.last)}
+    out = []
+    for index, line in enumerate(lines):
+        if index in known or index in inside or line.noise:
+            continue
+        below = next_shown(lines, index + 1)
+        alone = gap_above(lines, index) and (gap_below(lines, index) or below in known)
+        if not alone or not line.text:
+            continue
+        bracketed = legal.BRACKETED.match(line.text)
+        if legal.is_policy(bracketed[1] if bracketed else line.text):
+            rank = Rank.PART if bracketed else Rank.TITLE
+            out.append(Heading(index, rank, tidy(line.text)))
+    return out
+
+
+def _above_first(lines: list[Line], known: list[Heading], floors: Sequence[int]) -> list[Heading]:
+    """Titles above a chapter 1 or an article 1, and statutes above any article."""
+    out: list[Heading] = []
+    for position, heading in enumerate(known):
+        before = known[position - 1] if position else None
+        end = before.line + before.length if before else 0
+        floor = max([end, *(floor for floor in floors if floor <= heading.line)])
+        if Rank.BOOK <= heading.rank <= Rank.ARTICLE and heading.number == 1:
+            within = before is not None and Rank.BOOK <= before.rank < heading.rank
+            title = None if within else legal.title_above(lines, heading.line, floor)
+        elif heading.rank == Rank.ARTICLE:
+            title = legal.statute_above(lines, heading.line, floor)
+        else:
+            title = None
+        if title is not None:
+            out.append(title)
+    return out
+
+
+def _above_contents(
+    lines: list[Line], known: dict[int, Heading], tables: Sequence[Contents]
+) -> list[Heading]:
+    """The title of a list of what follows, such as `참고: 인용된 법령`, where it is no 목차."""
+    out = []
+    for table in tables:
+        above = last_shown(lines, table.first - 1)
+        if above < 0 or above in known or CONTENTS_TITLE.match(lines[table.first].text):
+            continue
+        text = lines[above].text
+        if legal.is_title(text) and gap_above(lines, above) and gap_below(lines, above):
+            out.append(Heading(above, Rank.PART, tidy(text)))
+    return out
+
+
+def _in_sequence(titles: list[Heading]) -> list[Heading]:
+    """The headings without articles that are references: 제3조 between 제7조 and 제8조."""
+    articles = [i for i, h in enumerate(titles) if h.rank == Rank.ARTICLE and h.number]
+    wrong = set()
+    for before, position, after in zip(articles, articles[1:], articles[2:], strict=False):
+        first, last = titles[before].number, titles[after].number
+        between = titles[before + 1 : position] + titles[position + 1 : after]
+        alone = all(h.rank > Rank.ARTICLE for h in between)
+        article = titles[position]
+        again = article.number == first and "조의" not in article.title
+        if alone and last == first + 1 and (again or not first <= article.number <= last):
+            wrong.add(position)
+    return [heading for position, heading in enumerate(titles) if position not in wrong]
+
+
+def _consistent(titles: list[Heading], announced: set[str]) -> list[Heading]:
+    """The headings, after a look at the numbers that follow a title or an appendix.
+
+    Where the articles or chapters continue to count, an appendix is inside an article, and a
+    title that no table of contents announces is none. A statute's appendix is inside it.
+    Where they begin again without a title, what came before is closed.
+    """
+    out: list[Heading] = []
+    newest: dict[int, int] = {}
+    for position, candidate in enumerate(titles):
+        heading = candidate
+        plain = candidate.rank == Rank.TITLE and not candidate.level and not candidate.statute
+        continues = plain and _continues_numbering(titles[position + 1 :], newest)
+        if continues and not candidate.appendix and entry_key(candidate.title) not in announced:
+            continue
+        if continues and candidate.appendix:
+            heading = replace(candidate, rank=Rank.NUMBERED, appendix=False)
+        elif plain and candidate.appendix and out and out[-1].statute:
+            heading = replace(candidate, rank=Rank.BOOK, appendix=False)
+        elif candidate.number == 1 and candidate.rank in newest and not candidate.level:
+            heading = replace(candidate, restarts=True)
+        if heading.rank <= Rank.TITLE and not heading.appendix:
+            newest = {}
+        elif heading.rank <= Rank.ARTICLE:
+            newest = {rank: n for rank, n in newest.items() if rank <= heading.rank}
+            newest[heading.rank] = heading.number
+        out.append(heading)
+    return out
+
+
+def _continues_numbering(below: list[Heading], newest: dict[int, int]) -> bool:
+    """True if the first chapter or article below has the number after the newest one."""
+    for heading in below:
+        if heading.number and Rank.BOOK <= heading.rank <= Rank.ARTICLE:
+            return heading.number > 1 and heading.number == newest.get(heading.rank, 0) + 1
+        if not heading.appendix:
+            return False
+    return False
+
+
+def _with_parts(lines: list[Line], titles: list[Heading]) -> list[Heading]:
+    """The headings; a title directly above another one is that of a part."""
+    out = list(titles)
+    for position, (heading, below) in enumerate(pairwise(titles)):
+        shown = next_shown(lines, heading.line + heading.length)
+        plain = heading.rank == Rank.TITLE and not heading.level
+        if plain and below.rank == Rank.TITLE and below.line == shown:
+            out[position] = replace(heading, rank=Rank.PART, appendix=False)
+    return out
+
 
 PAGE_NUMBER = re.compile(
     r"[-–—\[(<]?\s*\d{1,4}\s*[-–—\])>]?|(?:page|p\.?|쪽)\s*\d{1,4}(?:\s*(?:/|of)\s*\d{1,4})?"

@@ -1,16 +1,103 @@
 """Headings of Korean legal texts: 편, 장, 절, 관, 조, 부칙, policies, statutes, 별표, 붙임."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
 
-from jangin.documents.outline.line import (
-    SENTENCE_END,
-    Heading,
-    Line,
-    Rank,
-    gap_above,
-    last_shown,
-    tidy,
-)
+# Lines of a text, and the headings among them.
+
+
+SENTENCE_END = re.compile(r"[.!?。:;]['\"”’)\]]*$|[다요음함]\.$")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a text, without its line end."""
+
+    start: int
+    end: int
+    text: str
+    """Without whitespace at its ends."""
+    noise: bool = False
+    """True for a page number, and for a header or footer that many pages repeat."""
+
+
+class Rank(IntEnum):
+    """What a heading is by its wording; a heading closes what has its own rank or a deeper one."""
+
+    MARKED = 0
+    """Nothing but its level is known: a `#` heading."""
+    PART = 1
+    """Holds policies, such as `【특별약관】`."""
+    TITLE = 2
+    """A policy, regulation, statute or appendix."""
+    BOOK = 3
+    """편, and 부칙."""
+    CHAPTER = 4
+    SECTION = 5
+    """절."""
+    DIVISION = 6
+    """관."""
+    ARTICLE = 7
+    NUMBERED = 8
+    """`1. Scope`; `1.1 Scope` is one deeper, `1.1.1 Scope` two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A line, or several, that opens a section."""
+
+    line: int
+    rank: int
+    """A `Rank`, or deeper for numbers with dots."""
+    title: str
+    length: int = 1
+    """Number of lines: two if it is underlined or wrapped, else one."""
+    level: int = 0
+    """Number of `#`; 0 for a heading that is recognised by its wording."""
+    number: int = 0
+    """Number of a chapter or an article."""
+    near: bool = True
+    """False for a title that is divided by an introduction from its first chapter or article."""
+    appendix: bool = False
+    """True for an appendix, which belongs to no policy where there are several."""
+    restarts: bool = False
+    """True for a chapter 1 or article 1 that begins another text, whose title is not known."""
+    statute: bool = False
+    """True for a quoted statute, whose articles are numbered as in the statute."""
+
+
+def gap_above(lines: list[Line], index: int) -> bool:
+    """True if the line begins a paragraph: after an empty line, or at the beginning."""
+    return index == 0 or not lines[index - 1].text
+
+
+def gap_below(lines: list[Line], index: int) -> bool:
+    """True if an empty line, or the end, follows."""
+    return index + 1 >= len(lines) or not lines[index + 1].text
+
+
+def next_shown(lines: list[Line], index: int) -> int:
+    """Index of the first line from `index` on that has text and is no noise; `len(lines)` else."""
+    while index < len(lines) and (lines[index].noise or not lines[index].text):
+        index += 1
+    return index
+
+
+def last_shown(lines: list[Line], index: int) -> int:
+    """Index of the last line up to `index` that has text and is no noise; -1 if there is none."""
+    while index >= 0 and (lines[index].noise or not lines[index].text):
+        index -= 1
+    return index
+
+
+def tidy(title: str) -> str:
+    """One blank between words, none inside `제 3 조`."""
+    title = re.sub(r"\s+", " ", title.strip().strip("*_"))
+    return re.sub(r"제\s*(\d+)\s*([편장절관조])", r"제\1\2", title)
+
 
 CHAPTERS = {"편": Rank.BOOK, "장": Rank.CHAPTER, "절": Rank.SECTION, "관": Rank.DIVISION}
 CHAPTER = re.compile(
@@ -234,3 +321,89 @@ def statute_above(lines: list[Line], index: int, floor: int) -> Heading | None:
     if alone and STATUTE.match(text):
         return Heading(above, Rank.TITLE, tidy(text), statute=True)
     return None
+
+
+# Numbered headings such as `1. Scope` in a text that marks none, as opposed to list items.
+
+
+NUMBERED = re.compile(r"(\d{1,2})\.\s+[A-Z가-힣“\"'(].{1,70}$")
+SHORT = 0.6
+"""A line shorter than this share of a full line ends before the margin: nothing was wrapped."""
+TEXT = 40
+"""Letters between two headings; items of a list have less."""
+
+
+def numbered_headings(
+    lines: list[Line], known: Sequence[Heading], inside: set[int]
+) -> list[Heading]:
+    """`1.`, `2.` and so on, each above text of its own, outside of articles and of `inside`.
+
+    None are taken from a text with `#` headings: there, numbers are those of lists.
+    """
+    if any(heading.level for heading in known):
+        return []
+    full = _full_line(lines)
+    taken = {heading.line for heading in known}
+    articles = _lines_of_articles(lines, known)
+    candidates: list[tuple[int, int]] = []
+    for index, line in enumerate(lines):
+        match = NUMBERED.match(line.text)
+        if match is None or line.noise or index in taken or index in inside or index in articles:
+            continue
+        below = next_shown(lines, index + 1)
+        listed = below < len(lines) and lines[below].text.startswith(f"{int(match[1]) + 1}.")
+        if not listed and _is_title(lines, index, full):
+            candidates.append((index, int(match[1])))
+    return [
+        Heading(index, Rank.NUMBERED, tidy(lines[index].text))
+        for run in _runs(candidates)
+        if len(run) > 1 and all(_text_between(lines, a, b) for a, b in pairwise(run))
+        for index in run
+    ]
+
+
+def _is_title(lines: list[Line], index: int, full: int) -> bool:
+    text = lines[index].text
+    below = lines[index + 1].text if index + 1 < len(lines) else ""
+    wrapped = not gap_below(lines, index) and (len(text) > SHORT * full or below[:1].islower())
+    sentence = SENTENCE_END.search(text) or RUNNING.search(text) or PARTICLE.match(text)
+    return gap_above(lines, index) and not wrapped and not sentence and "|" not in text
+
+
+def _full_line(lines: list[Line]) -> int:
+    """Length that nine of ten lines do not exceed."""
+    lengths = sorted(len(line.text) for line in lines if line.text and not line.noise)
+    return lengths[len(lengths) * 9 // 10] if lengths else 0
+
+
+def _lines_of_articles(lines: list[Line], known: Sequence[Heading]) -> set[int]:
+    """Lines below an article, whose numbers are those of its clauses."""
+    ends = [*(heading.line for heading in known[1:]), len(lines)]
+    return {
+        index
+        for heading, end in zip(known, ends, strict=False)
+        if heading.rank == Rank.ARTICLE
+        for index in range(heading.line, end)
+    }
+
+
+def _runs(candidates: list[tuple[int, int]]) -> list[list[int]]:
+    """Lines whose numbers follow one another, from 1 on; a list inside of a run does not end it."""
+    out: list[list[int]] = []
+    going: list[tuple[int, list[int]]] = []
+    for index, number in candidates:
+        while going and number != 1 and going[-1][0] + 1 != number:
+            going.pop()
+        if number == 1:
+            out.append([index])
+            going.append((1, out[-1]))
+        elif going:
+            going[-1][1].append(index)
+            going[-1] = (number, going[-1][1])
+    return out
+
+
+def _text_between(lines: list[Line], first: int, second: int) -> bool:
+    """True if there is enough text between two headings, and the first one is above some of it."""
+    text = sum(len(line.text) for line in lines[first + 1 : second] if not line.noise)
+    return text >= TEXT and next_shown(lines, first + 1) < second

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
-from jangin.documents.outline.line import Line
+from jangin.documents.outline.legal import Line
 from jangin.text.korean import kiwi
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.documents.ocr.languages import first_language
-from jangin.documents.ocr.reader import PageImage, picture_key
+from jangin.documents.ocr.reader import PageImage, first_language, picture_key
 from jangin.documents.readers.pdf import from_ocr
 from jangin.documents.readers.pdf_text import MOST_PIXELS
 from jangin.documents.readers.reader import (

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jangin.documents.layout.placed_text import Box, PlacedWord
 from jangin.documents.ocr.page import GOOD_CONFIDENCE, UPRIGHT, turns_by_lines
 from jangin.documents.ocr.page_layout import without_rules
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.tesseract import Word, orientation, recognize, words_of
+from jangin.documents.readers.page_picture import Box, PlacedWord
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey, Sheet

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
 from jangin.core.events import Progress
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import TextLine
 from jangin.documents.ocr.corrections import Corrections, corrected
-from jangin.documents.ocr.languages import other_languages
-from jangin.documents.ocr.reader import Memos, OcrReader
+from jangin.documents.ocr.reader import Memos, OcrReader, other_languages
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jangin.documents.layout.text_line import TextLine
+from jangin.documents.layout.shapes import TextLine
 from jangin.documents.outline.contents import CONTENTS_TITLE, LEADER
-from jangin.documents.outline.legal import ARTICLE, CHAPTER, MARK
-from jangin.documents.outline.line import SENTENCE_END
+from jangin.documents.outline.legal import ARTICLE, CHAPTER, MARK, SENTENCE_END
 from jangin.documents.readers.reader import PageReading
 
 LARGER = 1.15

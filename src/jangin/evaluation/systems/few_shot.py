@@ -8,8 +8,7 @@ from pydantic import Field
 
 from jangin.core.config import Added
 from jangin.core.records import Example
-from jangin.evaluation.systems.local import open_local
-from jangin.evaluation.systems.shots import draw_shots, with_shots
+from jangin.evaluation.systems.local import draw_shots, open_local, with_shots
 from jangin.evaluation.systems.system import (
     LocalModel,
     Prompt,
@@ -66,7 +65,7 @@ def similar_before(train: Sequence[Example], count: int) -> Callable[[Prompt], P
 
     Raises: MachineError: kiwipiepy is not installed.
     """
-    from jangin.documents.retrieval.bm25 import PassageIndex
+    from jangin.documents.bm25 import PassageIndex
 
     index = PassageIndex.build([example.question for example in train])
 

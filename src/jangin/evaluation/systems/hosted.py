@@ -11,8 +11,7 @@ from pydantic import Field
 from jangin.core.config import Runtime
 from jangin.core.model_protocols import ChatModel, ChatRequest
 from jangin.core.records import Message
-from jangin.evaluation.systems.replies import ask_requests
-from jangin.evaluation.systems.shots import FormExamples, draw_shots, with_shots
+from jangin.evaluation.systems.local import FormExamples, ask_requests, draw_shots, with_shots
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat

@@ -61,7 +61,7 @@ class LocalModels:
 
     def drop(self) -> None:
         """Free the memory of the weights that are loaded."""
-        from jangin.inference.decoding.plain_decoder import release_memory
+        from jangin.inference.plain_decoder import release_memory
 
         self._model, self._weights = None, None
         self._stops.clear()

@@ -63,7 +63,7 @@ class RetrievalConfig(SystemConfig):
 
 def passages_before(count: int, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:
     """A function that puts the `count` best passages before the last turn of a prompt."""
-    from jangin.documents.retrieval.bm25 import PassageIndex
+    from jangin.documents.bm25 import PassageIndex
 
     chunks = inputs.chunks()
     index = PassageIndex.build([chunk.text for chunk in chunks])

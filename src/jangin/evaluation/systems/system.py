@@ -11,7 +11,7 @@ from jangin.core.records import Chunk, Example, Message
 from jangin.core.stage import Services
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.tasks.task import TaskConfig
-from jangin.llm.engines.config import LOCAL, Engine
+from jangin.llm.server import LOCAL, Engine
 
 LocalModel = Literal["base", "tuned", "sft"]
 """`tuned` is the model of the last training stage, `sft` the one before preference tuning."""

@@ -7,8 +7,14 @@ from pydantic import Field, model_validator
 
 from jangin.core.errors import DataError
 from jangin.core.records import Record
-from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
-from jangin.evaluation.tasks.task import Grade, ResultTable, TaskConfig
+from jangin.evaluation.tasks.task import (
+    Grade,
+    Prediction,
+    ResultTable,
+    TaskConfig,
+    TestSet,
+    by_set_and_system,
+)
 from jangin.metrics.classification import grade_labels, read_label
 from jangin.metrics.scores.closeness import LabelPosition
 from jangin.metrics.scores.metric import GoldKind

@@ -8,8 +8,14 @@ from pydantic import Field
 from jangin.core.config import Added
 from jangin.core.errors import DataError
 from jangin.core.records import Record
-from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
-from jangin.evaluation.tasks.task import Grade, ResultTable, TaskConfig
+from jangin.evaluation.tasks.task import (
+    Grade,
+    Prediction,
+    ResultTable,
+    TaskConfig,
+    TestSet,
+    by_set_and_system,
+)
 from jangin.metrics.regression import Bands, grade_numbers
 from jangin.metrics.scores.metric import GoldKind
 from jangin.metrics.scores.table import find_metric

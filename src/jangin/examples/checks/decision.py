@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Score
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 
 
 @dataclass(frozen=True, slots=True)

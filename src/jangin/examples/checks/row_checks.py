@@ -10,6 +10,7 @@ words            too few of the answer's words are in the source
 repeated         the same question was already asked about this document
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,145 @@ from typing import NamedTuple
 from jangin.core.executor import Executor, InProcess, map_all
 from jangin.core.reasons import Reason
 from jangin.core.records import Score
-from jangin.examples.checks.answer_fit import answer_problem, question_problem
 from jangin.examples.checks.decision import KEEP, Decision, drop
-from jangin.examples.checks.self_contained import pointer
 from jangin.text.content_words import proper_names
 from jangin.text.grounding import check_answer, support, without_label
+from jangin.text.korean import NOUN_PARTICLES, PARTICLE_OR_COPULA
 from jangin.text.language import language_problem
+from jangin.text.normalize import folded_words, letters_only
+
+# Questions that are statements, and answers that do not answer.
+#
+# Small models write statements in place of questions, answers that the question already says, and
+# reasons that their source does not give. Measured on rows of one: `bench/grounding`.
+
+
+_STATEMENT = re.compile(r"다\s*[?.]?$|확인(?:해\s*보|하)(?:세요|십시오)\s*[?.]?$")
+_INDIRECT = re.compile(r"궁금|알고 싶|문의|부탁|바랍|원합|여쭙|알려")
+"""Words of a question in the form of a statement."""
+_HANGUL = re.compile("[가-힣]")
+_ASKING = re.compile(
+    r"(?:what|when|where|which|who|whom|whose|why|how|is|are|was|were|do|does|did|can|could|may|must"
+    r"|should|will|would|has|have|in|on|at|for|from|to|by|with|under|after|before|describe|explain"
+    r"|list|name|state|give|define|tell|summari[sz]e|outline|identify|compare)\b",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(
+    r"또는|혹은|아니면|이나 |거나|가운데|중에|(?<![가-힣])중(?![가-힣])"
+    r"|\b(?:or|either|whether|which)\b",
+    re.IGNORECASE,
+)
+_YES_NO = frozenset(("예", "네", "아니요", "아니오", "yes", "no"))
+_ONE_PARTICLE = frozenset("은는이가을를의에도로와과")
+_WHEN = re.compile(r"(?<![가-힣])언제|^when\b", re.IGNORECASE)
+_KOREAN_TIME = re.compile(
+    r"\d\s*(?:시(?!간)|월|일|년|분|주|세기|:\d)|\d{3,4}|오전|오후|아침|저녁|낮|밤|새벽|정오|자정"
+    r"|[전후뒤때날초말](?![가-힣])|[전후뒤때날초말](?:에|까지|부터|마다|이|은|입|이다)|이내|안에|동안|(?<![가-힣])[안내](?![가-힣])|영업일|까지|부터"
+    r"|요일|매[주월년일]|[주월년일]말|당일|즉시|이듬해|다음|지금|현재|계절|봄|여름|가을|겨울|시기|시대|세기"
+    r"|무렵|연휴|명절"
+)
+_ENGLISH_TIME = re.compile(
+    r"\d|\b(?:before|after|when|during|until|by|on|at|from|every|each|daily|weekly|monthly|once|noon"
+    r"|as soon|morning|afternoon|evening|night|day|week|month|year|today|immediately|january|may"
+    r"|february|march|april|june|july|august|september|october|november|december|\w+days?)\b",
+    re.IGNORECASE,
+)
+_WHY = re.compile(r"이유|(?<![가-힣])왜(?![가-힣])|\b(?:why|reasons?)\b", re.IGNORECASE)
+_CAUSE = re.compile(
+    r"때문|위하여|위해|위한|므로|니까|어서|아서|여서|해서|이유|따라|덕분|탓|으로 인|목적|까닭|대신"
+    r"|방지|예방|면서"
+    r"|\b(?:because|since|so|as|for|to|due|reasons?|cause[sd]?|therefore|why|when|order)\b",
+    re.IGNORECASE,
+)
+
+
+def question_problem(question: str) -> Reason:
+    """Why a question is none; empty for one that asks or requests something."""
+    text = question.strip()
+    if _HANGUL.search(text):
+        is_statement = _STATEMENT.search(text) and not _INDIRECT.search(text)
+        return Reason("statement" if is_statement else "")
+    is_statement = text.endswith((".", "!")) and not _ASKING.match(text)
+    return Reason("statement" if is_statement else "")
+
+
+def answer_problem(question: str, answer: str, text: str) -> Reason:
+    """Why an answer does not answer its question about a text; empty for one that may."""
+    letters = letters_only(answer)
+    if not letters or letters in _ONE_PARTICLE:
+        return Reason("no_word")
+    if letters not in _YES_NO and _says(question, answer) and not _CHOICE.search(question):
+        return Reason("says_answer")
+    time = _KOREAN_TIME if _HANGUL.search(answer) else _ENGLISH_TIME
+    if _WHEN.search(question) and not time.search(answer):
+        return Reason("no_time")
+    if _WHY.search(f"{question} {answer}") and not _CAUSE.search(text):
+        return Reason("no_cause")
+    return Reason()
+
+
+def _says(question: str, answer: str) -> bool:
+    """True if each word of the answer begins a word of the question, particles ignored."""
+    words = folded_words(question)
+    stems = [PARTICLE_OR_COPULA.sub("", word) for word in folded_words(answer)]
+    return all(any(word.startswith(stem) for word in words) for stem in stems)
+
+
+# Questions that point at a text which the reader does not have: "위 조항", "the passage above".
+
+
+_END = rf"{NOUN_PARTICLES}(?![가-힣])"
+_ONE_SYLLABLE = "조|항|호|절|장|표|글"
+_LONGER = (
+    "조항|조문|규정|규칙|약관|본문|문서|문단|문장|단락|내용|항목|그림|도표|자료|텍스트|예시|예문|보기|"
+    "사례|설명|대목|구절|발췌문|기사|페이지"
+)
+_KOREAN = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"(?<![가-힣])(?:위|앞|본|이|해당|아래|다음|상기|이번|주어진|제시된)의?\s+(?:{_ONE_SYLLABLE}){_END}",
+        rf"(?<![가-힣])(?:위|앞|본|해당|아래|다음|상기|주어진|제시된)의?\s*(?:{_LONGER}){_END}",
+        rf"(?<![가-힣])이\s+(?:{_LONGER}){_END}",
+        rf"(?<![가-힣])(?:본문|발췌문|전항|전조|전호){_END}",
+        # A 지문 is a fingerprint, too.
+        r"(?<![가-힣])지문(?:에서는|에서|에|상)(?![가-힣])",
+        r"(?<![가-힣])(?:위|앞|아래)(?:에서|에)?\s*(?:말한|언급된|언급한|설명된|설명한|제시된|나온|적힌|기술된|열거된)",
+        r"(?<![가-힣])다음\s+중(?![가-힣])",
+        r"(?:첫|두|세|네|다섯)\s*번째\s+(?:조항|항|호|문장|문단|단락)(?:에|은|의|이|을)",
+        r"(?<![가-힣])(?:표|그림|글|문서)에\s*(?:따르면|의하면|나온|제시된|언급된)",
+    )
+)
+_NOUNS = (
+    "texts?|passages?|paragraphs?|sections?|documents?|articles?|excerpts?|tables?|figures?|charts?|"
+    "clauses?|chapters?|pages?|contexts?|snippets?|sentences?|lists?|extracts?|materials?|contents?"
+)
+_TOLD = "(?:mentioned|described|listed|shown|stated|discussed|quoted|given)"
+_ENGLISH = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\bth(?:is|ese) (?:{_NOUNS})\b",
+        rf"\bthe (?:above|below|following|preceding|previous|given|provided|aforementioned)"
+        rf"(?: \w+)? ?(?:{_NOUNS})?\b",
+        rf"\bthe (?:\w+ )?(?:{_NOUNS}) (?:above|below|provided|given)\b",
+        r"\bthe (?:passage|excerpt|text|snippet)s?\b",
+        rf"\b(?:according to|based on|as (?:per|stated in)|in light of) the (?:{_NOUNS}|author)\b"
+        r"(?! (?:of|for|on|about)\b)",
+        rf"\b{_TOLD} (?:above|below|here)\b",
+        rf"\b{_TOLD} in the (?:{_NOUNS})\b(?! (?:of|for|on|about)\b)",
+        r"\b(?:which|what|one) of the following\b",
+        r"\b(?:see|as) (?:above|below)\b",
+    )
+)
+
+
+def pointer(question: str) -> str:
+    """The words that point at a text beside the question; empty where there are none."""
+    for pattern in (*_KOREAN, *_ENGLISH):
+        match = pattern.search(question)
+        if match:
+            return match[0].strip()
+    return ""
+
 
 SHORT = 12
 """Answers of at most this many words must share their words with the source; longer ones

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal
 
 from jangin.core.errors import MachineError
-from jangin.examples.checks.self_contained import pointer
+from jangin.examples.checks.row_checks import pointer
 from jangin.text.korean import kiwi
 from jangin.text.language import HANGUL
 from jangin.text.normalize import collapse_spaces

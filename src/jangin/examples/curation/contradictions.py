@@ -22,8 +22,14 @@ from jangin.core.reasons import Reason
 from jangin.core.records import Example, Record
 from jangin.documents.versions import ChangedPassage, Passage, SuspectedVersions
 from jangin.examples.formats.additions import FILES
-from jangin.examples.reviews.effects import ACCEPTED, edit, renamed
-from jangin.examples.reviews.log import NamedDocument, ReviewDecision, Wording
+from jangin.examples.reviews.log import (
+    ACCEPTED,
+    NamedDocument,
+    ReviewDecision,
+    Wording,
+    edit,
+    renamed,
+)
 from jangin.text.contradiction import (
     Amount,
     Difference,

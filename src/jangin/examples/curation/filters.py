@@ -14,7 +14,7 @@ from jangin.core.parquet import arrow_schema
 from jangin.core.reasons import Reason
 from jangin.core.records import Dropped, Example, Score
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.reviews.effects import is_accepted, is_by_hand
+from jangin.examples.reviews.log import is_accepted, is_by_hand
 
 if TYPE_CHECKING:
     import numpy as np

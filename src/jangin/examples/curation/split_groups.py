@@ -4,16 +4,20 @@ The origin of an example is its family, its parent, its seed word, its section a
 Examples are columns; rows are made of a few at a time.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.digest import seeded_rank
+from jangin.core.parquet import read_batches
 from jangin.examples.curation.filters import ColumnTexts, taken
 from jangin.text.dedup.components import first_connected
 from jangin.text.dedup.question_copies import linked_copies
-from jangin.text.normalize import letters_only
+from jangin.text.normalize import letters_only, text_key
+from jangin.text.wordings import WordingSimilarity, lookup_hits, wording_similarity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.int64]
     Keys = NDArray[np.uint64]
+
 
 NEAR_RATIO = 0.9
 """From this normalised Levenshtein similarity on, a paraphrase is no other way of asking."""
@@ -494,3 +499,57 @@ def _component(group: Sequence[SplitRow], seed: int) -> Component:
         families=tuple(tuple(family) for family in families.values()),
         position=seeded_rank(seed, "component", min(names)),
     )
+
+
+# How like the held-out wordings of a split are to its trained ones.
+
+
+WORDINGS = ("held_out_paraphrases", "held_out_styles")
+"""Splits that hold other wordings of trained questions."""
+MOST = 2_000
+"""Questions that are looked at, by a seeded draw."""
+
+
+def held_out_similarity(splits: Path) -> dict[str, WordingSimilarity]:
+    """{split: similarity of its wordings}, of those of `WORDINGS` that have any.
+
+    `splits`: the table of that name.
+    """
+    held: dict[str, list[tuple[str, str, str]]] = {name: [] for name in WORDINGS}
+    for split, family, question, answer in _rows(splits):
+        if split in held:
+            held[split].append((family, question, answer))
+    families = {family for rows in held.values() for family, _, _ in rows}
+    if not families:
+        return {}
+    drawn = set(sorted(families, key=lambda family: seeded_rank(0, "similarity", family))[:MOST])
+    trained: dict[str, list[str]] = defaultdict(list)
+    texts, answers = [], []
+    for split, family, question, answer in _rows(splits):
+        if split == "train" and family in drawn:
+            trained[family].append(question)
+            texts.append(question)
+            answers.append(answer)
+    known: dict[str, WordingSimilarity] = {}
+    for name, rows in held.items():
+        own = [row for row in rows if row[0] in drawn]
+        each = wording_similarity(trained, [(family, question) for family, question, _ in own])
+        if each is not None:
+            hits = lookup_hits(texts, answers, [(question, answer) for _, question, answer in own])
+            known[name] = replace(each, lookup=hits)
+    return known
+
+
+def _rows(splits: Path) -> Iterator[tuple[str, str, str, str]]:
+    """(split, family, question, key of the answer) of every row."""
+    for batch in read_batches(splits):
+        example = batch.column("example")
+        for split, family, prompt, answer in zip(
+            batch.column("split").to_pylist(),
+            example.field("family").to_pylist(),
+            example.field("prompt").to_pylist(),
+            example.field("completion").field("content").to_pylist(),
+            strict=True,
+        ):
+            users = [turn["content"] for turn in prompt if turn["role"] == "user"]
+            yield split, family, users[-1] if users else "", text_key(answer)

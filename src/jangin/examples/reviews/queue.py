@@ -6,13 +6,13 @@ from typing import Any, Literal, Self
 
 from jangin.core.digest import seeded_rank
 from jangin.core.records import Example, PreferencePair
-from jangin.examples.reviews.effects import match_reviews
 from jangin.examples.reviews.log import (
     DecisionKind,
     Review,
     ReviewDecision,
     Wording,
     decide_on,
+    match_reviews,
 )
 from jangin.examples.reviews.pairs import as_example, match_pair_reviews, wording_of
 from jangin.examples.reviews.reasons import (

@@ -16,8 +16,7 @@ from jangin.core.errors import MachineError
 from jangin.core.records import Chunk, Example, Page
 from jangin.examples.checks import wording_faults
 from jangin.text.grounding import check_answer, support
-from jangin.text.josa import with_particles
-from jangin.text.korean import PARTICLE_OR_COPULA
+from jangin.text.korean import PARTICLE_OR_COPULA, with_particles
 from jangin.text.language import HANGUL, language_of, language_problem
 from jangin.text.normalize import (
     collapse_spaces,

@@ -10,20 +10,30 @@ one and `reject` in the other: the first replaces the second. `accept` in both: 
 the condition in `reason`, if there is one.
 """
 
-from collections.abc import Mapping, Sequence
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
+from jangin.core.jsonl import parse_record
 from jangin.examples.reviews.log import (
+    REASONS,
+    VERDICTS,
     NamedDocument,
     ReviewDecision,
     Wording,
+    collect_reviews,
     conditions_of,
     decide_documents,
+    decide_on,
+    document_decisions,
     pair_id,
 )
 from jangin.examples.reviews.queue import QueueItem, wording_problem
@@ -313,3 +323,319 @@ def _is_known(decision: ReviewDecision, known: Sequence[ReviewDecision]) -> bool
         return False
     mine = (decision.decision, decision.after, decision.reason, decision.score)
     return mine == (last.decision, last.after, last.reason, last.score)
+
+
+# The queue and its decisions as a dataset of Argilla 2, and its records back as decisions.
+#
+# The format is that of `argilla.Dataset.to_disk`: a folder with `records.json`, a list of
+# `Record.to_dict()`, and `.argilla/settings.json` and `dataset.json`. Its import into a server of
+# Argilla 2.8, an answer there and the way back were tried with Argilla's own client.
+
+
+TEXTS = ("question", "answer", "evidence", "rejected")
+"""Fields of a record, and the questions `new_...` in which they are corrected."""
+
+
+def to_record(item: QueueItem) -> dict[str, Any]:
+    """An item as `argilla.Record.to_dict` writes it.
+
+    Decisions are suggestions there, by the name of who decided, and in whole in the metadata: the
+    server of Argilla refuses responses of users that it does not know.
+    """
+    row, original = item.example, item.original
+    history = item.review.history if item.review is not None else ()
+    metadata = {"source": row.source, "page": row.page, "kind": row.kind}
+    metadata["suspicion"] = round(item.suspicion, 4)
+    if history:
+        told = [d.model_dump(mode="json", exclude={"before"}, exclude_none=True) for d in history]
+        metadata["decisions"] = json.dumps(told, ensure_ascii=False)
+    return {
+        "id": row.id,
+        "fields": {
+            **{n: text or "-" for n, text in original.model_dump(exclude_none=True).items()},
+            "passage": item.passage or "-",
+        },
+        "metadata": metadata,
+        "suggestions": _suggestions(item),
+        "responses": {},
+        "vectors": {},
+        "status": "pending",
+        "_server_id": None,
+    }
+
+
+def _suggestions(item: QueueItem) -> dict[str, dict[str, Any]]:
+    """{question of the dataset: what is proposed, and by whom}."""
+    verdict = item.review.verdict if item.review is not None else None
+    by = item.example.teacher
+    if verdict is not None and verdict.after is not None:
+        by = verdict.by
+    proposed = {
+        f"new_{name}": (text, by)
+        for name, text in item.wording.model_dump(exclude_none=True).items()
+        if text
+    }
+    if verdict is not None:
+        proposed["decision"] = (verdict.decision, verdict.by)
+        if verdict.reason:
+            proposed["reason"] = (verdict.reason, verdict.by)
+    return {
+        question: {"value": value, "score": None, "agent": agent or None}
+        for question, (value, agent) in proposed.items()
+    }
+
+
+def decisions_of_record(
+    record: Any, items: Mapping[str, QueueItem], location: str
+) -> Iterator[ReviewDecision]:
+    """What the users of Argilla decided about one record.
+
+    Raises `DataError` where it is no record of such a dataset.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("fields"), dict):
+        raise DataError(
+            f"{location} is no record of Argilla. Export it with `dataset.records.to_json(FILE)`."
+        )
+    row, fields = str(record.get("id")), record["fields"]
+    item = items.get(row)
+    before = item.original if item is not None else _wording(fields, location)
+    metadata = record.get("metadata") or {}
+    yield from _told(row, before, metadata.get("decisions"), location)
+    names = json.loads(metadata.get("reviewers") or "{}")  # of files from before 2026-11-23
+    by_user: dict[str, dict[str, Any]] = {}
+    for question, responses in (record.get("responses") or {}).items():
+        for response in responses or ():
+            user = str(response.get("user_id"))
+            by_user.setdefault(user, {})[question] = response.get("value")
+    for user, answers in by_user.items():
+        by = str(names.get(user, f"argilla-{user[:8]}"))
+        try:
+            yield from _decisions(row, before, by, answers)
+        except ValueError as error:
+            raise DataError(f"{location}: {error}. Correct it in Argilla.") from error
+
+
+def _told(row: str, before: Wording, told: Any, location: str) -> Iterator[ReviewDecision]:
+    """The decisions that a record was exported with."""
+    try:
+        for fields in json.loads(told or "[]"):
+            yield ReviewDecision.model_validate({**fields, "id": row, "before": before})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{location}: its metadata `decisions` was changed: {error}.") from error
+
+
+def _wording(fields: Mapping[str, Any], location: str) -> Wording:
+    texts = {n: str(fields[n]) for n in TEXTS if fields.get(n) is not None}
+    if not {"question", "answer"} <= set(texts):
+        raise DataError(f"{location}: the fields question and answer are missing. Export it again.")
+    if texts.get("evidence") == "-":
+        texts["evidence"] = ""
+    return Wording(**texts)
+
+
+def _decisions(
+    row: str, before: Wording, by: str, answers: Mapping[str, Any]
+) -> Iterator[ReviewDecision]:
+    verdict, reason = answers.get("decision"), str(answers.get("reason") or "")
+    changed = {n: str(answers[f"new_{n}"]) for n in TEXTS if answers.get(f"new_{n}")}
+    after = before.model_copy(update=changed)
+    if verdict not in (None, *VERDICTS):
+        raise ValueError(f"decision {verdict!r} is none of {', '.join(VERDICTS)}")
+    if verdict == "reject":
+        yield decide_on(row, before, "reject", by, reason=reason)
+    elif after != before:
+        yield decide_on(row, before, "edit", by, after=after, reason=reason)
+    elif verdict is not None:
+        yield decide_on(row, before, "accept", by)
+    if answers.get("rating") is not None:
+        yield decide_on(row, before, "rate", by, score=float(answers["rating"]))
+    if answers.get("document_problem"):
+        yield decide_on(row, before, "flag", by, reason=str(answers["document_problem"]))
+
+
+def settings() -> dict[str, Any]:
+    """Fields and questions of the dataset, as `argilla.Settings.serialize` writes them."""
+    fields = ("question", "answer", "evidence", "rejected", "passage")
+    questions = [_labels("decision", VERDICTS), _text("reason", ", ".join(REASONS))]
+    questions += [_text(f"new_{name}", f"corrected {name}") for name in TEXTS]
+    questions += [_rating(), _text("document_problem", "what is wrong with the document")]
+    return {
+        "guidelines": "Accept, correct or reject each example by its passage.",
+        "questions": questions,
+        "fields": [
+            {
+                "name": name,
+                "title": name,
+                "required": name in ("question", "answer"),
+                "settings": {"type": "text", "use_markdown": False},
+            }
+            for name in fields
+        ],
+        "vectors": [],
+        "metadata": [],
+        "allow_extra_metadata": True,
+        "distribution": {"strategy": "overlap", "min_submitted": 1},
+        "mapping": None,
+    }
+
+
+def _question(name: str, settings: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": name,
+        "description": description,
+        "required": name == "decision",
+        "settings": settings,
+    }
+
+
+def _labels(name: str, labels: Sequence[str]) -> dict[str, Any]:
+    options = [{"value": label, "text": label, "description": None} for label in labels]
+    options_of = {"type": "label_selection", "options": options, "visible_options": len(options)}
+    return _question(name, options_of, ", ".join(labels))  # Argilla refuses an empty description
+
+
+def _text(name: str, description: str) -> dict[str, Any]:
+    return _question(name, {"type": "text", "use_markdown": False}, description)
+
+
+def _rating() -> dict[str, Any]:
+    options = [{"value": value} for value in range(1, 6)]
+    return _question("rating", {"type": "rating", "options": options}, "1 is bad, 5 is good")
+
+
+def argilla_archive(items: Iterable[QueueItem], name: str) -> bytes:
+    """A ZIP of the folder that `argilla.Dataset.from_disk` reads."""
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0).isoformat()
+    dataset = {"name": name, "status": "draft", "inserted_at": now, "updated_at": now}
+    files = {
+        "records.json": [to_record(item) for item in items],
+        ".argilla/settings.json": settings(),
+        ".argilla/dataset.json": dataset,
+    }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, json.dumps(content, ensure_ascii=False))
+    return stream.getvalue()
+
+
+# Decisions as files for other people and programs: JSON Lines of the log, and Argilla records.
+
+
+@dataclass(slots=True)
+class ImportedDecisions:
+    """Decisions of a file: those to append, and those that are left out."""
+
+    decisions: list[ReviewDecision] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """One sentence for each decision that cannot be taken."""
+    known: int = 0
+    """Decisions that the log has already."""
+    older: int = 0
+    """Verdicts and ratings after which the same reviewer decided again here."""
+
+
+def export_lines(decisions: Iterable[ReviewDecision]) -> str:
+    """The decisions as the log has them, one JSON object a line."""
+    return "".join(f"{decision.model_dump_json(exclude_none=True)}\n" for decision in decisions)
+
+
+def read_decisions(
+    name: str, data: bytes, items: Mapping[str, QueueItem], known: Sequence[ReviewDecision]
+) -> ImportedDecisions:
+    """The decisions of a file: JSON Lines of a log, or a JSON list of Argilla records.
+
+    `items` are the rows of the queue by id, `known` the lines of the log. Raises `DataError` with
+    the line where the file is neither.
+    """
+    text = data.lstrip(b"\xef\xbb\xbf \r\n\t")
+    if text.startswith(b"["):
+        given = _of_argilla(name, text, items)
+    else:
+        lines = enumerate(text.split(b"\n"), 1)
+        given = [
+            (f"{name}:{n}", parse_record(line, ReviewDecision, f"{name}:{n}"))
+            for n, line in lines
+            if line.strip()
+        ]
+    return _merge(given, items, known)
+
+
+def _of_argilla(
+    name: str, text: bytes, items: Mapping[str, QueueItem]
+) -> list[tuple[str, ReviewDecision]]:
+    try:
+        records = json.loads(text)
+    except ValueError as error:
+        raise DataError(
+            f"{name}: not JSON: {error}. Export the records again with `records.to_json`."
+        ) from error
+    decisions: list[tuple[str, ReviewDecision]] = []
+    for number, record in enumerate(records, 1):
+        location = f"{name}, record {number}"
+        decisions += [(location, d) for d in decisions_of_record(record, items, location)]
+    return decisions
+
+
+def _merge(
+    given: Sequence[tuple[str, ReviewDecision]],
+    items: Mapping[str, QueueItem],
+    known: Sequence[ReviewDecision],
+) -> ImportedDecisions:
+    """Without decisions that the log has or that are older than what it has."""
+    result, lines = ImportedDecisions(), {_identity(decision) for decision in known}
+    newest: dict[tuple[str, str, str], Any] = {}
+    for decision in known:
+        newest[_subject(decision)] = max(newest.get(_subject(decision), decision.at), decision.at)
+    standing = {
+        _content(d) for review in collect_reviews(known).values() for d in review.history
+    } | {_content(d) for d in document_decisions(known)}
+    for location, decision in given:
+        content = _content(decision)
+        problem = _problem(decision, items)
+        if _identity(decision) in lines or content in standing:
+            result.known += 1
+        elif problem:
+            result.problems.append(f"{location}: {problem}")
+        elif newest.get(_subject(decision), decision.at) > decision.at:
+            result.older += 1
+        else:
+            result.decisions.append(decision)
+    return result
+
+
+def _content(decision: ReviewDecision) -> tuple[Any, ...]:
+    """What a decision says, whenever it was made."""
+    return (
+        decision.id, decision.by, decision.decision, decision.after, decision.reason,
+        decision.score, decision.documents, decision.conditions,
+    )  # fmt: skip
+
+
+def _identity(decision: ReviewDecision) -> str:
+    return decision.model_dump_json(exclude_none=True)
+
+
+def _subject(decision: ReviewDecision) -> tuple[str, str, str]:
+    """Decisions with the same subject replace each other."""
+    replaces = decision.is_verdict or decision.documents is not None
+    return decision.id, decision.by, "verdict" if replaces else decision.decision
+
+
+def _problem(decision: ReviewDecision, items: Mapping[str, QueueItem]) -> str:
+    item = items.get(decision.id)
+    if item is None or decision.after is None:
+        return ""  # a decision about a row that is gone is kept, like in the log
+    return wording_problem(decision.after, item.passage)
+
+
+def read_decision_file(
+    path: Path, items: Mapping[str, QueueItem], known: Sequence[ReviewDecision]
+) -> ImportedDecisions:
+    """Like `read_decisions`, of a file; raises `DataError` where it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Name another file.") from error
+    return read_decisions(str(path), data, items, known)

@@ -6,8 +6,8 @@ from typing import Any
 
 from jangin.core.reasons import Reason
 from jangin.core.records import Chunk, Example, Record
-from jangin.examples.synthesis.facts import covered, facts
-from jangin.llm.replies.structured import Failed
+from jangin.examples.synthesis.table_facts import covered, facts
+from jangin.llm.replies import Failed
 
 
 class Coverage(Record):

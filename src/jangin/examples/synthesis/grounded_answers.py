@@ -18,10 +18,17 @@ from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import AnswerRow, check_rows
-from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
-from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter
-from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import Failed, Parsed, StructuredRequest
+from jangin.examples.synthesis.teacher import (
+    CandidateExample,
+    Estimate,
+    ModeConfig,
+    NoveltyFilter,
+    SourceText,
+    SynthesisMode,
+    SynthesisOutput,
+    TeacherSession,
+)
+from jangin.llm.replies import Failed, Parsed, StructuredRequest
 from jangin.text.language import language_of
 from jangin.text.normalize import letters_only, nfc
 

@@ -7,8 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import PassageRow
-from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
-from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.passage_rows import (
     Draft,
     ReplyFormat,
@@ -16,8 +14,15 @@ from jangin.examples.synthesis.passage_rows import (
     check_drafts,
     passage_question,
 )
-from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import StructuredRequest
+from jangin.examples.synthesis.teacher import (
+    Estimate,
+    ModeConfig,
+    NoveltyFilter,
+    SynthesisMode,
+    SynthesisOutput,
+    TeacherSession,
+)
+from jangin.llm.replies import StructuredRequest
 
 
 class Instruction(ModeConfig):

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from jangin.examples.synthesis.grounded_answers import GROUNDED_ANSWERS
 from jangin.examples.synthesis.instruction import INSTRUCTION
-from jangin.examples.synthesis.mode import ModeConfig, SynthesisMode
 from jangin.examples.synthesis.multiple_choice import MULTIPLE_CHOICE
 from jangin.examples.synthesis.question_answer import QUESTION_ANSWER
 from jangin.examples.synthesis.summary import SUMMARY
 from jangin.examples.synthesis.table_facts import TABLE_FACTS
+from jangin.examples.synthesis.teacher import ModeConfig, SynthesisMode
 
 MODES: tuple[SynthesisMode[Any], ...] = (
     QUESTION_ANSWER,

@@ -10,9 +10,13 @@ from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
 from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import CheckedRow, PassageRow, check_rows
-from jangin.examples.synthesis.novelty import CandidateExample
-from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import StructuredRequest
+from jangin.examples.synthesis.teacher import (
+    CandidateExample,
+    SourceText,
+    SynthesisOutput,
+    TeacherSession,
+)
+from jangin.llm.replies import StructuredRequest
 
 S = TypeVar("S", bound=BaseModel)
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  # an item, as S is a schema

@@ -10,8 +10,6 @@ from jangin.core.records import Chunk, Example, Message
 from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.passage import Passage
 from jangin.examples.checks.row_checks import SummaryRow
-from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
-from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.passage_rows import (
     Draft,
     ReplyFormat,
@@ -19,8 +17,15 @@ from jangin.examples.synthesis.passage_rows import (
     check_drafts,
     passage_question,
 )
-from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.replies.structured import StructuredRequest
+from jangin.examples.synthesis.teacher import (
+    Estimate,
+    ModeConfig,
+    NoveltyFilter,
+    SynthesisMode,
+    SynthesisOutput,
+    TeacherSession,
+)
+from jangin.llm.replies import StructuredRequest
 from jangin.text.normalize import letters_only, nfc
 
 

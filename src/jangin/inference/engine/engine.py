@@ -18,26 +18,24 @@ from typing import Any
 import torch
 
 from jangin.core.errors import BusyError, ChatError, JanginError, MachineError
+from jangin.inference.constraints import GrammarCompiler
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher
 from jangin.inference.decoder import open_decoder, rows_that_fit
-from jangin.inference.decoding.constraints import GrammarCompiler
-from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.engine.adapters import AdapterBank
-from jangin.inference.engine.prompt_scores import (
-    PromptScores,
-    prompts_of_one_pass,
-    score_prompts,
-    vocabulary_of,
-)
 from jangin.inference.engine.requests import (
     EngineAnswer,
     EngineRequest,
     FinishReason,
     Listener,
     Progress,
+    PromptScores,
+    prompts_of_one_pass,
+    score_prompts,
+    vocabulary_of,
 )
 from jangin.inference.engine.tools import ToolFormat
 from jangin.inference.generate import Generation, generation_of, most_rows, stop_tokens
+from jangin.inference.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.reasoning import AnswerReader
 from jangin.models.loading import base_model, has_adapter, load_tokenizer
 from jangin.models.shape import UNLIMITED, context_length

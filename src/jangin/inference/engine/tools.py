@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jangin.inference.decoding.constraints import USUAL_SPACE
+from jangin.inference.constraints import USUAL_SPACE
 
 Family = Literal["hermes", "llama", "mistral", "plain"]
 Choice = Literal["none", "auto", "required"] | str

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jangin.prepare.engine.near_copies import joined_units
 from jangin.prepare.engine.spill import INDEX, MAX_NAMED, PORTION, SpillFile
 from jangin.prepare.engine.stratified_split import (
     MAX_STRATA,
@@ -15,14 +14,40 @@ from jangin.prepare.engine.stratified_split import (
     draw_splits,
     refuse_empty_splits,
 )
-from jangin.prepare.tables.prefetch import thread_map
+from jangin.prepare.tables.csv import thread_map
 from jangin.prepare.tables.schema import REASON
-from jangin.prepare.transforms.deduplicate import ANSWER, KEY, Deduplicate
+from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT, Deduplicate
 from jangin.prepare.transforms.steps import TableStep, required_columns, update_reasons
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+
+
+# Join units of the split whose prompts are near-duplicates, so that none is in two splits.
+
+
+def joined_units(spill: SpillFile, unit: str, kept: "np.ndarray", least: float) -> "pl.DataFrame":
+    """The kept rows as one bucket of `spill.buckets(unit, [ANSWER], kept)`, with larger units.
+
+    Units that hold prompts of at least this normalised Levenshtein similarity become one, named by
+    its first row. All prompts are held in memory.
+    """
+    import numpy as np
+    import polars as pl
+
+    from jangin.text.dedup.components import first_connected
+    from jangin.text.dedup.near_duplicates import Rules, find_matches
+
+    (rows,) = spill.buckets(unit, [ANSWER, PROMPT], kept, single=True)
+    own = np.arange(len(rows))
+    numbered = rows.select(unit, pl.Series("own", own))
+    first = numbered.select(pl.col("own").min().over(unit)).to_series().to_numpy()
+    matches = find_matches(rows[PROMPT].to_list(), Rules(threshold=least))
+    pairs = [np.stack([own, first], 1), np.stack([own, matches.firsts], 1), matches.pairs]
+    joined = first_connected(np.concatenate(pairs), len(rows))
+    return rows.drop(PROMPT).with_columns(pl.Series(unit, joined, dtype=pl.UInt64))
+
 
 DROPPED = len(SPLITS)
 """Code of a row that a row step dropped; its reason is in the column `REASON`."""

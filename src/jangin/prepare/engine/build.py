@@ -26,8 +26,7 @@ from jangin.prepare.engine.assignment import (
 from jangin.prepare.engine.plan import Order, Plan, Shuffled, Sorted
 from jangin.prepare.engine.spill import SpillFile
 from jangin.prepare.engine.stratified_split import MAX_STRATA, SPLITS
-from jangin.prepare.tables.encodings import CACHE_BYTES
-from jangin.prepare.tables.prefetch import prefetch, thread_map
+from jangin.prepare.tables.csv import CACHE_BYTES, prefetch, thread_map
 from jangin.prepare.tables.readers import Table, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.chats import (

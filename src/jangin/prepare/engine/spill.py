@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jangin.prepare.tables.prefetch import thread_map
+from jangin.prepare.tables.csv import thread_map
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 
 if TYPE_CHECKING:

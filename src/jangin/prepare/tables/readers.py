@@ -14,10 +14,10 @@ from pydantic import Field
 
 from jangin.core.config import Advanced, Config
 from jangin.core.errors import DataError, MachineError
-from jangin.core.execution.memory import available_bytes
-from jangin.prepare.tables.encodings import CHUNK_BYTES, Encoding, as_utf8, sample_lines
+from jangin.core.execution.local import available_bytes
+from jangin.prepare.tables.csv import CHUNK_BYTES, Encoding, as_utf8, sample_lines
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW, clean_names
-from jangin.prepare.tables.unpacked import refuse_unpacked
+from jangin.prepare.tables.sheets import refuse_unpacked
 
 if TYPE_CHECKING:
     import polars as pl

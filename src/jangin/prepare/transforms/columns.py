@@ -4,6 +4,7 @@ A row is never lost: a step that drops it writes the reason into `REASON`, and l
 the row as it is. All steps are lazy expressions, so a file of any length takes one pass.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,140 @@ from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.chats import rewritten
-from jangin.prepare.transforms.cleaning import tidy
-from jangin.prepare.transforms.numbers import counts_of, is_number, number_of
-from jangin.text.numbers import DecimalMark
+from jangin.text.numbers import (
+    LONGEST_ALONE,
+    DecimalMark,
+    count_numbers,
+    is_number_alone,
+    numbers,
+    value_of,
+)
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+# Clean texts: NFC, no invisible characters, one space between words, none at the ends.
+#
+# Spaces at the beginning of a line stay: they are the indentation of code.
+
+
+INVISIBLE = "\u200b\u2060\ufeff\u00ad\u180e\u200e\u200f\u202a-\u202e"
+"""Zero-width characters that no script needs; joiners, which emoji are built with, stay."""
+COMPOSED = (
+    r"\p{M}\u0374\u037e\u0387\u0958-\u09df\u0a33-\u0a5e\u0b5c\u0b5d\u0f43-\u0fb9\u1100-\u11ff"
+    r"\u1f00-\u1fff\u2000\u2001\u2126\u212a\u212b\u2329\u232a\u2adc\ua960-\ua97f\ud7b0-\ud7ff"
+    r"\uf900-\ufaff\ufb1d-\ufb4e\U0001d15e-\U0001d1c0\U0002f800-\U0002fa1d"
+)
+"""Every character that NFC may change, alone or beside another, and some that it does not."""
+_TAB = "\t"
+_OTHER = "\x0b\x0c\r\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""White space other than the space, the tab and the line end."""
+_SPACES = _TAB + _OTHER
+
+
+def odd(join_lines: bool) -> str:
+    """A pattern that matches every text that `tidy` changes, and few others."""
+    # A tab or a second space is odd only after a letter: before it, it is indentation.
+    spaces = rf"  |\n|{_TAB}" if join_lines else rf"\S  |\S *{_TAB}|[ {_TAB}]\n"
+    composed = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", COMPOSED)
+    composed = re.sub(r"\\U([0-9a-f]{8})", r"\\x{\1}", composed)
+    return rf"^\s|\s$|{spaces}|[{composed}{INVISIBLE}{_OTHER}]"
+
+
+def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":
+    """Clean texts. Nearly all are clean already, so only those that need it are rewritten."""
+    texts = texts.fill_null("")
+    needs_cleaning = texts.str.contains(odd(join_lines))
+    if not needs_cleaning.any():
+        return texts
+    rows = needs_cleaning.arg_true()
+    return texts.scatter(rows, _clean(texts.gather(rows), join_lines))
+
+
+def _clean(texts: "pl.Series", join_lines: bool) -> "pl.Series":
+    texts = texts.str.normalize("NFC").str.replace_all(f"[{INVISIBLE}]", "")
+    if join_lines:
+        return texts.str.replace_all(f"[ \n{_SPACES}]+", " ").str.strip_chars()
+    texts = texts.str.replace_all(f"([^ \n{_SPACES}])[ {_SPACES}]+", "$1 ")
+    texts = texts.str.replace_all(f"[{_OTHER}]", " ")  # those that begin a line
+    return texts.str.replace_all(f"[ {_TAB}]+\n", "\n").str.strip_chars()
+
+
+# Parse numeric cells: is it a number, how many numbers does it hold, which is the first.
+
+
+_SIGNS = r"[-+]?[$₩￦€£¥]?\s*"
+_POINT = (
+    rf"^\s*{_SIGNS}((?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[0-9]{{1,15}})(?:\.[0-9]{{1,15}})?)\s*$"
+)
+"""A plain number, which needs no Python code."""
+_WHOLE = rf"^\s*{_SIGNS}([0-9]{{1,15}})\s*$"
+_NAME = rf"^\s*{_SIGNS}0[0-9]"
+_MAYBE = r"\p{Nd}|[십백천만억조].*(?:원|달러|유로)"
+"""Every text in which a number can be read."""
+
+
+def is_number(text: "pl.Expr", decimal: DecimalMark = "point") -> "pl.Expr":
+    """Boolean expression: the text is one number with at most its currency or 억, 만, 천.
+
+    False for a range, for `3층` and for `00123`, which is a name made of digits.
+    """
+    import polars as pl
+
+    plain = text.str.contains(_plain(decimal))
+    maybe = ~plain & (text.str.len_chars() <= LONGEST_ALONE) & text.str.contains(_MAYBE)
+    others = _of_each(text, maybe, lambda one: float(is_number_alone(one, decimal))) == 1
+    return pl.when(plain).then(~text.str.contains(_NAME)).otherwise(others.fill_null(value=False))
+
+
+def number_of(column: str, decimal: DecimalMark = "point") -> "pl.Expr":
+    """The first number of a text column as Float64, null if there is none or it is not understood.
+
+    Python code runs for cells that are more than a plain number only.
+    """
+    import polars as pl
+
+    text = pl.col(column).fill_null("")
+    digits = text.str.extract(_plain(decimal)).str.replace_all(",", "", literal=True)
+    value = digits.cast(pl.Float64)
+    value = pl.when(text.str.starts_with("-") | text.str.contains(r"^\s+-")).then(-value)
+    value = value.otherwise(digits.cast(pl.Float64))
+    maybe = digits.is_null() & text.str.contains(_MAYBE)
+    others = _of_each(text, maybe, lambda one: value_of(numbers(one, decimal)))
+    return pl.when(digits.is_not_null()).then(value).otherwise(others).alias(column)
+
+
+def counts_of(column: str, decimal: DecimalMark = "point") -> "pl.Expr":
+    """`count_numbers` of a text column as Float64."""
+    import polars as pl
+
+    text = pl.col(column).fill_null("")
+    plain = text.str.contains(_plain(decimal))
+    maybe = ~plain & text.str.contains(_MAYBE)
+    others = _of_each(text, maybe, lambda one: float(count_numbers(one, decimal)))
+    return pl.when(plain).then(1.0).otherwise(others.fill_null(0.0)).alias(column)
+
+
+def _plain(decimal: DecimalMark) -> str:
+    return _POINT if decimal == "point" else _WHOLE
+
+
+def _of_each(
+    text: "pl.Expr", chosen: "pl.Expr", read: "Callable[[str], float | None]"
+) -> "pl.Expr":
+    """`read` applied once per distinct selected text; Float64, null for other rows."""
+    import polars as pl
+
+    def read_each(texts: "pl.Series") -> "pl.Series":
+        distinct = texts.drop_nulls().unique()
+        if not len(distinct):
+            return pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
+        values = pl.Series([read(one) for one in distinct], dtype=pl.Float64)
+        return texts.replace_strict(distinct, values, default=None, return_dtype=pl.Float64)
+
+    few = pl.when(chosen).then(text)
+    return few.map_batches(read_each, return_dtype=pl.Float64, is_elementwise=True)
 
 
 @dataclass(slots=True)

@@ -21,8 +21,7 @@ from jangin.evaluation.results import (
     grade_prediction,
 )
 from jangin.evaluation.stored import read_predictions
-from jangin.evaluation.tasks.prediction import Prediction
-from jangin.evaluation.tasks.task import golds_of_same_prompt
+from jangin.evaluation.tasks.task import Prediction, golds_of_same_prompt
 from jangin.metrics.statistics import wilson_interval
 from jangin.project.session import Session
 

@@ -25,11 +25,16 @@ from jangin.llm.offers import ModelLists
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
 from jangin.project.plan import PlannedStage, last_artifact
 from jangin.project.session import Session
-from jangin.project.setup.provisional import rows_of_chunk, write_tables
-from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
+from jangin.project.setup.provisional import (
+    Level,
+    QuickReading,
+    read_quickly,
+    rows_of_chunk,
+    write_tables,
+)
 from jangin.project.setup.replay import Replay, replay
-from jangin.project.source.teachers import EndpointTeacher
 from jangin.project.stages import find_stage
+from jangin.project.teachers import EndpointTeacher
 
 LIKELY_PER_ASCII = 0.25
 LIKELY_PER_OTHER = 0.8

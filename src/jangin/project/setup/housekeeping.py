@@ -19,10 +19,10 @@ from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import open_step, stages_until
 from jangin.project.release.trained import last_trained
 from jangin.project.session import Session, open_session
-from jangin.project.source.yaml_source import load_yaml
 from jangin.project.stages import STAGES
 from jangin.project.tracking.outbox import unsent
 from jangin.project.tracking.table import config_of
+from jangin.project.yaml_source import load_yaml
 
 TRASH = ".trash"
 """Folder in the store to which what is deleted is moved first, whole."""

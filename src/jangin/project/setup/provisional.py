@@ -1,13 +1,19 @@
 """Provisional tables in place of what earlier stages would make, to estimate later stages."""
 
 import json
+import random
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
+from jangin.core.errors import JanginError, counted
+from jangin.core.events import Progress
+from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.records import (
     Chunk,
@@ -15,31 +21,256 @@ from jangin.core.records import (
     Example,
     Message,
     PreferencePair,
+    Query,
+    RankedSnippet,
+    Snippet,
     Split,
     SplitExample,
 )
 from jangin.core.stage import StageContext
 from jangin.documents import chunk
-from jangin.documents.load import LoadConfig
-from jangin.documents.queries import QueriesConfig
+from jangin.documents.formats import format_of, page_count
+from jangin.documents.load import LoadConfig, find_files
+from jangin.documents.queries import (
+    QueriesConfig,
+    QuestionFile,
+    SeedWords,
+    queries,
+    read_titles,
+    read_words,
+)
 from jangin.documents.rank import RankConfig
+from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
+from jangin.documents.reading import join_pages
 from jangin.documents.search import SearchConfig
 from jangin.examples import curate, read, review
 from jangin.examples.evolve import EvolveConfig
 from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig, TeacherSource
 from jangin.examples.split import SplitConfig, accepted_so_far
-from jangin.examples.synthesis.facts import facts
-from jangin.examples.synthesis.mode import ModeConfig
 from jangin.examples.synthesis.modes import mode_of
+from jangin.examples.synthesis.table_facts import facts
+from jangin.examples.synthesis.teacher import ModeConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig, Gguf, Hub, Local
 from jangin.models.gguf.header import read_header
 from jangin.models.shape import STARTER_SHAPES, cached_folder, likely_config
-from jangin.project.setup import provisional_search
-from jangin.project.setup.quick_reading import Level, QuickReading
 from jangin.project.setup.replay import Replay
+from jangin.text.language import language_of
 from jangin.training.preferences import PreferencesConfig, select_examples
+
+# A quick look into the documents, without OCR and within a time limit, to estimate costs.
+
+
+Level = Literal["likely", "most"]
+"""What an estimate is: what a run usually makes, or the most that it can make."""
+SECONDS = 15.0
+"""Time after which no further file is opened."""
+PAGE_CHARACTERS = 900
+"""Length that a page without a text layer is taken to have where no page has one."""
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"))
+
+
+@dataclass(slots=True)
+class QuickReading:
+    """Documents of some of the files, with borrowed text on pages that only OCR can read."""
+
+    files: int
+    """Number of files that `load` would read."""
+    opened: int = 0
+    documents: list[Document] = field(default_factory=list)
+    pages: int = 0
+    """Pages of the opened files."""
+    ocr_pages: int = 0
+    """Those without a text layer."""
+    borrowed: set[str] = field(default_factory=set)
+    """Ids of the documents with such pages."""
+    scale: float = 1.0
+    """Size of all files divided by that of the opened ones."""
+    chunks: int = 0
+    """Estimated number of chunks of all files, once they were cut."""
+    factor: float = 1.0
+    """Chunks divided by those that represent them."""
+
+    @property
+    def text(self) -> str:
+        """What the estimates rest on, in a sentence."""
+        of = "" if self.opened == self.files else f" of {self.files:,}"
+        noun = "file" if self.files == 1 else "files" if not of else "files (a sample)"
+        scans = (
+            f", {self.ocr_pages:,} of which to be read by OCR and counted like the others"
+            if self.ocr_pages
+            else ""
+        )
+        return (
+            f"Estimated from {self.opened:,}{of} {noun} with {counted(self.pages, 'page')}{scans}: "
+            f"about {counted(self.chunks, 'chunk')}. The run counts exactly"
+        )
+
+
+def read_quickly(
+    config: LoadConfig, project_folder: Path, ledger: Ledger, seconds: float | None = None
+) -> QuickReading:
+    """Read files in a seeded random order until the time limit.
+
+    Raises `DataError` where there is no folder or no file.
+    """
+    files = find_files(config, project_folder)
+    settings = ReaderSettings(ledger, Progress(), ocr="never")
+    names = sorted(files)
+    random.Random(0).shuffle(names)  # the same sample each time
+    result = QuickReading(len(files))
+    texts: list[tuple[str, list[str]]] = []
+    size = 0
+    end = time.monotonic() + (SECONDS if seconds is None else seconds)
+    for name in names:
+        if result.opened and time.monotonic() > end:
+            break
+        texts.append((name, list(_pages(SourceFile(name, files[name], ""), settings))))
+        result.opened += 1
+        size += files[name].stat().st_size
+    total = sum(path.stat().st_size for path in files.values())
+    result.scale = total / size if size else 1.0
+    paged = [page for _, pages in texts if len(pages) > 1 for page in pages if page.strip()]
+    borrowed = _borrowed(paged)
+    for name, pages in sorted(texts):
+        result.pages += len(pages)
+        result.ocr_pages += sum(not page.strip() for page in pages)
+        whole = [page if page.strip() else next(borrowed) for page in pages]
+        if whole:
+            result.documents.append(_document(name, whole))
+            if whole != pages:
+                result.borrowed.add(result.documents[-1].id)
+    return result
+
+
+def _pages(file: SourceFile, settings: ReaderSettings) -> Iterator[str]:
+    """Text of each page; empty for one that only OCR can read."""
+    suffix = file.path.suffix.lower()
+    row = format_of(suffix)
+    if suffix in PICTURES:
+        yield from [""] * page_count(file.path)
+        return
+    if row is None or row.read is None:
+        return
+    try:
+        yield from (reading.text for reading in row.read(file, settings))
+    except JanginError:  # such as a PDF of scans
+        yield from [""] * page_count(file.path)
+    except Exception:  # noqa: BLE001  # a damaged file is the business of `load`
+        return
+
+
+def _borrowed(written: list[str]) -> Iterator[str]:
+    """Texts for pages that only OCR can read: those of other pages in turn, else made-up ones."""
+    words = "가나다라마바사아자차카타파하"
+    source = written or [
+        " ".join(f"{words[n % 14]}{words[(n + k) % 14]}다." for k in range(PAGE_CHARACTERS // 4))
+        for n in range(14)
+    ]
+    number = 0
+    while True:
+        yield source[number % len(source)]
+        number += 1
+
+
+def _document(name: str, pages: list[str]) -> Document:
+    text, places = join_pages([PageReading(page) for page in pages])
+    return Document(
+        id=digest_value([name])[:16],
+        source=name,
+        text=text,
+        pages=places,
+        language=language_of(text),
+    )
+
+
+# Provisional tables for the results of `queries`, `search` and `rank`, for estimates.
+
+
+SHARE = {"titles": 0.7, "snippets": 0.8, "ranked": 0.6, "answers": 0.8}
+"""{what: share of the most that a run usually keeps}."""
+SNIPPET = "가나다 라마바 사아자 차카타 파하. " * 8
+"""Text of a result where the project has no chunks: about as long as those of web engines."""
+
+
+def queried(context: StageContext[QueriesConfig], level: Level, _reading: object) -> bool:
+    """The questions of a file, or made-up ones: a number for each word, or one for each title."""
+    source = context.config.source
+    if isinstance(source, QuestionFile):
+        queries(context)
+        return True
+    path = context.services.project_folder / source.file
+    if isinstance(source, SeedWords):
+        words, _ = read_words(path, lambda _note: None)
+        rows = [
+            Query.make(f"{line.text} 질문은 무엇인가요 {number}?", line.text)
+            for line in words
+            for number in range(source.per_word)
+        ]
+    else:
+        titles = read_titles(path, lambda _note: None)
+        count = _part("titles", len(titles), level)
+        rows = [Query.make(line.text, line.seed_word) for line in titles[:count]]
+    context.write("queries", Query, rows)
+    return bool(rows)
+
+
+def searched(context: StageContext[SearchConfig], level: Level, _reading: object) -> bool:
+    """As many results for each question as the engine gives, with texts of the chunks."""
+    engine = context.config.engine
+    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
+    texts = cycle([row.text for row in chunks] or [SNIPPET])
+    count = _part("snippets", min(engine.results, 10), level)
+    rows = [
+        Snippet(
+            id=f"{query.id}{number}", query_id=query.id, place=number, text=text, engine=engine.type
+        )
+        for query in context.read("queries", Query)
+        for number, text in enumerate(islice(texts, count), start=1)
+    ]
+    context.write("snippets", Snippet, rows)
+    return bool(rows)
+
+
+def ranked(context: StageContext[RankConfig], level: Level, _reading: object) -> bool:
+    """The first results of each question; usually fewer where there is a threshold."""
+    config = context.config
+    most = _part("ranked", config.top_k, level) if config.threshold > 0 else config.top_k
+    rows = [
+        RankedSnippet(snippet=row, rank=row.place, score=1.0, ranker=config.ranker.type)
+        for row in context.read("snippets", Snippet)
+        if row.place <= most
+    ]
+    context.write("ranked", RankedSnippet, rows)
+    return bool(rows)
+
+
+def answered(context: StageContext[Any], level: Level) -> list[Example]:
+    """An answer to each question that has results."""
+    rows = {query.id: query for query in context.read("queries", Query)}
+    first = {
+        row.snippet.query_id: row.snippet
+        for row in context.read("ranked", RankedSnippet)
+        if row.rank == 1
+    }
+    kept = [name for name in rows if name in first]
+    return [
+        Example.make(
+            (Message(role="user", content=rows[name].text),),
+            Message(role="assistant", content=f"{first[name].text[:80]} {number}"),
+            (),
+            kind="original",
+            evidence=first[name].text,
+            seed_word=rows[name].seed_word,
+        )
+        for number, name in enumerate(kept[: _part("answers", len(kept), level)])
+    ]
+
+
+def _part(what: str, most: int, level: Level) -> int:
+    return most if level == "most" else max(1, round(SHARE[what] * most))
+
 
 KEPT = 0.85
 """Share of a teacher's rows that usually pass the row checks."""
@@ -174,7 +405,7 @@ def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading
     if context.has("ranked") and any(
         "ranked" in mode_of(m).wants for m in context.config.active_modes
     ):
-        rows += provisional_search.answered(context, level)
+        rows += answered(context, level)
     if context.has("chunks"):
         rows += _rows_of_chunks(context, level)
     context.write("examples", Example, [*own, *rows])
@@ -357,9 +588,9 @@ _MAKERS: Mapping[type[StageConfig], Maker] = {
     curate.CurateConfig: _unchanged,
     review.ReviewConfig: _reviewed,
     SplitConfig: _split,
-    QueriesConfig: provisional_search.queried,
-    SearchConfig: provisional_search.searched,
-    RankConfig: provisional_search.ranked,
+    QueriesConfig: queried,
+    SearchConfig: searched,
+    RankConfig: ranked,
     PreferencesConfig: _paired,
 }
 """{settings of a stage: how its output is made up}; the cost of later stages follows from it."""

@@ -16,7 +16,7 @@ from jangin.core.records import Example
 from jangin.core.stage import Calls, Stage, StageContext
 from jangin.core.store import Artifact
 from jangin.llm.recorded import recorded_of
-from jangin.llm.replies.structured import Failed, calls_of
+from jangin.llm.replies import Failed, calls_of
 
 REPLAYED = frozenset(("synthesize", "evolve", "paraphrase", "judge"))
 """Stages that are replayed."""

@@ -22,7 +22,7 @@ from jangin.core.parquet import count_rows, read_rows, read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
 from jangin.evaluation.stored import read_predictions
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.project.file import Project, dump_yaml
 from jangin.project.stages import STAGES, find_stage
 from jangin.text.language import HANGUL_SYLLABLE

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jangin.core.store import Artifact
-from jangin.evaluation.tasks.prediction import TestSet
-from jangin.examples.curation.held_out_similarity import held_out_similarity
+from jangin.evaluation.tasks.task import TestSet
+from jangin.examples.curation.split_groups import held_out_similarity
 from jangin.report.data.artifacts import Artifacts
 from jangin.report.i18n.translate import Words
 from jangin.text.wordings import WordingSimilarity

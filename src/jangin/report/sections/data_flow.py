@@ -1,18 +1,33 @@
 """The data flow as boxes to draw: how many rows came out of each stage, and what was dropped."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, get_args
 
+from jangin.core.errors import JanginError
 from jangin.core.records import Document, Example, Split, SplitExample
 from jangin.core.stage import Stage
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import read_predictions, read_results
+from jangin.examples.synthesis.coverage import Coverage
+from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
+from jangin.project.tables import token_rows
 from jangin.report.charts.svg import Flow, StageBox
-from jangin.report.data.artifacts import METRICS, Artifacts, Group, count_of, groups_of, rows_of
+from jangin.report.data.artifacts import (
+    METRICS,
+    Artifacts,
+    Group,
+    count_of,
+    groups_of,
+    groups_with,
+    rows_of,
+)
 from jangin.report.i18n.translate import Words
+
+if TYPE_CHECKING:
+    from jangin.models.tokens.preview import PreviewRow
 
 
 def boxes(artifacts: Artifacts, words: Words) -> list[StageBox]:
@@ -264,3 +279,85 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "evaluate": _evaluate,
 }
 """Flows of stages about which more can be shown than the number of their rows."""
+
+
+# Coverage of documents and chunks by rows, with the reason of each chunk without any.
+
+
+MOST_CHUNKS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCoverage:
+    """One document."""
+
+    source: str
+    chunks: int
+    used: int
+    characters: float
+    """Share of the document's characters that are in a chunk with a row."""
+    facts: int = 0
+    """Number of sentences and cells of tables; 0 in artifacts that did not count them."""
+    facts_asked: int = 0
+    """Number of those that an example asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactCoverage:
+    """Documents and chunks that one artifact covers."""
+
+    variants: tuple[str, ...]
+    documents: tuple[DocumentCoverage, ...]
+    """The least covered first."""
+    without: Sequence[Coverage]
+    """Chunks without a row, at most `MOST_CHUNKS`, longest first."""
+    count: int
+    """Number of chunks without a row."""
+
+
+def coverage(artifacts: Artifacts) -> list[ArtifactCoverage]:
+    """One entry per artifact that has the table `coverage`."""
+    parts = []
+    for group in groups_with(artifacts, "coverage.parquet"):
+        rows = rows_of(group.artifact, "coverage", Coverage)
+        if not rows:
+            continue
+        documents = [
+            DocumentCoverage(
+                source,
+                share["chunks"],
+                share["chunks_used"],
+                share["characters"],
+                share.get("facts", 0),
+                share.get("facts_asked", 0),
+            )
+            for source, share in group.artifact.manifest.summary.get("coverage", {}).items()
+        ]
+        documents.sort(key=lambda document: (document.characters, document.source))
+        without = [row for row in rows if not row.rows]
+        without.sort(key=lambda row: -row.characters)
+        parts.append(
+            ArtifactCoverage(
+                group.variants, tuple(documents), without[:MOST_CHUNKS], count=len(without)
+            )
+        )
+    return parts
+
+
+# First rows of the training data as the tokens that a model sees, trained ones marked.
+
+
+MOST_ROWS = 3
+
+
+def token_preview(loaded: LoadedProject, artifacts: Artifacts) -> "list[PreviewRow]":
+    """Rows of the first variant whose base model and split are there; empty without one.
+
+    A row that cannot be rendered is reported by the training stage.
+    """
+    for variant, project in loaded.variants.items():
+        try:
+            return token_rows(project, artifacts.get(variant, {}), MOST_ROWS)
+        except JanginError:
+            continue
+    return []

@@ -10,7 +10,7 @@ from jangin.core.records import Chunk, Document, Dropped, Example, Query
 from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.readers.folder import UnreadableFile
-from jangin.llm.replies.structured import Failed
+from jangin.llm.replies import Failed
 from jangin.report.data.artifacts import (
     Artifacts,
     Group,

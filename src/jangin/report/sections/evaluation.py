@@ -15,7 +15,7 @@ from jangin.evaluation.stored import read_predictions, read_results, read_slices
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.labels import LabelResult
 from jangin.evaluation.tasks.numbers import NumberResult
-from jangin.evaluation.tasks.prediction import Prediction
+from jangin.evaluation.tasks.task import Prediction
 from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
 from jangin.report.charts import svg as charts

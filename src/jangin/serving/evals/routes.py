@@ -7,13 +7,11 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.evals.item_schema import ItemSchema
 from jangin.serving.evals.runner import OPEN, EvalRunner, check_criteria
-from jangin.serving.evals.sources import DataSource, FileContent, FileId, Sampled
+from jangin.serving.evals.sources import DataSource, FileContent, FileId, ItemSchema, Sampled
 from jangin.serving.files.store import find_file
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such
-from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import Metadata, RequestBody
+from jangin.serving.protocol.objects import Metadata, RequestBody, new_id
 from jangin.serving.protocol.pagination import OldestFirst, page_fields, page_of
 from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record

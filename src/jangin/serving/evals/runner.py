@@ -11,8 +11,13 @@ from pydantic import TypeAdapter
 from sqlalchemy import select
 
 from jangin.metrics.graders.run import run_grader
-from jangin.metrics.graders.templates import TemplateError
-from jangin.metrics.graders.types import AnyGrader, PythonGrader, ScoreModel, TextSimilarity
+from jangin.metrics.graders.types import (
+    AnyGrader,
+    PythonGrader,
+    ScoreModel,
+    TemplateError,
+    TextSimilarity,
+)
 from jangin.serving.evals.sources import (
     DataSource,
     Row,
@@ -25,11 +30,11 @@ from jangin.serving.evals.sources import (
 )
 from jangin.serving.graders.routes import parse_for, tools_for
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalReply, InternalRequests
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.keys import is_revoked
 from jangin.serving.state.caller import Caller
-from jangin.serving.state.leased_work import LeasedWork
+from jangin.serving.state.leases import LeasedWork
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import EvalItem, EvalRun, Evaluation
 

@@ -10,19 +10,103 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import or_, select
 
-from jangin.serving.files.check_process import check_rows
-from jangin.serving.files.checks import check_file, first_status
+from jangin.serving.files.check_process import check_lines, check_rows
 from jangin.serving.files.multipart import MB, FileForm
-from jangin.serving.files.objects import FileObject
-from jangin.serving.files.purposes import RESULTS, check_name, check_purpose
-from jangin.serving.files.store import DigestingWriter, add_row, delete_file, find_file
+from jangin.serving.files.store import (
+    JSON_LINES,
+    RESULTS,
+    DigestingWriter,
+    add_row,
+    check_name,
+    check_purpose,
+    delete_file,
+    find_file,
+)
 from jangin.serving.protocol.errors import ApiError, invalid_value, missing_parameter
-from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import BoundedList, DeletedFile
+from jangin.serving.protocol.objects import BoundedList, DeletedFile, Reply, new_id
 from jangin.serving.protocol.pagination import FilePaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep, visible
-from jangin.serving.state.server import ServerDep
-from jangin.serving.state.tables import File
+from jangin.serving.state.server import Server, ServerDep
+from jangin.serving.state.tables import File, Upload, UploadPart
+
+# Files and uploads as objects of the API.
+
+
+class FileObject(Reply):
+    """A stored file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None
+
+    @classmethod
+    def of(cls, row: File) -> "FileObject":
+        """The reply of a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+class UploadObject(Reply):
+    """A file that arrives in parts."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: str
+    file: FileObject | None
+
+    @classmethod
+    def of(cls, row: Upload, file: File | None = None) -> "UploadObject":
+        """The reply of a row, and of the file that a completed one became."""
+        shown = None if file is None else FileObject.of(file)
+        names = ("id", "bytes", "created_at", "expires_at", "filename", "purpose", "status")
+        return cls(**{name: getattr(row, name) for name in names}, file=shown)
+
+
+class PartObject(Reply):
+    """Some bytes of an upload."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
+
+    @classmethod
+    def of(cls, row: UploadPart) -> "PartObject":
+        """The reply of a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+# The check of every JSON Lines file after its upload: UTF-8, one object per line.
+
+
+def first_status(purpose: str) -> str:
+    """The status of a file before its check."""
+    return "uploaded" if purpose in JSON_LINES else "processed"
+
+
+def check_file(server: Server, file_id: str) -> None:
+    """Set the status of a file: `processed`, or `error` with the first line that is wrong."""
+    try:
+        with server.storage.local_path(file_id) as path:
+            problem = check_lines(path)
+    except FileNotFoundError:  # it was deleted meanwhile
+        return
+    with server.database.write() as session:
+        row = session.scalars(select(File).where(File.id == file_id)).first()
+        if row is not None and row.status == "uploaded":
+            row.status = "error" if problem else "processed"
+            row.status_details = problem
+
 
 router = APIRouter(prefix="/files")
 

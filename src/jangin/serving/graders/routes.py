@@ -8,9 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from jangin.metrics.graders.model_graders import Completions
-from jangin.metrics.graders.python_process import PythonLimits
-from jangin.metrics.graders.run import GraderTools, run_grader
+from jangin.metrics.graders.run import Completions, GraderTools, PythonLimits, run_grader
 from jangin.metrics.graders.types import (
     AnyGrader,
     InvalidGraderError,

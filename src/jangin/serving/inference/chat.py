@@ -9,11 +9,23 @@ from starlette.responses import JSONResponse, Response
 
 from jangin.core.digest import short_digest
 from jangin.models.tokens.token_bytes import token_bytes
-from jangin.serving.inference.bodies import ChatBody, NamedFunction, NamedTool, Tool
+from jangin.serving.inference.bodies import (
+    ChatBody,
+    NamedFunction,
+    NamedTool,
+    Tool,
+    ignored_header,
+    refuse_unsupported,
+)
 from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.kept import CHAT, keep, wants_kept
-from jangin.serving.inference.parameters import ignored_header, refuse_unsupported
-from jangin.serving.inference.prepare import Prepared, log_unlike, prepare_chat
+from jangin.serving.inference.prepare import (
+    Prepared,
+    log_unlike,
+    prepare_chat,
+    token_text,
+    usage_of,
+)
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
     DONE,
@@ -23,9 +35,8 @@ from jangin.serving.inference.streaming import (
     sent_events,
     whole_answers,
 )
-from jangin.serving.inference.usage import token_text, usage_of
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep

@@ -10,11 +10,17 @@ from starlette.responses import JSONResponse, Response
 
 from jangin.core.errors import JanginError
 from jangin.models.tokens.token_bytes import token_bytes
-from jangin.serving.inference.bodies import CompletionBody
+from jangin.serving.inference.bodies import CompletionBody, ignored_header, refuse_unsupported
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
-from jangin.serving.inference.parameters import ignored_header, refuse_unsupported
-from jangin.serving.inference.prepare import Prepared, Wish, engine_requests
+from jangin.serving.inference.prepare import (
+    Prepared,
+    Wish,
+    engine_requests,
+    plain_token,
+    refuse_long,
+    usage_of,
+)
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (
     DONE,
@@ -24,12 +30,10 @@ from jangin.serving.inference.streaming import (
     sent_events,
     whole_answers,
 )
-from jangin.serving.inference.usage import plain_token, refuse_long, usage_of
 from jangin.serving.protocol.errors import ApiError, unknown_parameter
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.access import CallerDep
-from jangin.serving.state.registry import ServedModel
-from jangin.serving.state.server import ServerDep
+from jangin.serving.state.server import ServedModel, ServerDep
 
 if TYPE_CHECKING:
     from jangin.inference.engine.engine import Wording

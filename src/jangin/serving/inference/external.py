@@ -14,10 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from jangin.core.digest import short_digest
 from jangin.llm.wire_format import STREAM_OPTIONS, refuses_stream_options
-from jangin.serving.models.bases import TUNED, base_part, entry_of
+from jangin.serving.models.registry import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.state.registry import ServedModel
-from jangin.serving.state.server import Server
+from jangin.serving.state.server import ServedModel, Server
 from jangin.serving.state.settings import Backend
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.protocol.errors import no_such_model
 from jangin.serving.protocol.objects import DeletedModel, Reply
 from jangin.serving.security.access import CallerDep
-from jangin.serving.state.registry import Named
-from jangin.serving.state.server import ServerDep
+from jangin.serving.state.server import Named, ServerDep
 
 router = APIRouter()
 

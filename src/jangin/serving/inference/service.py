@@ -6,12 +6,14 @@ torch is loaded in a thread: after the start where a model can answer, else with
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import select
 
 from jangin.core.errors import (
@@ -24,18 +26,53 @@ from jangin.core.errors import (
     TrainingError,
 )
 from jangin.models.catalog import Starter
-from jangin.serving.inference.gauges import EngineGauges
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.errors import RETRY, ApiError, no_text, server_error
-from jangin.serving.state.registry import ServedModel
-from jangin.serving.state.server import Server
+from jangin.serving.state.server import ServedModel, Server
 from jangin.serving.state.tables import StoredModel
 
 if TYPE_CHECKING:
-    from jangin.inference.engine.engine import Engine
+    from jangin.inference.engine.engine import Engine, EngineState
     from jangin.inference.engine.pool import EnginePool, ModelFolders, OpenModel
     from jangin.inference.engine.requests import EngineRequest, Listener, Progress
+
+
+# What the engines are doing, for `GET /metrics`.
+
+
+GAUGES = {
+    "running": "Answers that are being generated.",
+    "waiting": "Requests that wait for a row of the batch.",
+    "adapters": "Adapters in memory.",
+}
+COUNTERS = {
+    "generated_tokens": "Tokens that were generated.",
+    "prompt_tokens": "Tokens of prompts that were read.",
+}
+
+
+class EngineGauges(Collector):
+    """The state of every loaded engine, read whenever Prometheus asks."""
+
+    def __init__(self, states: "Callable[[], Mapping[str, EngineState]]") -> None:
+        """`states`: {name of an engine: its state}."""
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """One value for each engine."""
+        states = self._states()
+        for name, text in (GAUGES | COUNTERS).items():
+            kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+            family = kind(f"jangin_engine_{name}", text, labels=("engine",))
+            for engine, state in states.items():
+                family.add_metric((engine,), getattr(state, name))
+            yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: no engine is there when the collector is registered."""
+        yield from ()
+
 
 LIBRARIES = (
     "jangin.inference.engine.pool",

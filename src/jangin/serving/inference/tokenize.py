@@ -9,9 +9,8 @@ from fastapi import APIRouter, Request
 
 from jangin.core.errors import JanginError
 from jangin.serving.inference.bodies import ChatMessage, Ignoring, Tool
-from jangin.serving.inference.prepare import plain_message, text_of
+from jangin.serving.inference.prepare import plain_message, refuse_long, text_of
 from jangin.serving.inference.service import Inference, api_error
-from jangin.serving.inference.usage import refuse_long
 from jangin.serving.protocol.errors import ApiError, missing_parameter
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import Server, ServerDep

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from jangin.core.store import RUNTIME
 from jangin.inference.taught_form import FORM
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
-from jangin.serving.models.bases import TUNED, base_part, slug_of
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.models.registry import TUNED, base_part
+from jangin.serving.models.registry import base_slug as slug_of
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.state.installation import MODELS
 from jangin.serving.state.server import Server
 from jangin.serving.state.tables import Checkpoint, Job, StoredModel

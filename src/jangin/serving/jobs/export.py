@@ -141,7 +141,7 @@ def _files(folder: Path) -> list[Path]:
 def main() -> int:
     """Export with the settings on stdin; the message of an error goes to stdout."""
     given: dict[str, Any] = json.loads(sys.stdin.read())
-    from jangin.project.release.run_record import canaries, run_record
+    from jangin.project.release.finish import canaries, run_record
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model as write_export
 

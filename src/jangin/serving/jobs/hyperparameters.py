@@ -7,7 +7,7 @@ from typing import Any
 
 from jangin.core.errors import TrainingError
 from jangin.models.shape import ModelShape
-from jangin.serving.files.distribution import suggested_epochs
+from jangin.serving.files.validation import suggested_epochs
 from jangin.training.preflight.learning_rate import SMALL
 
 AUTO = "auto"

@@ -4,10 +4,9 @@ from fastapi import APIRouter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.jobs.objects import PermissionObject, PermissionRequest
+from jangin.serving.jobs.routes import PermissionObject, PermissionRequest
 from jangin.serving.protocol.errors import no_such, no_such_model
-from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import BoundedList, Deleted
+from jangin.serving.protocol.objects import BoundedList, Deleted, new_id
 from jangin.serving.protocol.pagination import PermissionPaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep
 from jangin.serving.security.audit import record

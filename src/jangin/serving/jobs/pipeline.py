@@ -17,7 +17,7 @@ from jangin.project.session import open_session
 from jangin.serving.files.validation import MOST_EMPTY
 from jangin.serving.jobs.hyperparameters import base_rate
 from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, VALIDATION_PAIRS
-from jangin.serving.models.bases import catalog_of
+from jangin.serving.models.registry import catalog_of
 from jangin.serving.state.settings import ModelEntry
 from jangin.training.preflight.learning_rate import SMALL
 

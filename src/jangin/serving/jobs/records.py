@@ -1,7 +1,10 @@
 """What a worker reads and writes about its job: state, log, checkpoints, results."""
 
+import importlib.util
 import io
 import json
+import netrc
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import DataError, counted, counted_of
-from jangin.serving.files.purposes import RESULTS
-from jangin.serving.files.store import add_row, note_file, write_file
+from jangin.serving.files.store import RESULTS, add_row, note_file, write_file
 from jangin.serving.jobs.checkpoints import (
     ModelFolder,
     add_checkpoint,
@@ -28,6 +30,7 @@ from jangin.serving.jobs.events import (
     RESUMED,
     STARTED,
     SUCCEEDED,
+    Failure,
     add_event,
     finish,
     last_step,
@@ -35,7 +38,6 @@ from jangin.serving.jobs.events import (
     metrics_message,
     result_csv,
 )
-from jangin.serving.jobs.failures import Failure
 from jangin.serving.jobs.hyperparameters import resolve
 from jangin.serving.jobs.pipeline import JobSpec, Outcome, Prepared, read_metrics
 from jangin.serving.jobs.rows import (
@@ -48,11 +50,77 @@ from jangin.serving.jobs.rows import (
     write_chats,
     write_pairs,
 )
-from jangin.serving.operations.integrations import sent, trackers_of
 from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import Server
-from jangin.serving.state.settings import ModelEntry
+from jangin.serving.state.settings import ModelEntry, ServerSettings
 from jangin.serving.state.tables import File, Job
+
+# Where else the metrics of a job are sent: the `integrations` of its request.
+
+
+_PACKAGE, _HOST = "wandb", "api.wandb.ai"
+NOT_SENT = "The integration 'wandb' of this job is not used: {}"
+SENT = "Metrics are sent to Weights & Biases ({}): project '{}', run '{}'"
+
+
+def trackers_of(
+    integrations: Sequence[Mapping[str, Any]], job_id: str, settings: ServerSettings
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """(entries of `track` for the job's project file, one for each integration; reasons for none).
+
+    The key of W&B is the server's: `WANDB_API_KEY`, or that of `wandb login`.
+    """
+    if not integrations:
+        return [], []
+    mode, reason = _mode(settings)
+    if reason:
+        return [], [NOT_SENT.format(reason)]
+    entries = []
+    for each in integrations:
+        given = each["wandb"]
+        entries.append(
+            {
+                "type": "wandb",
+                "project": given["project"],
+                "entity": given.get("entity") or "",
+                "run_name": given.get("name") or job_id,
+                "tags": list(given.get("tags") or ()),
+                "mode": mode,
+                "largest_file_mib": 0,
+            }
+        )
+    return entries, []
+
+
+def sent(entry: Mapping[str, Any]) -> str:
+    """The line of the log on an entry of `trackers_of`."""
+    return SENT.format(entry["mode"], entry["project"], entry["run_name"])
+
+
+def _mode(settings: ServerSettings) -> tuple[str, str]:
+    """(`online` or `offline`, why neither)."""
+    if settings.wandb == "off":
+        return "", "server.yaml says `wandb: off`"
+    if importlib.util.find_spec(_PACKAGE) is None:
+        return "", "the server lacks the package wandb: pip install 'jangin[wandb]'"
+    if settings.wandb != "auto":
+        return settings.wandb, ""
+    if os.environ.get("WANDB_MODE") == "offline":
+        return "offline", ""
+    if not (os.environ.get("WANDB_API_KEY") or _has_login()):
+        return "", (
+            "the server has no key of Weights & Biases. Set WANDB_API_KEY where it is started, or "
+            "`wandb: offline` in server.yaml"
+        )
+    return "online", ""
+
+
+def _has_login() -> bool:
+    """Whether `wandb login` has left a key in ~/.netrc."""
+    try:
+        return netrc.netrc().authenticators(_HOST) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class JobRecords:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from jangin.serving.files.row_checks import PREFERENCE_KEYS, messages_of, text_of
+from jangin.serving.files.validation import PREFERENCE_KEYS, messages_of, text_of
 
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
 PAIRS, VALIDATION_PAIRS = "pairs.jsonl", "validation_pairs.jsonl"

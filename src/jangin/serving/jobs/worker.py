@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from jangin.core.errors import LockedStoreError, StoreError
 from jangin.core.events import Event, Notice, Progress, StepBegins, TrainingResumes, WorkBegins
 from jangin.project.plan import PlannedStage
-from jangin.serving.jobs.failures import Failure, failure_of
+from jangin.serving.jobs.events import Failure, failure_of
 from jangin.serving.jobs.pipeline import Outcome, Pipeline, note_artifacts
 from jangin.serving.jobs.records import JobRecords
 from jangin.serving.operations.forks import fork_when_asked

@@ -5,42 +5,270 @@ and snapshots, which say what has which digest. A snapshot reads only what chang
 before it, and writes only what no snapshot has.
 """
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import stat
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeGuard
+from typing import BinaryIO, TypeGuard
 
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from jangin.core.errors import MachineError, StoreError, counted
-from jangin.core.events import Progress
-from jangin.serving.operations.backup_target import (
-    BACKUP,
-    LEASE,
-    PRUNE,
-    Entry,
-    Snapshot,
-    Target,
-    copy_and_hash,
-    hash_of,
-    new_name,
+from jangin import __version__
+from jangin.core.errors import (
+    ConfigError,
+    JanginError,
+    MachineError,
+    StoreError,
+    UnreadableStoreError,
+    counted,
 )
+from jangin.core.events import Progress
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import MARK, MODELS
-from jangin.serving.state.lock import FILE as LOCK
+from jangin.serving.state.leases import FILE as LOCK
+from jangin.serving.state.server import create_folder
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
-from jangin.serving.state.storage import PARTIAL, folder_of_storage, open_storage
+from jangin.serving.state.storage import (
+    CHUNK,
+    PARTIAL,
+    folder_of_storage,
+    is_remote,
+    open_storage,
+)
 from jangin.serving.state.tables import File, StoredModel, UploadPart
+
+# Where a backup is kept: objects by the digest of their bytes, snapshots, and leases.
+
+
+SNAPSHOT, LEASE = "snapshot-", "lease-"
+BACKUP, PRUNE = "backup", "prune"
+"""What a lease is for."""
+RENEW_SECONDS, STALE_SECONDS = 60, 600
+"""How often a lease is renewed, and after how long its process counts as dead."""
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a snapshot."""
+
+    sha256: str
+    bytes: int
+    mode: int = 0o600
+    mtime_ns: int = 0
+    inode: str = ""
+    """Device and inode: two files with the same one are links to each other."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a server had at one moment."""
+
+    database: Entry
+    engine: str
+    """`sqlite` or `postgresql`."""
+    folder: dict[str, Entry]
+    """By the path in the folder of the server."""
+    storage: dict[str, Entry]
+    """By the id of the file."""
+    created_at: int = 0
+    version: str = __version__
+    format: int = FORMAT
+    lost: list[str] = field(default_factory=list)
+    """Files and models that the database names and that were gone before the backup."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Everything in it."""
+        return (self.database, *self.folder.values(), *self.storage.values())
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """{digest: bytes} of what it needs."""
+        return {entry.sha256: entry.bytes for entry in self.entries}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a backup has at one moment."""
+
+    names: set[str]
+    """Of everything, unfinished writes included."""
+    snapshots: list[str]
+    """Oldest first."""
+    leases: set[str]
+    """Of processes that work there now."""
+
+
+class Target:
+    """A backup: the objects and snapshots in a folder or behind an fsspec URL."""
+
+    def __init__(self, address: str, settings: ServerSettings, *, is_new: bool = False) -> None:
+        """Open the backup at an address; `is_new`: create a folder that is not there.
+
+        Raises:
+            ConfigError: it is within the folder of the server, it is not there, or the URL is
+                wrong.
+            StoreError: it cannot be written.
+
+        """
+        at = ServerSettings(folder=settings.folder, storage=address)
+        if not is_remote(at):
+            folder = folder_of_storage(at).resolve()
+            parts = (settings.folder, folder_of_storage(settings))
+            if any(folder.is_relative_to(part.resolve()) for part in parts):
+                raise ConfigError(
+                    f"{address} is within the folder of the server, and would be lost with it. "
+                    "Name a folder elsewhere, better on another disk."
+                )
+            if not is_new and not folder.exists():
+                raise ConfigError(f"{address} does not exist. Name the folder of the backup.")
+            with suppress(OSError):  # `open_storage` says what is wrong with it
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.shown = address
+        self.storage = open_storage(at)
+
+    def listing(self) -> Listing:
+        """What is in it now."""
+        times = dict(self.storage.names())
+        complete = [name for name in times if not name.endswith(PARTIAL)]
+        alive = time.time() - STALE_SECONDS
+        leases = {
+            name.removesuffix(PARTIAL)
+            for name, at in times.items()
+            if name.startswith(LEASE) and at > alive
+        }
+        snapshots = sorted(name for name in complete if name.startswith(SNAPSHOT))
+        return Listing(set(times), snapshots, leases)
+
+    def names(self) -> list[str]:
+        """Names of the snapshots, oldest first."""
+        return self.listing().snapshots
+
+    @contextmanager
+    def lease(self, work: str) -> Iterator[str]:
+        """Tell others, until the end of the block, that this process backs up or prunes.
+
+        A backup lists the objects after its lease is written, and waits while another process
+        prunes; a process that prunes gives up where there is another lease. So no object is deleted
+        that a running backup relies on, whichever begins first.
+
+        Args:
+            work: `BACKUP` or `PRUNE`.
+
+        Yields:
+            The name of the lease.
+
+        """
+        name, ended = f"{LEASE}{work}-{secrets.token_hex(8)}", threading.Event()
+
+        def write() -> None:
+            with self.storage.writer(name) as stream:
+                stream.write(b"")
+
+        def renew() -> None:
+            while not ended.wait(RENEW_SECONDS):
+                with suppress(JanginError, OSError):
+                    write()
+
+        write()
+        thread = threading.Thread(target=renew, name="lease of a backup", daemon=True)
+        thread.start()
+        try:
+            yield name
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(JanginError, OSError):
+                self.storage.delete(name)
+
+    def read(self, name: str) -> Snapshot:
+        """A snapshot; raises `UnreadableStoreError` where this version cannot read it."""
+        with closing(self.storage.reader(name)) as stream:
+            data = json.loads(stream.read())
+        if data.get("format") != FORMAT:
+            raise UnreadableStoreError(
+                f"{name} in {self.shown} was written by jangin {data.get('version')}, in another "
+                "format. Restore it with that version."
+            )
+        parts = {
+            part: {path: Entry(**entry) for path, entry in data[part].items()}
+            for part in ("folder", "storage")
+        }
+        return Snapshot(**data | parts | {"database": Entry(**data["database"])})
+
+    def prune(self, keep: int) -> int | None:
+        """Delete all but the newest snapshots and what only they need.
+
+        Returns:
+            How many snapshots were deleted; None, with nothing deleted, while a backup or another
+            prune is running.
+
+        """
+        with self.lease(PRUNE) as own:
+            listed = self.listing()
+            if listed.leases - {own}:
+                return None
+            keeps, old = listed.snapshots[-keep:], listed.snapshots[:-keep]
+            needed = {own, *keeps, *old}.union(*(self.read(name).objects for name in keeps))
+            # Snapshots first, so that none is left that lacks an object.
+            for name in (*old, *(listed.names - needed)):
+                if name.removesuffix(PARTIAL) != own:
+                    self.storage.delete(name)
+            return len(old)
+
+    def damaged(self, snapshot: Snapshot, progress: Progress) -> list[str]:
+        """Digests of the objects of a snapshot that are missing or hold other bytes."""
+        bad, bar = [], progress.start("objects", len(snapshot.objects))
+        for digest in snapshot.objects:
+            try:
+                with closing(self.storage.reader(digest)) as stream:
+                    read, _ = hash_of(stream)
+            except FileNotFoundError:
+                read = ""
+            if read != digest:
+                bad.append(digest)
+            progress.advance(bar)
+        progress.stop(bar)
+        return bad
+
+
+def new_name() -> str:
+    """The name of a snapshot of now; names have the order of time, and no two are the same."""
+    return f"{SNAPSHOT}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
+
+
+def hash_of(stream: BinaryIO, size: int | None = None) -> tuple[str, int]:
+    """(SHA-256, number) of the first `size` bytes, or of all."""
+    digest, length = hashlib.sha256(), 0
+    while block := stream.read(CHUNK if size is None else min(CHUNK, size - length)):
+        digest.update(block)
+        length += len(block)
+    return digest.hexdigest(), length
+
+
+def copy_and_hash(source: BinaryIO, target: BinaryIO, size: int) -> str:
+    """Copy the first `size` bytes; returns the SHA-256 of what was copied."""
+    digest, left = hashlib.sha256(), size
+    while left and (block := source.read(min(CHUNK, left))):
+        digest.update(block)
+        target.write(block)
+        left -= len(block)
+    return digest.hexdigest()
+
 
 _PASSED_OVER = ("exports", "storage-cache", LOCK)
 """Parts of the folder that are made again when they are needed."""
@@ -309,3 +537,154 @@ def run_postgresql(settings: ServerSettings, program: str, *arguments: str) -> N
         raise MachineError(
             f"{program} failed: {last}. Its version must be that of the server or newer."
         )
+
+
+# `jangin restore`: a server as a backup has it, in an empty folder.
+
+
+UNFINISHED = "restoring"
+"""File in the folder with the name of the snapshot, until everything is there."""
+
+
+def restore(settings: ServerSettings, target: Target, name: str, progress: Progress) -> Snapshot:
+    """Write what a snapshot has; a restore that was stopped resumes.
+
+    Every byte is compared with its digest. The database comes last: a server refuses to start
+    beside files that are not those of its database, so nobody serves half of a backup.
+
+    Args:
+        settings: of the server; its folder and database must be empty.
+        target: the backup.
+        name: of the snapshot.
+        progress: shows how far it is.
+
+    Raises:
+        ConfigError: the folder or the database has something in it; the snapshot has another kind
+            of database.
+        UnreadableStoreError: an object of the backup is damaged or missing.
+        StoreError: the folder cannot be written.
+
+    """
+    snapshot = target.read(name)
+    _see_that_it_fits(settings, snapshot, name)
+    create_folder(settings)
+    unfinished = settings.folder / UNFINISHED
+    unfinished.write_text(name, "utf-8")
+    bar = progress.start("files", len(snapshot.entries))
+    writer = _RestoreWriter(settings, target, lambda: progress.advance(bar))
+    for path, entry in snapshot.folder.items():
+        writer.write(settings.folder / path, entry)
+    for stored, entry in snapshot.storage.items():
+        writer.store(stored, entry)
+    if snapshot.engine == "sqlite":
+        writer.write(settings.folder / SQLITE_FILE, snapshot.database)
+    else:
+        dump = settings.folder / "database.dump"
+        writer.write(dump, snapshot.database)
+        run_postgresql(
+            settings,
+            "pg_restore",
+            *("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"),
+            *("--dbname", str(make_url(settings.database).database), str(dump)),
+        )
+        dump.unlink()
+    progress.stop(bar)
+    unfinished.unlink()
+    return snapshot
+
+
+def _see_that_it_fits(settings: ServerSettings, snapshot: Snapshot, name: str) -> None:
+    engine = "postgresql" if settings.database else "sqlite"
+    if engine != snapshot.engine:
+        raise ConfigError(
+            f"{name} is of a server with {snapshot.engine}, and this one has {engine}. Name a "
+            "server.yaml with --models whose `database` is of that kind."
+        )
+    folder, unfinished = settings.folder, settings.folder / UNFINISHED
+    if unfinished.exists():
+        if (begun := unfinished.read_text("utf-8")) != name:
+            raise ConfigError(
+                f"{folder} has part of {begun}. Resume with --snapshot {begun}, or name another "
+                "folder."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty. A restore needs a new folder: name another one.")
+    if settings.database:
+        with closing(Database(settings.database_url)) as database:
+            database.check()
+            if not database.is_empty():
+                raise ConfigError(
+                    f"the database {database.shown} has tables already. A restore needs an empty "
+                    "one: create it, and name it in `database` of server.yaml."
+                )
+
+
+class _RestoreWriter:
+    """Writes files of a snapshot, each once."""
+
+    def __init__(
+        self, settings: ServerSettings, target: Target, advance: Callable[[], None]
+    ) -> None:
+        self._target, self._advance = target, advance
+        self._storage = open_storage(settings)
+        self._stored = {stored for stored, _ in self._storage.names()}
+        self._linked: dict[str, Path] = {}
+
+    def write(self, path: Path, entry: Entry) -> None:
+        """A file of the folder, with its mode and time; linked where it was."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_there(path, entry) and not self._link(path, entry):
+            partial = path.with_name(path.name + ".restoring")
+            with partial.open("wb") as stream:
+                self._copy(entry, stream)
+            partial.chmod(entry.mode)
+            if entry.mtime_ns:
+                os.utime(partial, ns=(entry.mtime_ns, entry.mtime_ns))
+            partial.replace(path)
+        self._linked[entry.inode] = path
+        self._advance()
+
+    def _link(self, path: Path, entry: Entry) -> bool:
+        """Link a file to another one of the same inode: models are links into the store."""
+        other = self._linked.get(entry.inode) if entry.inode else None
+        if other is None:
+            return False
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.hardlink_to(other)
+            return True
+        return False
+
+    def store(self, name: str, entry: Entry) -> None:
+        """Bytes of the storage; those that are there already are compared."""
+        if name in self._stored and name != MARK:
+            with closing(self._storage.reader(name)) as stream:
+                if hash_of(stream)[0] != entry.sha256:
+                    raise StoreError(
+                        f"the storage has other bytes of {name} than the backup. Name an empty "
+                        "`storage` in server.yaml."
+                    )
+        else:
+            with self._storage.writer(name) as stream:
+                self._copy(entry, stream)
+        self._advance()
+
+    def _copy(self, entry: Entry, stream: BinaryIO) -> None:
+        try:
+            with closing(self._target.storage.reader(entry.sha256)) as source:
+                copied = copy_and_hash(source, stream, entry.bytes)
+        except FileNotFoundError:
+            copied = ""
+        if copied != entry.sha256:
+            raise UnreadableStoreError(
+                f"the object {entry.sha256} of the backup {self._target.shown} is damaged or "
+                "missing. Restore an older snapshot, with --snapshot."
+            )
+
+
+def _is_there(path: Path, entry: Entry) -> bool:
+    """Whether a restore before this one finished the file: only then it has its time."""
+    if not entry.mtime_ns or not path.exists():
+        return False
+    about = path.stat()
+    return (about.st_size, about.st_mtime_ns) == (entry.bytes, entry.mtime_ns)

@@ -14,16 +14,85 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
-from jangin.models.catalog import Pretrained
+from jangin.models.catalog import Gguf, Hub, Local, Pretrained, refuse_missing_weights, sources_of
+from jangin.models.shape import cached_folder
 from jangin.serving.models.registry import advice_without_models, project_models
-from jangin.serving.operations.model_files import missing_download
 from jangin.serving.security.keys import all_keys, refuse_without_keys
 from jangin.serving.state.installation import MODELS, see_what_is_foreign
-from jangin.serving.state.lock import running
+from jangin.serving.state.leases import running
 from jangin.serving.state.server import open_database
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import folder_of_storage, is_remote, open_storage
 from jangin.serving.state.trash import TRASH
+
+# Whether a base can be loaded, found out without its weights.
+
+
+_LOCK_SECONDS = 10
+"""How long the hub may take to answer."""
+_FETCHED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+"""Files that transformers fetches."""
+
+
+def missing_download(base: Pretrained, folder: Path) -> str | None:
+    """What is yet to be downloaded of a base, as a sentence; None where all of it is here.
+
+    `folder`: where relative paths begin.
+
+    Raises:
+        ConfigError: its files or its configuration are missing or wrong.
+        MachineError: it cannot be loaded or downloaded.
+
+    """
+    sources_of(base, folder, "base")
+    if isinstance(base, Gguf):
+        return None
+    from jangin.models.references import read_configuration
+
+    if isinstance(base, Local):
+        read_configuration(str((folder / base.path).resolve()), None, base)
+    elif isinstance(base, Hub):
+        if not _is_cached(base):
+            size = _bytes_to_fetch(base) / 1e9
+            return f"not downloaded yet, {size:.1f} GB are fetched with the first use"
+        read_configuration(base.id, base.revision, base)
+    return None
+
+
+def _is_cached(base: Hub) -> bool:
+    cached = cached_folder(base.id, base.revision)
+    try:
+        if cached is not None:
+            refuse_missing_weights(cached, "base")
+    except ConfigError:
+        return False
+    return cached is not None
+
+
+def _bytes_to_fetch(base: Hub) -> int:
+    """Bytes that a download would fetch; raises `MachineError` where it cannot."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError, HfHubHTTPError
+
+    try:
+        files = snapshot_download(
+            base.id,
+            revision=base.revision,
+            allow_patterns=_FETCHED,
+            etag_timeout=_LOCK_SECONDS,
+            dry_run=True,
+        )
+    except (DryRunError, HfHubHTTPError) as error:
+        refusal = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        reason = "the hub cannot be reached"
+        if isinstance(refusal, HfHubHTTPError):
+            reason = f"the hub refuses it: {str(refusal).strip().splitlines()[0]}"
+        raise MachineError(
+            f"{base.id} is not in the cache of this machine, and {reason}. Download it with "
+            f"`hf download {base.id}`, or use a folder: `base: {{type: local, path: ...}}`."
+        ) from error
+    return sum(file.file_size or 0 for file in files if file.will_download)
+
 
 _PATIENCE_SECONDS, _MOST_BYTES = 5, 10_000
 LITTLE_SPACE_GB = 5

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import Visit, is_htmx, session_cookie
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.state.server import Server
 
 PATIENCE_SECONDS = 0.05

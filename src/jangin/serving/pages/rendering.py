@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from jangin import __version__
 from jangin.report.i18n.translate import Words, strings
 from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, PageError, Visit, session_cookie
-from jangin.serving.security.signer import Signer
+from jangin.serving.security.sessions import Signer
 from jangin.serving.state.server import Server
 
 SHARED = ("theme.css", "charts.css", "sections.css")

@@ -13,8 +13,7 @@ from fastapi import Depends, Request
 
 from jangin.core.errors import JanginError
 from jangin.report.i18n.translate import Language, Words
-from jangin.serving.security.sessions import key_of
-from jangin.serving.security.signer import BrowserSession, Signer
+from jangin.serving.security.sessions import BrowserSession, Signer, key_of
 from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
 from jangin.serving.state.settings import ServerSettings

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from jangin import __version__
 from jangin.serving.protocol.errors import add_handlers, server_error
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
 

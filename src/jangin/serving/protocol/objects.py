@@ -1,5 +1,7 @@
 """Bases of request bodies and replies."""
 
+import secrets
+import string
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,3 +63,14 @@ class DeletedModel(Deleted):
 
     x_kept: list[str]
     """Models that learned from the same rows: its checkpoints, and what continued it."""
+
+
+# Unguessable ids.
+
+
+ALPHABET = string.ascii_letters + string.digits
+
+
+def new_id(prefix: str, length: int = 24) -> str:
+    """The prefix and random letters and digits, such as `file-cXoUIAvR950JwnmpR7Deuyni`."""
+    return prefix + "".join(secrets.choice(ALPHABET) for _ in range(length))

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import ConfigError, DataError
-from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import COMMAND_LINE, SCOPES, Caller, current_scopes
 from jangin.serving.state.settings import ServerSettings

@@ -1,7 +1,9 @@
 """How much a client may send: the size of a body, from whom it is read, requests per minute."""
 
+import asyncio
 import ctypes
 import hashlib
+import ipaddress
 import re
 import sys
 import threading
@@ -10,17 +12,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio.to_thread
+import h11
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jangin.core.errors import counted
 from jangin.serving.protocol.context import address_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.caller import LOCAL, Caller
-from jangin.serving.state.settings import Limits
+from jangin.serving.state.settings import Limits, ServerSettings
 
 MB = 1_000_000
 STREAMED = re.compile(r"(/v1)?/files|/v1/uploads/[^/]+/parts|/start/upload")
@@ -204,3 +209,149 @@ def give_memory_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
+
+
+# Requests that a web page sends without its reader's knowledge are refused.
+#
+# A page of another origin could call a server on loopback that takes any key, and a page whose
+# name resolves to 127.0.0.1 (DNS rebinding) would even have the same origin. The browser sends the
+# origin of the first in `Origin`, the name of the second in `Host`.
+
+
+ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104  # compared, not bound
+
+
+class BrowserGuard:
+    """ASGI middleware that checks `Host` and `Origin`."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        """`settings`: its `host`, `hosts` and `origins` count."""
+        self._app = app
+        self._names = {"localhost", settings.host.lower(), *(h.lower() for h in settings.hosts)}
+        self._public = settings.public_url
+        self._names.add(urlsplit(self._public).hostname or "localhost")
+        self._origins = {origin.rstrip("/").lower() for origin in settings.origins}
+        # Such a server does not know its names, and asks for keys, which no page has.
+        self._any_host = settings.host in ANY_HOST and not settings.hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 403."""
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            error = self._refusal(headers.get(b"host", ""), headers.get(b"origin"))
+            if error is not None:
+                await error.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, host: str, origin: str | None) -> ApiError | None:
+        if not self._any_host and not self._is_own(host):
+            return ApiError(
+                403,
+                f"This server is not called '{host[:100]}'. If it is, add the name to `hosts` in "
+                "server.yaml.",
+            )
+        if origin is not None and not self._may_call(origin, host):
+            return ApiError(
+                403,
+                f"Web pages of '{origin[:100]}' may not call this server. If they should, add the "
+                "address to `origins` in server.yaml.",
+            )
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        """True for a name of the server, and for addresses, which no DNS answer can forge."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+            if name in self._names:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _may_call(self, origin: str, host: str) -> bool:
+        if origin.rstrip("/").lower() in self._origins:
+            return True
+        if host.lower() == self._public.partition("://")[2] != "":
+            return origin.lower() == self._public
+        return origin.lower().partition("://")[2] == host.lower() != ""
+
+
+# How long a client may take to send a request, and how many connections there may be.
+#
+# uvicorn waits without end for the rest of a request. Here its head has to be complete after
+# `limits.stalled_seconds`, and its body has to bring at least `LEAST_BYTES` in each such time; a
+# reply that nobody reads ends the connection alike.
+
+
+LEAST_BYTES = 1_000
+"""Of a body, in `limits.stalled_seconds`."""
+TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\n"
+    b"connection: close\r\n\r\n"
+)
+
+
+class Connection(H11Protocol):
+    """One connection of a client; `limited` gives it its limits."""
+
+    limits = Limits()
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request, unless there are too many connections."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._bytes = self._unread = 0
+        if len(self.connections) > self.limits.connections:
+            transport.write(TOO_MANY)
+            transport.close()
+            return
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request; the time begins again with its first byte and its body."""
+        before, was_idle = self.conn.their_state, self.timeout_keep_alive_task is not None
+        self._bytes += len(data)
+        super().data_received(data)
+        if self._timer is None or was_idle or before is not self.conn.their_state:
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._before = self._bytes
+        self._timer = self.loop.call_later(self.limits.stalled_seconds, self._look)
+
+    def _look(self) -> None:
+        """Close a connection whose client owes bytes or reads none; else look again later."""
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        unread = self.transport.get_write_buffer_size()
+        if self._is_stalled() or (self.flow.write_paused and unread == self._unread):
+            self.transport.abort()
+            return
+        self._unread = unread
+        is_idle = self.timeout_keep_alive_task is not None  # uvicorn ends it soon
+        if not is_idle:
+            self._watch()
+
+    def _is_stalled(self) -> bool:
+        if self.conn.their_state is h11.IDLE:
+            return self.timeout_keep_alive_task is None
+        if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
+            return False
+        waits_for_us = self.cycle.waiting_for_100_continue
+        return not waits_for_us and self._bytes - self._before < LEAST_BYTES
+
+
+def limited(limits: Limits) -> type[Connection]:
+    """The class of the connections of a server."""
+    return type("LimitedConnection", (Connection,), {"limits": limits})

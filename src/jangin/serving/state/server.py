@@ -3,17 +3,128 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Annotated, Protocol, TypeVar, cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, TypeVar, cast
 
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from fastapi import Depends, Request
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import OperationalError
 
-from jangin.core.errors import JanginError, StoreError
+from jangin.core.errors import JanginError, StoreError, UnreadableStoreError
+from jangin.serving.state.caller import Caller
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import identify
-from jangin.serving.state.registry import ModelRegistry
-from jangin.serving.state.schema import migrate
+from jangin.serving.state.migrations.first_release import SCHEMA
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import Storage, open_storage
+
+# A resolved model name, and the interface of what resolves names.
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that can be called."""
+
+    name: str
+    base_folder: Path
+    """Folder of the catalog's artifact."""
+    adapter_folder: Path | None
+    """Folder of the adapter, or of full weights; None for a base model itself."""
+    kind: Literal["base", "adapter", "full"]
+    owned_by: str
+    trainable: bool
+    created: int = 0
+    """Unix seconds."""
+    variant: str = ""
+    """Variant of the server's project that trained it; empty for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model as lists show it."""
+
+    id: str
+    created: int
+    """Unix seconds."""
+    owned_by: str
+
+
+class ModelRegistry(Protocol):
+    """All models of the server."""
+
+    def resolve(self, name: str, caller: Caller) -> ServedModel:
+        """The model of a name; raises `ApiError` 404 `model_not_found`."""
+        ...
+
+    def names(self, caller: Caller) -> list[Named]:
+        """Every model that the caller may use, fine-tuned ones first, the newest of them first."""
+        ...
+
+
+# Bring a database to the newest version of the schema, on every start.
+
+
+FOLDER = Path(__file__).parent
+UNRELEASED = ("first_tables", "installation", "answers", "evals", "sign_ins")
+"""Versions before the first release: each has some of its tables, and each of those is the same."""
+
+
+def migrate(database: Database) -> None:
+    """Run the migrations that the database lacks; of several processes, one runs them.
+
+    Raises:
+        StoreError: the database does not answer, has another encoding than UTF8, or its tables
+            cannot be changed.
+        UnreadableStoreError: a newer jangin wrote it, or one from long before the first release.
+
+    """
+    database.check()
+    config = Config()
+    config.set_main_option("script_location", _escaped(FOLDER))
+    config.set_main_option("version_locations", _escaped(FOLDER / "migrations"))
+    config.set_main_option("path_separator", "newline")
+    try:
+        with database.migrating() as connection:
+            config.attributes["connection"] = connection
+            _forget_unreleased(database, connection)
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise UnreadableStoreError(
+            f"a newer version of jangin wrote {database.shown}: {error}. Use that version."
+        ) from error
+    except OperationalError as error:
+        database.check()
+        raise StoreError(
+            f"the tables of {database.shown} could not be brought up to date: {error.orig}. "
+            "Check that the user may create tables and that the disk has space."
+        ) from error
+
+
+def _forget_unreleased(database: Database, connection: Connection) -> None:
+    """Let the first migration create the tables that a database from before the release lacks."""
+    if MigrationContext.configure(connection).get_current_revision() not in UNRELEASED:
+        return
+    known = inspect(connection)
+    for name in set(known.get_table_names()) & SCHEMA.tables.keys():
+        columns = {column["name"] for column in known.get_columns(name)}
+        if lacking := set(SCHEMA.tables[name].columns.keys()) - columns:
+            raise UnreadableStoreError(
+                f"a version of jangin from before the first release wrote {database.shown}: its "
+                f"table {name} lacks {', '.join(sorted(lacking))}. Nothing was changed. Use that "
+                "version, or start afresh with: jangin serve --folder ANOTHER-FOLDER"
+            )
+    connection.execute(text("DELETE FROM alembic_version"))
+
+
+def _escaped(path: Path) -> str:
+    """A path in a file of settings in which % begins a name."""
+    return str(path).replace("%", "%%")
+
 
 Service = TypeVar("Service")
 

@@ -14,8 +14,8 @@ from jangin.core.errors import ConfigError
 from jangin.core.model_protocols import EncoderConfig
 from jangin.documents.readers.folder import PROJECT_FILE
 from jangin.models.catalog import TEMPLATE_NAMES, Base
-from jangin.project.source.problems import describe, line_of
-from jangin.project.source.yaml_source import load_yaml
+from jangin.project.problems import describe, line_of
+from jangin.project.yaml_source import load_yaml
 from jangin.serving.state.caller import DEFAULT_PROJECT
 from jangin.training.loop.config import SERVABLE_RANKS
 

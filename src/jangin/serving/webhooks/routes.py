@@ -9,18 +9,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jangin.serving.protocol.errors import ApiError, no_such
-from jangin.serving.protocol.ids import new_id
-from jangin.serving.protocol.objects import Deleted, ItemList, Reply, RequestBody
+from jangin.serving.protocol.objects import Deleted, ItemList, Reply, RequestBody, new_id
 from jangin.serving.protocol.pagination import BatchPaging, page_fields, page_of
 from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import ServerDep
 from jangin.serving.state.tables import Webhook
-from jangin.serving.webhooks.http_post import AddressError, check_url, post
 from jangin.serving.webhooks.outbox import EVENT_TYPES, payload
-from jangin.serving.webhooks.sender import keys_of
-from jangin.serving.webhooks.signing import headers, hint, new_secret
+from jangin.serving.webhooks.sender import (
+    AddressError,
+    check_url,
+    headers,
+    hint,
+    keys_of,
+    new_secret,
+    post,
+)
 
 router = APIRouter()
 ROTATION_SECONDS = 24 * 3600

@@ -15,12 +15,10 @@ from jangin.models.device import reset_peak_memory
 from jangin.models.shape import read_context_length
 from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch, refuse_unsupported
 from jangin.training.kernels import load_kernels
-from jangin.training.loop.checkpoint import unpack_weights
+from jangin.training.loop.checkpoint import open_saved, unpack_weights
 from jangin.training.loop.config import TrainingConfig, TrainingKeys
-from jangin.training.loop.objective import matrix_dtype
+from jangin.training.loop.objective import TrainingResult, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
-from jangin.training.loop.result import TrainingResult
-from jangin.training.loop.saved_tensors import open_saved
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import load_to_save, make_trainable
 from jangin.training.objectives.table import Task

@@ -26,9 +26,14 @@ from jangin.core.errors import JanginError, MachineError, TrainingError, counted
 from jangin.core.events import Progress, WorkBegins, WorkEnds, unpacked
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.device import growing_segments
-from jangin.training.distributed.machines import TASK_FILE, LostWorkersError, Node, gathered
+from jangin.training.distributed.machines import (
+    TASK_FILE,
+    LostWorkersError,
+    Node,
+    gathered,
+    slurm_workers,
+)
 from jangin.training.distributed.ray_nodes import RayNodes, placed, require_cluster, started
-from jangin.training.distributed.slurm import slurm_workers
 from jangin.training.loop.config import (
     AdamW8bit,
     AdamWOffload,
@@ -37,7 +42,7 @@ from jangin.training.loop.config import (
     StepMetrics,
     TrainingConfig,
 )
-from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.objective import TrainingResult
 from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"

@@ -21,12 +21,10 @@ from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, WEIGHTS
 from jangin.training.distributed.machines import TASK_FILE
 from jangin.training.distributed.sharded_start import load_sharded
 from jangin.training.kernels import load_kernels
-from jangin.training.loop.checkpoint import pack_weights
+from jangin.training.loop.checkpoint import pack_weights, write_shards, write_tensors
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.objective import matrix_dtype
+from jangin.training.loop.objective import TrainingResult, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup, torchrun_group
-from jangin.training.loop.result import TrainingResult
-from jangin.training.loop.saved_tensors import write_shards, write_tensors
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import make_trainable
 from jangin.training.objectives.table import ObjectiveRow, find_objective

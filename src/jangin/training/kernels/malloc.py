@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from jangin.models.device import are_kernels_enabled
-from jangin.models.kernel_sizes import KEPT_FREED_BYTES
+from jangin.models.memory import KEPT_FREED_BYTES
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), from glibc's malloc.h."""

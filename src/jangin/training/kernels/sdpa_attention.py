@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from jangin.models.kernel_sizes import ATTENTION_BLOCK, ATTENTION_GRAIN, KEPT_KEYS
+from jangin.models.memory import ATTENTION_BLOCK, ATTENTION_GRAIN, KEPT_KEYS
 from jangin.models.tokens.segments import Segments
 
 

@@ -27,13 +27,7 @@ from jangin.models.forward.rope import RopeLimit, rope_limit
 from jangin.models.forward.varlen_attention import NAME, UnpackableError
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.packing import (
-    Batch,
-    Batcher,
-    packed_batch,
-    padded_batch,
-    split_by_budget,
-)
+from jangin.models.tokens.packing import Batch, Batcher, packed_batch, padded_batch, split_by_budget
 from jangin.training.kernels import (
     CastCache,
     DirectGradients,

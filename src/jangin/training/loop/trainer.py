@@ -8,7 +8,7 @@ weights, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
 from jangin.training.kernels import release_freed_memory, tune_malloc
 from jangin.training.loop.checkpoint import (
     Position,
+    Saved,
     find_checkpoint,
     load_best,
     pack_state,
@@ -37,15 +38,46 @@ from jangin.training.loop.checkpoint import (
     unpack_state,
     unpack_weights,
 )
-from jangin.training.loop.config import Epochs, Pace, StepMetrics, TrainingConfig, TrainingKeys
-from jangin.training.loop.early_stopping import best_line, early_stop_reason
+from jangin.training.loop.config import (
+    EarlyStopping,
+    Epochs,
+    Never,
+    Pace,
+    StepMetrics,
+    TrainingConfig,
+    TrainingKeys,
+)
 from jangin.training.loop.gradient_accumulation import Gradient
-from jangin.training.loop.objective import Done, Objective
+from jangin.training.loop.objective import Done, Objective, TrainingResult
 from jangin.training.loop.optimizers import OffloadedAdamW, make_optimizer
 from jangin.training.loop.process_group import ProcessGroup
-from jangin.training.loop.result import TrainingResult
-from jangin.training.loop.saved_tensors import Saved
 from jangin.training.loop.sharding import full_tensor, is_sharded, local_tensor
+
+# Early stopping on the validation loss, and the best line of metrics.
+#
+# Both depend on the lines of metrics only, so a resumed run decides the same.
+
+
+def best_line(lines: Sequence[StepMetrics]) -> StepMetrics | None:
+    """The first line with the lowest validation loss; None where it was not measured."""
+    measured = [line for line in lines if line.valid_loss is not None]
+    return min(measured, key=lambda line: line.valid_loss or 0.0, default=None)
+
+
+def early_stop_reason(lines: Sequence[StepMetrics], stopping: EarlyStopping | Never) -> str:
+    """Why training must end after the last of these lines; empty to continue."""
+    if isinstance(stopping, Never):
+        return ""
+    best, since = float("inf"), 0
+    for line in lines:
+        if line.valid_loss is None:
+            continue
+        better = line.valid_loss < best - stopping.min_gain
+        best, since = (line.valid_loss, 0) if better else (best, since + 1)
+    if since < stopping.patience:
+        return ""
+    return f"{since} measurements without a lower validation loss than {best:.4f}"
+
 
 METRICS = "metrics.jsonl"
 PACE = f"{RUNTIME}/pace.jsonl"

@@ -27,14 +27,24 @@ from jangin.models.forward.rope import RopeLimit
 from jangin.models.forward.varlen_attention import NAME
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.packing import rows_of_step
-from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
+from jangin.models.tokens.packing import (
+    PairBatch,
+    PairRows,
+    packed_pairs,
+    padded_pairs,
+    rows_of_step,
+)
 from jangin.models.tokens.segments import on_device
 from jangin.training.kernels import linear_log_probs, logits_log_probs
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig, TrainingKeys
-from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
+from jangin.training.loop.objective import (
+    Done,
+    TrainingResult,
+    digest_arrays,
+    fingerprint,
+    matrix_dtype,
+)
 from jangin.training.loop.process_group import ProcessGroup
-from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import (
     LossModel,
     Probe,
@@ -44,8 +54,12 @@ from jangin.training.loop.scorer import (
 )
 from jangin.training.loop.sharding import is_sharded
 from jangin.training.loop.weights import Origin, Start, load_policy, policy_origin
-from jangin.training.objectives.row_files import read_pair_rows, write_pair_rows
-from jangin.training.objectives.validation import add_up, measured_rows
+from jangin.training.objectives.row_files import (
+    add_up,
+    measured_rows,
+    read_pair_rows,
+    write_pair_rows,
+)
 
 _PROBE_PAIRS = 2
 _PROBE_TOKENS = 16

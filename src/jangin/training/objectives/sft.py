@@ -16,13 +16,17 @@ from jangin.core.errors import StoreError, TrainingError
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import Batch
 from jangin.training.loop.config import EarlyStopping, StepMetrics, TrainingConfig
-from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
+from jangin.training.loop.objective import (
+    Done,
+    TrainingResult,
+    digest_arrays,
+    fingerprint,
+    matrix_dtype,
+)
 from jangin.training.loop.process_group import ProcessGroup
-from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 from jangin.training.loop.weights import Origin, Start, load_start, start_origin
-from jangin.training.objectives.row_files import read_rows, rows_to_arrays
-from jangin.training.objectives.validation import add_up, measured_rows
+from jangin.training.objectives.row_files import add_up, measured_rows, read_rows, rows_to_arrays
 
 
 @dataclass(slots=True)

@@ -1,10 +1,13 @@
 """Warnings about valid training settings that are probably a mistake."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from jangin.core.errors import TrainingError, counted
+from jangin.core.errors import SettingsError, TrainingError, counted
 from jangin.core.events import Progress
+from jangin.core.stage import StageContext
 from jangin.models.device import has_cuda
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingKeys
@@ -88,3 +91,30 @@ def _widths(shape: ModelShape) -> dict[str, int]:
     attention = {"q_proj": shape.queries, "k_proj": shape.keys, "v_proj": shape.keys}
     outer = {"o_proj": shape.queries, "gate_proj": inner, "up_proj": inner, "down_proj": inner}
     return {name: min(hidden, side) for name, side in (attention | outer).items()}
+
+
+# The layers that an adapter names, checked against the base before any other work.
+
+
+def target_check(stage: str) -> Callable[[StageContext[Any]], None]:
+    """`Stage.check` of a stage that trains adapters on `base`.
+
+    It raises `SettingsError` where a name in `targets` is that of no layer. The base is built
+    without weights for it, so that takes seconds, and only where names are given.
+    """
+
+    def check(context: StageContext[Any]) -> None:
+        method = context.config.method
+        if not isinstance(method, Adapter) or isinstance(method.targets, str):
+            return
+        from jangin.models.loading import model_without_weights, outside_of_text
+        from jangin.training.loop.weights import refuse_unknown_targets
+
+        model = model_without_weights(context.folder("base"))
+        try:
+            refuse_unknown_targets(model, method.targets, outside_of_text(model))
+        except TrainingError as error:
+            text = str(error).removeprefix("`targets`: ")
+            raise SettingsError(f"{stage}.method.targets: {text}") from error
+
+    return check

@@ -25,7 +25,7 @@ from jangin.evaluation.evaluate import STAGE as EVALUATE
 from jangin.evaluation.systems import local
 from jangin.models.loading import REFERENCE
 from jangin.models.starter import make_starter
-from jangin.project.remote.bucket import open_bucket
+from jangin.project.remote import open_bucket
 from jangin.project.session import open_session
 from jangin.text.dedup import lsh, near_duplicates
 from jangin.text.dedup.near_duplicates import Rules, find_duplicates

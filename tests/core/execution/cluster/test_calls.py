@@ -9,9 +9,9 @@ from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.engines.node_calls import from_nodes
-from jangin.llm.engines.served_chat import LOGS
+from jangin.llm.node_servers import from_nodes
 from jangin.llm.prices import Price
+from jangin.llm.served_chat import LOGS
 from tests.core.execution.cluster.machines import wait_for_nodes
 from tests.core.execution.cluster.test_stages import on_cpus
 from tests.forked import wait_until_ended

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import yaml
 
-from jangin.project.tracking.run_state import live_runs, recorded_runs
+from jangin.project.tracking.run_record import live_runs, recorded_runs
 from jangin.serving.pages.runs.processes import stop
 from tests.serving.pages.browser.conftest import check_accessibility
 from tests.serving.running import spawn_server

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from jangin.examples.reviews.log import LOG, read_log
-from jangin.project.tracking.run_state import live_runs, recorded_runs
+from jangin.project.tracking.run_record import live_runs, recorded_runs
 from tests.serving.pages.browser.conftest import PHONE, arrive, check_accessibility, expect, settle
 from tests.serving.pages.project import HANDBOOK
 from tests.serving.running import run_workbench

@@ -4,7 +4,7 @@ import pytest
 
 from jangin.core.errors import DataError
 from jangin.evaluation.blind_judgements import read_judgements
-from jangin.report.data.judged import peoples_judgements
+from jangin.report.data.verdict import peoples_judgements
 from jangin.serving.pages.compare.answers import AnswerTable
 from jangin.serving.pages.compare.blind import BlindReview, log_of
 from tests.report.workshop import Workshop, predictions

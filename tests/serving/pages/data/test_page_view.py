@@ -15,13 +15,14 @@ from jangin.core.records import Document, Page
 from jangin.documents.load import LoadConfig
 from jangin.documents.readers.placed_words import METHOD
 from jangin.serving.pages.data.documents import documents_of, source_file
-from jangin.serving.pages.data.page_view import (
+from jangin.serving.pages.data.pictures import (
+    FOLDER,
     Mark,
     PagePictures,
+    PictureCache,
     evidence_mark,
     parse_mark,
 )
-from jangin.serving.pages.data.picture_cache import FOLDER, PictureCache
 from tests.conftest import make_artifact
 from tests.serving.pages.project import HANDBOOK
 

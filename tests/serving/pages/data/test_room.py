@@ -2,8 +2,7 @@
 
 import pytest
 
-from jangin.report.i18n.translate import Words
-from jangin.report.i18n.values import cell_text, column_name, value_text
+from jangin.report.i18n.translate import Words, cell_text, column_name, value_text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from jangin.core.errors import DataError, StoreError
 from jangin.core.records import Example, Message
-from jangin.project.tables.rows import flat_row
+from jangin.project.tables import flat_row
 from jangin.serving.pages.data import table_file
 from jangin.serving.pages.data.catalog import shown_columns
 from jangin.serving.pages.data.table_file import Query, TableFile, open_table

@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import insert, select
 
-from jangin.serving.pages.jobs.curves import MOST_POINTS, job_curves
+from jangin.serving.pages.jobs import MOST_POINTS, job_curves
 from jangin.serving.security.keys import add_key
 from jangin.serving.state.tables import Audit, Checkpoint, Event, File, Job, Key, StoredModel
 from tests.serving.pages.conftest import Browser

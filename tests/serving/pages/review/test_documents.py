@@ -9,7 +9,6 @@ from jangin.core.errors import ConfigError
 from jangin.core.parquet import write_table
 from jangin.core.store import Store
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
-from jangin.examples.reviews.exchange import export_lines, read_decisions
 from jangin.examples.reviews.log import (
     NamedDocument,
     Wording,
@@ -19,7 +18,7 @@ from jangin.examples.reviews.log import (
     read_log,
     withdraw_documents,
 )
-from jangin.examples.reviews.sheet import read_sheet, write_sheet
+from jangin.examples.reviews.sheet import export_lines, read_decisions, read_sheet, write_sheet
 from jangin.project.contradictions import document_pairs, undecided
 from jangin.project.file import open_project
 from tests.serving.pages.review.test_routes import kim, rows

@@ -1,7 +1,7 @@
 """What the page of one row shows."""
 
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.review.screen import REASON_LETTERS, make_screen
+from jangin.serving.pages.review.routes import REASON_LETTERS, make_screen
 from tests.examples.reviews.test_index import PASSAGE, make_index, make_row
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jangin.serving.pages.review.standing import ReviewStanding
+from jangin.serving.pages.review.queue import ReviewStanding
 from tests.serving.pages.review.conftest import row_of, token_of
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from jangin.core.errors import ConfigError
-from jangin.llm.keys import find_key, keep_key, key_file
+from jangin.llm.endpoint import find_key, keep_key, key_file
 from jangin.llm.providers import PROVIDERS
 from jangin.project.setup.scaffold import Endpoint, PretrainedBase, Recorded, StarterBase
 from jangin.serving.pages.runs.choices import choices_of, local_models, options_of

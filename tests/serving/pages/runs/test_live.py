@@ -6,9 +6,8 @@ import pytest
 
 from jangin.core.events import Notice, StepBegins, StepEnds
 from jangin.project.tracking import run_record
-from jangin.project.tracking.run_record import recorded
-from jangin.project.tracking.run_state import recorded_runs
-from jangin.serving.pages.runs.live import Follower, training_of
+from jangin.project.tracking.run_record import recorded, recorded_runs
+from jangin.serving.pages.runs.views import Follower, training_of
 from tests.serving.pages.runs.test_curves import write
 
 KEY = "ab" * 32

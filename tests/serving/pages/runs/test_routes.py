@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from jangin.core.ledger import Ledger
-from jangin.project.tracking.run_state import live_runs, read_log, recorded_runs
+from jangin.project.tracking.run_record import live_runs, read_log, recorded_runs
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 

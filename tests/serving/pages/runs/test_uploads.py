@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.serving.pages.runs.uploads import receive, safe_name
+from jangin.serving.pages.runs.editing import receive, safe_name
 from jangin.serving.pages.visit import PageError
 
 SUFFIXES = (".pdf", ".md")

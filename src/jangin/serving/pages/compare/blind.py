@@ -20,7 +20,7 @@ from jangin.evaluation.blind_judgements import (
     read_judgements,
     standings,
 )
-from jangin.report.data.judged import of_present_answers
+from jangin.report.data.verdict import of_present_answers
 from jangin.serving.pages.compare.answers import (
     AnswerTable,
     AskedQuestion,

@@ -15,9 +15,8 @@ from jangin.evaluation.stored import reading_once
 from jangin.examples.reviews.log import LOG
 from jangin.project.session import Session
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
-from jangin.report.data.costs import variant_costs
 from jangin.report.data.glance import starts_from_nothing
-from jangin.report.data.results import collect_results
+from jangin.report.data.results import collect_results, variant_costs
 from jangin.report.i18n.translate import Words
 from jangin.report.page import (
     CurveChart,

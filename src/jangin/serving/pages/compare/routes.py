@@ -1,16 +1,19 @@
 """`/compare`: the results, every question with all answers, and blind judgements."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.errors import DataError
+from jangin.evaluation.blind_judgements import BlindStanding
 from jangin.evaluation.grade_labels import LOG as GRADES
 from jangin.evaluation.grade_labels import AnswerLabel, GradeSample, texts_of
-from jangin.report.data.judged import grades_text, opinion_lines
-from jangin.report.i18n.translate import p_text
+from jangin.report.charts import svg as charts
+from jangin.report.data.verdict import grades_text, opinion_lines
+from jangin.report.i18n.translate import Words, p_text
 from jangin.report.page import short
 from jangin.serving.pages.compare.answers import (
     CHANGES,
@@ -18,14 +21,41 @@ from jangin.serving.pages.compare.answers import (
     AnswerTable,
     Change,
     ComparedSystem,
+    source_of_example,
 )
 from jangin.serving.pages.compare.blind import CHOICES, BlindReview, log_of, read_lines
 from jangin.serving.pages.compare.overview import Comparison, Comparisons
-from jangin.serving.pages.compare.sources import source_of_example
-from jangin.serving.pages.compare.standing import standing_chart
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import NamedDep, NothingYetError, PageError, Visit, VisitDep, needs
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+# What people prefer, drawn as the report draws shares.
+
+
+def standing_chart(standings: Sequence[BlindStanding], words: Words) -> "Markup":
+    """The win rate of A with its interval, of all questions and by test set."""
+    from markupsafe import Markup
+
+    bars = [
+        charts.Bar(
+            words(f"name_{row.evidence_set}") if row.evidence_set else words("judged_all"),
+            f"{words.percent(rate.estimate)} [{words.interval(rate.low, rate.high)}]",
+            rate.estimate,
+            rate.low,
+            rate.high,
+            0,
+        )
+        for row in standings
+        for rate in (row.report.win_rate,)
+    ]
+    title = words("win_rate")
+    drawn = charts.forest("people", title, words("judged_note"), [(title, bars)] if bars else [])
+    return Markup(drawn)  # noqa: S704  # made by ElementTree
+
 
 router = APIRouter(prefix="/compare", dependencies=needs("review"))
 PARTS = (

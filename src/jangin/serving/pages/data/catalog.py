@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jangin.core.reasons import STORED
 from jangin.core.store import Artifact
-from jangin.project.tables.rows import EARLIER, KIND_COLUMNS, is_id
+from jangin.project.tables import EARLIER, KIND_COLUMNS, is_id
 from jangin.serving.pages.data.table_file import TableFile, open_table, row_count
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from fastapi.responses import HTMLResponse
 from jangin.core.store import Artifact
 from jangin.examples.reviews.log import LOG
 from jangin.examples.split import SplitConfig
-from jangin.project.tables.rows import reply_rows
+from jangin.project.tables import reply_rows
 from jangin.report.data_page import figures, findings, text_tables
-from jangin.report.i18n.values import cell_text, column_name, is_technical, value_text
+from jangin.report.i18n.translate import cell_text, column_name, is_technical, value_text
 from jangin.report.sections.dropped import doubtful as doubtful_pages
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
-from jangin.serving.pages.data.distributions import described
 from jangin.serving.pages.data.documents import project_documents
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import TableFile, open_table
-from jangin.serving.pages.data.table_view import TableRequest, table_view
+from jangin.serving.pages.data.table_view import TableRequest, described, table_view
 from jangin.serving.pages.data.way import decided_on, way_of
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render

@@ -11,26 +11,30 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
-from jangin.examples.checks.judge_agreement import Agreement, compare
+from jangin.examples.judge import Agreement, compare
 from jangin.examples.review import ReviewConfig
-from jangin.examples.reviews.agreement import agreement_of_reviewers, find_disagreement
-from jangin.examples.reviews.argilla_records import argilla_archive
-from jangin.examples.reviews.exchange import (
+from jangin.examples.reviews.index import Kind, ReviewIndex, State
+from jangin.examples.reviews.log import (
+    agreement_of_reviewers,
+    decide_on,
+    find_disagreement,
+    read_log,
+)
+from jangin.examples.reviews.queue import QueueItem
+from jangin.examples.reviews.reasons import reason_names
+from jangin.examples.reviews.sheet import (
+    DocumentPair,
     ImportedDecisions,
+    argilla_archive,
     export_lines,
     read_decisions,
+    read_sheet,
+    write_sheet,
 )
-from jangin.examples.reviews.index import ReviewIndex
-from jangin.examples.reviews.log import decide_on, read_log
-from jangin.examples.reviews.queue import QueueItem
-from jangin.examples.reviews.queue_columns import Kind, State
-from jangin.examples.reviews.reasons import reason_names
-from jangin.examples.reviews.sheet import DocumentPair, read_sheet, write_sheet
 from jangin.prepare.tables.readers import table_as_parquet
 from jangin.project.contradictions import conflicts_of, document_pairs
 from jangin.serving.files.check_process import elsewhere
-from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
-from jangin.serving.pages.review.screen import REASON_KEYS
+from jangin.serving.pages.review.routes import REASON_KEYS, Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.visit import PageError, needs
 
 PREVIEW_ROWS = 20

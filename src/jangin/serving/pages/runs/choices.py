@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
 
-from jangin.llm.keys import find_key, keep_key
+from jangin.llm.endpoint import find_key, keep_key
 from jangin.llm.offers import Available, available
 from jangin.llm.providers import BY_NAME, PROVIDERS, Provider
 from jangin.models.catalog import Size

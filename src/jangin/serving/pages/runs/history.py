@@ -15,7 +15,7 @@ from jangin.core.store import Artifact, Store
 from jangin.project.failures import failed_rows
 from jangin.project.plan import changed_inputs, changed_settings
 from jangin.project.stages import STAGES
-from jangin.project.tracking.run_state import RecordedRun, recorded_runs
+from jangin.project.tracking.run_record import RecordedRun, recorded_runs
 
 PAGE = 25
 MOST_RECORDS = 500

@@ -16,10 +16,15 @@ from jangin.documents.load import LoadConfig
 from jangin.documents.readers.folder import ReasonGroup, by_reason
 from jangin.project.failures import Failures, failures_of
 from jangin.project.file import LoadedProject
-from jangin.project.plan import PlannedStage, base_dependent_chunks, shared_steps
+from jangin.project.plan import (
+    PlannedStage,
+    Unrecorded,
+    base_dependent_chunks,
+    shared_steps,
+    unrecorded_calls,
+)
 from jangin.project.session import Session, open_session
 from jangin.project.setup.forecast import Forecast, forecast
-from jangin.project.setup.unrecorded import Unrecorded, unrecorded_calls
 from jangin.serving.pages.project import OpenProject
 
 MOST_FILES = 20_000

@@ -10,15 +10,17 @@ from pathlib import Path
 from jangin.core.errors import StoreError
 from jangin.core.store import disk_errors
 from jangin.project.tracking.run_record import (
+    FOLDER,
     add_line,
     create_record,
+    find_run,
     first_state,
     hold,
+    live_runs,
     new_token,
     now_line,
     write_first_state,
 )
-from jangin.project.tracking.run_state import FOLDER, find_run, live_runs
 from jangin.serving.pages.runs.worker import Order
 from jangin.serving.pages.visit import PageError
 

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from jangin.core.errors import ConfigError
 from jangin.project.file import lacks_user_questions
 from jangin.project.stages import find_stage
-from jangin.project.tracking.run_state import (
+from jangin.project.tracking.run_record import (
     RecordedRun,
     find_run,
     live_runs,
@@ -26,15 +26,17 @@ from jangin.project.tracking.run_state import (
 )
 from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
 from jangin.serving.pages.rendering import environment, render
-from jangin.serving.pages.review.queue import ReviewQueues
-from jangin.serving.pages.review.standing import review_standing
+from jangin.serving.pages.review.queue import ReviewQueues, review_standing
 from jangin.serving.pages.runs import history
 from jangin.serving.pages.runs.curves import METRICS
 from jangin.serving.pages.runs.follow import Follow
-from jangin.serving.pages.runs.live import TAIL_BYTES, Event, Follower, Training, training_of
 from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import stop
 from jangin.serving.pages.runs.views import (
+    TAIL_BYTES,
+    Event,
+    Follower,
+    Training,
     curve_view,
     line_view,
     plan_sentence,
@@ -42,6 +44,7 @@ from jangin.serving.pages.runs.views import (
     run_view,
     shown,
     stage_name,
+    training_of,
     why_it_ran,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs

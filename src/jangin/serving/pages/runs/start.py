@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from jangin.core.errors import ConfigError
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
+from jangin.documents.load import LoadConfig
 from jangin.documents.reading import fault_of
 from jangin.evaluation import grade_labels
 from jangin.examples.formats.additions import FILES as ADDED_FILES
@@ -24,20 +25,36 @@ from jangin.examples.formats.additions import (
     user_questions,
 )
 from jangin.examples.reviews import log as reviews
-from jangin.llm.keys import key_file
+from jangin.examples.split import SplitConfig
+from jangin.llm.endpoint import key_file
+from jangin.models.catalog import CatalogConfig, Starter
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
+from jangin.project.teachers import EndpointTeacher, ModelTeacher, RecordedTeacher, Teacher
+from jangin.report.i18n.translate import Words
 from jangin.serving.pages.project import NewProjectDep, OpenProject
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.runs.choices import SIZES, choices_of, options_of
 from jangin.serving.pages.runs.editing import (
+    REMOVED,
+    REPLIES,
     ChangedError,
     Text,
     differences,
+    document_suffixes,
+    documents_folder,
+    is_of_the_system,
+    last_part,
+    list_documents,
+    move_beside,
     normalized,
     problems_of,
     read_text,
+    receive,
+    remove,
+    safe_name,
     save,
+    set_aside,
 )
 from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.runs.own_rows import (
@@ -49,22 +66,53 @@ from jangin.serving.pages.runs.own_rows import (
     own_tables,
     with_rows,
 )
-from jangin.serving.pages.runs.summary import summary_of, uses_recorded_replies
-from jangin.serving.pages.runs.uploads import (
-    REMOVED,
-    REPLIES,
-    document_suffixes,
-    documents_folder,
-    is_of_the_system,
-    last_part,
-    list_documents,
-    move_beside,
-    receive,
-    remove,
-    safe_name,
-    set_aside,
-)
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
+
+# What a project file says, in words, for a person who does not read YAML.
+
+
+def summary_of(loaded: LoadedProject, words: Words) -> list[tuple[str, str]]:
+    """(what, its value) of the settings that a person chooses; equal ones of variants once."""
+    rows: dict[str, list[str]] = {}
+    for variant in loaded.variants.values():
+        load, base, split = (variant.stage_config(name) for name in ("load", "catalog", "split"))
+        if isinstance(load, LoadConfig):
+            rows.setdefault("start_step_documents", []).append(f"{load.folder.as_posix()}/")
+        for teacher in variant.teachers.values():
+            rows.setdefault("start_teacher", []).append(teacher_text(teacher, words))
+        if isinstance(base, CatalogConfig):
+            rows.setdefault("start_base", []).append(_base_text(base, words))
+        if isinstance(split, SplitConfig):
+            rows.setdefault("start_review", []).append(words(f"start_review_{split.review}"))
+        if variant.budget is not None:
+            rows.setdefault("runs_budget", []).append(f"${variant.budget.usd:,.2f}")
+    if len(loaded.variants) > 1:
+        rows["runs_variant"] = list(loaded.variants)
+    return [(words(key), ", ".join(dict.fromkeys(values))) for key, values in rows.items()]
+
+
+def uses_recorded_replies(loaded: LoadedProject) -> bool:
+    """True if a teacher of any variant has recorded replies."""
+    teachers = [each for variant in loaded.variants.values() for each in variant.teachers.values()]
+    return any(isinstance(teacher, RecordedTeacher) for teacher in teachers)
+
+
+def teacher_text(teacher: Teacher, words: Words) -> str:
+    """A teacher, and where the text of the documents is sent."""
+    if isinstance(teacher, RecordedTeacher):
+        return words("start_is_recorded", name=teacher.replies.as_posix())
+    if isinstance(teacher, EndpointTeacher):
+        return words("start_is_sent", name=teacher.model, address=teacher.base_url)
+    assert isinstance(teacher, ModelTeacher)  # noqa: S101  the last kind
+    return words("start_is_local", name=teacher.model)
+
+
+def _base_text(config: CatalogConfig, words: Words) -> str:
+    base = config.base
+    if isinstance(base, Starter):
+        return f"{words('start_base_starter')} ({base.size})"
+    return str(getattr(base, "id", "") or getattr(base, "path", base.type))
+
 
 MB = 1_000_000
 FEWEST_BLANK = 3

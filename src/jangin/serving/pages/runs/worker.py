@@ -15,8 +15,7 @@ from rich.markup import escape
 from jangin.core.errors import JanginError
 from jangin.project.plan import PlannedStage
 from jangin.project.session import open_session
-from jangin.project.tracking.run_record import end_unrecorded
-from jangin.project.tracking.run_state import FOLDER
+from jangin.project.tracking.run_record import FOLDER, end_unrecorded
 from jangin.report.terminal.console import console
 from jangin.report.terminal.progress import Bars, step_line
 

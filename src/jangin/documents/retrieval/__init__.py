@@ -1,1 +1,0 @@
-"""Questions to snippets: BM25 index, web search engines, recorded results."""

@@ -1,1 +1,0 @@
-"""Inference engines outside this process: vLLM, started and stopped here, or a running endpoint."""

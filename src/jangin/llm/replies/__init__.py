@@ -1,1 +1,0 @@
-"""Replies of a teacher: parsed, validated, refusals and truncated JSON recognised."""

@@ -1,1 +1,0 @@
-"""Fixes that are offered for a table, each with the evidence for it."""

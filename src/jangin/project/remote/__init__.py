@@ -1,1 +1,0 @@
-"""A store that several machines share through an object store, by a URL such as `s3://bucket/a`."""

@@ -1,1 +1,0 @@
-"""Tables, prompts and token rows as `jangin show` prints them."""

@@ -1,1 +1,0 @@
-"""Jobs, models, files and keys of the fine-tuning API, for people."""

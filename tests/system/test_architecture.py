@@ -390,6 +390,39 @@ def test_no_folder_is_too_deep():
     assert too_deep([dotted(path) for path in FOLDERS if any(path.glob("*.py"))]) == []
 
 
+def walks():
+    """Modules of each column of the architecture page's table of walks, first to last."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Three walks", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    for column in zip(*rows, strict=True):
+        paths = [re.search(r"`([\w/]+)\.py`", cell) for cell in column]
+        yield [f"{PACKAGE}.{path[1].replace('/', '.')}" for path in paths if path]
+
+
+def strays(modules, graph):
+    """Modules of a walk that no module before them imports; stages follow one another."""
+    stages = {*stage_modules().values()}
+    return [
+        module
+        for index, module in enumerate(modules[1:], 1)
+        if module not in stages
+        and not any({module, *doors_of(module)} & graph[name] for name in modules[:index])
+    ]
+
+
+def doors_of(module):
+    return {module.rpartition(".")[0]} & set(DOORS)
+
+
+def test_the_walks_of_the_architecture_page_are_ways_of_the_code():
+    graph = graph_of({name: path.read_text() for name, path in FILES.items()})
+    document, row, request = walks()
+    assert [strays(walk, graph) for walk in (document, row, request)] == [[], [], []]
+    assert min(map(len, (document, row, request))) >= 8
+    assert strays([*request, "jangin.text.pii"], graph) == ["jangin.text.pii"]
+
+
 def test_every_stage_has_one_name_everywhere():
     assert naming_faults(STAGES, KEYS, TESTS) == []
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from jangin.core.errors import SettingsError, StageError, TrainingError
-from jangin.core.events import Progress
+from jangin.core.events import Progress, WorkAdvances
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
@@ -546,10 +546,12 @@ class Stopping(Progress):
         super().__init__()
         self.step, self.steps = step, 0
 
-    def advance(self, bar, steps=1, note=""):
-        self.steps += steps
-        if self.steps == self.step:
-            raise RuntimeError("the machine went away")
+    def emit(self, event):
+        super().emit(event)
+        if isinstance(event, WorkAdvances):
+            self.steps += event.steps
+            if self.steps == self.step:
+                raise RuntimeError("the machine went away")
 
 
 def count_passes(run):

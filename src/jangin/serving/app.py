@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from jangin import __version__
 from jangin.core.errors import JanginError, StoreError
-from jangin.serving import batches as batches
+from jangin.serving import batches
 from jangin.serving.batches import BatchRunner
 from jangin.serving.evals import routes as evals
 from jangin.serving.evals.runner import EvalRunner

@@ -19,7 +19,7 @@ from jangin.cli.main import app
 from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
 from jangin.core.events import Progress
 from jangin.serving.files.store import store_file
-from jangin.serving.operations import backup as backup
+from jangin.serving.operations import backup
 from jangin.serving.operations.backup import (
     LEASE,
     PRUNE,

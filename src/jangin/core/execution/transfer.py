@@ -4,7 +4,7 @@ Work and its items name files and folders by absolute `Path`s. For such nodes th
 each path the digests of what is there. Small files travel with them; a large one is an object of
 the bucket: that of a finished artifact, or one below the prefix of the run, which is deleted with
 the run. What a call wrote on a node comes back in the same way and gets its name on the driver
-when it is complete. The other side is `node_files`.
+when it is complete. The other side is the second part of this file.
 """
 
 import fcntl
@@ -283,7 +283,7 @@ def fetch(content: Content, bucket: Objects, path: Path) -> None:
 #
 # A node keeps what it has received by digest, for all processes and later runs, and gives each
 # call a folder in which the files have the paths of the driver. What a call writes there goes back
-# with its result. The other side is `transfer`.
+# with its result.
 
 
 _UNUSED_SECONDS = 7 * 86_400

@@ -20,14 +20,13 @@ from rapidfuzz.distance import Levenshtein
 from jangin.documents.ocr.latin_recognizer import Character, is_installed, recognize_characters
 from jangin.documents.ocr.preparation import INK_BELOW
 from jangin.documents.ocr.second_reading import Line, Part
-from jangin.documents.ocr.tesseract import Word
+from jangin.documents.ocr.tesseract import KOREAN, Word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jangin.documents.ocr.preparation import Grey
 
-KOREAN = "kor"
 HANGUL = re.compile("[가-힣ㄱ-ㅣ]")
 LETTER = re.compile("[A-Za-z0-9]")
 PLAUSIBLE = re.compile(r"[A-Za-z0-9 .,:;~/()%+&°×²³μΩ℃_@'$#=*-]+")

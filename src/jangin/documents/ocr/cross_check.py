@@ -21,14 +21,13 @@ from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.missing_syllables import missing_syllables
 from jangin.documents.ocr.second_reading import LATIN, Line, read_lines
-from jangin.documents.ocr.tesseract import installed_languages, other_models
+from jangin.documents.ocr.tesseract import KOREAN, installed_languages, other_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from jangin.documents.ocr.preparation import Grey
 
-KOREAN = "kor"
 LARGER = 1.6
 """Scale of the second reading of a line by both models, and by the Korean one."""
 AROUND = 1.5

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
 from jangin.documents.ocr.second_reading import HANGUL, Line
-from jangin.documents.ocr.tesseract import alphabet
+from jangin.documents.ocr.tesseract import KOREAN, alphabet
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
 
-KOREAN = "kor"
 UNSURE = 30.0
 """Confidence of a word below which one of its syllables may be missing in the alphabet. Measured:
 0, seldom up to 30, on such words, and on 1 to 3 others of a page."""

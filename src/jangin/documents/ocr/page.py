@@ -28,7 +28,7 @@ from jangin.documents.ocr.preparation import INK_BELOW, Grey, has_ink, prepare
 from jangin.documents.ocr.rare_spellings import read_rare_spellings
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
 from jangin.documents.ocr.second_reading import LATIN, Line, read_again, read_in_both, spaces_after
-from jangin.documents.ocr.tesseract import Word, lines_of, orientation, recognize, words_of
+from jangin.documents.ocr.tesseract import KOREAN, Word, lines_of, orientation, recognize, words_of
 from jangin.text.normalize import drop_spaces
 
 if TYPE_CHECKING:
@@ -243,7 +243,6 @@ UPRIGHT = 60.0
 LINES_SEEN = 1.5
 """How much sharper lines are across the page than down it, from which on that is how they lie.
 Measured: 1.8 and more on whole pages, turned ones included; 0.6 on two short lines."""
-KOREAN = "kor"
 FEW_HANGUL = 0.3
 """Share of Hangul below which a page that was read as Korean is tried in other languages."""
 SOME_HANGUL = 0.05

@@ -9,8 +9,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from jangin.documents.ocr.cross_check import KOREAN, Aligned, Verdict, letters_of, write
+from jangin.documents.ocr.cross_check import Aligned, Verdict, letters_of, write
 from jangin.documents.ocr.second_reading import Line, read_lines
+from jangin.documents.ocr.tesseract import KOREAN
 from jangin.documents.ocr.vocabulary import HANGUL, meant_words
 
 if TYPE_CHECKING:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from jangin.core.digest import digest_value
 from jangin.core.errors import JanginError
 from jangin.documents.ocr.reading import MODES, OcrReading
-from jangin.documents.ocr.tesseract import installed_languages, package_of, require, script, version
+from jangin.documents.ocr.tesseract import (
+    KOREAN,
+    installed_languages,
+    package_of,
+    require,
+    script,
+    version,
+)
 
 if TYPE_CHECKING:
     from jangin.core.events import Progress
@@ -176,7 +183,6 @@ class OcrReader:
 # script are tried.
 
 
-KOREAN = "kor"
 AUTOMATIC = (KOREAN, "eng")
 """Languages that are tried first if they are installed."""
 CLEARLY = 75.0

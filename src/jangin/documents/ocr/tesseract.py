@@ -19,6 +19,7 @@ from jangin.documents.ocr.latin_recognizer import name_of_model
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
 
+KOREAN = "kor"
 UNICHARSET = 21
 """Number of the part of a language's file that lists the characters of its neural model."""
 OTHER_MODELS = Path(sys.prefix, "share", "tessdata_best")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Header, Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import or_, select
+from starlette.types import Receive, Scope, Send
 
 from jangin.serving.files.check_process import check_lines, check_rows
 from jangin.serving.files.multipart import MB, FileForm
@@ -276,10 +277,24 @@ def download_file(
         "x-content-type-options": "nosniff",
     }
     kind = "text/csv" if row.purpose == RESULTS and not encoded else "application/octet-stream"
-    return StreamingResponse(_blocks(stream, encoded=encoded), media_type=kind, headers=headers)
+    return _Download(stream, encoded=encoded, media_type=kind, headers=headers)
+
+
+class _Download(StreamingResponse):
+    """The bytes of a stream, which is closed also where the client goes away."""
+
+    def __init__(self, stream: BinaryIO, *, encoded: bool, **options: Any) -> None:
+        super().__init__(_blocks(stream, encoded=encoded), **options)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
 
 
 def _blocks(stream: BinaryIO, *, encoded: bool) -> Iterator[bytes]:
-    with stream:
-        while block := stream.read(BLOCK):
-            yield base64.b64encode(block) if encoded else block
+    while block := stream.read(BLOCK):
+        yield base64.b64encode(block) if encoded else block

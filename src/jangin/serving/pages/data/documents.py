@@ -13,7 +13,7 @@ from jangin.core.records import OrderDoubt
 from jangin.core.store import Artifact
 from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
-from jangin.documents.ocr.reader import KOREAN
+from jangin.documents.ocr.tesseract import KOREAN
 from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import Snapshot
 

@@ -43,7 +43,7 @@ from jangin.training.kernels.numba.tile import interleave, require_bf16_tiles
 # Products of a block of queries with its keys, from tiles; nothing here is compiled by itself.
 #
 # On a CPU with AMX a tile has 32 rows and its summed dimension is a multiple of 32 values; else it
-# has 8 rows of AVX512_BF16 sums. Words are those of `attention`. Rows are padded to `ROWS`, keys
+# has 8 rows of AVX512_BF16 sums. Rows are padded to `ROWS`, keys
 # and head size to 32.
 
 

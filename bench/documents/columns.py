@@ -4,6 +4,8 @@
 A sentence of a text layer is whole if the text has it, white space aside; one of a scan if some
 part of the text is at least `ALIKE` similar to it. It is in order if it is in the longest sequence
 of whole sentences whose places rise. Pages of one column are measured too: they must stay one.
+A page is wrong if one of the other sentences has most in common with it; wrong pages should be
+flagged as doubtful, and right ones not.
 """
 
 import json
@@ -13,13 +15,16 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from boxes_and_rows import boxes_and_rows
 from layouts import Layout, layouts
 from producers import draw, is_installed, scanned
 from strangers import Stranger, draw_stranger, strangers
+from unequal import fifth, fourth
 
 HERE = Path(__file__).resolve().parent
 ALIKE = 90.0
@@ -27,6 +32,9 @@ ALIKE = 90.0
 FEWEST = 10
 """Letters of a sentence that is measured on a scan; shorter ones are like one another."""
 DPI = 200
+HEADING = re.compile(r"^#+ ", re.MULTILINE)
+PART = 3
+"""Letters of the parts by which the page of a sentence is found."""
 
 
 Document = Layout | Stranger
@@ -34,7 +42,7 @@ Document = Layout | Stranger
 
 def documents() -> list[Document]:
     """Every document of the bench."""
-    return [*layouts(), *strangers(), *boxes_and_rows()]
+    return [*layouts(), *strangers(), *boxes_and_rows(), *fourth(), *fifth()]
 
 
 def squeezed(text: str) -> str:
@@ -45,7 +53,7 @@ def places(truth: list[str], text: str, is_scan: bool) -> list[int]:
     """Where each sentence is in the squeezed text; -1 where it is not whole."""
     from rapidfuzz import fuzz
 
-    read, out = squeezed(text), []
+    read, out = squeezed(HEADING.sub("", text)), []
     for sentence in map(squeezed, truth):
         at = read.find(sentence)
         if at < 0 and is_scan and len(read) >= len(sentence):
@@ -92,6 +100,11 @@ def score(layout: Document, text: str, is_scan: bool) -> tuple[int, int, list[st
 
 def read_layer(path: Path) -> list[str]:
     """Text of the pages of a PDF, without OCR."""
+    return [page.text for page in layer_pages(path)]
+
+
+def layer_pages(path: Path) -> list[Any]:
+    """The `PageReading`s of a PDF, without OCR."""
     from jangin.core.digest import digest_file
     from jangin.core.events import Progress
     from jangin.core.ledger import Ledger
@@ -103,13 +116,14 @@ def read_layer(path: Path) -> list[str]:
         settings = ReaderSettings(ledger, Progress(), "never")
         pages = read_pages(SourceFile(path.name, path, digest_file(path)), settings)
         ledger.close()
-    return [page.text for page in pages]
+    return pages
 
 
-def read_scan(path: Path, language: str) -> list[str]:
-    """Text of the pages of a PDF as scans; doubtful lines are part of it."""
+def scan_pages(path: Path, language: str) -> list[Any]:
+    """The `PageReading`s of the pages of a PDF as scans; doubtful lines are part of the text."""
     from jangin.documents.ocr.page import read_page
     from jangin.documents.ocr.page_layout import KnownColumns, gutters_of
+    from jangin.documents.readers.pdf import from_ocr
     from jangin.documents.readers.pdf_text import open_pdf, render_page
 
     code = ("eng",) if language == "en" else ("kor",)
@@ -120,19 +134,21 @@ def read_scan(path: Path, language: str) -> list[str]:
             page_HW = scanned(render_page(document, number, DPI), number + len(path.stem))
             reading = read_page(page_HW, DPI, code, columns=KnownColumns(None, gutters))
             gutters += gutters_of(page_HW, DPI)
-            out.append(reading.complete or reading.text)
+            out.append(from_ocr(reading, "", keep_doubtful=True))
     return out
 
 
 def read_all(folder: Path, out: Path, scans: bool, only: list[str]) -> None:
-    """Read every PDF in a process of its own, and write {name: text}."""
+    """Read every PDF in a process of its own, and write {name: [[text, is flagged]]} of pages."""
+    from jangin.documents.readers.order_doubts import order_doubts
+
     texts = {}
     for layout in documents():
         name = file_name(layout)
         path = folder / f"{name}.pdf"
         if path.exists() and (not only or any(part in name for part in only)):
-            pages = read_scan(path, layout.language) if scans else read_layer(path)
-            texts[name] = "\n".join(pages)
+            pages = scan_pages(path, layout.language) if scans else layer_pages(path)
+            texts[name] = [[page.text, bool(order_doubts(page))] for page in pages]
     out.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -172,14 +188,36 @@ def measure_columns(
             show(name, json.loads(out.read_text(encoding="utf-8")), scans, verbose)
 
 
-def show(name: str, texts: dict[str, str], scans: bool, verbose: bool) -> None:
+def wrong_pages(wrong: list[str], pages: list[str]) -> set[int]:
+    """Indices of the pages that the sentences have most in common with."""
+    parts = [_parts(page) for page in pages]
+    return {
+        max(range(len(pages)), key=lambda index: len(parts[index] & own))
+        for own in map(_parts, wrong)
+    }
+
+
+def _parts(text: str) -> set[str]:
+    text = squeezed(text)
+    return {text[index : index + PART] for index in range(len(text) - PART + 1)}
+
+
+Texts = dict[str, list[tuple[str, bool]]]
+"""{name: (text, is flagged) of its pages}."""
+
+
+def show(name: str, texts: Texts, scans: bool, verbose: bool) -> None:
     totals: dict[str, list[int]] = {}
+    flags: Counter[tuple[bool, bool]] = Counter()
     print(f"{name}, {'scans' if scans else 'text layers'}")
     for layout in documents():
         key = file_name(layout)
         if key not in texts:
             continue
-        right, count, wrong = score(layout, texts[key], scans)
+        pages = [text for text, _ in texts[key]]
+        right, count, wrong = score(layout, "\n".join(pages), scans)
+        bad = wrong_pages(wrong, pages)
+        flags.update((n in bad, flagged) for n, (_, flagged) in enumerate(texts[key]))
         kind, producer, _ = key.split("_", 2)
         for group in (kind, f"{kind} {producer}"):
             total = totals.setdefault(group, [0, 0, 0, 0])
@@ -192,6 +230,9 @@ def show(name: str, texts: dict[str, str], scans: bool, verbose: bool) -> None:
     for group, (right, count, whole, files) in sorted(totals.items()):
         share = 100 * right / max(1, count)
         print(f"  {group}: {right} of {count} sentences ({share:.2f} %), {whole} of {files} files")
+    for is_wrong, kind in ((True, "wrong"), (False, "right")):
+        own = sum(count for (wrong, _), count in flags.items() if wrong == is_wrong)
+        print(f"  {flags[is_wrong, True]} of {own} pages that are {kind} are flagged")
 
 
 if __name__ == "__main__":

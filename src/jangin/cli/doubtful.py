@@ -25,6 +25,7 @@ ORDER = {
     "articles_fall": "article {1} follows article {0}",
     "columns_crossed": "{0} of {1} lines go across a white strip between two columns",
     "sentences_cut": "{0} of {1} lines end inside a sentence that the next line does not continue",
+    "lines_parted": "{0} of {1} lines end inside a sentence and are not followed by the line below",
 }
 """What a page's `OrderDoubt.reason` says of its values."""
 YES = frozenset({"y", "yes", "x", "1", "예", "o"})

@@ -23,10 +23,11 @@ class Record(BaseModel):
 class OrderDoubt(Record):
     """A sign that the lines of a page are not in the order in which they are read."""
 
-    reason: Literal["articles_fall", "columns_crossed", "sentences_cut"]
+    reason: Literal["articles_fall", "columns_crossed", "sentences_cut", "lines_parted"]
     """`articles_fall`: the number of an article is lower than that of the one before it;
     `columns_crossed`: lines go across a white strip that others keep free; `sentences_cut`: many
-    lines end inside a sentence that the next line does not go on with."""
+    lines end inside a sentence that the next line does not go on with; `lines_parted`: such lines
+    are not followed by the one right below them."""
     values: tuple[int, ...] = ()
     """`articles_fall`: the number before, and that after it; else: lines, of how many."""
 

@@ -46,7 +46,7 @@ class Format:
 
 
 FORMATS = (
-    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=14),
+    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=15),
     Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
     Format("plain text", (".txt",), read_plain),
     Format("HTML", (".html", ".htm", ".xhtml"), read_html, packages=("lxml",), version=2),

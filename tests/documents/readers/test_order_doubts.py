@@ -1,5 +1,8 @@
 """Signs in the text of a page that its columns were read across one another."""
 
+from jangin.documents.layout.pages import PageContent, lay_out
+from jangin.documents.layout.runs import Glyph, Run
+from jangin.documents.layout.shapes import TextLine
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.order_doubts import order_doubts
 from jangin.documents.readers.reader import PageReading
@@ -59,3 +62,65 @@ def test_a_paragraph_of_sentences_that_ends_inside_one_is_a_doubt():
     assert not reasons(f"{whole}1. 감정서의 사본 두 부\n2. 회의록의 사본 세 부\n\n부칙")
     left_out = DoubtfulLine("보낸다", "", 20.0, "illegible")
     assert not order_doubts(PageReading(f"{whole}\n재판장 이바다", doubtful=(left_out,)))
+
+
+def read_lines(*places):
+    """A page of lines (text, left, top), each 10 points high."""
+    lines = tuple(
+        TextLine(text, left, left + 5.0 * len(text), top - 10, top, 9, False)
+        for text, left, top in places
+    )
+    return PageReading("\n".join(line.text for line in lines), lines=lines)
+
+
+def test_lines_that_are_not_followed_by_the_one_right_below_are_a_doubt():
+    left = [("the fee is due before the", 50, 700), ("first day of the next", 50, 687)]
+    left += [("month and is not paid back", 50, 674)]
+    right = [("nobody may enter the hall", 300, 700), ("after six unless they hold", 300, 687)]
+    right += [("a key of their own.", 300, 674)]
+    assert not order_doubts(read_lines(*left, *right))
+    across = [one for pair in zip(left, right, strict=True) for one in pair]
+    (doubt,) = order_doubts(read_lines(*across))
+    assert (doubt.reason, doubt.values) == ("lines_parted", {"lines": 4, "of": 6})
+
+
+def drawn(text, left, top, height=10.0):
+    """A run whose letters are half as wide as they are high."""
+    wide = height / 2
+    glyphs = [
+        Glyph(sign, left + wide * n, left + wide * (n + 1), top - height, top)
+        for n, sign in enumerate(text)
+    ]
+    return Run(glyphs, left, left + wide * len(text), top - height, top, height, False)
+
+
+def crossed(*runs):
+    (page,) = lay_out([PageContent(runs=list(runs))], by_position=False)
+    return page.crossed
+
+
+def test_numbers_beside_lines_in_the_middle_of_a_sentence_are_lines_across():
+    lines = [f"and the keeper of the hall number {n} then" for n in range(1, 9)]
+    text = [drawn(line, 100, 700 - 12 * n) for n, line in enumerate(lines)]
+    assert crossed(*text) == 0
+    numbers = [drawn(f"{n}", 60, 700 - 12 * (n - 1), 8) for n in (3, 6)]
+    assert crossed(*text, *numbers) == 2
+
+
+def test_the_blank_of_a_form_and_rows_of_short_cells_are_no_lines_across():
+    blanks = [
+        run
+        for n in range(4)
+        for run in (
+            drawn("the insurer pays what is above the sum of (", 100, 700 - 12 * n),
+            drawn(") won", 350, 700 - 12 * n),
+        )
+    ]
+    assert crossed(*blanks) == 0
+    names = ("Harbour office of the east", "Store", "Winter school of rowing", "Upper deck")
+    rows = [
+        run
+        for n, name in enumerate(names)
+        for run in (drawn(name, 100, 700 - 12 * n), drawn(f"02-555-{n}", 350, 700 - 12 * n))
+    ]
+    assert crossed(*rows) == 0

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jangin.documents.layout.gutters import IN_FRAME, Columns, regions
-from jangin.documents.layout.rows import PROSE, Row, in_cell_order, rows_of
+from jangin.documents.layout.gutters import FEW, IN_FRAME, Columns, regions
+from jangin.documents.layout.rows import PROSE, Row, in_cell_order, mixed, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
 from jangin.documents.layout.shapes import Area, TextLine, bounding_box
 from jangin.documents.layout.tables import (
@@ -78,7 +78,10 @@ def reading_order(
     solid = [*(unit for unit, _ in units), *drawings, *rules]
     for column, areas in regions(area, free, solid, columns):
         own = [unit for unit in units if unit[0] in areas]
-        blocks.extend(_placed(in_cell_order(rows_of(column)), own, how))
+        rows = in_cell_order(rows_of(column))
+        if (lines := mixed(rows)) >= FEW:
+            columns.crossed = max(columns.crossed, lines)
+        blocks.extend(_placed(rows, own, how))
     return blocks
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jangin.documents.layout.runs import (
     WIDE,
@@ -22,6 +24,12 @@ RECURRING = 3
 """Lines with text from the left edge of a cell on; a gap inside a line is at one place once."""
 PROSE = 8.0
 """Heights of a line that a cell is wide whose text continues in the next line."""
+SENTENCE = 4.0
+"""The same of a part of a sentence, which is no number and no label."""
+WORDS = 3
+"""Words that it has at least."""
+FULL = 1 / 3
+"""Share of the lines of a column of text that reach its right edge."""
 COVERED = 0.5
 """A run fits into the gaps of another if at most this part of it is covered by letters."""
 
@@ -155,6 +163,54 @@ def in_cell_order(rows: list[Row]) -> list[Row]:
     return out
 
 
+def mixed(rows: list[Row]) -> int:
+    """Number of lines in which a sentence goes on, with other text beside it that is read into it.
+
+    The number of a line in the margin, or the next cell of a row without rules.
+    """
+    parts = [_cells(row) if len(row.runs) > 1 else [row] for row in rows]
+    every = [cell for cells in parts for cell in cells]
+    edges = np.array([(cell.left, cell.right) for cell in every]).reshape(-1, 2)
+    count = 0
+    for (above, before), (row, cells) in pairwise(zip(rows, parts, strict=True)):
+        height = row.top - row.bottom
+        is_next = -height / 2 < above.bottom - row.top < 0.8 * height
+        if len(cells) > 1 and is_next and not any(map(_ends_a_blank, cells)):
+            count += any(_goes_on(part, cell, edges) for part in before for cell in cells)
+    return count
+
+
+def _goes_on(part: Row, cell: Row, edges: NDArray[np.float64]) -> bool:
+    """True if a sentence of `part` goes on in `cell`, below it in a column of text.
+
+    `edges` (N, 2): left and right of all parts of lines.
+    """
+    height = cell.top - cell.bottom
+    if abs(part.left - cell.left) > height / 2 or part.right - part.left < SENTENCE * height:
+        return False
+    rights = edges[abs(edges[:, 0] - cell.left) < height / 2, 1]
+    full = int((rights > rights.max() - 3 * height).sum())
+    is_column = full >= max(RECURRING, FULL * len(rights))
+    return is_column and _is_open(part) and part.right + _first_word(cell) > rights.max()
+
+
+def _ends_a_blank(cell: Row) -> bool:
+    """True after the gap of a form in brackets, such as `(   )`."""
+    return cell.line(by_position=False).text.startswith((")", "]"))
+
+
+def _is_open(row: Row) -> bool:
+    """True for words that may go on in the next line."""
+    text = row.line(by_position=False).text
+    return text.count(" ") + 1 >= WORDS and (text[-1].isalnum() or text[-1] in ",-")
+
+
+def _first_word(row: Row) -> float:
+    """Width of the first word of a line."""
+    word = next(words(min(row.runs, key=lambda run: run.left)), [])
+    return word[-1].right - word[0].left if word else 0.0
+
+
 def _row(runs: list[Run]) -> Row:
     return Row(
         runs,
@@ -216,7 +272,5 @@ def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
 def _is_full(cell: Row, following: Row, after: Row) -> bool:
     """True if the first word of the following line has no room in a line before the next cell."""
     height = cell.top - cell.bottom
-    word = next(words(min(following.runs, key=lambda run: run.left)), [])
-    width = word[-1].right - word[0].left if word else 0.0
     is_prose = cell.right - cell.left >= PROSE * height
-    return is_prose and after.left - cell.right < width + 2.5 * height
+    return is_prose and after.left - cell.right < _first_word(following) + 2.5 * height

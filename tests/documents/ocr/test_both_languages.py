@@ -4,7 +4,7 @@ import pytest
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.preparation import prepare
-from jangin.documents.ocr.second_reading import Line, _merge, read_in_both
+from jangin.documents.ocr.second_reading import Doubt, Line, _merge, read_in_both
 from jangin.documents.ocr.tesseract import Word
 
 
@@ -41,16 +41,16 @@ def test_a_word_with_a_sure_syllable_is_not_taken_for_a_latin_one():
 
 def test_a_doubt_is_settled_where_both_models_read_the_same():
     line = line_of(("P-300", 0, 80, 70), ("과", 85, 20, 95))
-    line.doubts.append((line.words[0], "F-300"))
+    line.doubts.append(Doubt(line.words[0], "F-300"))
     _merge(line, line_of(("P-300", 0, 80, 60), ("2|", 85, 20, 30)))
     assert (line.text, line.doubts) == ("P-300 과", [])
 
 
 def test_a_doubt_stays_where_neither_reading_is_confirmed():
     line = line_of(("0-300", 0, 80, 70), ("과", 85, 20, 95))
-    line.doubts.append((line.words[0], "F-300"))
+    line.doubts.append(Doubt(line.words[0], "F-300"))
     _merge(line, line_of(("B-3OO", 0, 80, 60), ("과", 85, 20, 90)))
-    assert [second for _, second in line.doubts] == ["F-300"]
+    assert [doubt.second for doubt in line.doubts] == ["F-300"]
 
 
 @pytest.mark.usefixtures("tesseract")

@@ -6,7 +6,7 @@ import pytest
 from jangin.documents.ocr import codes
 from jangin.documents.ocr.codes import read_codes
 from jangin.documents.ocr.latin_recognizer import Character
-from jangin.documents.ocr.second_reading import Line
+from jangin.documents.ocr.second_reading import Doubt, Line
 from jangin.documents.ocr.tesseract import Word
 
 
@@ -35,14 +35,21 @@ def read(monkeypatch):
         monkeypatch.setattr(codes, "recognize_characters", recognized)
         read_codes(np.full((60, 900), 255, dtype=np.uint8), [line], ("kor",))
         assert not left
-        return line.text, [second for _, second in line.doubts]
+        return line.text, [doubt.second for doubt in line.doubts]
 
     return run
 
 
-def doubted(line, index, second="?"):
-    line.doubts.append((line.words[index], second))
+def doubted(line, index, second="?", *, is_mild=False):
+    line.doubts.append(Doubt(line.words[index], second, is_mild))
     return line
+
+
+def test_a_mild_doubt_that_is_settled_hides_no_other_one(read):
+    line = line_of(("DX900", ""), ("을", " "), ("쓴다", " "), ("80,000", ""))
+    doubted(doubted(line, 0, is_mild=True), 3, "30,000")
+    read(line, ("80000", 0.3), ("DX900", 0.99))
+    assert [(doubt.second, doubt.is_mild) for doubt in line.doubts] == [("30,000", False)]
 
 
 def test_a_code_that_is_read_alike_is_in_doubt_no_more(read):

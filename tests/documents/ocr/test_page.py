@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from jangin.documents.ocr.page import LEGIBLE_LINE, Attempt, _reading, read_page
 from jangin.documents.ocr.page_layout import Strip
 from jangin.documents.ocr.preparation import prepare
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
-from jangin.documents.ocr.second_reading import Line
+from jangin.documents.ocr.second_reading import Doubt, Line
 from jangin.documents.ocr.tesseract import Word, orientation
 
 pytestmark = pytest.mark.usefixtures("tesseract")
@@ -223,13 +225,13 @@ def test_a_doubtful_line_that_is_kept_does_not_part_its_sentence():
         words = [Word((1, 1, top), 60, top, 400, 30, 90.0, text)]
         return Line(words, [text], [" "], **more)
 
-    doubts = [(Word((1, 1, 90), 60, 90, 400, 30, 90.0, "본사에서"), "본시에서")]
-    lines = [line(50, "거리는"), line(90, "본사에서", doubts=doubts, mild=1), line(130, "잰다.")]
+    mild = Doubt(Word((1, 1, 90), 60, 90, 400, 30, 90.0, "본사에서"), "본시에서", is_mild=True)
+    lines = [line(50, "거리는"), line(90, "본사에서", doubts=[mild]), line(130, "잰다.")]
     attempt = Attempt(np.full((200, 500), 255, dtype=np.uint8), ("kor",), lines)
     kept = _reading(attempt, lines)
     assert [each.is_kept for each in kept.doubtful] == [True]
     assert kept.text == kept.complete == "거리는\n본사에서\n잰다."
-    lines[1].mild = 0
+    lines[1].doubts.append(replace(mild, is_mild=False))
     assert _reading(attempt, lines).text == "거리는\n\n잰다.", "a line is left out here"
 
 
@@ -241,7 +243,7 @@ def test_a_doubtful_cell_of_a_row_that_stays_is_empty_whatever_is_corrected_else
         top = 60 * len(lines)
         line = Line([Word((0, 0, 0), 0, top, 99, 40, 95.0, text)], [text], [""])
         if text == "30만 원":
-            line.doubts.append((line.words[0], "80"))
+            line.doubts.append(Doubt(line.words[0], "80"))
         lines.append(line)
         strips.append(Strip(top, top + 60, cell))
     attempt = Attempt(np.zeros((9, 9), np.uint8), ("kor",), lines, tuple(strips))

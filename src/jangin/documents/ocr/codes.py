@@ -19,7 +19,7 @@ from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.latin_recognizer import Character, is_installed, recognize_characters
 from jangin.documents.ocr.preparation import INK_BELOW
-from jangin.documents.ocr.second_reading import Line, Part
+from jangin.documents.ocr.second_reading import Doubt, Line, Part
 from jangin.documents.ocr.tesseract import KOREAN, Word
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def read_codes(image_HW: "Grey", lines: list[Line], languages: tuple[str, ...]) 
 
 def _parts(line: Line) -> Iterator[Part]:
     """Runs of words that are, or may be, no Hangul; without signs of a sentence at their ends."""
-    doubted = [word for word, _ in line.doubts]
+    doubted = [doubt.word for doubt in line.doubts]
     inside = [
         not HANGUL.search(text) or bool(LETTER.search(text)) or word in doubted
         for word, text in zip(line.words, line.texts, strict=True)
@@ -101,7 +101,7 @@ def _read(image_HW: "Grey", part: Part) -> None:
             _write(part, read)
             return
         if read and not is_hangul and not is_doubted and _is_other(read, part):
-            part.line.doubts.append((part.words[0], read))
+            part.line.doubts.append(Doubt(part.words[0], read))
     for piece in reversed(list(_without_hangul(part)) if is_hangul else []):
         _read(image_HW, piece)
 
@@ -265,14 +265,13 @@ def folded(text: str) -> str:
 
 
 def _doubted(part: Part) -> bool:
-    return any(word in part.words for word, _ in part.line.doubts)
+    return any(doubt.word in part.words for doubt in part.line.doubts)
 
 
 def _settle(part: Part) -> None:
     """Nothing in the part is in doubt."""
     line = part.line
-    line.doubts[:] = [each for each in line.doubts if each[0] not in part.words]
-    line.mild = min(line.mild, len(line.doubts))
+    line.doubts[:] = [doubt for doubt in line.doubts if doubt.word not in part.words]
 
 
 def _write(part: Part, text: str) -> None:

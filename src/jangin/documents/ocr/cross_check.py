@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.missing_syllables import missing_syllables
-from jangin.documents.ocr.second_reading import LATIN, Line, read_lines
+from jangin.documents.ocr.second_reading import LATIN, Doubt, Line, read_lines
 from jangin.documents.ocr.tesseract import KOREAN, installed_languages, other_models
 
 if TYPE_CHECKING:
@@ -810,8 +810,8 @@ def write(line: Line, verdict: Verdict) -> None:
     if not touched:
         return
     if verdict.text is None:
-        line.doubts.append((line.words[touched[0][0]], verdict.second))
-        line.mild += _is_mild(letters_of(line), verdict)
+        is_mild = _is_mild(letters_of(line), verdict)
+        line.doubts.append(Doubt(line.words[touched[0][0]], verdict.second, is_mild))
         return
     for order, (index, start, stop) in enumerate(touched):
         line.texts[index] = _written(

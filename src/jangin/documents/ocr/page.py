@@ -600,7 +600,7 @@ def _doubt(line: Line, page_confidence: float, *, is_alone: bool = True) -> Doub
     if confidence < limit:
         return DoubtfulLine(line.text, "", confidence, "illegible")
     if line.doubts:
-        second = "; ".join(text for _, text in line.doubts)
-        is_mild = line.mild == len(line.doubts)
+        second = "; ".join(doubt.second for doubt in line.doubts)
+        is_mild = all(doubt.is_mild for doubt in line.doubts)
         return DoubtfulLine(line.text, second, confidence, "readings differ", is_kept=is_mild)
     return None

@@ -56,6 +56,18 @@ MOST_PARTS = 150
 """Parts of a page that are read again at most; more of them are a page in another language."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A part of a line of which it is not sure what it says."""
+
+    word: Word
+    """Its first word."""
+    second: str
+    """What another reading has."""
+    is_mild: bool = False
+    """It is a word in Hangul that another reading has otherwise; such a line stays in the text."""
+
+
 @dataclass(slots=True)
 class Line:
     """One line of a page, word by word."""
@@ -65,10 +77,8 @@ class Line:
     """Text of each word, circled numbers restored."""
     spaces: list[str]
     """What follows each word: a space or nothing."""
-    doubts: list[tuple[Word, str]] = field(default_factory=list)
-    """(first word, other reading) of the parts that remain in doubt."""
-    mild: int = 0
-    """How many of them are of a number or a word in Hangul that another reading has otherwise."""
+    doubts: list[Doubt] = field(default_factory=list)
+    """The parts that remain in doubt."""
     confirmed: bool = False
     """Two segmentation modes read the same, so that even low confidence means text."""
 
@@ -310,7 +320,7 @@ def _apply(part: Part, second: str, confidence: float, verdict: Verdict) -> None
     """Write the verdict into the part's line."""
     first = part.text
     if verdict == "doubt":
-        part.line.doubts.append((part.words[0], second or "?"))
+        part.line.doubts.append(Doubt(part.words[0], second or "?"))
     elif verdict == "second":
         lead, tail = re.match(LEAD, first), re.search(TAIL, first)
         better = (lead[0] if lead else "") + _core(second) + (tail[0] if tail else "")
@@ -506,9 +516,11 @@ def _merge(line: Line, other: Line) -> None:
         return
     line.words[:], line.texts[:], line.spaces[:] = words, texts, spaces
     line.doubts[:] = [
-        (word, second)
-        for word, second in line.doubts
-        if word in words and word not in settled and _signs(second) not in _signs(line.text)
+        doubt
+        for doubt in line.doubts
+        if doubt.word in words
+        and doubt.word not in settled
+        and _signs(doubt.second) not in _signs(line.text)
     ]
 
 

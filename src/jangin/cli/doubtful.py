@@ -11,23 +11,18 @@ from rich.markup import escape
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console
 from jangin.core.errors import DataError, counted
+from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jangin.core.records import OrderDoubt
     from jangin.core.store import Artifact
     from jangin.documents.load import DoubtfulRow
     from jangin.documents.ocr.corrections import Correction
 
 COLUMNS = ("number", "source", "page", "doubt", "confidence", "read", "second", "right", "text")
 """Columns of a sheet; a person fills in the last two."""
-ORDER = {
-    "articles_fall": "article {1} follows article {0}",
-    "columns_crossed": "{0} of {1} lines go across a white strip between two columns",
-    "sentences_cut": "{0} of {1} lines end inside a sentence that the next line does not continue",
-    "lines_parted": "{0} of {1} lines end inside a sentence and are not followed by the line below",
-}
-"""What a page's `OrderDoubt.reason` says of its values."""
 YES = frozenset({"y", "yes", "x", "1", "예", "o"})
 
 
@@ -174,14 +169,14 @@ def _say_what_was_checked(summary: "Mapping[str, Any]", aside: int) -> None:
     """How many lines OCR read, how they were compared, and how many are in doubt."""
     read, checked = int(summary.get("ocr_lines", 0)), int(summary.get("checked_lines", 0))
     if not read:
-        console.print("No line was read by OCR." if not aside else "")
+        console.print(said("No line was read by OCR.") if not aside else "")
         return
-    console.print(
+    text = said(
         f"OCR read {counted(read, 'line')} on {counted(int(summary['ocr_pages']), 'page')}; "
         f"{checked:,} were read again by other models and compared, "
-        f"the rest once. In doubt: {counted(aside, 'line')}.",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"the rest once. In doubt: {counted(aside, 'line')}."
+    )
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _list_pages(loaded: "Artifact") -> None:
@@ -190,18 +185,21 @@ def _list_pages(loaded: "Artifact") -> None:
 
     pages = flagged_pages(loaded.file("documents.parquet"))
     for page in pages:
-        why = "; ".join(ORDER[doubt.reason].format(*doubt.values) for doubt in page.doubts)
-        console.print(
-            f"[yellow]order doubtful:[/] {escape(page.source)}, page {page.number}: {why}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        why = "; ".join(_why(doubt) for doubt in page.doubts)
+        text = said(f"order doubtful: {page.source}, page {page.number}: {why}")
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
     if pages:
-        example = f'"{pages[0].source}#{pages[0].number}": 2'
-        console.print(
-            "Say how many columns such a page has, in the browser or in the project file: "
-            f"documents: {{load: {{columns: {{{escape(example)}}}}}}}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        key = f'documents: {{load: {{columns: {{"{pages[0].source}#{pages[0].number}": 2}}}}}}'
+        text = said(
+            f"Say how many columns such a page has, in the browser or in the project file: {key}"
+        )
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _why(doubt: "OrderDoubt") -> str:
+    """What the reason of a doubt says of its values."""
+    first, second = doubt.values
+    return words()(f"order_{doubt.reason}", first=first, second=second)
 
 
 def _said(read: str, text: str) -> str:

@@ -124,3 +124,17 @@ def test_the_blank_of_a_form_and_rows_of_short_cells_are_no_lines_across():
         for run in (drawn(name, 100, 700 - 12 * n), drawn(f"02-555-{n}", 350, 700 - 12 * n))
     ]
     assert crossed(*rows) == 0
+
+
+def test_columns_with_hardly_a_gap_are_parted_where_a_person_gave_their_number():
+    left = [f"the keeper of the hall number {n} and" for n in range(10, 20)]
+    right = [f"nobody enters by the door number {n}" for n in range(30, 40)]
+    runs = [
+        run
+        for n, (a, b) in enumerate(zip(left, right, strict=True))
+        for run in (drawn(a, 50, 700 - 12 * n), drawn(b, 55 + 5 * len(a), 700 - 12 * n))
+    ]
+    (page,) = lay_out([PageContent(runs=runs)], by_position=False)
+    assert page.text != "\n".join(left + right)
+    (page,) = lay_out([PageContent(runs=runs, columns=2)], by_position=False)
+    assert page.text == "\n".join(left + right)

@@ -60,6 +60,8 @@ Numbers = NDArray[np.intp]
 
 GUTTER = 0.7
 """Least width of a gutter, in heights of a line."""
+NARROW = 0.3
+"""The same where a person gave the number of columns."""
 LINES = 5
 """Lines that both sides of a gutter have at least, in all zones together."""
 FEW = 2
@@ -192,8 +194,9 @@ def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool
     boxes = edges[~is_text & (edges[:, 3] - edges[:, 1] > 3 * em)]
     boxes = boxes[boxes[:, 2] - boxes[:, 0] >= WIDE * em, 0]
     fewest = 1 if forced or how.known else min(how.least, BELOW_BOX if len(boxes) else how.least)
-    candidates = _candidates(edges, is_text, em, fewest)
-    gutters = [_zoned(edges, is_text, x, em) for x in candidates]
+    width = (NARROW if forced else GUTTER) * em
+    candidates = _candidates(edges, is_text, em, fewest, width)
+    gutters = [_zoned(edges, is_text, x, em, width) for x in candidates]
     gutters.sort(key=lambda one: -one.weight)
     for gutter in gutters:
         is_known = any(-em / 2 < gutter.x - x < 2 * em for x in how.known)
@@ -218,8 +221,8 @@ def _is_doubtful(edges: Edges, is_text: Flags, gutter: _Gutter, em: float) -> bo
     return min(_widths(sides, em)) >= WIDE and apart > 1 - TOGETHER
 
 
-def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[float]:
-    """Left edges of lines that may be those of a column, with white to the left of them.
+def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int, width: float) -> list[float]:
+    """Left edges of lines that may be those of a column, with white of a `width` left of them.
 
     `fewest`: lines on each side.
     """
@@ -229,7 +232,7 @@ def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[fl
     if not len(lefts):
         return []
     near = em / 4
-    is_left_CN = edges[None, :, 2] <= lefts[:, None] - GUTTER * em
+    is_left_CN = edges[None, :, 2] <= lefts[:, None] - width
     is_right_CN = edges[None, :, 0] >= lefts[:, None] - near
     starts_CN = is_right_CN & (edges[None, :, 0] <= lefts[:, None] + 3 * em) & is_text
     left_C = (is_left_CN & is_text).sum(axis=1)
@@ -246,10 +249,10 @@ def _candidates(edges: Edges, is_text: Flags, em: float, fewest: int) -> list[fl
     return out[:TRIED]
 
 
-def _zoned(edges: Edges, is_text: Flags, x: float, em: float) -> _Gutter:
-    """The sides and zones of a candidate."""
+def _zoned(edges: Edges, is_text: Flags, x: float, em: float, width: float) -> _Gutter:
+    """The sides and zones of a candidate, a gutter at least as wide as `width`."""
     side = np.zeros(len(edges), dtype=np.int8)
-    side[edges[:, 2] <= x - GUTTER * em] = -1
+    side[edges[:, 2] <= x - width] = -1
     side[edges[:, 0] >= x - em / 4] = 1
     middle = (edges[:, 1] + edges[:, 3]) / 2
     side[_titles(edges, is_text, side, em)] = 0

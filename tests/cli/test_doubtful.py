@@ -89,3 +89,17 @@ def test_lines_are_listed_corrected_and_confirmed(scans, call):
     assert text.count("그림") == count - 1
     said = call("doubtful", "-p", scans)[1]
     assert re.search(r"OCR read [\d,]+ lines? on \d+ pages?; .* In doubt: 0 lines", said), said
+
+
+def test_pages_of_doubtful_order_are_named_with_the_reason_in_both_languages(tmp_path, call):
+    (tmp_path / "docs").mkdir()
+    rules = "제3조(학기) 16주이다.\n\n제12조(경고) 두 번이다.\n\n제4조(변동) 없다.\n"
+    (tmp_path / "docs/rules.txt").write_text(rules, encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(PROJECT, encoding="utf-8")
+    assert call("run", "load", "-p", tmp_path)[0] == 0
+    said = call("doubtful", "--pages", "-p", tmp_path)[1]
+    assert "order doubtful: rules.txt, page 1: article 4 follows article 12" in said
+    assert '"rules.txt#1": 2' in said
+    said = call("doubtful", "--pages", "-p", tmp_path, "--language", "ko")[1]
+    assert "읽는 순서가 의심스러움: rules.txt, 1쪽: 제12조 다음에 제4조" in said
+    assert '"rules.txt#1": 2' in said

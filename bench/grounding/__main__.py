@@ -12,8 +12,9 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from jangin.examples.checks.row_checks import pointer
+from jangin.examples.checks.row_checks import answer_problem, pointer, question_problem
 from jangin.text.content_words import proper_names
 from jangin.text.grounding import check_answer
 from jangin.text.language import language_of, language_problem
@@ -35,11 +36,20 @@ def changed(answer: str, rng: random.Random) -> str:
     return answer[: number.start()] + str(other) + answer[number.end() :]
 
 
+def is_refused(question: str, answer: dict[str, Any], context: str) -> bool:
+    """Whether a question is called none, or its true answer one that does not answer it."""
+    start = context.rfind(". ", 0, answer["answer_start"]) + 1
+    end = context.find(". ", answer["answer_start"] + len(answer["text"]))
+    sentence = context[start : end + 1 if end >= 0 else None]
+    problem = answer_problem(question, answer["text"], sentence, context)
+    return bool(question_problem(question) or problem)
+
+
 def main() -> None:
     """Print one line per kind of answer."""
     data = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["data"]
     rows = [
-        (qa["question"], qa["answers"][0]["text"], paragraph["context"])
+        (qa["question"], qa["answers"][0], paragraph["context"])
         for article in data
         for paragraph in article["paragraphs"]
         for qa in paragraph["qas"]
@@ -47,6 +57,8 @@ def main() -> None:
     ]
     rng = random.Random(0)
     rows = rng.sample(rows, min(len(rows), int(sys.argv[2]) if len(sys.argv) > 2 else 2000))
+    refused = sum(map(is_refused, *zip(*rows, strict=True)))
+    rows = [(question, answer["text"], context) for question, answer, context in rows]
     proper_names(["가"])
     started = time.process_time()
     names = proper_names([answer for _, answer, _ in rows])
@@ -74,6 +86,7 @@ def main() -> None:
     moved = [row for row in moved if row[1] not in row[2]]
     slipped = [passes(answer, f"{c}\n{q}", []) for q, answer, c in moved]
     print(f"changed number rejected    {1 - sum(slipped) / len(moved):7.2%}  of {len(moved)}")
+    print(f"refused by their form      {refused / len(rows):7.2%}  of {len(rows)}")
     pointing = sum(bool(pointer(question)) for question, _, _ in rows)
     print(f"questions that point       {pointing / len(rows):7.2%}  of {len(rows)}")
     foreign = sum(bool(language_problem(q, a, c, language_of(c))) for q, a, c in rows)

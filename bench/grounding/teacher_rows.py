@@ -3,7 +3,9 @@
 `teacher_rows.jsonl` has rows that Qwen2.5-Coder-1.5B-Instruct (Q4_K_M) wrote about passages of our
 own, each read beside its passage and labelled: `right`, `wrong`, or `useless` (a statement, a
 question that cannot be understood without the passage or was asked before). `part` is `tuned` where
-the checks were written with the row in view, `held_out` where they were written before it was read.
+the first checks were written with the row in view, `held_out` where they were written before it was
+read. The later ones (quotations that are headings, what a number counts, purposes, questions
+without a subject) had every row in view.
 `second` is what the same model answered when it was given the passage and the question alone,
 missing where that was not asked. Prints, for each run and part, how many rows of each label the
 checks keep, which rule drops the others, and what would be left if pairs with two different answers

@@ -130,6 +130,18 @@ def test_what_repeats_the_question_or_another_paraphrase_is_left_out_with_its_re
     assert {row.subject for row in failed} == {examples[0].id}
 
 
+def test_a_statement_in_place_of_a_question_is_left_out(context):
+    def answer(request):
+        if asked(request) != QUESTIONS[0]:
+            return rewrite(request)
+        return words("연차휴가는 1년 동안 쓴다.", "연차휴가의 일수를 알려 주세요.")
+
+    examples, (failed,) = run(context(answer))
+    assert examples[1].question == "연차휴가의 일수를 알려 주세요."
+    assert (failed.rule, failed.reply) == ("question", "연차휴가는 1년 동안 쓴다.")
+    assert failed.reason == "a statement in place of a question"
+
+
 def test_malformed_once_is_repaired(context):
     def answer(request):
         return rewrite(request) if len(request.messages) > 2 else "1. 혹시"
@@ -315,7 +327,7 @@ def hash_of(pair):
 
 def test_a_wording_far_from_its_question_is_left_out_with_its_cosine(context):
     def answer(request):
-        return words(f"혹시 {asked(request)}", "전혀 다른 것을 묻습니다")
+        return words(f"혹시 {asked(request)}", "전혀 다른 것인가요?")
 
     encoder = LocalEncoder(type="local", path="encoder")
     meaning = EncoderMeaning(type="encoder", encoder=encoder, min_cosine=0.5)
@@ -325,7 +337,7 @@ def test_a_wording_far_from_its_question_is_left_out_with_its_cosine(context):
     )
     examples, failed = run(opened)
     assert len(examples) == 6
-    assert [row.reply for row in failed] == ["전혀 다른 것을 묻습니다"] * 3
+    assert [row.reply for row in failed] == ["전혀 다른 것인가요?"] * 3
     assert failed[0].reason.endswith("< 0.5")
 
 

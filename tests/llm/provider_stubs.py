@@ -178,7 +178,10 @@ class Stub:
         spent = min(limit, self.thinks + 40)
         details = {"reasoning_tokens": min(self.thinks, spent)}
         usage = {"prompt_tokens": 300, "completion_tokens": spent, "total_tokens": 300 + spent}
-        usage |= {"prompt_tokens_details": {"cached_tokens": 200}}
+        cache = {"cached_tokens": 200}
+        if self.provider == "openrouter":
+            cache["cache_write_tokens"] = 100
+        usage |= {"prompt_tokens_details": cache}
         if self.provider == "gemini":  # counts thoughts in the total alone
             usage["completion_tokens"] = spent - details["reasoning_tokens"]
         else:
@@ -189,6 +192,7 @@ class Stub:
 def stubs():
     """{name: a stand-in that no one has asked yet}."""
     prices = {"prompt": "0.0000001", "completion": "0.0000005", "input_cache_read": "0.00000001"}
+    prices["input_cache_write"] = "0.000000125"
     routed = [{"id": "a/other"}, {"id": "openai/gpt-6-luna", "pricing": prices}]
     luna, flash = "gpt-6-luna", "gemini-3.8-flash"
     named = [

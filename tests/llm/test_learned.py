@@ -92,6 +92,16 @@ def test_what_a_provider_refuses_is_asked_once_and_never_again(stub, name):
     assert not server.learned & last.keys()
 
 
+def test_what_a_call_wrote_to_a_cache_has_its_own_price(stub, ledger):
+    client, _ = stub("openrouter")
+    limit = SpendingLimit()
+    price = PRICE.model_copy(update={"cache_write_usd_per_million": 1.25})
+    reply = complete(CachedChat(client, ledger, Budget("writer", price, limit)))
+    assert (reply.cached_tokens, reply.cache_write_tokens) == (200, 100)
+    output = reply.completion_tokens * 10
+    assert limit.spent_usd * 1e6 == pytest.approx(200 * 0.5 + 100 * 1.25 + output)
+
+
 def test_many_requests_at_once_learn_the_same_thing_once(stub):
     said = []
     client, server = stub("openai", notify=said.append)

@@ -15,6 +15,10 @@ def test_a_call_costs_by_its_tokens():
     cheaper = price.model_copy(update={"cached_input_usd_per_million": 0.2})
     assert cheaper.usd(500, 250, 400) == pytest.approx(0.00228)
     assert cheaper.scaled(0.5).usd(500, 250, 400) == pytest.approx(0.00114)
+    written = cheaper.model_copy(update={"cache_write_usd_per_million": 2.5})
+    assert written.usd(500, 250, 400, 100) == pytest.approx(0.00008 + 0.00025 + 0.002)
+    assert written.scaled(0.5).usd(500, 250, 400, 900) == pytest.approx(0.001165)
+    assert price.usd(500, 250, 0, 500) == price.usd(500, 250)
     assert price.identity() == {"input_usd_per_million": 2, "output_usd_per_million": 8}
 
 

@@ -88,6 +88,8 @@ class ChatReply(Record):
     """Of `completion_tokens`; 0 where the server does not report them."""
     cached_tokens: int = 0
     """Of `prompt_tokens`: those that the server had in its cache, which cost less."""
+    cache_write_tokens: int = 0
+    """Of `prompt_tokens`: those that the server wrote to its cache, which may cost more."""
 
 
 def resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:

@@ -24,6 +24,7 @@ from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.passage import Origins
+from jangin.examples.checks.row_checks import question_problem
 from jangin.examples.synthesis.teacher import TeacherSession
 from jangin.llm.replies import Failed, ReplyError, StructuredRequest, note_rejected, parse_reply
 from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
@@ -734,6 +735,8 @@ def _rewrite(
     failures: list[Failed] = []
     for number, text in enumerate(clean, 1):
         decision = drop("near_copy", reasons[number]) if number in reasons else KEEP
+        if decision.keep and raw.made_by and _is_statement(text, original.question):
+            decision = drop("question", Reason("statement"))
         if decision.keep and raw.styles and raw.made_by:
             decision = _styled_fault(text, original)
         if decision.keep and len(examples) == most:
@@ -756,6 +759,11 @@ def _rewrite(
             )
         )
     return examples, failures
+
+
+def _is_statement(text: str, question: str) -> bool:
+    """Whether a small teacher wrote a statement, most often the answer, in place of a question."""
+    return question_problem(text).key == "statement" and not question_problem(question)
 
 
 def _styled_fault(text: str, original: Example) -> Decision:
@@ -856,7 +864,7 @@ def _sources(config: ParaphraseConfig, folder: Path) -> Mapping[str, Path]:
 
 STAGE = Stage(
     name="paraphrase",
-    version=3,
+    version=4,
     reads=("examples",),
     makes=("examples",),
     run=paraphrase,

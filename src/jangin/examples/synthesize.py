@@ -263,7 +263,7 @@ def _prompts(config: SynthesizeConfig) -> tuple[str, ...]:
 
 STAGE = Stage(
     name="synthesize",
-    version=4,
+    version=5,
     reads=(),
     may_read=(*READABLE, OWN),
     makes=("examples", "choices"),

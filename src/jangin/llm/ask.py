@@ -104,7 +104,7 @@ class CachedChat:
         """Record a reply to a request that an interrupted run has counted at its highest cost."""
         tokens, correction = (reply.prompt_tokens, reply.completion_tokens), 0.0
         if self.budget is not None and any(tokens):
-            correction = self.budget.usd(*tokens, reply.cached_tokens)
+            correction = self.budget.usd_of(reply)
             correction -= _worst(request, self.budget)
             self.budget.limit.spent_usd += correction
         key, text = (digest, self.source), reply.model_dump_json()
@@ -125,7 +125,7 @@ class CachedChat:
             reply = await self.inner.complete(request)
             tokens = (reply.prompt_tokens, reply.completion_tokens)
             if any(tokens):
-                spent = budget.usd(*tokens, reply.cached_tokens)
+                spent = budget.usd_of(reply)
             text = reply.model_dump_json()
             await self._write(
                 partial(self.ledger.record_reply, *key, text, *tokens, usd=spent - worst)
@@ -185,13 +185,11 @@ class CachedChat:
 
 def _worst(request: ChatRequest, budget: Budget) -> float:
     """Highest possible cost of a request in US dollars."""
-    if budget.price is None:
-        return 0.0
     per_character = budget.tokens_per_character
     prompt_tokens = estimate_prompt(
         request.messages, request.json_schema, per_character, len(request.images)
     )
-    return budget.usd(prompt_tokens, request.max_tokens + request.thinking_tokens)
+    return budget.most_usd(prompt_tokens, request.max_tokens + request.thinking_tokens)
 
 
 MAX_CONSECUTIVE_FAILURES = 8

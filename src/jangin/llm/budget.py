@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from jangin.core.errors import BudgetError
+from jangin.core.model_protocols import ChatReply
 from jangin.llm.prices import Price
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
 
@@ -74,8 +75,24 @@ class Budget:
     limit: SpendingLimit = field(default_factory=SpendingLimit)
     tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
 
-    def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Cost of a call, `cached_tokens` of whose prompt were in a cache; 0 without a price."""
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Cost of a call; 0 without a price."""
+        return 0.0 if self.price is None else self.price.usd(prompt_tokens, completion_tokens)
+
+    def most_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Highest cost of a call, all of whose prompt may be written to a cache."""
         if self.price is None:
             return 0.0
-        return self.price.usd(prompt_tokens, completion_tokens, cached_tokens)
+        usual = self.price.usd(prompt_tokens, completion_tokens)
+        return max(usual, self.price.usd(prompt_tokens, completion_tokens, 0, prompt_tokens))
+
+    def usd_of(self, reply: ChatReply) -> float:
+        """Cost of the call that a reply answers, by its tokens; 0 without a price."""
+        if self.price is None:
+            return 0.0
+        return self.price.usd(
+            reply.prompt_tokens,
+            reply.completion_tokens,
+            reply.cached_tokens,
+            reply.cache_write_tokens,
+        )

@@ -97,11 +97,15 @@ def _price(pricing: Any) -> Price | None:
     """OpenRouter's prices of one token as texts: openrouter.ai/docs/api/reference/list-models."""
     try:
         prompt, completion = (float(pricing[key]) * MILLION for key in ("prompt", "completion"))
-        cached = float(pricing.get("input_cache_read") or pricing["prompt"]) * MILLION
+        read, write = (
+            float(pricing.get(f"input_cache_{key}") or pricing["prompt"]) * MILLION
+            for key in ("read", "write")
+        )
         return Price(
             input_usd_per_million=round(prompt, 6),
             output_usd_per_million=round(completion, 6),
-            cached_input_usd_per_million=round(cached, 6),
+            cached_input_usd_per_million=round(read, 6),
+            cache_write_usd_per_million=round(write, 6),
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None

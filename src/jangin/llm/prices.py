@@ -25,35 +25,41 @@ class Price(Config):
     """Price of completion tokens, reasoning included."""
     cached_input_usd_per_million: Added[float | None] = Field(default=None, ge=0)
     """Price of prompt tokens that the endpoint had in its cache; default: that of the others."""
+    cache_write_usd_per_million: Added[float | None] = Field(default=None, ge=0)
+    """Price of prompt tokens that the endpoint wrote to its cache; default: that of the others."""
 
-    def usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Price of one call, `cached_tokens` of whose prompt tokens were in a cache."""
+    def usd(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        cached_tokens: int = 0,
+        cache_write_tokens: int = 0,
+    ) -> float:
+        """Price of one call; of its prompt tokens, some were in a cache or written to it."""
+        usual = self.input_usd_per_million
+        of_cached, of_written = self.cached_input_usd_per_million, self.cache_write_usd_per_million
         cached = min(cached_tokens, prompt_tokens)
-        of_cached = self.cached_input_usd_per_million
-        if of_cached is None:
-            of_cached = self.input_usd_per_million
+        written = min(cache_write_tokens, prompt_tokens - cached)
         return (
-            (prompt_tokens - cached) * self.input_usd_per_million
-            + cached * of_cached
+            (prompt_tokens - cached - written) * usual
+            + cached * (usual if of_cached is None else of_cached)
+            + written * (usual if of_written is None else of_written)
             + completion_tokens * self.output_usd_per_million
         ) / MILLION
 
     def scaled(self, factor: float) -> "Price":
         """This price times `factor`."""
-        cached = self.cached_input_usd_per_million
         return Price(
-            input_usd_per_million=self.input_usd_per_million * factor,
-            output_usd_per_million=self.output_usd_per_million * factor,
-            cached_input_usd_per_million=None if cached is None else cached * factor,
+            **{
+                name: None if usd is None else usd * factor
+                for name, usd in self.model_dump().items()
+            }
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of the table: US dollars per million tokens, and when they were checked.
-
-    Writing to a cache, for which some charge a quarter more than for input, is not counted.
-    """
+    """A row of the table: US dollars per million tokens, and when they were checked."""
 
     input: float
     cached: float
@@ -165,18 +171,17 @@ def _rows(rows: Mapping[str, Any], model: str, litellm: str) -> Iterator[Mapping
 def _litellm_price(row: Mapping[str, Any], kind: str) -> Price | None:
     """The price in a row of litellm's table, whose unit is one token; None if it has none."""
     suffix = f"_{kind}" if kind else ""
-    names = ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
-    prompt, completion, cached = (row.get(f"{name}{suffix}") for name in names)
-    if not isinstance(prompt, int | float) or not isinstance(completion, int | float):
-        return None
-    return Price(
-        input_usd_per_million=_per_million(prompt),
-        output_usd_per_million=_per_million(completion),
-        cached_input_usd_per_million=(
-            _per_million(cached) if isinstance(cached, int | float) else None
-        ),
-    )
-
-
-def _per_million(cost: float) -> float:
-    return round(cost * MILLION, 6)
+    names = {
+        "input_usd_per_million": "input_cost_per_token",
+        "output_usd_per_million": "output_cost_per_token",
+        "cached_input_usd_per_million": "cache_read_input_token_cost",
+        "cache_write_usd_per_million": "cache_creation_input_token_cost",
+    }
+    costs = {name: row.get(f"{theirs}{suffix}") for name, theirs in names.items()}
+    per_million = {
+        name: round(cost * MILLION, 6)
+        for name, cost in costs.items()
+        if isinstance(cost, int | float)
+    }
+    wanted = {"input_usd_per_million", "output_usd_per_million"}
+    return Price(**per_million) if wanted <= per_million.keys() else None

@@ -161,6 +161,7 @@ def read_completion(data: Any) -> ChatReply | None:
         message = choice["message"]
         content, refusal = message.get("content") or "", message.get("refusal") or ""
         details = usage.get("completion_tokens_details") or {}
+        prompt_details = usage.get("prompt_tokens_details") or {}
         prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
         # Gemini counts reasoning in the total alone, and charges it as output.
         uncounted = max((usage.get("total_tokens") or 0) - prompt - completion, 0)
@@ -171,7 +172,9 @@ def read_completion(data: Any) -> ChatReply | None:
             completion_tokens=completion + uncounted,
             reasoning=_clean(_reasoning(message)),
             reasoning_tokens=details.get("reasoning_tokens") or uncounted,
-            cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+            cached_tokens=prompt_details.get("cached_tokens") or 0,
+            # OpenRouter's name: openrouter.ai/docs/use-cases/usage-accounting
+            cache_write_tokens=prompt_details.get("cache_write_tokens") or 0,
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

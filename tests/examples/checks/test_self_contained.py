@@ -17,6 +17,7 @@ from jangin.examples.checks.row_checks import pointer
         "주어진 자료에서 가장 큰 수는?",
         "전항의 경우 누가 책임지는가?",
         "표에 따르면 숙박비는 얼마인가?",
+        "이 개정안은 무엇을 담고 있나요?",
         "According to the text, how many days are there?",
         "What does this section say about leave?",
         "How many days are mentioned above?",

@@ -37,6 +37,7 @@ LITELLM = {
         "input_cost_per_token": 1e-6,
         "output_cost_per_token": 2e-6,
         "cache_read_input_token_cost": 1e-7,
+        "cache_creation_input_token_cost": 1.25e-6,
     },
 }
 """Rows in the form of litellm's model_prices_and_context_window.json."""

@@ -1,9 +1,10 @@
 """Acceptance checks for rows that a teacher wrote; each check is a rule with a reason.
 
-evidence         the evidence is not in the source
+evidence         the evidence is not in the source, or too short to say the answer
 self_contained   the question refers to a text that its reader does not have
-question         it is a statement
-answer           the question already says it, it has no word, or gives a reason of its own
+question         it is a statement, or has one word that says what it is about
+answer           the question already says it, it has no word, gives a reason of its own, or counts
+                 something else than the source
 language         question or answer is in another language than the source
 grounded         a number or a name of the answer is not in the source
 words            too few of the answer's words are in the source
@@ -32,7 +33,9 @@ from jangin.text.normalize import folded_words, letters_only
 # reasons that their source does not give. Measured on rows of one: `bench/grounding`.
 
 
-_STATEMENT = re.compile(r"다\s*[?.]?$|확인(?:해\s*보|하)(?:세요|십시오)\s*[?.]?$")
+_STATEMENT = re.compile(
+    r"(?:다|다는가요|[는은된한낸]지|확인(?:해\s*[보주]|하)(?:세요|십시오))\s*[?.]?$"
+)
 _INDIRECT = re.compile(r"궁금|알고 싶|문의|부탁|바랍|원합|여쭙|알려")
 """Words of a question in the form of a statement."""
 _HANGUL = re.compile("[가-힣]")
@@ -42,6 +45,14 @@ _ASKING = re.compile(
     r"|list|name|state|give|define|tell|summari[sz]e|outline|identify|compare)\b",
     re.IGNORECASE,
 )
+_SAYS_NO_SUBJECT = re.compile(
+    r"what|when|where|which|who|whom|whose|why|how|is|are|was|were|be|been|being|do|does|did|done"
+    r"|can|could|may|might|must|shall|should|will|would|has|have|had|the|an?|this|that|these|those"
+    r"|its?|they|their|there|of|in|on|at|for|from|to|by|with|and|or|if|as|many|much|long|often|old"
+    r"|happens?|need(?:s|ed)?|purpose|difference|means?",
+    re.IGNORECASE,
+)
+"""Words of an English question that do not say what it is about."""
 _CHOICE = re.compile(
     r"또는|혹은|아니면|이나 |거나|가운데|중에|(?<![가-힣])중(?![가-힣])"
     r"|\b(?:or|either|whether|which)\b",
@@ -62,7 +73,7 @@ _ENGLISH_TIME = re.compile(
     r"|february|march|april|june|july|august|september|october|november|december|\w+days?)\b",
     re.IGNORECASE,
 )
-_WHY = re.compile(r"이유|(?<![가-힣])왜(?![가-힣])|\b(?:why|reasons?)\b", re.IGNORECASE)
+_WHY = re.compile(r"이유|(?<![가-힣])왜(?![가-힣])|\b(?:why|reasons?|purpose)\b", re.IGNORECASE)
 _CAUSE = re.compile(
     r"때문|위하여|위해|위한|므로|니까|어서|아서|여서|해서|이유|따라|덕분|탓|으로 인|목적|까닭|대신"
     r"|방지|예방|면서"
@@ -71,17 +82,43 @@ _CAUSE = re.compile(
 )
 
 
+_SPELLED = (
+    *("한|one", "두|two", "세|three", "네|four", "다섯|five"),
+    *("여섯|six", "일곱|seven", "여덟|eight", "아홉|nine", "열|ten"),
+)
+"""The numbers from one in words."""
+_COUNT = re.compile(
+    rf"(?<![가-힣A-Za-z\d.,])(?P<number>\d+(?:[.,]\d+)*|{'|'.join(_SPELLED)})"
+    r"[\s-]?(?P<counted>(?![만천백십억조])[가-힣]|[a-z])",
+    re.IGNORECASE,
+)
+"""A number, and the first letter of what it counts."""
+_MOST_WORDS = 4
+"""Of an answer that is little more than an amount, and of a quotation that is a heading."""
+_SAID = 0.5
+"""Share of the answer's words that a quotation of so few words must have."""
+
+
 def question_problem(question: str) -> Reason:
     """Why a question is none; empty for one that asks or requests something."""
     text = question.strip()
     if _HANGUL.search(text):
         is_statement = _STATEMENT.search(text) and not _INDIRECT.search(text)
         return Reason("statement" if is_statement else "")
-    is_statement = text.endswith((".", "!")) and not _ASKING.match(text)
-    return Reason("statement" if is_statement else "")
+    if text.endswith((".", "!")) and not _ASKING.match(text):
+        return Reason("statement")
+    return Reason("vague" if _is_vague(text) else "")
 
 
-def answer_problem(question: str, answer: str, text: str) -> Reason:
+def _is_vague(question: str) -> bool:
+    """True for an English question like "What does the female do?": one word, and no name."""
+    words = re.findall(r"[A-Za-z\d][\w'’-]*", question)
+    if any(re.search(r"[A-Z\d]", word) for word in words[1:]):
+        return False
+    return bool(words) and sum(not _SAYS_NO_SUBJECT.fullmatch(word) for word in words) < 2
+
+
+def answer_problem(question: str, answer: str, evidence: str, text: str) -> Reason:
     """Why an answer does not answer its question about a text; empty for one that may."""
     letters = letters_only(answer)
     if not letters or letters in _ONE_PARTICLE:
@@ -91,9 +128,48 @@ def answer_problem(question: str, answer: str, text: str) -> Reason:
     time = _KOREAN_TIME if _HANGUL.search(answer) else _ENGLISH_TIME
     if _WHEN.search(question) and not time.search(answer):
         return Reason("no_time")
-    if _WHY.search(f"{question} {answer}") and not _CAUSE.search(text):
+    if _WHY.search(f"{question} {answer}") and not _CAUSE.search(evidence):
         return Reason("no_cause")
+    if len(answer.split()) <= _MOST_WORDS and (count := _other_count(answer, text)):
+        return Reason("other_count", text=count)
     return Reason()
+
+
+def _other_count(answer: str, text: str) -> str:
+    """An amount of the answer whose number counts something else everywhere in a text, or ""."""
+    for match in _COUNT.finditer(answer):
+        in_source = re.finditer(
+            rf"(?<![가-힣A-Za-z\d.,])(?:{_spellings(match['number'])})(?!\d|[.,]\d)[ -]?(.?)",
+            text,
+            re.IGNORECASE,
+        )
+        around = {(text[: number.start()][-1:], number[1].lower()) for number in in_source}
+        counted = match["counted"].lower()
+        if around and not any(_may_count(before, after, counted) for before, after in around):
+            return answer
+    return ""
+
+
+def _spellings(number: str) -> str:
+    """The source of a pattern for a number in digits and in words."""
+    for value, words in enumerate(_SPELLED, start=1):
+        if number.lower() in (str(value), *words.split("|")):
+            return f"{value}|{words}"
+    return re.escape(number)
+
+
+def _may_count(before: str, after: str, counted: str) -> bool:
+    """Whether a number between two characters may count what begins with a letter."""
+    is_cell = not after or after in "|)%℃°\t\"'" or before in tuple("$€£¥₩")
+    return is_cell or after == counted
+
+
+def is_said(answer: str, evidence: str) -> bool:
+    """Whether a quotation may say the answer: not if it is a heading or a few other words."""
+    words = without_label(evidence)
+    if len(words.split()) > _MOST_WORDS or letters_only(answer) in letters_only(words):
+        return True
+    return check_answer(answer, words).words >= _SAID
 
 
 def _says(question: str, answer: str) -> bool:
@@ -118,6 +194,7 @@ _KOREAN = tuple(
         rf"(?<![가-힣])(?:위|앞|본|이|해당|아래|다음|상기|이번|주어진|제시된)의?\s+(?:{_ONE_SYLLABLE}){_END}",
         rf"(?<![가-힣])(?:위|앞|본|해당|아래|다음|상기|주어진|제시된)의?\s*(?:{_LONGER}){_END}",
         rf"(?<![가-힣])이\s+(?:{_LONGER}){_END}",
+        r"^(?:이|그|이번)\s+(?!회사)[가-힣]+",
         rf"(?<![가-힣])(?:본문|발췌문|전항|전조|전호){_END}",
         # A 지문 is a fingerprint, too.
         r"(?<![가-힣])지문(?:에서는|에서|에|상)(?![가-힣])",
@@ -235,7 +312,12 @@ def check_row(row: CheckedRow, thresholds: AcceptanceThresholds) -> Decision:
             return fit
     source = f"{row.source}\n{row.question}"
     grounded = check_grounding(row.answer, source, thresholds, compare_words=row.compare_words)
-    return Decision(scores=supported.scores + grounded.scores) if grounded.keep else grounded
+    if not grounded.keep:
+        return grounded
+    is_checked = thresholds.min_support and row.is_asked_alone and row.compare_words
+    if is_checked and not is_said(row.answer, row.evidence):
+        return drop("evidence", Reason("short_evidence", text=row.evidence))
+    return Decision(scores=supported.scores + grounded.scores)
 
 
 def _check_summary(row: SummaryRow, thresholds: AcceptanceThresholds) -> Decision:
@@ -293,7 +375,8 @@ def check_fit(row: PassageRow, thresholds: AcceptanceThresholds) -> Decision:
     if thresholds.self_contained and (problem := question_problem(row.question)):
         return drop("question", problem)
     if thresholds.min_shared_words:
-        problem = answer_problem(row.question, row.answer, row.text)
+        evidence = row.evidence if thresholds.min_support else row.text
+        problem = answer_problem(row.question, row.answer, evidence, row.text)
         if problem:
             return drop("answer", problem)
     return KEEP

@@ -361,8 +361,12 @@ class Kept:
 
     def close(self) -> None:
         """End the process, if there is one."""
-        server, self._server, self._worker = self._server, None, None
+        server, last = self._server, self._worker
+        self._server = self._worker = None
         if server is not None:
+            if last is not None:
+                last.connection.close()
+                server.finish()  # so that its CPU time counts
             server.close()
 
 

@@ -414,6 +414,9 @@ def test_few_small_files_are_read_by_this_process_and_many_by_others(tmp_path, l
         stream.truncate(10_000_000)
     assert reader._executor_for([file]) is reader.executor
     path.write_text("a")
+    assert FolderReader(Local(1), ledger, Progress(), settings)._executor_for([file]) == InProcess()
+    path.write_text("%PDF-1.7")
+    assert reader._executor_for([file]) is reader._kept
     reader.is_isolated = True
     assert reader._executor_for([file]) is reader.executor
 

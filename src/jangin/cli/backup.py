@@ -40,7 +40,7 @@ def backup(
     """
     from jangin.report.terminal.progress import Bars
     from jangin.report.terminal.tables import size
-    from jangin.serving.operations.backup import Target, back_up
+    from jangin.serving.operations.backup import BACKUP, Target, back_up
 
     settings = _settings(folder, models)
     if settings.is_new:
@@ -49,7 +49,7 @@ def backup(
             "with --models."
         )
     kept = Target(target, settings, is_new=True)
-    with Bars() as bars:
+    with Bars() as bars, kept.lease(BACKUP):  # what is read again must not be pruned meanwhile
         name, snapshot, written = back_up(settings, kept, bars)
         bad = kept.damaged(snapshot, bars) if check else []
     if bad:

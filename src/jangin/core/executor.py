@@ -43,6 +43,13 @@ class Died(Record):
     tries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A result after which its process ends: something goes on in it that nothing can stop."""
+
+    result: Any
+
+
 class LostActorError(PortableError):
     """The process of an actor, or its node, ended during a call."""
 
@@ -80,8 +87,8 @@ class Executor(Protocol):
     ) -> Iterator[tuple[int, Any]]:
         """(index of the item, its result) as they are done, each index exactly once.
 
-        A result is a `Died` where the item ended its process. Few items are taken before they can
-        be worked on. Closing the iterator ends the workers.
+        A result is a `Died` where the item ended its process; of a `Last`, it is what that holds.
+        Few items are taken before they can be worked on. Closing the iterator ends the workers.
 
         Raises: StageError: workers cannot start. Any error of the work itself: the first one, and
         the workers are ended.

@@ -391,6 +391,10 @@ class _Loaded:
             lines = [row for row in rows if row.source in taken]
             self.doubtful += lines
             self.context.note("doubtful", lines)
+            missed = read_table(folder / "unreadable.parquet", UnreadableFile)
+            slow = [row for row in missed if row.source in taken]
+            self.failures |= {row.source: row for row in slow}
+            self.context.note("unreadable", slow)
 
     def _was_interrupted(self) -> bool:
         """True if a run ended while it read: perhaps because of a file that ends its process."""
@@ -404,21 +408,23 @@ class _Loaded:
         context = self.context
         for message in receipt.messages:
             context.services.progress.message(message)
+        if receipt.reason:
+            text = f"{file.name} cannot be read: {receipt.reason} {receipt.remedy}"
+            if receipt.document is not None:
+                text = f"{file.name} is not read in full: {receipt.reason} {receipt.remedy}"
+            if receipt.log:
+                text += f" Details are in {_add_to_log(context, file.name, receipt.log)}."
+            if context.config.unreadable == "stop":
+                raise DataError(text)
+            context.services.progress.message(text)
+            row = UnreadableFile(source=file.name, reason=receipt.reason, remedy=receipt.remedy)
+            self.failures[file.name] = row
+            context.note("unreadable", [row])
         if receipt.document is not None:
             lines = _doubtful_rows(file, receipt.doubtful)
             self.doubtful += lines
             context.note("doubtful", lines)
             self.documents.add(receipt.document)
-            return
-        text = f"{file.name} cannot be read: {receipt.reason} {receipt.remedy}"
-        if receipt.log:
-            text += f" Details are in {_add_to_log(context, file.name, receipt.log)}."
-        if context.config.unreadable == "stop":
-            raise DataError(text)
-        context.services.progress.message(text)
-        row = UnreadableFile(source=file.name, reason=receipt.reason, remedy=receipt.remedy)
-        self.failures[file.name] = row
-        context.note("unreadable", [row])
 
 
 def _way_of(context: StageContext[LoadConfig], settings: ReaderSettings, file: SourceFile) -> str:

@@ -6,14 +6,16 @@ groups, so that a long scan is shared by all workers, and then the file is read 
 
 import re
 import traceback
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jangin.core.errors import JanginError, MachineError, counted
 from jangin.core.events import Progress
+from jangin.core.execution.local import Kept
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, OrderDoubt, Page
@@ -38,6 +40,7 @@ from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
 from jangin.documents.readers.image import opened
 from jangin.documents.readers.order_doubts import order_doubts
+from jangin.documents.readers.page_limit import PAGE_SECONDS, SlowPage, limited, took_too_much
 from jangin.documents.readers.page_picture import page_for_ocr
 from jangin.documents.readers.pdf_text import open_pdf
 from jangin.documents.readers.plain import read_plain
@@ -65,7 +68,10 @@ LARGEST_LOOKED_AT = 20_000_000
 """Bytes of a file that is read as soon as it is uploaded, to say what is wrong with it."""
 FEW_SECONDS = 2.0
 """What this process reads itself; other processes take half a second to start."""
+MOST_SLOW = 3
+"""Pages of a file that may take more than their limit, each of which costs that time."""
 SAVE_AGAIN = "Open it in the program that made it and save it again, or take it out of the folder."
+OTHERS_ARE_READ = "Its other pages are read. For these, export the file again or print it to a PDF."
 
 
 class UnforeseenError(UnreadableError):
@@ -95,11 +101,16 @@ class FileJob:
     file: SourceFile
     known: Mapping[str, str] = field(default_factory=dict)
     """Readings of its pages by OCR: {key in the ledger: JSON}."""
+    slow: frozenset[int] = frozenset()
+    """Pages that took more than their limit, which are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileReceipt:
-    """What became of a file: a document, a reason why there is none, or pages to read first."""
+    """What became of a file: a document, a reason why there is none, or pages to read first.
+
+    With a document, the reason is why some of its pages are empty.
+    """
 
     document: Document | None = None
     doubtful: tuple[tuple[int, DoubtfulLine], ...] = ()
@@ -172,7 +183,7 @@ def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
     Raises: MachineError: OCR or a reader's library is needed and not installed.
     """
     memos, progress = KnownReadings(job.known), Progress()
-    settings = replace(settings, ledger=memos, progress=progress, workers=1)
+    settings = replace(settings, ledger=memos, progress=progress, workers=1, slow_pages=job.slow)
     try:
         receipt = _read(job.file, settings)
     except UnreadPagesError as error:
@@ -183,6 +194,11 @@ def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
         receipt = FileReceipt(reason=error.reason, remedy=error.remedy, log=log)
     except UnreadableError as error:
         receipt = FileReceipt(reason=error.reason, remedy=error.remedy)
+    if job.slow:
+        remedy = OTHERS_ARE_READ if receipt.document else SAVE_AGAIN
+        pages = ", ".join(map(str, sorted(job.slow)))
+        which = "page" if len(job.slow) == 1 else "pages"
+        receipt = replace(receipt, reason=f"{which} {pages} {took_too_much()}", remedy=remedy)
     return replace(receipt, messages=tuple(progress.messages), readings=memos.fresh)
 
 
@@ -328,6 +344,9 @@ class FolderReader:
         self.settings = settings
         self._keys: dict[str, set[str]] = {}
         """{name of a file: keys of its readings that may be in the ledger}."""
+        self._slow: dict[str, frozenset[int]] = {}
+        """{name of a file: its pages that took more than their limit}."""
+        self._kept = Kept()
 
     def read(self, files: Sequence[SourceFile]) -> Generator[tuple[str, FileReceipt], None, None]:
         """(name, receipt) of each file as it is read; no receipt requests pages.
@@ -335,37 +354,59 @@ class FolderReader:
         Raises: MachineError: as `read_job`.
         """
         executor = self._executor_for(files)
-        work = partial(read_job, self.settings)
+        try:
+            yield from self._read(files, executor)
+        finally:
+            self._kept.close()
+
+    def _read(
+        self, files: Sequence[SourceFile], executor: Executor
+    ) -> Iterator[tuple[str, FileReceipt]]:
         self._look_up(files, executor)
         while files:
             requests: dict[str, tuple[PageRequest, ...]] = {}
-            for index, receipt in executor.map(work, map(self._job, files)):
+            again: set[str] = set()
+            work = _within_limit(executor, read_job, self.settings)
+            for index, result in executor.map(work, map(self._job, files)):
                 name = files[index].name
-                if isinstance(receipt, Died):
-                    yield name, _dead("read it", receipt)
+                if isinstance(result, SlowPage) and self._may_leave_out(name, result):
+                    again.add(name)
                     continue
+                receipt = _receipt_of(result, "read it")
                 self._keep(name, receipt.readings)
                 if receipt.pages:
                     requests[name] = receipt.pages
                 else:
                     yield name, receipt
-            files = [file for file in files if file.name in requests]
-            dead = self._read_pages(files, requests)
+            dead = self._read_pages([f for f in files if f.name in requests], requests, executor)
             yield from dead.items()
-            files = [file for file in files if file.name not in dead]
+            again |= requests.keys() - dead.keys()
+            files = [file for file in files if file.name in again]
 
     def _executor_for(self, files: Sequence[SourceFile]) -> Executor:
-        """Other processes, unless there is little to read, or a vision model to be asked."""
-        if self.settings.transcriber is not None:
+        """Other processes, unless there is little to read, or a vision model to be asked.
+
+        A page of a PDF may have to be ended with its process, so that is never this one.
+        """
+        if self.settings.transcriber is not None or type(self.executor) is InProcess:
             return InProcess()
         size = sum(file.path.stat().st_size for file in files)
         seconds = len(files) * FILE_SECONDS + size / 1e6 * MEGABYTE_SECONDS
-        return self.executor if self.is_isolated or seconds > FEW_SECONDS else InProcess()
+        if (self.is_isolated or seconds > FEW_SECONDS) and self.executor.workers > 1:
+            return self.executor
+        return self._kept if self.is_isolated or any(map(_is_pdf, files)) else InProcess()
+
+    def _may_leave_out(self, name: str, page: SlowPage) -> bool:
+        """Note a page to be left out of a file; False if the file is not to be read again."""
+        known = self._slow.get(name, frozenset())
+        self._slow[name] = known | {page.number}
+        return page.number > 0 and len(known) < MOST_SLOW
 
     def _job(self, file: SourceFile) -> FileJob:
         keys = self._keys.get(file.name, ())
         values = ((key, self.ledger.get(NAMESPACE, key)) for key in keys)
-        return FileJob(file, {key: value for key, value in values if value is not None})
+        known = {key: value for key, value in values if value is not None}
+        return FileJob(file, known, self._slow.get(file.name, frozenset()))
 
     def _keep(self, name: str, readings: Mapping[str, str]) -> None:
         for key, value in readings.items():
@@ -408,9 +449,15 @@ class FolderReader:
         ]
 
     def _read_pages(
-        self, files: Iterable[SourceFile], requests: Mapping[str, tuple[PageRequest, ...]]
+        self,
+        files: Iterable[SourceFile],
+        requests: Mapping[str, tuple[PageRequest, ...]],
+        few: Executor,
     ) -> dict[str, FileReceipt]:
-        """Read the requested pages by OCR; {name: receipt} of files that end their process."""
+        """Read the requested pages by OCR; {name: receipt} of files that end their process.
+
+        `few`: what does it where there are no processes for many.
+        """
         total = sum(map(len, requests.values()))
         if not total:
             return {}
@@ -421,15 +468,18 @@ class FolderReader:
             for start in range(0, len(requests[file.name]), size)
         ]
         dead: dict[str, FileReceipt] = {}
+        executor = self.executor if self.executor.workers > 1 else few
         bar = self.progress.start("ocr", total)
         try:
-            for index, result in self.executor.map(read_pages, jobs):
+            for index, result in executor.map(_within_limit(executor, read_pages), jobs):
                 job = jobs[index]
                 note = f"{job.file.name}, page {job.pages[-1].number}"
                 self.progress.advance(bar, len(job.pages), note)
-                if isinstance(result, Died):
+                if isinstance(result, SlowPage) and self._may_leave_out(job.file.name, result):
+                    continue
+                if isinstance(result, Died | SlowPage):
                     what = f"read its pages {job.pages[0].number} to {job.pages[-1].number} by OCR"
-                    dead[job.file.name] = _dead(what, result)
+                    dead[job.file.name] = _receipt_of(result, what)
                 else:
                     self._keep(job.file.name, result)
         finally:
@@ -437,5 +487,27 @@ class FolderReader:
         return dead
 
 
-def _dead(what: str, died: Died) -> FileReceipt:
-    return FileReceipt(reason=f"the process that {what} {died.why}.", remedy=SAVE_AGAIN)
+def _within_limit(executor: Executor, work: Callable[..., Any], *given: Any) -> Callable[..., Any]:
+    """The work with a limit for each page, unless it is done in this process."""
+    if isinstance(executor, InProcess):
+        return partial(work, *given)
+    return partial(limited, PAGE_SECONDS, work, *given)
+
+
+def _is_pdf(file: SourceFile) -> bool:
+    """True if pdfium reads it, whatever its name is."""
+    with suppress(OSError):  # the reader reports it
+        return ".pdf" in (file.path.suffix.lower(), suffix_by_bytes(file.path))
+    return False
+
+
+def _receipt_of(result: FileReceipt | Died | SlowPage, what: str) -> FileReceipt:
+    """What became of a file whose process `what`, perhaps in vain."""
+    if isinstance(result, Died):
+        return FileReceipt(reason=f"the process that {what} {result.why}.", remedy=SAVE_AGAIN)
+    if not isinstance(result, SlowPage):
+        return result
+    if result.number == 0:
+        return FileReceipt(reason=f"opening it {took_too_much()}", remedy=SAVE_AGAIN)
+    what = f"each of more than {MOST_SLOW} pages"
+    return FileReceipt(reason=f"{what} {took_too_much()}", remedy=SAVE_AGAIN)

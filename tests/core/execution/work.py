@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from jangin.core.executor import Last
+
 
 def double(number):
     return 2 * number
@@ -103,3 +105,8 @@ def lingers(folder):
     path.with_suffix(".partial").write_text(f"{os.getpid()} {program.pid}")
     path.with_suffix(".partial").rename(path.with_suffix(".pids"))
     time.sleep(200)
+
+
+def last(item):
+    """(the process, the item) as the last result of the process."""
+    return Last((os.getpid(), item))

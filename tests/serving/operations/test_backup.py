@@ -269,6 +269,24 @@ def test_nothing_is_deleted_beside_a_backup_at_work(used, tmp_path, monkeypatch)
     assert not [each for each in target.listing().names if each.startswith(LEASE)]
 
 
+def test_nothing_is_deleted_while_a_backup_is_read_again(used, tmp_path, monkeypatch):
+    pruned = []
+
+    def prune_and_look(target, snapshot, progress):
+        pruned.append(Target(str(tmp_path / "B"), used).prune(1))
+        return damaged(target, snapshot, progress)
+
+    damaged = Target.damaged
+    monkeypatch.setattr(Target, "damaged", prune_and_look)
+    words = ["backup", str(used.folder), str(tmp_path / "B"), "--check"]
+    for _ in range(2):
+        assert "every object was read again" in CliRunner().invoke(app, words).output
+    assert pruned == [None, None]
+    target = Target(str(tmp_path / "B"), used)
+    assert target.prune(1) == 1
+    assert not [each for each in target.listing().names if each.startswith(LEASE)]
+
+
 def test_a_backup_waits_for_the_end_of_a_deletion_and_the_dead_are_passed_over(used, tmp_path):
     target = Target(str(tmp_path / "B"), used, is_new=True)
     with target.storage.writer(f"{LEASE}{PRUNE}-dead") as stream:

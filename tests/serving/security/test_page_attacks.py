@@ -14,6 +14,11 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from jangin.core.events import Progress
+from jangin.core.execution.local import Local
+from jangin.core.ledger import Ledger
+from jangin.documents.readers.reader import ReaderSettings, SourceFile
+from jangin.documents.reading import FolderReader, KnownReadings
 from jangin.serving.pages.visit import SESSION
 from jangin.serving.security.keys import add_key
 from jangin.serving.security.sessions import FILE as SECRET_FILE
@@ -496,6 +501,25 @@ def reading(name):
     return 500 if "an error in jangin" in results[name] else 201 if results[name] == "read" else 400
 
 
+def reading_within_limit(name):
+    """As a run with one worker loads it beside a sound file; 400 for one sentence on its page."""
+    with tempfile.TemporaryDirectory() as at:
+        folder = Path(at)
+        (folder / name).write_bytes(bombs()[name])
+        (folder / "sound.md").write_text("This is read.")
+        ledger = Ledger(folder / "ledger.sqlite")
+        settings = ReaderSettings(KnownReadings({}), Progress(), ocr="never")
+        reader = FolderReader(Local(1), ledger, Progress(), settings)
+        files = [SourceFile(each, folder / each, each) for each in (name, "sound.md")]
+        receipts = dict(reader.read(files))
+        ledger.close()
+    assert receipts["sound.md"].document.text == "This is read."
+    said = receipts[name]
+    assert said.reason.startswith("page 1 took more than 60 seconds")
+    assert said.remedy.startswith("Open it in the program that made it")
+    return 400
+
+
 REFUSED_BOMBS = (
     *("spaces.docx", "styles.docx", "laughs.docx", "outside.docx", "deep.docx", "slides.pptx"),
     *("section.hwpx", "loop.epub", "parts.eml", "spaces.ods", "laughs.ods", "deep.odt"),
@@ -508,8 +532,9 @@ BOMBS = (
     *("groups.rtf", "text.md", "links.md", "bytes.txt"),
 )
 PDFS = tuple(name for name in pdfs() if name != "root.pdf")
-READ = tuple(name for name in (*pdfs(), *PICTURES) if name not in ("form.pdf", "packed.pdf"))
-"""pdfium reads the other two for minutes, where a run loads documents."""
+SLOW = ("form.pdf", "packed.pdf")
+"""pdfium reads a page of these for minutes."""
+READ = tuple(name for name in (*pdfs(), *PICTURES) if name not in SLOW)
 NAMES = (
     *("../../x.md", "..\\..\\x.md", "/etc/x.md", "C:\\x.md", "x" * 300 + ".md", "a\x00b.md"),
     *(f"{PLANTED}.md", "\u202edm.exe.md", "CON.md", "%2e%2e%2fx.md", "a/b/c.md", "a\nb.md"),
@@ -523,6 +548,7 @@ DOCUMENTS = cases(
     ("bomb", lambda lab, name: lab.drop(name, bombs()[name]), REFUSED_BOMBS, REFUSED),
     ("bulk", lambda lab, name: lab.drop(name, bombs()[name]), (*BOMBS, *PDFS), (201, 400)),
     ("read", lambda lab, name: reading(name), READ, (201, 400)),
+    ("limited", lambda lab, name: reading_within_limit(name), SLOW, (400,)),
     ("name", lambda lab, name: lab.drop(name, b"x"), NAMES, (200, 201, 400)),
     ("no_name", lambda lab, name: lab.drop(name, b"x"), FORBIDDEN_NAMES, REFUSED),
     ("replies", lambda lab, name: lab.drop(name, b"{}", "replies"), FORBIDDEN_NAMES, REFUSED),

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from jangin.core.errors import StageError
 from jangin.core.execution import worker
-from jangin.core.executor import ONE_CPU, TRIES, Actor, Died, InProcess, Resources
+from jangin.core.executor import ONE_CPU, TRIES, Actor, Died, InProcess, Last, Resources
 
 # Memory that this machine has left.
 
@@ -256,6 +257,10 @@ class _Mapping:
         job, each.job = each.job, None
         if job is None:
             each.is_open = True
+        elif isinstance(answer[1], Last):
+            self.workers.remove(each)
+            self.server.how_ended(each)
+            yield job.position, answer[1].result
         else:
             yield job.position, answer[1]
 
@@ -276,6 +281,93 @@ class _Mapping:
                 self.again.append(job)
             else:
                 yield job.position, Died(why=why, tries=job.deaths)
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """One process beside this one, started when it is needed and kept until it is closed.
+
+    Several threads may call; they wait for each other.
+    """
+
+    workers: int = 1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _server: _ForkServer | None = None
+    _worker: _Worker | None = None
+
+    def for_stage(self, stage: str) -> "Kept":  # noqa: ARG002  the interface's name
+        """Itself: nothing differs between stages."""
+        return self
+
+    @property
+    def has_nodes(self) -> bool:
+        """Never."""
+        return False
+
+    def map(
+        self,
+        work: Callable[..., Any],
+        items: Iterable[Any],
+        resources: Resources = ONE_CPU,  # noqa: ARG002  the interface's name
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Executor.map`, in order, for a function; the process outlives the iterator."""
+        for index, item in enumerate(items):
+            yield index, self.call(work, item)
+
+    def actors(
+        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
+    ) -> AbstractContextManager[Sequence[Actor]]:
+        """As `Executor.actors`: one, in a thread of this process."""
+        return InProcess().actors(work, resources, per_node=per_node)
+
+    def call(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What a function returns, a `Last` unwrapped; `Died` if it ends its process each time.
+
+        Raises: StageError: the process cannot start. What the function raises.
+        """
+        why = ""
+        with self._lock:
+            for _ in range(TRIES):
+                try:
+                    return self._answer(pickle.dumps((work, given)))
+                except (EOFError, OSError):
+                    if self._server is None or self._worker is None:
+                        raise
+                    why = self._server.how_ended(self._worker)
+                    self._worker = None
+        return Died(why=why, tries=TRIES)
+
+    def _answer(self, request: bytes) -> Any:
+        try:
+            if self._server is None:
+                self._server = _ForkServer(worker.called)
+            if self._worker is None:
+                self._worker = self._server.fork()
+                self._worker.connection.recv_bytes()  # the work is open
+            self._worker.connection.send_bytes(request)
+            answer = pickle.loads(self._worker.connection.recv_bytes())  # noqa: S301  our worker
+        except (EOFError, OSError):
+            raise
+        except BaseException:  # an answer that is still to come would be that of the next call
+            self.close()
+            raise
+        if not answer[0]:
+            raise _error(answer)
+        if not isinstance(answer[1], Last):
+            return answer[1]
+        self._server.how_ended(self._worker)
+        self._worker = None
+        return answer[1].result
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        server, last = self._server, self._worker
+        self._server = self._worker = None
+        if server is not None:
+            if last is not None:
+                last.connection.close()
+                server.finish()  # so that its CPU time counts
+            server.close()
 
 
 def _error(answer: tuple[bool, Exception, str]) -> Exception:

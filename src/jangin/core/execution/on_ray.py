@@ -6,9 +6,11 @@ milliseconds. So each call is given out once, and given out again here. A call w
 was tried; one whose node died was not.
 """
 
+import os
 import pickle
 import platform
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -36,6 +38,7 @@ from jangin.core.executor import (
     TRIES,
     Actor,
     Died,
+    Last,
     LostActorError,
     Resources,
     opened,
@@ -120,7 +123,10 @@ def call_once(work: Work, item: Any) -> Any:
         prepared = _prepared(work)
         return prepared.called(prepared.work, item)
 
-    return _attempt(call)
+    outcome = _attempt(call)
+    if isinstance(outcome, Last):
+        threading.Timer(_HANDED_OVER, os._exit, (0,)).start()
+    return outcome
 
 
 class Opened:
@@ -145,6 +151,8 @@ class Opened:
         return self._failure or _attempt(lambda: self._prepared.called(self._opened, item))
 
 
+_HANDED_OVER = 1.0
+"""Seconds after which Ray has the result of a task whose process is to end."""
 _CALLS_PER_WORKER = 2
 """One under way and one that waits, so that no worker waits for the driver."""
 _ALREADY_DONE = 0.05
@@ -252,7 +260,7 @@ class OnRay:
                 for call, outcome in pool.settled():
                     if not isinstance(outcome, _Lost):
                         results += 1
-                        yield call.index, outcome
+                        yield call.index, outcome.result if isinstance(outcome, Last) else outcome
                     elif outcome.is_blamed and call.tries + 1 == TRIES:
                         yield call.index, Died(why=outcome.why, tries=TRIES)
                     else:

@@ -89,9 +89,9 @@ def replace_thread_pool() -> None:
 def serve(connection: Connection, work: Callable[..., Any]) -> None:
     """Open the work, then answer each pickled item with (True, result) or (False, error, text).
 
-    The first answer, without an item, is that the work is open.
+    The first answer, without an item, is that the work is open; one with a `Last` is the last.
     """
-    from jangin.core.executor import opened
+    from jangin.core.executor import Last, opened
 
     try:
         call = opened(work)
@@ -104,11 +104,22 @@ def serve(connection: Connection, work: Callable[..., Any]) -> None:
             item = connection.recv_bytes()
         except (EOFError, OSError):
             return
+        is_last = False
         try:
-            answer = pickle.dumps((True, call(pickle.loads(item))))  # noqa: S301  as above
+            result = call(pickle.loads(item))  # noqa: S301  as above
+            is_last = isinstance(result, Last)
+            answer = pickle.dumps((True, result))
         except Exception as error:  # noqa: BLE001  it is raised by the caller
             answer = pack_error(error)
         connection.send_bytes(answer)
+        if is_last:
+            return
+
+
+def called(request: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
+    """What a function returns for these arguments: the work of a process that is kept."""
+    function, given = request
+    return function(*given)
 
 
 def pack_error(error: Exception) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jangin.documents.readers import image, pdf_text
+from jangin.documents.readers.page_limit import on_page
 from jangin.documents.readers.reader import UnreadableError
 
 if TYPE_CHECKING:
@@ -354,10 +355,11 @@ def _pdf_page(path: Path, number: int, longer_side: int) -> "Picture":
     with pdf_text.open_pdf(path) as document:
         _check(number, len(document))
         rotation = pdf_text.upright_rotation(document, number)
-        page = document[number - 1]
-        page.set_rotation(rotation)
-        scale = longer_side / max(1.0, *page.get_size())
-        bitmap = page.render(scale=scale)
+        with on_page(number):
+            page = document[number - 1]
+            page.set_rotation(rotation)
+            scale = longer_side / max(1.0, *page.get_size())
+            bitmap = page.render(scale=scale)
         picture: Any = bitmap.to_pil().convert("RGB")
         bitmap.close()
         page.close()

@@ -253,7 +253,9 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         source = Pdf(document, file, settings)
         with without_collector():
             layers = [
-                pdf.page_text(document, number, settings.columns_of(file.digest, number))
+                PageText(number)
+                if number in settings.slow_pages
+                else pdf.page_text(document, number, settings.columns_of(file.digest, number))
                 for number in range(1, len(document) + 1)
             ]
         readings = [

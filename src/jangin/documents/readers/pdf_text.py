@@ -28,6 +28,7 @@ from jangin.documents.layout.runs import (
     run_of,
 )
 from jangin.documents.layout.shapes import Area, Turn, shapes_of
+from jangin.documents.readers.page_limit import on_page
 from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import nfc
 
@@ -166,16 +167,16 @@ class PageText:
 
     number: int
     """From 1."""
-    drawn: str
+    drawn: str = ""
     """Text in the order in which the file draws it."""
-    seen: str
+    seen: str = ""
     """Text with the characters of each line sorted from left to right."""
-    lines: int
-    disordered: int
+    lines: int = 0
+    disordered: int = 0
     """Number of lines whose characters are not drawn from left to right."""
-    objects: int
+    objects: int = 0
     """Number of images, paths, texts and forms on the page."""
-    picture_share: float
+    picture_share: float = 0.0
     """Share of the page that its images cover, 0 to 1."""
     content: PageContent = field(default_factory=PageContent)
 
@@ -194,7 +195,8 @@ def _opened(path: Path) -> Iterator[Any]:
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(path)
+        with on_page(0):
+            document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise UnreadableError(
@@ -219,10 +221,11 @@ def render_page(document: Any, number: int, dpi: int) -> "Grey":
     """Image of page `number` (from 1), (H, W) uint8: 0 black to 255 white."""
     import numpy as np
 
-    page = document[number - 1]
-    width, height = page.get_size()
-    scale = min(dpi / 72, (MOST_PIXELS / max(1.0, width * height)) ** 0.5)
-    bitmap = page.render(scale=scale, grayscale=True)
+    with on_page(number):
+        page = document[number - 1]
+        width, height = page.get_size()
+        scale = min(dpi / 72, (MOST_PIXELS / max(1.0, width * height)) ** 0.5)
+        bitmap = page.render(scale=scale, grayscale=True)
     pixels = np.array(bitmap.to_numpy(), dtype=np.uint8)
     bitmap.close()
     page.close()
@@ -231,17 +234,23 @@ def render_page(document: Any, number: int, dpi: int) -> "Grey":
 
 def upright_rotation(document: Any, number: int) -> int:
     """Clockwise degrees by which page `number` (from 1) is shown so that its text is upright."""
-    page = document[number - 1]
-    text_page = page.get_textpage()
-    try:
-        return _rotation(text_page.raw, text_page.count_chars(), page.get_rotation())
-    finally:
-        text_page.close()
-        page.close()
+    with on_page(number):
+        page = document[number - 1]
+        text_page = page.get_textpage()
+        try:
+            return _rotation(text_page.raw, text_page.count_chars(), page.get_rotation())
+        finally:
+            text_page.close()
+            page.close()
 
 
 def page_text(document: Any, number: int, columns: int | None = None) -> PageText:
     """The text layer of page `number` (from 1); `columns` as of `PageContent`."""
+    with on_page(number):
+        return _page_text(document, number, columns)
+
+
+def _page_text(document: Any, number: int, columns: int | None) -> PageText:
     page = document[number - 1]
     given = page.get_rotation()
     text_page = page.get_textpage()

@@ -57,6 +57,9 @@ class ReaderSettings:
     """What people said about columns: {sha256 of a file: {page: number of columns}}; page 0 stands
     for every page that is not named."""
 
+    slow_pages: frozenset[int] = frozenset()
+    """Pages of the file, from 1, that took more than their limit and are left empty."""
+
     def columns_of(self, digest: str, page: int) -> int | None:
         """Number of columns that a person gave for a page (from 1); None to find them."""
         pages = self.columns.get(digest, {})

@@ -14,6 +14,7 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Document, Page
 from jangin.documents.load import LoadConfig
 from jangin.documents.readers.placed_words import METHOD
+from jangin.serving.pages.data import pictures as pictures_module
 from jangin.serving.pages.data.documents import documents_of, source_file
 from jangin.serving.pages.data.pictures import (
     FOLDER,
@@ -213,3 +214,28 @@ def test_lines_that_are_not_in_the_text_are_located_on_the_page(read, pictures):
     view = pictures.view(document, document.page(2), marks, wait=False)
     assert [len(marked.boxes) for marked in view.marked] == [1, 0]
     assert view.missing
+
+
+FORM = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F 5 0 R>>>>/Length 11"
+DRAWS_ITSELF = (
+    b"%PDF-1.7\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]/Contents 4 0 R"
+    b"/Resources<</XObject<</F 5 0 R>>>>>>endobj\n"
+    b"4 0 obj<</Length 5>>stream\n/F Do\nendstream endobj\n"
+    b"5 0 obj<<" + FORM + b">>stream\n/F Do /F Do\nendstream endobj\ntrailer<</Root 1 0 R>>"
+)
+
+
+@pytest.mark.slow
+def test_a_page_that_keeps_pdfium_busy_is_said_to_and_others_are_shown(read, pictures, monkeypatch):
+    monkeypatch.setattr(pictures_module, "PICTURE_SECONDS", 0.5)
+    slow = read("a.pdf", "글", content=DRAWS_ITSELF, pages=(), bounds=[(0, 1)])
+    view = pictures.view(slow, slow.page(1), [], wait=False)
+    assert (view.has_picture, view.problem) == (False, "damaged")
+    assert view.reason.startswith("page 1 took more than 0.5 seconds of computing time")
+    monkeypatch.setattr(pictures_module, "_READER", None)  # the page is not tried again
+    assert pictures.png(slow, 1, "small", 0) is None
+    monkeypatch.undo()
+    document = read("규칙.pdf")
+    assert pictures.png(document, 1, "small", 0).startswith(b"\x89PNG")

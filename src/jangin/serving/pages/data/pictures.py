@@ -1,12 +1,13 @@
 """Pictures of pages: the PNG, the places of a text on it, and both as a part of a page."""
 
+import atexit
 import itertools
 import json
 import os
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,6 +20,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from jangin.core.errors import MachineError
+from jangin.core.execution.local import Kept
+from jangin.core.executor import Died
+from jangin.documents.readers.page_limit import SlowPage, limited, took_too_much
 from jangin.documents.readers.page_picture import (
     Box,
     PlacedText,
@@ -31,6 +35,7 @@ from jangin.documents.readers.page_picture import (
     text_layer,
 )
 from jangin.documents.readers.reader import UnreadableError
+from jangin.documents.reading import SAVE_AGAIN
 from jangin.project.setup.housekeeping import PICTURES
 from jangin.serving.pages.data.documents import (
     DocumentEntry,
@@ -127,6 +132,10 @@ _MARK = re.compile(
     r"\.(?P<label>.{0,12})"
 )
 _SCANS = threading.BoundedSemaphore(MOST_SCANS)
+PICTURE_SECONDS = 15.0
+"""CPU time of one page, for which the readers of other pages wait."""
+_READER = Kept()
+atexit.register(_READER.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +227,26 @@ class PagePictures:
     def __init__(self, store: Path) -> None:
         """`store`: the folder of the project's store, where pictures are kept."""
         self.cache = PictureCache(store)
+        self._slow: set[tuple[Path, int]] = set()
+        """Pages that took more than their limit."""
+
+    def layer(self, path: Path, number: int) -> list[PlacedWord]:
+        """`text_layer` of a page."""
+        words: list[PlacedWord] = self._read(path, text_layer, number)
+        return words
+
+    def _read(self, path: Path, work: Callable[..., Any], number: int, *given: Any) -> Any:
+        """What a function of a page returns, in a process that ends if the page takes too much.
+
+        Raises: UnreadableError: as the function, or it took too much or ended the process.
+        """
+        page = (path, number)
+        if page not in self._slow:
+            result = _READER.call(limited, PICTURE_SECONDS, work, path, number, *given)
+            if not isinstance(result, SlowPage | Died):
+                return result
+            self._slow.add(page)
+        raise UnreadableError(f"page {number} {took_too_much(PICTURE_SECONDS)}", SAVE_AGAIN)
 
     def png(self, document: DocumentEntry, number: int, size: str, turn: int) -> bytes | None:
         """The picture of a page; None where the file is gone, changed, damaged or has no pages."""
@@ -229,7 +258,7 @@ class PagePictures:
         if path is None:
             return None
         try:
-            data = page_png(path, number, LONGER_SIDES[size], turn)
+            data: bytes = self._read(path, page_png, number, LONGER_SIDES[size], turn)
         except (UnreadableError, OSError):
             return None
         self.cache.put(document.id, name, data)
@@ -262,8 +291,9 @@ class PagePictures:
         if path is None:
             return replace(view, problem="gone" if is_gone(document) else "changed")
         try:
-            sides = page_sides(path, page.number)
+            sides = self._read(path, page_sides, page.number)
             scan = self._scan(document, page, path, wait=wait) if page.is_ocr else None
+            words = scan if page.is_ocr else _layer(self, path, document.id, page.number)
         except (UnreadableError, OSError) as error:
             return replace(view, problem="damaged", reason=str(error))
         except MachineError as error:
@@ -277,9 +307,8 @@ class PagePictures:
             turn=turn,
             height=max(1, round(WIDTH * sides.height / max(1.0, sides.width))),
         )
-        if page.is_ocr and scan is None:
+        if words is None:
             return replace(view, is_waiting=True)
-        words = scan or _layer(path, document.id, page.number)
         placed = _placed(words, text) if own else PlacedText((), "")
         return replace(
             view, marked=tuple(_boxes(mark, placed, page.start, view.height) for mark in own)
@@ -301,7 +330,7 @@ class PagePictures:
             with _SCANS:
                 known = self.cache.get(document.id, name)
                 if known is None:
-                    page_HW = page_for_ocr(path, page.number, document.dpi)
+                    page_HW = self._read(path, page_for_ocr, page.number, document.dpi)
                     scan = placed_scan(page_HW, document.dpi, document.ocr_languages)
                     known = json.dumps([scan.turn, scan.words], ensure_ascii=False).encode()
                     self.cache.put(document.id, name, known)
@@ -323,8 +352,8 @@ def _words_of(data: bytes) -> _PageWords:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _layer(path: Path, _document_id: str, number: int) -> _PageWords:
-    return _PageWords(tuple(text_layer(path, number)))
+def _layer(pictures: PagePictures, path: Path, _document_id: str, number: int) -> _PageWords:
+    return _PageWords(tuple(pictures.layer(path, number)))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -15,6 +15,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
+from jangin.documents.index import IndexConfig
 from jangin.documents.load import LoadConfig, would_read
 from jangin.documents.ocr.corrections import LOG as OCR_LOG
 from jangin.documents.queries import QueriesConfig
@@ -62,6 +63,7 @@ class Documents(Config):
 
     load: LoadConfig | None = None
     chunk: ChunkConfig | None = None
+    index: IndexConfig | None = None
     queries: QueriesConfig | None = None
     search: SearchConfig | None = None
     rank: RankConfig | None = None

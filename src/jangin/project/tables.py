@@ -189,7 +189,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("evaluate",), "results": ("evaluate",), "comparisons": ("evaluate",),
     "slices": ("evaluate",), "leaks": ("evaluate",), "forgetting": ("evaluate",),
     "judgements": ("evaluate",), "pairwise": ("evaluate",), "confidence": ("evaluate",),
-    "opinions": ("evaluate",),
+    "opinions": ("evaluate",), "recall": ("evaluate",), "passages": ("index",),
 }  # fmt: skip
 """{table: stages that write it, where they have such rows}."""
 

@@ -1,6 +1,7 @@
 """Passages that are found for a question: the same for training, evaluation and serving."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,7 @@ from jangin.core.parquet import read_columns
 from jangin.core.prompts import Prompt
 from jangin.core.records import Chunk, Example, Message, Record
 from jangin.documents.bm25 import Hit, PassageIndex
+from jangin.text.normalize import letters_and_digits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +72,19 @@ class PassageHit:
     """Words of the question that the passage has, those first that count most."""
     text: str
     """What is read: the passage, with its neighbours of the same section where they fit."""
+
+
+def quotation(hit: PassageHit, answer: str = "") -> str:
+    """The sentence of a passage that has the answer, else that with most words of the question."""
+    sentences = [part.strip() for part in re.split(r"(?<=[.!?。])\s+|\n", hit.text)]
+    wanted = letters_and_digits(answer)
+
+    def fit(sentence: str) -> tuple[bool, int]:
+        letters = letters_and_digits(sentence)
+        words = sum(letters_and_digits(word) in letters for word in hit.words)
+        return bool(wanted) and wanted in letters, words
+
+    return max(filter(None, sentences), key=fit, default="")
 
 
 class Passages:
@@ -276,7 +291,7 @@ class TaughtPassages:
     def _row(self, example: Example, nearest: Sequence[int]) -> Example:
         own = self.own(example)[: self.passage_prompt.count]
         others = [row for row in nearest if row not in own]
-        kept = [*own, *others] if self._has_own(example) else others
+        kept = [*own, *others] if self.has_own(example) else others
         order = sorted(
             kept[: self.passage_prompt.count],
             key=lambda row: digest_value([self.seed, "order", example.id, row]),
@@ -290,7 +305,8 @@ class TaughtPassages:
             weights = (*weights[:-2], *[0] * added, *weights[-2:])
         return example.model_copy(update={"prompt": prompt, "weights": weights})
 
-    def _has_own(self, example: Example) -> bool:
+    def has_own(self, example: Example) -> bool:
+        """Whether a row is one of those with their own passage."""
         drawn = int(digest_value([self.seed, "own", example.id])[:8], 16) / 16**8
         return drawn < self.gold
 

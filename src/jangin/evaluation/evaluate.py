@@ -22,7 +22,7 @@ from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
 from jangin.documents.index import open_passages
-from jangin.documents.passages import Passages
+from jangin.documents.passages import PassagePrompt, Passages
 from jangin.evaluation.confidence import ConfidenceGroup, calibrate
 from jangin.evaluation.forgetting import (
     Forgetting,
@@ -444,6 +444,7 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         digests={model: _digest(context, model) for model in _models(config)},
         scratch=context.workspace / STORE_JOURNAL / "served",
     )
+    _warn_unread(context)
     predictions = evaluate(context, lambda system: system.open(inputs))
     failures: list[Failed] = []
     if config.pairwise:
@@ -463,6 +464,22 @@ def run(context: StageContext[EvaluateConfig]) -> None:
             inputs.models,
             config.max_new_tokens,
             config.seed,
+        )
+
+
+def _warn_unread(context: StageContext[EvaluateConfig]) -> None:
+    """Say that a model that was trained with passages is asked without them."""
+    closed = [
+        system.label
+        for system in context.config.system_configs
+        if (model := system.local_model) not in (None, "base")
+        and not system.artifacts
+        and PassagePrompt.read(context.folder(MODEL_KINDS[model])) is not None
+    ]
+    if closed:
+        context.services.progress.message(
+            f"evaluate: {closed[0]} was trained with passages and is asked without them here. List "
+            "`{type: retrieval, of: " + closed[0] + "}` in `systems` to ask it as in training."
         )
 
 

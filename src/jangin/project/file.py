@@ -457,11 +457,33 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
             "Remove one of the two keys"
         )
         problems.append(Problem(("examples", "split", "review"), text, variant))
+    problems += _passage_problems(project, variant)
     if not kinds:
         problems.append(
             Problem((), "no stage is on. Add `documents:` with `load:` to start", variant)
         )
     return problems
+
+
+def _passage_problems(project: Project, variant: tuple[str, ...]) -> Iterator[Problem]:
+    """Stages that would train a model on without the passages that `sft` trains it with."""
+    sft = project.stage_config("sft")
+    if not isinstance(sft, SftConfig) or sft.passages is None:
+        return
+    for name in ("continue_sft", "preferences", "dpo"):
+        config = project.stage_config(name)
+        if config is None or (isinstance(config, SftConfig) and config.passages is not None):
+            continue
+        remedy = (
+            "Set `passages` there, too"
+            if name == "continue_sft"
+            else "Remove it, or `passages` of sft"
+        )
+        text = (
+            f"models.{name}: `sft` trains with passages, and {name} would train the model to "
+            f"answer without them. {remedy}"
+        )
+        yield Problem(("models", name), text, variant)
 
 
 class _UntitledFields(GenerateJsonSchema):

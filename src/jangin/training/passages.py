@@ -72,6 +72,11 @@ class PassageRows:
             {"with_own_passage": own, "unknown_passage": unknown},
         )
 
+    def keep(self, context: "StageContext[Any]") -> None:
+        """Record with the model how it is asked, and what its rows had."""
+        self.passage_prompt.write(context.workspace)
+        context.summary.update(self.figures)
+
 
 def passage_rows(
     context: "StageContext[Any]", rows: "Sequence[SplitExample]", *, searched: bool = True

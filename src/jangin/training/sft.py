@@ -60,10 +60,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
 
     progress = context.services.progress
     config = with_rate(context.config, start.base, progress)
-    warn_sharding(config, progress)
-    warn_devices(config, progress)
-    if start.tuned is None:
-        warn_rank(config, start.base, progress)
+    _warn(start, config, progress)
     check_start(start.tuned, config)
     questions = context.read("splits", SplitExample)
     with_passages = passage_rows(context, questions)
@@ -92,8 +89,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     keep_form(context, questions)
     if with_passages:
-        with_passages.passage_prompt.write(context.workspace)
-        context.summary.update(with_passages.figures)
+        with_passages.keep(context)
     context.summary.update(
         {
             "method": config.method.type,
@@ -107,6 +103,14 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             **result.figures(),
         }
     )
+
+
+def _warn(start: "Start", config: TrainingConfig, progress: Progress) -> None:
+    """What of the settings will not do what it seems to."""
+    warn_sharding(config, progress)
+    warn_devices(config, progress)
+    if start.tuned is None:
+        warn_rank(config, start.base, progress)
 
 
 def keep_form(context: "StageContext[Any]", rows: list[SplitExample]) -> None:

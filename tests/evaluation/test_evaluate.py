@@ -14,6 +14,7 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact
+from jangin.documents.passages import Passages
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, make_test_sets, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
 from jangin.evaluation.pairwise_judge import (
@@ -670,7 +671,7 @@ def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
     ]  # fmt: skip
     inputs = SystemInputs(
         services=context_of().services, task=DEFAULT_TASK, train=(), language="ko",
-        max_new_tokens=8, batch_size=None, seed=0, chunks=lambda: chunks,
+        max_new_tokens=8, batch_size=None, seed=0, passages=lambda: Passages.of(chunks),
         models=LocalModels({}, print),
     )  # fmt: skip
     rewrite = passages_before(2, inputs)

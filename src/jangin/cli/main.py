@@ -27,6 +27,7 @@ from jangin.cli.options import LANGUAGE_HELP, choose, choose_in_command
 from jangin.cli.project import cluster, doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
+from jangin.cli.search import search
 from jangin.cli.serve import serve
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
@@ -42,6 +43,7 @@ _WORDS = {
     "worker": "join",
     "review": "label annotate accept reject",
     "report": "html results",
+    "search": "find retrieve lookup",
     "ask": "predict infer inference answer question generate",
     "chat": "talk repl console",
     "export": "save download",
@@ -60,7 +62,7 @@ _WORDS = {
 }
 """{what is suggested: words of other tools that are no commands here}."""
 STAGES = (
-    "load", "read", "catalog", "chunk", "queries", "search", "rank", "synthesize", "evolve",
+    "load", "read", "catalog", "chunk", "index", "queries", "rank", "synthesize", "evolve",
     "judge", "paraphrase", "curate", "split", "select", "pretrain", "warm_start", "sft",
     "continue_sft", "preferences", "dpo", "evaluate",
 )  # fmt: skip
@@ -172,8 +174,8 @@ def _help(docstring: str) -> str:
 
 
 for command in (
-    new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
-    grade, schema, doctor, cluster, prepare, show, doubtful, serve,
+    new, plan, run, gc, worker, review, report, search, ask, chat, export, merge, finish, publish,
+    compare, grade, schema, doctor, cluster, prepare, show, doubtful, serve,
     backup, restore,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(_spoken(command))

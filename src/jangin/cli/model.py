@@ -7,12 +7,16 @@ import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.search import origin
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import counted
 from jangin.report.terminal.console import said, words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jangin.core.events import Progress
+    from jangin.documents.passages import PassageHit
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
     from jangin.project.session import Session
@@ -27,8 +31,16 @@ def ask(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum number of tokens in the answer.")
     ] = 64,
+    passages: Annotated[
+        bool,
+        typer.Option("--passages/--no-passages", help="Search the documents for the question."),
+    ] = True,
 ) -> None:
-    """Ask the tuned model, and show the page that the answer was learned from."""
+    """Ask the tuned model, and show the page that the answer was learned from.
+
+    A model that was trained with passages answers from what the index finds, and that is shown; for
+    any other model, an index shows beside the answer what the documents say.
+    """
     from jangin.core.records import Message
     from jangin.project.release.trained import open_trained
     from jangin.project.session import open_session
@@ -36,24 +48,42 @@ def ask(
     with open_session(project, store, creates_store=False) as session:
         *others, name = session.choose(variant)
         trained = open_trained(session, name)
-        dialogue = trained.dialogue()
+        dialogue = trained.dialogue(passages=passages)
         print_notes(trained.outdated, dialogue)
         answer = dialogue.answer([Message(role="user", content=question)], max_new_tokens)
         reply = dialogue.reply(question, answer)
         confidence = trained.confidence(dialogue.taught)
         sure = confidence(reply.trace) if reply.sourced else ""
+        hits, reads = dialogue.search(question), dialogue.passage_prompt is not None
     if others:
         text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
-    if reply.sourced:
+    if reply.sourced and not (reads and hits):
         print_source(reply.trace, sure)
+    if hits:
+        print_passages(hits, answer, reads=reads)
+
+
+def print_passages(hits: "Sequence[PassageHit]", answer: str, *, reads: bool) -> None:
+    """The passages of an answer: file, page, section and a quotation of each."""
+    from jangin.documents.passages import quotation
+
+    say = words()
+    heading = say("terminal_read" if reads else "terminal_documents_say")
+    console.print(escape(heading), highlight=False)
+    for number, hit in enumerate(hits, 1):
+        console.print(f"[{number}] {origin(hit, say)}", highlight=False, markup=False)
+        console.print(f"    [dim]{escape(quotation(hit, answer))}[/]", highlight=False)
 
 
 def print_notes(outdated: str, dialogue: "Dialogue") -> None:
     """Before an answer: that the model is not up to date, and how questions are sent."""
     if outdated:
         text = f"{outdated} The next jangin run trains it again"
+        errors.print(f"[yellow]![/] {escape(said(text))}", highlight=False, soft_wrap=True)
+    if dialogue.passage_prompt is not None and dialogue.passages is None:
+        text = "the model was trained to read passages and gets none, so it may know nothing"
         errors.print(f"[yellow]![/] {escape(said(text))}", highlight=False, soft_wrap=True)
     if dialogue.sent_unchanged:
         text = f"questions are sent as they are; the model was trained on {dialogue.pattern!r}"

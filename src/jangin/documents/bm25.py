@@ -4,9 +4,13 @@ Morphemes match `계약을` with `계약`; bigrams match words that the analyser
 for any language.
 """
 
+import json
+import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jangin.text.korean import bigrams, morphemes
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 K1, B = 0.9, 0.4
 """Term saturation and length normalisation, with Anserini's values for passages."""
+PARTS = ("morphemes", "bigrams")
+"""Names of the files of the two indexes."""
 BLOCK_CELLS = 20_000_000
 """Maximum number of scores in memory at once, 8 bytes each."""
 
@@ -42,12 +48,13 @@ class Bm25:
     """
 
     weights: "csr_matrix"
-    """Weight of each term in each text, (texts, terms) float64."""
+    """Weight of each term in each text, (texts, terms) float64, or float32 if read from a file."""
     vocabulary: dict[str, int]
     idf: "NDArray[np.float64]"
     """Inverse document frequency of each term, (terms,) float64."""
     idf_unknown: float
     """Inverse document frequency of a term that is in no text."""
+    _postings: "csr_matrix | None" = None
 
     @classmethod
     def build(cls, texts: Iterable[Sequence[str]]) -> "Bm25":
@@ -56,8 +63,7 @@ class Bm25:
         from scipy.sparse import csr_matrix
 
         vocabulary: dict[str, int] = {}
-        terms: list[int] = []
-        counts: list[int] = []
+        terms, counts = array("i"), array("i")
         starts, lengths = [0], []
         for text in texts:
             for term, count in Counter(text).items():
@@ -66,18 +72,56 @@ class Bm25:
             starts.append(len(terms))
             lengths.append(len(text))
         total = len(lengths)
-        columns, frequency = np.array(terms, np.int64), np.array(counts, np.float64)
-        document_frequency = np.bincount(columns, minlength=len(vocabulary))
-        idf = np.log(1 + (total - document_frequency + 0.5) / (document_frequency + 0.5))
+        columns, frequency = np.array(terms, np.int32), np.array(counts, np.float64)
+        del terms, counts
+        idf = _idf(np.bincount(columns, minlength=len(vocabulary)), total)
         relative = np.array(lengths, np.float64) / max(float(np.mean(lengths or [0])), 1.0)
         penalty = K1 * (1 - B + B * np.repeat(relative, np.diff(starts)))
         weights = idf[columns] * frequency * (K1 + 1) / (frequency + penalty)
         shape = (total, len(vocabulary))
-        unknown = float(np.log(1 + (total + 0.5) / 0.5))
-        return cls(csr_matrix((weights, columns, starts), shape), vocabulary, idf, unknown)
+        return cls(
+            csr_matrix((weights, columns, starts), shape), vocabulary, idf, _idf_unknown(total)
+        )
+
+    @property
+    def postings(self) -> "csr_matrix":
+        """`weights` by term, (terms, texts): a search reads only the rows of its terms."""
+        if self._postings is None:
+            self._postings = self.weights.T.tocsr()
+        return self._postings
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write the postings, float32, and the terms to files that begin with `name`."""
+        import numpy as np
+
+        postings = self.postings
+        np.save(folder / f"{name}.weights.npy", postings.data.astype(np.float32))
+        np.save(folder / f"{name}.texts.npy", postings.indices)
+        np.save(folder / f"{name}.starts.npy", postings.indptr)
+        (folder / f"{name}.json").write_text(
+            json.dumps({"texts": postings.shape[1], "terms": list(self.vocabulary)}), "utf-8"
+        )
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> "Bm25":
+        """The index that `save` wrote; its postings stay on disk until a query reads them."""
+        import numpy as np
+        from scipy.sparse import csr_matrix
+
+        stored = json.loads((folder / f"{name}.json").read_text("utf-8"))
+        total, terms = stored["texts"], stored["terms"]
+        weights, texts, starts = (
+            np.load(folder / f"{name}.{part}.npy", mmap_mode="r")
+            for part in ("weights", "texts", "starts")
+        )
+        postings = csr_matrix((weights, texts, starts), (len(terms), total))
+        idf = _idf(np.diff(starts), total)
+        vocabulary = {term: number for number, term in enumerate(terms)}
+        return cls(postings.T, vocabulary, idf, _idf_unknown(total), postings)
 
     def queries(self, queries: Iterable[Sequence[str]]) -> "csr_matrix":
-        """Query weights, (queries, terms) float64; times `weights.T` they are normalised scores."""
+        """Query weights, (queries, terms); times `postings` they are normalised scores."""
+        import numpy as np
         from scipy.sparse import csr_matrix
 
         columns: list[int] = []
@@ -91,7 +135,27 @@ class Bm25:
             columns += known
             values += [1 / most for _ in known]
             starts.append(len(columns))
-        return csr_matrix((values, columns, starts), (len(starts) - 1, len(self.vocabulary)))
+        typed = np.array(values, self.weights.dtype)
+        return csr_matrix((typed, columns, starts), (len(starts) - 1, len(self.vocabulary)))
+
+    def share(self, term: str, text: int) -> float:
+        """Weight of one term in one text; 0 where the text does not have it."""
+        column = self.vocabulary.get(term)
+        return 0.0 if column is None else float(self.postings[column, text])
+
+
+def _idf(document_frequency: "NDArray[np.int64]", total: int) -> "NDArray[np.float64]":
+    """Lucene's inverse document frequency of terms that are in so many of `total` texts."""
+    import numpy as np
+
+    idf: NDArray[np.float64] = np.log(
+        1 + (total - document_frequency + 0.5) / (document_frequency + 0.5)
+    )
+    return idf
+
+
+def _idf_unknown(total: int) -> float:
+    return math.log(1 + (total + 0.5) / 0.5)
 
 
 @dataclass(slots=True)
@@ -114,6 +178,23 @@ class PassageIndex:
         by_morphemes = Bm25.build(terms for _, terms in analysed)
         return cls(len(texts), (by_morphemes, Bm25.build(map(bigrams, texts))))
 
+    def save(self, folder: Path) -> None:
+        """Write both indexes to files of a folder."""
+        for name, part in zip(PARTS, self.parts, strict=True):
+            part.save(folder, name)
+
+    @classmethod
+    def load(cls, folder: Path) -> "PassageIndex":
+        """The index that `save` wrote."""
+        by_morphemes, by_bigrams = (Bm25.load(folder, name) for name in PARTS)
+        return cls(by_morphemes.weights.shape[0], (by_morphemes, by_bigrams))
+
+    def matched(self, query: str, text: int) -> list[str]:
+        """Words of a query that a text has, those first that count most."""
+        (words,) = morphemes([query])
+        shares = {word: self.parts[0].share(word, text) for word in words}
+        return sorted((word for word in shares if shares[word]), key=lambda word: -shares[word])
+
     def search(self, queries: Sequence[str], limit: int) -> Iterator[list[Hit]]:
         """At most `limit` hits for each query, best first; ties in the order of the texts.
 
@@ -135,8 +216,8 @@ class PassageIndex:
     def scores(self, queries: Sequence[str]) -> "NDArray[np.float64]":
         """Scores of all texts for all queries, (queries, texts) float64, dense."""
         by_morphemes, by_bigrams = self._multipliers(queries)
-        total: NDArray[np.float64] = (by_morphemes @ self.parts[0].weights.T).toarray()
-        total += (by_bigrams @ self.parts[1].weights.T).toarray()
+        total: NDArray[np.float64] = (by_morphemes @ self.parts[0].postings).toarray()
+        total += (by_bigrams @ self.parts[1].postings).toarray()
         return total / 2
 
     def score_pairs(

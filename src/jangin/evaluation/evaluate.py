@@ -4,9 +4,9 @@ Test questions are first checked for contamination by training questions. If mor
 `max_leakage` are copies, the figures are computed but marked as not publishable.
 
 The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`;
-`confidence` where examples name pages; further ones of the task, such as `label_results`;
-`judgements` and `pairwise` with pairwise judges, `opinions` with a second opinion, `failed` with
-either; `forgetting` with a general set.
+`confidence` where examples name pages; `recall` with the stage `index`; further ones of the task,
+such as `label_results`; `judgements` and `pairwise` with pairwise judges, `opinions` with a second
+opinion, `failed` with either; `forgetting` with a general set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,8 @@ from jangin.core.errors import StageError, TrainingError, counted
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
+from jangin.documents.index import open_passages
+from jangin.documents.passages import PassagePrompt, Passages
 from jangin.evaluation.confidence import ConfidenceGroup, calibrate
 from jangin.evaluation.forgetting import (
     Forgetting,
@@ -31,6 +33,7 @@ from jangin.evaluation.forgetting import (
 )
 from jangin.evaluation.grader_measure import calls_of, grader_of, read_grader, with_rewards
 from jangin.evaluation.pairwise_judge import PairwiseJudge, write_judgements
+from jangin.evaluation.recall import Recall, measure_recall
 from jangin.evaluation.results import (
     Comparison,
     Leak,
@@ -249,6 +252,8 @@ def evaluate(
     for table in config.task.tables(predictions, config.seed):
         context.write(table.kind, table.record, table.rows)
     context.summary.update(_summary(test_sets, results, shares, publishable=not over))
+    if context.has("index"):
+        context.write("recall", Recall, measure_recall(_passages(context), test_sets))
     if config.task.gold == "text":
         context.summary["facts_version"] = VERSION
         train = [row.example for row in splits if row.split == "train"]
@@ -433,12 +438,13 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         seed=config.seed,
         few_shot=config.few_shot if config.shown_examples else 0,
         models=LocalModels(folders, context.services.progress.message),
-        chunks=lambda: context.read("chunks", Chunk),
+        passages=lambda: _passages(context),
         run=context.workspace.name.split(".")[0],
         engine=config.engine,
         digests={model: _digest(context, model) for model in _models(config)},
         scratch=context.workspace / STORE_JOURNAL / "served",
     )
+    _warn_unread(context)
     predictions = evaluate(context, lambda system: system.open(inputs))
     failures: list[Failed] = []
     if config.pairwise:
@@ -459,6 +465,29 @@ def run(context: StageContext[EvaluateConfig]) -> None:
             config.max_new_tokens,
             config.seed,
         )
+
+
+def _warn_unread(context: StageContext[EvaluateConfig]) -> None:
+    """Say that a model that was trained with passages is asked without them."""
+    closed = [
+        system.label
+        for system in context.config.system_configs
+        if (model := system.local_model) not in (None, "base")
+        and not system.artifacts
+        and PassagePrompt.read(context.folder(MODEL_KINDS[model])) is not None
+    ]
+    if closed:
+        context.services.progress.message(
+            f"evaluate: {closed[0]} was trained with passages and is asked without them here. List "
+            "`{type: retrieval, of: " + closed[0] + "}` in `systems` to ask it as in training."
+        )
+
+
+def _passages(context: StageContext[EvaluateConfig]) -> Passages:
+    """Those of the stage `index`; without it, the chunks by BM25."""
+    if context.has("index"):
+        return open_passages(context.folder("index"), context.services)
+    return Passages.of(context.read("chunks", Chunk))
 
 
 def _write_opinions(
@@ -573,7 +602,7 @@ STAGE = Stage(
     reads=("splits",),
     makes=("evaluation",),
     run=run,
-    may_read=("base", "model", "sft_model", "chunks", "documents"),
+    may_read=("base", "model", "sft_model", "chunks", "documents", "index"),
     resumable=True,
     sources=_sources,
     machine=_machine,

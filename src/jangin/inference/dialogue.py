@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message
+from jangin.documents.passages import PassageHit, PassagePrompt, Passages
 from jangin.inference.ask import (
     NO_TEMPLATE,
     NOT_TAUGHT,
@@ -47,6 +48,8 @@ class Dialogue:
     """Prompt template of the training questions; empty for questions as they are."""
     withheld: tuple[Example, ...] = ()
     """Examples that are kept back for the test, of questions that training does not show."""
+    passages: Passages | None = None
+    """What is searched for a question; a model that was trained with passages gets them."""
     _tokenizers: dict[Path, Any] = field(default_factory=dict, repr=False)
     _questions: TaughtQuestions | None = field(default=None, repr=False)
     _form: TaughtForm | None = field(default=None, repr=False)
@@ -68,6 +71,22 @@ class Dialogue:
         if self._form is None:
             self._form = TaughtForm.of(example.prompt for example in self.taught)
         return self._form
+
+    @property
+    def passage_prompt(self) -> PassagePrompt | None:
+        """How the model was trained to read passages; None for one that was trained without."""
+        return PassagePrompt.read(self.model_folder)
+
+    def search(self, question: str) -> list[PassageHit]:
+        """The passages that a question is answered from, or that are shown beside the answer.
+
+        Best first; empty without an index.
+        """
+        if self.passages is None or not question.strip():
+            return []
+        reads = self.passage_prompt
+        (hits,) = self.passages.search([nfc(question.strip())], reads.count if reads else 1)
+        return hits
 
     def left_out(self, messages: Sequence[Message], history: History = "auto") -> LeftOut:
         """What of a conversation the tuned model does not get."""
@@ -117,6 +136,9 @@ class Dialogue:
 
         tokenizer = self._tokenizer(self.base_folder if base else self.model_folder)
         prompt = self.prompt(messages, "all" if base else history)
+        reads = None if base else self.passage_prompt
+        if reads is not None and self.passages is not None:
+            prompt, _ = reads.with_passages(self.passages, prompt)
         (ids,) = render_prompts(tokenizer, [prompt])
         room = read_context_length(self.base_folder) - len(ids)
         if room <= 0:

@@ -15,6 +15,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
+from jangin.documents.index import IndexConfig
 from jangin.documents.load import LoadConfig, would_read
 from jangin.documents.ocr.corrections import LOG as OCR_LOG
 from jangin.documents.queries import QueriesConfig
@@ -62,6 +63,7 @@ class Documents(Config):
 
     load: LoadConfig | None = None
     chunk: ChunkConfig | None = None
+    index: IndexConfig | None = None
     queries: QueriesConfig | None = None
     search: SearchConfig | None = None
     rank: RankConfig | None = None
@@ -455,11 +457,33 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
             "Remove one of the two keys"
         )
         problems.append(Problem(("examples", "split", "review"), text, variant))
+    problems += _passage_problems(project, variant)
     if not kinds:
         problems.append(
             Problem((), "no stage is on. Add `documents:` with `load:` to start", variant)
         )
     return problems
+
+
+def _passage_problems(project: Project, variant: tuple[str, ...]) -> Iterator[Problem]:
+    """Stages that would train a model on without the passages that `sft` trains it with."""
+    sft = project.stage_config("sft")
+    if not isinstance(sft, SftConfig) or sft.passages is None:
+        return
+    for name in ("continue_sft", "preferences", "dpo"):
+        config = project.stage_config(name)
+        if config is None or (isinstance(config, SftConfig) and config.passages is not None):
+            continue
+        remedy = (
+            "Set `passages` there, too"
+            if name == "continue_sft"
+            else "Remove it, or `passages` of sft"
+        )
+        text = (
+            f"models.{name}: `sft` trains with passages, and {name} would train the model to "
+            f"answer without them. {remedy}"
+        )
+        yield Problem(("models", name), text, variant)
 
 
 class _UntitledFields(GenerateJsonSchema):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jangin.core.stage import Stage
-from jangin.documents import chunk, load, queries, rank, search
+from jangin.documents import chunk, index, load, queries, rank, search
 from jangin.evaluation import evaluate, select
 from jangin.examples import curate, evolve, judge, paraphrase, read, review, split, synthesize
 from jangin.models import catalog
@@ -14,6 +14,7 @@ STAGES: tuple[Stage[Any], ...] = (
     read.STAGE,  #        a file              -> examples, unread
     catalog.STAGE,  #     documents           -> base
     chunk.STAGE,  #       documents           -> chunks
+    index.STAGE,  #       documents, chunks   -> index
     queries.STAGE,  #     a file              -> queries, failed
     search.STAGE,  #      queries, chunks     -> snippets, found, failed
     rank.STAGE,  #        queries, snippets   -> ranked

@@ -189,7 +189,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("evaluate",), "results": ("evaluate",), "comparisons": ("evaluate",),
     "slices": ("evaluate",), "leaks": ("evaluate",), "forgetting": ("evaluate",),
     "judgements": ("evaluate",), "pairwise": ("evaluate",), "confidence": ("evaluate",),
-    "opinions": ("evaluate",),
+    "opinions": ("evaluate",), "recall": ("evaluate",), "passages": ("index",),
 }  # fmt: skip
 """{table: stages that write it, where they have such rows}."""
 
@@ -418,11 +418,15 @@ def token_rows(
 ) -> "list[PreviewRow]":
     """The first rows of the train split as the model is trained on them, token by token.
 
+    Passages before the question are those of BM25: an encoder of the index is not asked.
+
     Raises `DataError` where the base model or the split is missing, `TrainingError` where a row
     cannot be rendered.
     """
     from jangin.core.parquet import read_table
     from jangin.core.records import SplitExample
+    from jangin.documents.passages import Passages
+    from jangin.training.passages import PassageRows
     from jangin.training.sft import SftConfig, preview_rows
 
     bases = [s.name for s in STAGES if "base" in s.makes and s.name in artifacts]
@@ -435,4 +439,9 @@ def token_rows(
     given = project.stage_config("sft")
     config = given if isinstance(given, SftConfig) else SftConfig()
     rows = read_table(artifacts["split"].path / "splits.parquet", SplitExample)
+    if config.passages is not None and "index" in artifacts:
+        first = [row for row in rows if row.split == "train"][:limit]
+        passages = Passages.open(artifacts["index"].path, None)
+        prompts = Prompts(project.prompts)
+        rows = [*PassageRows.of(first, config.passages, config.seed, passages, prompts).rows]
     return preview_rows(artifacts[bases[-1]].path, rows, config.train_on, limit)

@@ -6,12 +6,19 @@ optimizer state, so the optimizer starts from zero, with its own warm-up and sch
 """
 
 from jangin.core.stage import Stage, StageContext
-from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.memory import machine_facts
-from jangin.training.sft import derived_rate, train_on_splits, training_cost
+from jangin.training.sft import (
+    SftConfig,
+    derived_rate,
+    ignored,
+    train_on_splits,
+    training_cost,
+    used_prompts,
+    wanted,
+)
 
 
-class ContinueSftConfig(TrainingConfig):
+class ContinueSftConfig(SftConfig):
     """More supervised fine-tuning of the tuned model, with the same `method` as before."""
 
 
@@ -27,6 +34,10 @@ STAGE = Stage(
     reads=("base", "model", "splits"),
     makes=("model", "sft_model"),
     run=_run,
+    may_read=("index",),
+    wants=wanted,
+    ignores=ignored,
+    prompts=used_prompts,
     resumable=True,
     machine=machine_facts,
     derived=derived_rate,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jangin.core.config import Added
 from jangin.core.errors import DataError, SettingsError, TrainingError, all_counted, counted
 from jangin.core.events import Progress
 from jangin.core.records import Example, SplitExample
@@ -12,6 +13,7 @@ from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
 from jangin.inference.taught_form import FORM, TaughtForm
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.passages import PassagesConfig, check_start, passage_rows
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 class SftConfig(TrainingConfig):
     """Supervised fine-tuning on prompt/completion examples."""
+
+    passages: Added[PassagesConfig | None] = None
+    """Train on questions with passages before them, for a model that reads what it finds; needs the
+    stage `index`. Without, the model answers from what it learned."""
 
 
 def _run(context: StageContext[SftConfig]) -> None:
@@ -54,11 +60,11 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
 
     progress = context.services.progress
     config = with_rate(context.config, start.base, progress)
-    warn_sharding(config, progress)
-    warn_devices(config, progress)
-    if start.tuned is None:
-        warn_rank(config, start.base, progress)
-    rows = context.read("splits", SplitExample)
+    _warn(start, config, progress)
+    check_start(start.tuned, config)
+    questions = context.read("splits", SplitExample)
+    with_passages = passage_rows(context, questions)
+    rows = [*with_passages.rows] if with_passages else questions
     guard_memory(start.base, config, estimated_work(start.base, rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)
     limit = row_limit(start.base, config)
@@ -81,7 +87,9 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
-    keep_form(context, rows)
+    keep_form(context, questions)
+    if with_passages:
+        with_passages.keep(context)
     context.summary.update(
         {
             "method": config.method.type,
@@ -95,6 +103,14 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             **result.figures(),
         }
     )
+
+
+def _warn(start: "Start", config: TrainingConfig, progress: Progress) -> None:
+    """What of the settings will not do what it seems to."""
+    warn_sharding(config, progress)
+    warn_devices(config, progress)
+    if start.tuned is None:
+        warn_rank(config, start.base, progress)
 
 
 def keep_form(context: "StageContext[Any]", rows: list[SplitExample]) -> None:
@@ -244,8 +260,9 @@ def derived_rate(config: TrainingConfig, folders: "Mapping[str, Path]") -> Mappi
 
 def training_cost(context: "StageContext[Any]") -> Cost:
     """Cost of training on the train split, estimated without loading the model."""
-    base = context.folder("base")
-    work = estimated_work(base, context.read("splits", SplitExample))
+    base, rows = context.folder("base"), context.read("splits", SplitExample)
+    with_passages = passage_rows(context, rows, searched=False)
+    work = estimated_work(base, [*with_passages.rows] if with_passages else rows)
     return cost_of(base, context.config, work)
 
 
@@ -259,12 +276,31 @@ def estimated_work(base: "Path", rows: list[SplitExample]) -> Work:
     return Work(lengths, trained / max(1, sum(lengths)))
 
 
+def wanted(config: SftConfig) -> tuple[str, ...]:
+    """The index, where rows get passages."""
+    return ("index",) if config.passages else ()
+
+
+def ignored(config: SftConfig) -> tuple[str, ...]:
+    """The index, where rows get no passages."""
+    return () if config.passages else ("index",)
+
+
+def used_prompts(config: SftConfig) -> tuple[str, ...]:
+    """The template around passages, where rows get them."""
+    return ("retrieval",) if config.passages else ()
+
+
 STAGE = Stage(
     name="sft",
     version=1,
     reads=("base", "splits"),
     makes=("model", "sft_model"),
     run=_run,
+    may_read=("index",),
+    wants=wanted,
+    ignores=ignored,
+    prompts=used_prompts,
     resumable=True,
     machine=machine_facts,
     derived=derived_rate,

@@ -37,7 +37,7 @@ def test_no_korean_sentence_is_left_in_english_or_the_other_way_round():
     assert not [text for text in strings("en").values() if re.search("[가-힣]", text)]
     latin = {text for text in strings("ko").values() if not re.search("[가-힣]", text)}
     terms = {"LoRA", "RMSE", "RMSLE", "R²", "A", "B"}
-    assert latin == {"GGUF", "top-p", "{name}"} | terms  # called so in Korean too
+    assert latin == {"BM25", "GGUF", "top-p", "{name}"} | terms  # called so in Korean too
 
 
 def quoted_words(folder, *patterns):

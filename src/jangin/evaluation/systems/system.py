@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from jangin.core.config import Config
-from jangin.core.records import Chunk, Example, Message
+from jangin.core.records import Example, Message
 from jangin.core.stage import Services
+from jangin.documents.passages import Passages
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.tasks.task import TaskConfig
 from jangin.llm.server import LOCAL, Engine
@@ -63,8 +64,8 @@ class SystemInputs:
     seed: int
     models: LocalModels
     """Weights of the local models."""
-    chunks: Callable[[], Sequence[Chunk]]
-    """Reads the passages to search; called only by systems that need the artifact `chunks`."""
+    passages: Callable[[], Passages]
+    """The passages to search; called only by systems that need the artifact `chunks`."""
     run: str = ""
     """Identity of this evaluation, which an interrupted one keeps."""
     engine: Engine = LOCAL

@@ -7,7 +7,7 @@ be asked; `outdated` says how old it is and what has changed.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from jangin.project.session import Session
 from jangin.project.stages import STAGES
 
 if TYPE_CHECKING:
+    from jangin.documents.passages import Passages
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
 
@@ -43,13 +44,18 @@ class TrainedModel:
     """By stage, in the order in which data flows."""
     outdated: str = ""
     """How old the model is and what changed since, in one line; empty while it is up to date."""
+    passages: "Callable[[], Passages | None]" = lambda: None
+    """Opens the newest index of the project; gives None where there is none."""
 
     def maker(self, kind: str) -> Artifact:
         """The newest of its artifacts of a kind: `base`, `model` or `splits`."""
         return self.artifacts[_makers(self.artifacts, kind)[-1]]
 
-    def dialogue(self) -> "Dialogue":
-        """The model, to talk to; its weights are loaded with the first question."""
+    def dialogue(self, *, passages: bool = True) -> "Dialogue":
+        """The model, to talk to; its weights are loaded with the first question.
+
+        Not `passages`: without the index of the project.
+        """
         from jangin.inference.dialogue import Dialogue
 
         rows = read_table(self.maker("splits").path / "splits.parquet", SplitExample)
@@ -57,7 +63,8 @@ class TrainedModel:
         families = {example.family for example in taught}
         withheld = tuple(row.example for row in rows if row.example.family not in families)
         folders = self.maker("base").path, self.maker("model").path
-        return Dialogue(*folders, taught, self._pattern(), withheld)
+        index = self.passages() if passages else None
+        return Dialogue(*folders, taught, self._pattern(), withheld, index)
 
     def confidence(self, taught: Sequence[Example]) -> "Callable[[Trace], str]":
         """In words, how often answers with such a trace were right; empty without evaluation."""
@@ -89,7 +96,14 @@ def open_trained(session: Session, variant: str) -> TrainedModel:
         for kind in NEEDED:
             session.maker(variant, kind)  # says which stage has to run
         model = TrainedModel(session.project.variants[variant], session.artifacts(variant))
-    return model
+    return replace(model, passages=lambda: _newest_passages(session, variant))
+
+
+def _newest_passages(session: Session, variant: str) -> "Passages | None":
+    from jangin.documents.index import open_passages
+
+    index = last_made(session, variant, "index")[0].get("index")
+    return None if index is None else open_passages(index.path, session.services(variant))
 
 
 def last_trained(session: Session, variant: str) -> TrainedModel | None:

@@ -8,6 +8,7 @@ from typing import Any
 from jangin.core.store import Artifact
 from jangin.evaluation.forgetting import ForgettingResult
 from jangin.evaluation.pairwise_judge import PairwiseResult
+from jangin.evaluation.recall import Recall
 from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, compare_predictions
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
@@ -76,6 +77,8 @@ class Evaluated:
     slices: list[Slice]
     pairwise: list[PairwiseResult]
     forgetting: list[ForgettingResult]
+    recall: list[Recall]
+    """How often the index finds the passage of a question."""
     first: str
     second: str
     """First of the two systems that `gained` and `lost` compare."""
@@ -144,6 +147,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
         slices=_largest([s for s in slices if s.evidence_set == headline and s.system == second]),
         pairwise=rows_of(artifact, "pairwise", PairwiseResult),
         forgetting=rows_of(artifact, "forgetting", ForgettingResult),
+        recall=rows_of(artifact, "recall", Recall),
         first=first,
         second=second,
         gained=gained[:MOST_CHANGED],

@@ -46,6 +46,7 @@ MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "load": (("documents", "documents"), ("pages", "pages"), ("unreadable", "unreadable")),
     "read": (("examples", "rows"), ("unread", "unread")),
     "chunk": (("chunks", "chunks"), ("documents", "documents")),
+    "index": (("passages", "passages"),),
     "queries": (("queries", "queries"),),
     "search": (("snippets", "snippets"),),
     "rank": (("ranked", "snippets kept"),),

@@ -162,8 +162,9 @@ class LossModel:
         columns_N = batch.indices_N % length
         kept: dict[str, torch.Tensor] = {}
         if "logits_to_keep" in inspect.signature(base.forward).parameters:
-            needed_C, columns_N = torch.unique(columns_N, return_inverse=True)
-            kept, length = {"logits_to_keep": needed_C}, len(needed_C)
+            kept = {"logits_to_keep": batch.columns_C}
+            columns_N = torch.searchsorted(batch.columns_C, columns_N)
+            length = len(batch.columns_C)
         output = self.model(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,
@@ -281,6 +282,8 @@ def _inside(model: Any, probe: Callable[..., str], *arguments: str) -> str:
     except UnpackableError as error:
         return f"it {error}"
     except TypeError as error:
+        if "segments" not in str(error):
+            raise
         return f"it does not pass segments on to its attention ({error})"
 
 

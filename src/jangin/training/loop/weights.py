@@ -202,15 +202,36 @@ def attach(model: Any, config: TrainingKeys) -> Any:
         peft_model = adapted()
         missed = _without_adapter(peft_model, linear)
         if not missed:
-            return peft_model
+            return _cast_inputs_once(peft_model)
         model = peft_model.unload()
         torch.manual_seed(config.seed)
-        return adapted([f"{name}.weight" for name in missed])
+        return _cast_inputs_once(adapted([f"{name}.weight" for name in missed]))
     except ValueError as error:
         raise TrainingError(
             f"`targets`: no adapter fits this model: {str(error).rstrip('.')}. Correct it, or "
             "use all-linear."
         ) from error
+
+
+class _OutsideAutocast:
+    """As a truth value: whether autocast is off."""
+
+    def __bool__(self) -> bool:
+        return not (torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"))
+
+
+def _cast_inputs_once(model: Any) -> Any:
+    """The model, whose adapters leave the cast of their inputs to autocast where that is on.
+
+    PEFT's own cast to the adapter's fp32 keeps a copy for each layer, and autocast casts it back.
+    With dropout it stays: in bf16 the factor of what is not dropped would be rounded.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "cast_input_dtype_enabled") and not any(
+            isinstance(drop, torch.nn.Dropout) for drop in layer.lora_dropout.values()
+        ):
+            layer.cast_input_dtype_enabled = _OutsideAutocast()
+    return model
 
 
 def _linear_layers(model: Any, excluded: Sequence[str]) -> list[str]:
@@ -436,7 +457,7 @@ def make_trainable(model: Any, config: TrainingKeys) -> Any:
     if base is model:
         return attach(model, config)
     torch.manual_seed(config.seed)
-    return model
+    return _cast_inputs_once(model)
 
 
 def merges_adapter(start: Start, config: TrainingKeys) -> bool:

@@ -40,7 +40,9 @@ def native_precision() -> Precision:
 
 
 def are_kernels_enabled() -> bool:
-    """Whether the CPU kernels of `training/kernels` may run: JANGIN_KERNELS=off turns them off.
+    """Whether the CPU kernels of `training/kernels` and fused ones for CUDA may run.
+
+    JANGIN_KERNELS=off turns them off.
 
     Training is then transformers' own forward pass and torch's own operations: slower, and the
     reference that the kernels are tested against.

@@ -203,7 +203,7 @@ def attach_adapter(model: Any, adapter: Path, name: str = "default") -> Any:
 
 def is_on_gpu(model: Any) -> bool:
     """Whether the weights are on a GPU."""
-    return next(model.parameters()).device.type == "cuda"
+    return bool(next(model.parameters()).device.type == "cuda")
 
 
 def merged_to_answer(model: Any) -> Any:

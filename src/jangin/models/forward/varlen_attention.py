@@ -154,7 +154,8 @@ def _varlen(
         _padded(x.squeeze(0).transpose(0, 1).to(dtype), size)
         for x in (query_BHTD, key_BKTD, value_BKTD)
     )
-    grouped = _grouped(varlen_attn, heads_differ=query_BHTD.shape[1] != key_BKTD.shape[1])
+    kernel: Any = varlen_attn
+    grouped = _grouped(kernel, heads_differ=query_BHTD.shape[1] != key_BKTD.shape[1])
 
     def flash_attention(
         query_THD: torch.Tensor,
@@ -163,7 +164,7 @@ def _varlen(
         bounds: tuple[torch.Tensor, torch.Tensor],
         longest: tuple[int, int],
     ) -> torch.Tensor:
-        out_THD: Any = varlen_attn(
+        out_THD: Any = kernel(
             query_THD,
             key_SKD,
             value_SKD,
@@ -178,9 +179,11 @@ def _varlen(
     branches = segments.branches
     end = sum(segments.lengths)
     forked = branches is not None and any(branches.lengths)
-    stems = (x[:end] if forked else x for x in (query_THD, key_TKD, value_TKD))
+    stems = [x[:end] if forked else x for x in (query_THD, key_TKD, value_TKD)]
     out_THD = flash_attention(
-        *stems,
+        stems[0],
+        stems[1],
+        stems[2],
         (segments.bounds, segments.bounds),
         (max(segments.lengths), max(segments.lengths)),
     )

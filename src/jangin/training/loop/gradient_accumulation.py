@@ -518,7 +518,11 @@ class Gradient:
             )
 
     def _checkpoint(self) -> None:
-        base_model(self.objective.loss_model.model).activation_checkpointing_enable()
+        base = base_model(self.objective.loss_model.model)
+        if hasattr(base, "activation_checkpointing_enable"):
+            base.activation_checkpointing_enable()
+        else:  # transformers before 5.23
+            base.gradient_checkpointing_enable({"use_reentrant": False})
         self.checkpointing = True
 
     def _snapshot(self) -> _Snapshot:

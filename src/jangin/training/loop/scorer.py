@@ -161,10 +161,10 @@ class LossModel:
         base, length = base_model(self.model), batch.input_ids_BT.shape[1]
         columns_N = batch.indices_N % length
         kept: dict[str, torch.Tensor] = {}
-        if "logits_to_keep" in inspect.signature(base.forward).parameters:
-            kept = {"logits_to_keep": batch.columns_C}
-            columns_N = torch.searchsorted(batch.columns_C, columns_N)
-            length = len(batch.columns_C)
+        needed_C = batch.columns_C
+        if needed_C is not None and "logits_to_keep" in inspect.signature(base.forward).parameters:
+            columns_N = torch.searchsorted(needed_C, columns_N)
+            kept, length = {"logits_to_keep": needed_C}, len(needed_C)
         output = self.model(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,

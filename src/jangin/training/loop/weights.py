@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from jangin.core.errors import TrainingError
 from jangin.core.store import JOURNAL, disk_errors
+from jangin.models.forward.fused_modules import fuse
 from jangin.models.loading import (
     REFERENCE,
     TRUSTED,
@@ -455,9 +456,9 @@ def make_trainable(model: Any, config: TrainingKeys) -> Any:
     for name in outside_of_text(base):
         base.get_submodule(name).requires_grad_(False)
     if base is model:
-        return attach(model, config)
+        return fuse(attach(model, config))
     torch.manual_seed(config.seed)
-    return _cast_inputs_once(model)
+    return fuse(_cast_inputs_once(model))
 
 
 def merges_adapter(start: Start, config: TrainingKeys) -> bool:

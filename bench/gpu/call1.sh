@@ -6,9 +6,9 @@ export PYTHONPATH=$PWD/.site:$PWD/src:$PWD/bench/gpu PYTHONUNBUFFERED=1 HF_HUB_O
 export OUT=${OUT:-$PWD/gpu-results} XDG_CACHE_HOME=${XDG_CACHE_HOME:-/tmp/jangin-cache} PYTHON=${PYTHON:-python3}
 DEVICE=${DEVICE:-cuda} MORE=${MORE:-}
 mkdir -p "$OUT"
-bench() { # name, seconds, words
-  name=$1 seconds=$2; shift 2
-  timeout "$seconds" "$PYTHON" bench/gpu --device "$DEVICE" $MORE --limit $((seconds - 45)) --out "$OUT/$name.json" "$@" 2>&1 | tee "$OUT/$name.txt"
+bench() { # name, seconds, cases, words
+  name=$1 seconds=$2 cases=$3; shift 3
+  timeout "$seconds" "$PYTHON" bench/gpu --device "$DEVICE" $MORE --limit $(((seconds - 30) / cases)) --out "$OUT/$name.json" "$@" 2>&1 | tee "$OUT/$name.txt"
 }
 
 [ "$DEVICE" = cpu ] || nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
@@ -21,4 +21,4 @@ timeout 150 "$PYTHON" bench/gpu/check.py --device "$DEVICE" 2>&1 | tee "$OUT/che
 echo "decides: whether each method loads, trains, stops, resumes, saves and answers"
 timeout 170 "$PYTHON" bench/gpu/checkpoint.py --tiny --methods full lora qlora full:adamw_8bit full:adamw_offload \
   --out "$OUT/checkpoint.json" >"$OUT/checkpoint.txt" 2>&1 || tail -5 "$OUT/checkpoint.txt"
-bench lora 220 --only 'SFT lora 8B, jangin' --steps 8
+bench lora 220 2 --only 'SFT lora 8B, jangin' --steps 8

@@ -11,6 +11,7 @@ from rich.markup import escape
 from jangin.cli.options import (
     HERE,
     ClusterOption,
+    FitsOption,
     FolderOption,
     ModelsOption,
     ProjectOption,
@@ -124,9 +125,7 @@ def plan(
     store: StoreOption = None,
     variant: VariantOption = None,
     cluster: ClusterOption = "",
-    fits: Annotated[
-        bool, typer.Option("--fits", help="Only show which bases fit which GPUs; no project.")
-    ] = False,
+    fits: FitsOption = False,
 ) -> None:
     """Show what a run would do, why, and what it would cost. Changes nothing.
 

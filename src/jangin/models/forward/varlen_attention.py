@@ -179,14 +179,9 @@ def _varlen(
     branches = segments.branches
     end = sum(segments.lengths)
     forked = branches is not None and any(branches.lengths)
-    stems = [x[:end] if forked else x for x in (query_THD, key_TKD, value_TKD)]
-    out_THD = flash_attention(
-        stems[0],
-        stems[1],
-        stems[2],
-        (segments.bounds, segments.bounds),
-        (max(segments.lengths), max(segments.lengths)),
-    )
+    rows, longest = (query_THD, key_TKD, value_TKD), max(segments.lengths)
+    stems = (query_THD[:end], key_TKD[:end], value_TKD[:end]) if forked else rows
+    out_THD = flash_attention(*stems, (segments.bounds, segments.bounds), (longest, longest))
     if branches is not None and forked:
         ends_THD = flash_attention(
             query_THD[end:],

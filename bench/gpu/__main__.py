@@ -2,6 +2,11 @@
 
     python bench/gpu [--only NAME ...] [--steps 12] [--peer-python PATH] [--out gpu.json]
     python bench/gpu --device cpu --tiny
+    python bench/gpu prepare
+
+A machine with a card and no network: `prepare` puts what its image may lack (see `prepare.py`) into
+`.site` beside `src`; copy the clone there and run `bash bench/gpu/call1.sh`, then call2.sh and
+call3.sh. Each ends within 600 s and writes what it has found so far into $OUT after every case.
 
 Llamas of random weights, made on the device; rows of instruction-like lengths (2 to 2,048 tokens).
 Each case has a process of its own: one that runs out of memory reports it, and the others continue.
@@ -26,9 +31,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prepare import prepare
+
 HERE = Path(__file__).resolve().parent
 PREFIX = "RESULT "
-LIMIT_SECONDS = 1800
+LIMIT_SECONDS = 200
+DECIDES = {
+    "SFT": "tokens per s beside the roofline (8B LoRA 10,000, fused 14,000) and the peer's; "
+    "whether packed; memory beside predicted",
+    "DPO": "pairs per s beside the peer's; memory beside predicted",
+    "compile": "whether compiled layers are faster than fused modules",
+    "generation": "cuDNN's plans per length: off if it is slower with them; how far to vLLM",
+    "profile": "whether norms, SwiGLU, rotary and casts are gone from the largest kernels",
+}
+"""What the figure of a case is for, by the first word of its name."""
 CHOICE_STEPS = 32
 """Of `compile`, which measures within them."""
 GIB = 2**30
@@ -47,12 +63,16 @@ class Case:
     shape: str
     method: str = "full"
     packed: bool = True
+    rows: int = 32
+    """Of an optimizer step, or answers that are written at a time."""
+    cudnn: bool = False
+    """Whether SDPA may use cuDNN."""
     facts: Job = field(default_factory=dict)
 
     def job(self, arguments: argparse.Namespace) -> Job:
         """What its process is told."""
         tiny = arguments.tiny
-        per_step = 8 if tiny else 32
+        per_step = 8 if tiny else self.rows
         steps = CHOICE_STEPS if self.task == "compile" else arguments.steps
         return {
             "engine": self.engine,
@@ -60,6 +80,7 @@ class Case:
             "shape": "tiny" if tiny else self.shape,
             "method": self.method,
             "packed": self.packed,
+            "cudnn": self.cudnn,
             "device": arguments.device,
             "seed": arguments.seed,
             "examples_per_step": per_step,
@@ -98,10 +119,24 @@ def cases() -> list[Case]:
         Case(f"compile {method} {shape}", "jangin", "compile", shape, method)
         for shape, method in (("1B", "full"), ("8B", "lora"))
     ]
+    made.append(Case("profile lora 8B, jangin", "jangin", "profile", "8B", "lora"))
+    for rows in (64, 256):
+        made += [
+            Case(f"generation {shape}, {rows} rows, jangin", "jangin", "generate", shape, rows=rows)
+            for shape in ("1B", "8B")
+        ]
+        name = f"generation 8B, {rows} rows, jangin with cuDNN"
+        made.append(Case(name, "jangin", "generate", "8B", rows=rows, cudnn=True))
     made += [
-        Case(f"generation {shape}, {engine}", engine, "generate", shape, packed=engine == "jangin")
+        Case(
+            f"generation {shape}, 64 rows, transformers",
+            "transformers",
+            "generate",
+            shape,
+            packed=False,
+            rows=64,
+        )
         for shape in ("1B", "8B")
-        for engine in ("jangin", "transformers")
     ]
     return made
 
@@ -112,6 +147,7 @@ def in_process(python: str, limit: int) -> Callable[[Job], Job]:
     def run(job: Job) -> Job:
         command = [python, str(HERE / "case.py"), json.dumps(job)]
         env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        env.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as the product sets it
         try:
             done = subprocess.run(
                 command, env=env, capture_output=True, text=True, timeout=limit, check=False
@@ -130,11 +166,19 @@ def in_process(python: str, limit: int) -> Callable[[Job], Job]:
 
 
 def race(chosen: list[Case], arguments: argparse.Namespace, ours: Runner, peers: Runner) -> None:
-    """All cases, one after another."""
+    """All cases, one after another; the file holds each as soon as it is done."""
+    rows: list[Job] = []
     for case in chosen:
         run = peers if case.engine in ("trl", "transformers") else ours
         case.facts = run(case.job(arguments))
-        log(f"  {case.name}: {case.facts.get('problem') or 'done'}")
+        rows.append({"name": case.name, "job": case.job(arguments), **case.facts})
+        arguments.out.write_text(json.dumps(rows, indent=1))
+        if case.task == "product":
+            continue
+        peak = chosen[0].facts.get("operations_per_second")
+        log(_line(case, peak))
+        log(f"  decides: {DECIDES[case.name.split()[0]]}")
+        log(case.facts.get("profile", ""))
 
 
 def table(chosen: list[Case]) -> str:
@@ -196,6 +240,8 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
 
 
 def main(words: list[str], ours: Runner | None = None) -> int:
+    if words[:1] == ["prepare"]:
+        return prepare()
     arguments = read_arguments(words)
     chosen = [
         case
@@ -205,8 +251,6 @@ def main(words: list[str], ours: Runner | None = None) -> int:
     run = ours or in_process(sys.executable, arguments.limit)
     race(chosen, arguments, run, ours or in_process(arguments.peer_python, arguments.limit))
     log(f"\n{table(chosen)}")
-    rows = [{"name": case.name, "job": case.job(arguments), **case.facts} for case in chosen]
-    arguments.out.write_text(json.dumps(rows, indent=1))
     log(f"\n{arguments.out} holds all figures")
     failed = [c for c in chosen if c.engine in ("torch", "jangin") and "problem" in c.facts]
     return 1 if failed else 0

@@ -143,7 +143,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         clock = Clock(job["device"])
         report |= _work(job["engine"])(job, clock, Path(scratch))
         report |= {"seconds": clock.seconds, "peak_bytes": clock.peak_bytes()}
-        if job["task"] != "generate":
+        if job["task"] not in ("generate", "profile"):
             report["operations"] = row_operations(job)
     return report
 

@@ -5,10 +5,11 @@
     python bench/gpu/checkpoint.py --tiny
 
 FOLDER is a causal model as `save_pretrained` writes it: config, tokenizer with a chat template,
-safetensors. Each method trains for half of the steps, is interrupted as by Ctrl-C, saves its
-checkpoint, resumes from it, and writes its model; that model is loaded again and answers
-questions. The last one is then trained on pairs. Figures are wall-clock seconds: `interrupted`
-runs from the signal to the saved checkpoint. Suggested: a 1B with `full`, an 8B with `lora qlora`.
+safetensors. A method may name an optimizer: `full:adamw_8bit`. Each trains for half of the steps,
+is interrupted as by Ctrl-C, saves its checkpoint, resumes from it, and writes its model; that model
+is loaded again and answers questions. The last one is then trained on pairs. Figures are wall-clock
+seconds: `interrupted` runs from the signal to the saved checkpoint. Suggested: a 1B with `full`, an
+8B with `lora qlora`.
 
 Never run on CUDA so far: no GPU was at hand. `--tiny` goes the same way with a starter on a CPU.
 """
@@ -87,7 +88,10 @@ def train_and_resume(base: Path, method: str, facts: argparse.Namespace, folder:
     tokenizer = load_tokenizer(base)
     talks = [conversation(number) for number in range(facts.rows)]
     data = render_rows(tokenizer, talks, [f"row {number}" for number in range(facts.rows)])
-    settings: dict[str, Any] = {"method": {"type": method}, "learning_rate": 1e-4, **ALONE}
+    kind, _, optimizer = method.partition(":")
+    settings: dict[str, Any] = {"method": {"type": kind}, "learning_rate": 1e-4, **ALONE}
+    if optimizer:
+        settings["optimizer"] = {"type": optimizer}
     settings["length"] = {"type": "steps", "steps": facts.steps}
     config = TrainingConfig.model_validate(settings)
     task, stopping = SftTask(Start(base), data, None), Interrupting(facts.steps // 2)
@@ -196,9 +200,10 @@ def main(words: list[str]) -> int:
         else:
             (base / "model").symlink_to(facts.folder.resolve())
         for method in facts.methods:
-            trained = work / method
+            trained = work / method.replace(":", "-")
             report[method] = train_and_resume(base, method, facts, trained)
             report[method] |= answer(base, trained, facts.questions)
+            facts.out.write_text(json.dumps(report, indent=1))
         report["dpo"] = prefer(base, trained, facts, work / "dpo")
     text = json.dumps(report, indent=1)
     sys.stdout.write(text + "\n")

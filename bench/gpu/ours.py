@@ -20,7 +20,7 @@ from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
 from jangin.training.loop.objective import matrix_dtype
 from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import attach
+from jangin.training.loop.weights import make_trainable
 from jangin.training.objectives.dpo import (
     DpoObjective,
     DpoTerms,
@@ -36,6 +36,7 @@ Job = dict[str, Any]
 def work(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
     """The figures of one case."""
     tasks = {"sft": sft, "dpo": dpo, "compile": choose, "generate": write}
+    tasks["profile"] = profile
     return tasks[job["task"]](job, clock, scratch)
 
 
@@ -65,7 +66,7 @@ def trainable(job: Job, conf: TrainingConfig) -> Any:
         job["device"],
         four_bits=job["method"] == "qlora",
     )
-    return attach(model, conf)
+    return make_trainable(model, conf)
 
 
 def rendered(rows: Rows) -> RenderedRows:
@@ -121,6 +122,27 @@ def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
     share = float(loss.data.trained.mean())
     facts = predicted(job, loss.lengths.tolist(), result.runtime, share)
     return {"tokens": int(loss.lengths.sum()), **facts}
+
+
+def profile(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
+    """Which kernels two steps spend their time in, after two others."""
+    conf = settings(job, TrainingConfig)
+    model = trainable(job, conf)
+
+    def run(seed: int, folder: str) -> SftObjective:
+        rows = make_rows(WARM_UP_STEPS * conf.examples_per_step, job["shape"], seed)
+        objective = SftObjective.of(model, rendered(rows), None, conf)
+        train(objective, conf, scratch / folder, Progress())
+        return objective
+
+    run(job["seed"] + 7, "warm-up")
+    kinds = torch.profiler.ProfilerActivity
+    on_gpu = job["device"] == "cuda"
+    with torch.profiler.profile(activities=[kinds.CUDA if on_gpu else kinds.CPU]) as seen, clock:
+        objective = run(job["seed"], "run")
+    by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    table = seen.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=60)
+    return {"tokens": int(objective.lengths.sum()), "profile": table}
 
 
 def choose(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
@@ -200,6 +222,7 @@ def predicted(
 def write(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:  # noqa: ARG001  one signature
     """Greedy answers of as many tokens as the rows' own."""
     dtype = torch.bfloat16 if job["device"] == "cuda" else torch.float32
+    torch.backends.cuda.enable_cudnn_sdp(job["cudnn"])
     model = make_model(job["shape"], dtype, job["device"]).eval()
     rows = make_rows(job["rows"], job["shape"], job["seed"])
     requests = [

@@ -10,8 +10,8 @@ from material import ALPHA, PAD, RANK, SHAPES, Rows, as_text, make_model, make_r
 
 Job = dict[str, Any]
 LONGEST_ROW = 2048
-PER_BATCH = {"full": 8, "tiny": 4}
-"""Rows of a padded batch, as peers count them."""
+PER_BATCH = {"1B": 8, "8B": 2, "tiny": 4}
+"""Rows of a padded batch, as peers count them: more of an 8B need over 80 GiB."""
 
 
 def work(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def work(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
 
 def batch_rows(job: Job) -> int:
     """Padded rows at once."""
-    return PER_BATCH["tiny" if job["shape"] == "tiny" else "full"]
+    return PER_BATCH[job["shape"]]
 
 
 def attention() -> str:
@@ -84,7 +84,6 @@ def arguments(job: Job, rows_at_once: int, *, packed: bool = False) -> dict[str,
         "optim": "adamw_torch_fused",
         "bf16": True,
         "use_cpu": job["device"] == "cpu",
-        "activation_checkpointing": False,
         "logging_steps": 10,
         "save_strategy": "no",
         "report_to": "none",
@@ -118,6 +117,7 @@ def trl_sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
                 str(scratch),
                 packing=job["packed"],
                 max_length=longest_row(job),
+                use_liger_kernel=job["device"] == "cuda" and find_spec("liger_kernel") is not None,
                 **arguments(job, at_once, packed=job["packed"]),
             ),
             train_dataset=Dataset.from_list(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from jangin.models.fits import CARDS, LENGTHS, fits
 from jangin.models.memory import GIB, Device, Method, Training, predict
 from jangin.models.shape import USUAL_BASES, ModelShape
 
@@ -21,6 +22,7 @@ COLUMNS: tuple[tuple[Method, Device], ...] = (
 TOKENS = 2048
 """Tokens of a batch: the default of `tokens_per_batch`."""
 _BEGIN, _END = "<!-- memory table -->", "<!-- end of the memory table -->"
+_FITS = re.compile(r"(<!-- fits table -->)[\s\S]*?(<!-- end of the fits table -->)")
 
 
 def memory_pages(guides: Path) -> dict[Path, str]:
@@ -35,7 +37,19 @@ def memory_pages(guides: Path) -> dict[Path, str]:
         )
         if count != 1:
             raise ValueError(f"{name} has {count} places for the table of memory")
+        pages[guides / name] = _FITS.sub(rf"\1\n\n{_fits(head)}\n\n\2", pages[guides / name])
     return pages
+
+
+def _fits(head: str) -> str:
+    """What `jangin plan --fits` prints; the first column has the name that it has in `head`."""
+    base = head.split("|")[1].strip()
+    lines = [f"| {base} | `method` | `optimizer` | {' | '.join(f'{c} GiB' for c in CARDS)} |"]
+    lines.append(f"|---|---|---|{'---:|' * len(CARDS)}")
+    for fit in fits():
+        cells = [f"{tokens // LENGTHS[0]}k" if tokens else "-" for tokens in fit.longest]
+        lines.append(f"| {fit.base} | {fit.method} | {fit.optimizer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _rows() -> str:

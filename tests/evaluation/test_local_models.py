@@ -7,9 +7,11 @@ import weakref
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
 from jangin.evaluation.systems.local_models import LocalModels
+from jangin.models import loading
 from jangin.models.device import native_precision
 from jangin.models.loading import (
     base_model,
@@ -122,3 +124,42 @@ def test_what_was_trained_on_4_bits_answers_on_4_bits_and_its_base_too(folders):
     assert (logits(model) - logits(load_trained(folders / "four", base))).abs().max() > 2 * rounding
     plain = LocalModels({"base": (base, None), "tuned": (base, folders / "first")}, said.append)
     assert not getattr(base_model(plain.use("tuned")[0]), "is_quantized", False)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.slow
+def test_on_a_gpu_the_adapter_that_answers_is_in_the_weights(folders, monkeypatch):
+    base, pairs = folders / "base", {}
+    for name, tuned in (("base", None), ("sft", "first"), ("tuned", "second")):
+        pairs[name] = (base, tuned and folders / tuned)
+    beside, expected, operations = LocalModels(pairs, print), {}, {}
+    for name in pairs:
+        model = beside.use(name)[0]
+        with Operations() as counted:
+            expected[name] = logits(model)
+        operations[name] = counted.count
+    monkeypatch.setattr(loading, "is_on_gpu", lambda _: True)
+    models = LocalModels(pairs, print)
+    stops = {
+        "base": load_model(base).generation_config.eos_token_id,
+        "sft": [3, 2],
+        "tuned": [4, 2],
+    }
+    for name in ("base", "sft", "tuned", "base", "sft"):
+        model = models.use(name)[0]
+        assert base_model(model) is model
+        assert model.generation_config.eos_token_id == stops[name]
+        with Operations() as counted:
+            off = (logits(model) - expected[name]).abs().max()
+        assert off == 0 if name == "base" else off < 1e-4
+        # The difference itself is four of them.
+        assert counted.count - 4 <= operations["base"] < 0.7 * operations["sft"]

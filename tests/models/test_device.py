@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from jangin.models.device import (
     read_capabilities,
     sees_gpu,
 )
+from jangin.models.memory import CUDA_PROCESS_BYTES
 
 PLAIN, AMX = frozenset({"avx2", "avx512f"}), frozenset({"avx512f", "amx_bf16"})
 CUDA = "from typing import Optional\n__all__ = ['cuda']\ncuda: Optional[str] = '12.8'\nhip = None\n"
@@ -55,7 +57,9 @@ def test_a_gpu_counts_only_where_torch_will_use_it(driver, torch_version, visibl
     assert sees_gpu(driver, torch_version, visible) is expected
 
 
-@pytest.mark.parametrize("driver", ["/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd", ""])
+@pytest.mark.parametrize(
+    "driver", ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd", ""]
+)
 def test_drivers_of_linux_of_wsl_and_of_amd_are_looked_for(driver, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: str(path) == driver)
     monkeypatch.setattr(device, "_torch_version_file", lambda: CUDA)
@@ -119,3 +123,37 @@ def test_compiled_tiles_need_a_cpu_and_a_target_that_have_them(monkeypatch):
         assert not device.has_bf16_tiles()
     finally:
         device.has_bf16_tiles.cache_clear()
+
+
+def program(folder, name, prints):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{prints}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_torch_which_sees_the_cards_that_are_visible_is_asked_before_nvidia_smi(
+    tmp_path, monkeypatch
+):
+    """An old display card beside an H100 neither makes fp32 of bf16 nor 2 GiB of 80."""
+    program(tmp_path, "nvidia-smi", "case $1 in *cap*) echo 6.1; echo 9.0;; *) echo 2048;; esac")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    python = program(tmp_path, "python", "case $2 in *cap*) echo 9.0;; *) echo 79000000000;; esac")
+    monkeypatch.setattr(sys, "executable", python)
+    device.gpu_bytes.cache_clear()
+    try:
+        assert device._capabilities() == [(9, 0)]
+        assert device.available_bytes("cuda") == 79_000_000_000
+        device.gpu_bytes.cache_clear()
+        program(tmp_path, "python", "exit 1")
+        assert device._capabilities() == [(6, 1), (9, 0)]
+        assert device.available_bytes("cuda") == 2048 * 2**20
+    finally:
+        device.gpu_bytes.cache_clear()
+
+
+def test_what_others_hold_on_the_card_is_not_available_and_what_this_process_holds_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _card: (20 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _card: 30 * 2**30)
+    assert device.available_bytes("cuda") == 50 * 2**30 + CUDA_PROCESS_BYTES

@@ -84,3 +84,9 @@ def test_a_model_is_put_on_a_gpu_whose_memory_grows_in_segments(monkeypatch, hal
     monkeypatch.setenv(ALLOCATOR[1], "backend:native")
     load_model(half, device="cpu")
     assert ALLOCATOR[0] not in os.environ
+
+
+def test_cudnn_which_plans_every_length_anew_computes_no_attention(half):
+    torch.backends.cuda.enable_cudnn_sdp(enabled=True)
+    load_model(half)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

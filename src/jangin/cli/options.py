@@ -57,6 +57,9 @@ FolderOption = Annotated[
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="server.yaml: model names and other settings.")
 ]
+FitsOption = Annotated[
+    bool, typer.Option("--fits", help="Only show which bases fit which GPUs; no project.")
+]
 HERE = Path("project.yaml")
 LANGUAGE_HELP = "Language of what is printed; auto: that of the locale (LC_ALL, LC_MESSAGES, LANG)."
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from jangin.cli.options import (
     HERE,
     ClusterOption,
+    FitsOption,
     FolderOption,
     ModelsOption,
     ProjectOption,
@@ -124,6 +125,7 @@ def plan(
     store: StoreOption = None,
     variant: VariantOption = None,
     cluster: ClusterOption = "",
+    fits: FitsOption = False,
 ) -> None:
     """Show what a run would do, why, and what it would cost. Changes nothing.
 
@@ -134,8 +136,11 @@ def plan(
     from jangin.project.plan import base_dependent_chunks, locations, unrecorded_calls
     from jangin.project.session import open_session
     from jangin.project.setup.forecast import forecast
-    from jangin.report.terminal.tables import plan_table, plan_total
+    from jangin.report.terminal.tables import fits_table, plan_table, plan_total
 
+    if fits:
+        console.print(fits_table())
+        return
     with open_session(project, store, creates_store=False, cluster=cluster) as session:
         names = session.choose(variant)
         with console.status("  estimating"):

@@ -470,7 +470,12 @@ def _tune(
     import gc
 
     from jangin.inference.generate import generate
-    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
+    from jangin.models.loading import (
+        load_tokenizer,
+        load_trained,
+        merged_to_answer,
+        use_native_precision,
+    )
 
     config, folder = context.config, base / "tuned"
     method: Literal["full", "lora"] = "full" if parameters < FULL_BELOW else "lora"
@@ -485,7 +490,7 @@ def _tune(
             folder=folder,
         )
     )
-    model = use_native_precision(load_trained(folder, base))
+    model = merged_to_answer(use_native_precision(load_trained(folder, base)))
     tokenizer = load_tokenizer(folder)
     nats = nats_of_answers(model, tokenizer, probe.held_out)
     questions = probe.held_out[: config.answers]

@@ -13,14 +13,14 @@ from typing import Literal
 
 from jangin.core.errors import ConfigError, MachineError
 from jangin.core.execution import local
-from jangin.models.memory import Device
+from jangin.models.memory import CUDA_PROCESS_BYTES, Device
 
 Precision = Literal["fp32", "bf16"]
 
 KERNELS_VARIABLE = "JANGIN_KERNELS"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-_DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
-"""Present with NVIDIA's driver, that of WSL 2, and AMD's."""
+_DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Present with NVIDIA's driver, in a sandbox without /proc of it, with that of WSL 2, and AMD's."""
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 """Variables with the settings of torch's allocator of GPU memory; the others are older names."""
 _SEGMENTS = "expandable_segments:True"
@@ -40,7 +40,9 @@ def native_precision() -> Precision:
 
 
 def are_kernels_enabled() -> bool:
-    """Whether the CPU kernels of `training/kernels` may run: JANGIN_KERNELS=off turns them off.
+    """Whether the CPU kernels of `training/kernels` and fused ones for CUDA may run.
+
+    JANGIN_KERNELS=off turns them off.
 
     Training is then transformers' own forward pass and torch's own operations: slower, and the
     reference that the kernels are tested against.
@@ -142,13 +144,16 @@ def _torch_version_file() -> str:
 
 
 def _capabilities() -> list[tuple[int, int]]:
-    """Compute capability of every GPU, from nvidia-smi or torch; empty where neither knows it."""
+    """Compute capability of every GPU that torch sees; empty where it is not known.
+
+    nvidia-smi, which lists all cards whatever CUDA_VISIBLE_DEVICES says, only where torch fails.
+    """
     smi = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     cards = "range(torch.cuda.device_count())"
     listed = f"('%d.%d' % torch.cuda.get_device_capability(card) for card in {cards})"
     # In a process of its own, as a CUDA context takes memory.
     code = [sys.executable, "-c", f"import torch; print(*{listed}, sep='\\n')"]
-    return ask_in_turn((smi, code))
+    return ask_in_turn((code, smi))
 
 
 def ask_in_turn(commands: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
@@ -184,32 +189,41 @@ _MIB = 2**20
 
 
 def available_bytes(device: Device = "cpu") -> int:
-    """Bytes available to a new run: free on this machine, or all of the first CUDA device.
+    """Bytes available to a new run of this process: free on this machine or on its first GPU.
+
+    What this process holds on the GPU counts as free, as an earlier stage's model is dropped.
 
     Raises:
-        MachineError: neither nvidia-smi nor torch reports the GPU's memory.
+        MachineError: neither torch nor nvidia-smi reports the GPU's memory.
 
     """
-    if device == "cuda":
-        return _gpu_bytes()
-    return local.available_bytes()
+    if device == "cpu":
+        return local.available_bytes()
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return gpu_bytes()
+    free, total = torch.cuda.mem_get_info(0)
+    return int(min(total, free + torch.cuda.memory_reserved(0) + CUDA_PROCESS_BYTES))
 
 
-def _gpu_bytes() -> int:
-    """Memory of the first GPU, from nvidia-smi, or where there is none from torch.
+@lru_cache(maxsize=1)
+def gpu_bytes() -> int:
+    """Free memory of the first GPU that torch sees, asked once; from nvidia-smi where that fails.
 
-    torch is run in a process of its own, because a CUDA context takes memory.
+    torch is run in a process of its own, because a CUDA context takes memory, which is given back.
     """
-    smi = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    code = "import torch; print(torch.cuda.get_device_properties(0).total_memory)"
-    for query, unit in ((smi, _MIB), ([sys.executable, "-c", code], 1)):
+    ask = (
+        f"free, total = torch.cuda.mem_get_info(0); print(min(total, free + {CUDA_PROCESS_BYTES}))"
+    )
+    smi = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    for query, unit in (([sys.executable, "-c", f"import torch; {ask}"], 1), (smi, _MIB)):
         try:
             output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603  fixed words
             return int(output.stdout.split()[0]) * unit
         except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
             problem = error
     raise MachineError(
-        f"neither nvidia-smi nor torch reports the GPU's memory: {problem}. Check the driver."
+        f"neither torch nor nvidia-smi reports the GPU's memory: {problem}. Check the driver."
     )
 
 

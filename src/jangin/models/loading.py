@@ -64,6 +64,8 @@ def load_model(
     """
     if torch.cuda.is_available():
         use_growing_segments()
+    # cuDNN builds a plan of some 30 ms for every new number of rows and length: at each token.
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     path, revision = locate(folder)
     options: dict[str, Any] = {
         "revision": revision,
@@ -197,6 +199,24 @@ def attach_adapter(model: Any, adapter: Path, name: str = "default") -> Any:
             model.load_adapter(str(adapter), adapter_name=name)
             return model
         return PeftModel.from_pretrained(model, adapter, adapter_name=name)
+
+
+def is_on_gpu(model: Any) -> bool:
+    """Whether the weights are on a GPU."""
+    return bool(next(model.parameters()).device.type == "cuda")
+
+
+def merged_to_answer(model: Any) -> Any:
+    """The model with its adapter added to its weights where a GPU answers; else as it is.
+
+    An adapter beside them doubles the kernels of each token, for which a GPU waits. 4-bit weights
+    stay as they are.
+    """
+    apart = base_model(model) is model or hasattr(base_model(model).config, "quantization_config")
+    if apart or not is_on_gpu(model):
+        return model
+    with known_warnings_ignored():
+        return model.merge_and_unload()
 
 
 def four_bits(dtype: torch.dtype, *, double_quant: bool) -> Any:

@@ -80,6 +80,7 @@ GRADIENT_WASTE = 0.1
 """Share of the gradients beside them on the heap: those of single matrices of a batch, in bf16 and
 then in fp32, before they are added."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
+"""Families with CPU kernels and fused modules of our own."""
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
 OFFLOADED_BYTES = 12
@@ -140,7 +141,7 @@ class Training:
     """Whether the last good weights are kept beside those that are trained."""
     device: Device = "cpu"
     kernels: bool = True
-    """Whether the CPU kernels run the layers, where they can."""
+    """Whether CPU kernels or fused modules for CUDA run the layers, where they can."""
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass."""
     shards: int = 1
@@ -171,13 +172,16 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     if training.shards > 1:
         copies = _gathered_bytes(shape, training)
     copies += 4 * trained // training.shards if training.kept_weights else 0
-    llama = training.device == "cpu" and training.kernels
-    llama = llama and shape.family in LLAMA_FAMILIES and not training.dropout
+    own = training.kernels and shape.family in LLAMA_FAMILIES
+    llama = own and training.device == "cpu" and not training.dropout
     kept, wasted = _llama_kernel_bytes(shape, training) if llama else _layer_bytes(shape, training)
+    if own and training.device == "cuda":
+        kept = _fused_layer_bytes(shape, training)
     layers = float(shape.layers)
     if training.checkpointing:
         # Inputs of all layers, and one layer in full.
-        ends, layers = shape.layers * 4 * shape.hidden, 1
+        half = training.device == "cuda" and adapter and shape.weight_bytes == 2
+        ends, layers = shape.layers * (2 if half else 4) * shape.hidden, 1
     else:
         ends = 0
         # After its attention the last layer computes trained tokens only.
@@ -237,9 +241,10 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
     outer = shape.norms - 2
     # Residual stream in fp32 at every norm; its scaled form where the norm itself is trained.
     kept = 4 * D * shape.norms * (1 if adapter else 2)
-    kept += 4 * (Q + 2 * K + Q) + 4 * shape.heads + 4 * shape.norms
-    # Inputs of the linear layers: autocast casts a shared input once for each of them.
-    kept += size * ((5 * D if mixed else 2 * D) + Q + 4 * F)
+    # On a CPU attention computes in fp32.
+    kept += (4 if training.device == "cpu" else size) * (Q + 2 * K + Q)
+    kept += 4 * shape.heads + 4 * shape.norms
+    kept += size * (_input_columns(shape, training) + Q + 4 * F)
     if shape.query_key_norm:
         kept += (Q + K) * ((4 if adapter else 6) if mixed else (4 if adapter else 8))
     outputs = 2 * D + Q + 2 * K + 2 * F
@@ -253,6 +258,35 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
         if training.dropout:
             kept += (size + 1) * (4 * D + 2 * D + Q + F)
     return kept, int(HEAP_WASTE * passing)
+
+
+def _input_columns(shape: ModelShape, training: Training) -> int:
+    """Columns that linear layers keep of what enters attention and feed-forward network.
+
+    Autocast casts fp32 rows for each layer anew. An adapter's are in bf16 already, unless the base
+    is in fp32, or dropout takes them in fp32.
+    """
+    again = not training.has_adapter or training.dropout or shape.weight_bytes > 2
+    return (5 if again and training.precision == "bf16" else 2) * shape.hidden
+
+
+def _fused_layer_bytes(shape: ModelShape, training: Training) -> int:
+    """Kept per token of one layer whose modules are fused on CUDA.
+
+    A norm keeps its input, attention what it reads and writes in the type of the products, and the
+    feed-forward network both halves and their product.
+    """
+    D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
+    size, adapter = 2 if training.precision == "bf16" else 4, training.has_adapter
+    gemma = shape.norms > 2  # their norms compute in fp32, outside of the kernel
+    kept = (size if adapter and not gemma else 4) * D * shape.norms + 4 * shape.norms
+    kept += size * (_input_columns(shape, training) + 2 * Q + 2 * K + 3 * F) + 4 * shape.heads
+    if shape.query_key_norm:
+        kept += (Q + K) * (4 if gemma else size if adapter else 2 * size)
+    if adapter:
+        kept += size * 7 * training.rank
+        kept += (size + 1) * (4 * D + 2 * D + Q + F) if training.dropout else 0
+    return kept
 
 
 def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:

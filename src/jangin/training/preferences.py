@@ -259,9 +259,15 @@ class _Sampler:
 
     def __init__(self, model: Path, base: Path, source: Sampling) -> None:
         """Load the model."""
-        from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
+        from jangin.models.loading import (
+            load_tokenizer,
+            load_trained,
+            merged_to_answer,
+            use_native_precision,
+        )
 
-        self._model = use_native_precision(load_trained(model, base, as_trained=True))
+        loaded = load_trained(model, base, as_trained=True)
+        self._model = merged_to_answer(use_native_precision(loaded))
         self._tokenizer = load_tokenizer(model)
         self._source = source
 

@@ -48,6 +48,26 @@ def test_the_call_of_torchs_kernel_for_packed_rows_on_cuda_is_well_formed(
     assert [row.grad.shape for row in rows] == [row.shape for row in rows]
 
 
+def test_torch_2_11_whose_kernel_takes_grouped_heads_unasked_is_not_asked(monkeypatch):
+    called = []
+
+    def varlen_attn(
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k,
+        *, return_aux=None, scale=None, window_size=(-1, -1),
+    ):  # fmt: skip
+        called.append((query, key, value, window_size))
+        return query
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    rows = [torch.randn(1, heads, 12, 16).bfloat16() for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+    out = _varlen(*rows, Segments.of((7, 5), torch.device("cpu")), 0.25, 4)
+    ((query, key, value, window),) = called
+    assert window == (3, 0)
+    assert torch.equal(out[0], rows[0][0].transpose(0, 1))
+    # Nothing was copied: there was nothing to pad.
+    assert [x.data_ptr() for x in (query, key, value)] == [x.data_ptr() for x in rows]
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "sizes", "capability", "expected"),
     [

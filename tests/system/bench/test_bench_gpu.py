@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def bench():
     yield gpu, case
     torch.set_num_threads(threads)
     sys.path.remove(str(BENCH))
-    for name in ("gpu_bench", "case", "material", "ours", "peers"):
+    for name in ("gpu_bench", "case", "material", "ours", "peers", "prepare"):
         sys.modules.pop(name, None)
 
 
@@ -36,8 +38,8 @@ def bench():
 @pytest.mark.parametrize(
     ("only", "cases"),
     [
-        pytest.param(["1B", "jangin"], 3, marks=pytest.mark.slow),
-        pytest.param([], 12, marks=pytest.mark.long),
+        pytest.param(["1B", "jangin"], 4, marks=pytest.mark.slow),
+        pytest.param([], 17, marks=pytest.mark.long),
     ],
 )
 def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
@@ -57,7 +59,7 @@ def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
         assert row["seconds"] > 0
         assert row["peak_bytes"] > 0
         assert f"| {row['name']} | " in shown
-        if row["job"]["engine"] == "jangin" and row["job"]["task"] != "generate":
+        if row["job"]["engine"] == "jangin" and row["job"]["task"] not in ("generate", "profile"):
             assert row["predicted_bytes"] > 0
             assert row["packed"] == row["job"]["packed"]
     for row in found.values():
@@ -104,18 +106,21 @@ def test_a_case_that_runs_out_of_memory_says_so_and_the_next_one_runs(bench, tmp
     def run(job):
         report = {}
         asked.append(job["task"])
+        held = json.loads(out.read_text()) if out.exists() else []
+        assert len(held) == len(asked) - 1  # those that are done, whatever happens to this one
         with case.memory_problems(report):
             if job["shape"] == "8B":
                 raise torch.OutOfMemoryError("CUDA out of memory")
             report |= {"seconds": 2.0, "tokens": 100, "peak_bytes": 2**30, "operations": 1e9}
         return report
 
-    words = ["--device", "cpu", "--only", "generation", "jangin", "--out", str(tmp_path / "g.json")]
+    out = tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--only", "generation", "64 rows, jangin", "--out", str(out)]
     assert gpu.main(words, run) == 1
-    assert asked == ["product", "generate", "generate"]
+    assert asked == ["product", *["generate"] * 3]
     shown = capfd.readouterr().out
-    assert "| generation 1B, jangin | 50 |" in shown
-    assert "| generation 8B, jangin | | | | | | out of memory |" in shown
+    assert "| generation 1B, 64 rows, jangin | 50 |" in shown
+    assert "| generation 8B, 64 rows, jangin | | | | | | out of memory |" in shown
 
 
 @pytest.mark.slow
@@ -163,3 +168,41 @@ def test_the_way_of_a_checkpoint_folder_runs_on_a_cpu(tmp_path, capfd):
         assert last < first
     assert found["lora"]["checkpoint_bytes"] > 0
     assert found["lora"]["questions"] == 20
+
+
+def test_prepare_carries_one_library_of_bitsandbytes_and_git_leaves_the_folder_alone(
+    bench, tmp_path, monkeypatch
+):
+    prepare = sys.modules["prepare"]
+    folder = tmp_path / ".site"
+    asked = []
+
+    def pip(command, check):
+        asked.append(command)
+        libraries = folder / "bitsandbytes"
+        libraries.mkdir(parents=True)
+        for name in ("cuda118", "cuda130", "rocm72", "cpu"):
+            (libraries / f"libbitsandbytes_{name}.so").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(prepare.subprocess, "run", pip)
+    assert prepare.prepare(folder) == 0
+    (command,) = asked
+    assert {"--no-deps", "pydantic==2.14.3", "liger-kernel==0.8.5", str(folder)} <= set(command)
+    kept = {path.stem.removeprefix("libbitsandbytes_") for path in folder.rglob("*.so")}
+    assert kept == {"cuda130", "cpu"}
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("call", ["call1", "call2", "call3"])
+def test_a_call_ends_within_600_seconds_and_asks_for_cases_that_exist(bench, call):
+    gpu, _ = bench
+    script = BENCH / f"{call}.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    lines = script.read_text().splitlines()
+    seconds = [re.match(r".*?(?:timeout|\bbench \w+) (\d+)", line) for line in lines]
+    assert 300 < sum(int(found[1]) for found in seconds if found) <= 600
+    asked = [found[1] for line in lines if (found := re.search(r"--only '([^']+)'", line))]
+    assert asked
+    names = [case.name for case in gpu.cases()]
+    assert all(any(words in name for name in names) for words in asked)

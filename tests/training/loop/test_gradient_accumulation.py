@@ -81,7 +81,7 @@ def test_memory_runs_out_in_the_warm_up_or_never(tokenizer, data, tmp_path):
     assert failed == list(range(len(failed)))
 
 
-def test_the_warm_up_takes_the_largest_batch_and_changes_nothing(tokenizer, data):
+def test_the_warm_up_takes_what_needs_most_memory_and_changes_nothing(tokenizer, data):
     method = {"type": "lora", "r": 4, "dropout": 0.2}
     settings = config(method=method, tokens_per_batch=64)
     model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
@@ -91,12 +91,21 @@ def test_the_warm_up_takes_the_largest_batch_and_changes_nothing(tokenizer, data
     sums = {name: value.clone() for name, value in objective.sums.items()}
     random = torch.get_rng_state()
     seen = []
-    model.get_base_model().model.register_forward_pre_hook(
-        lambda *given: seen.append(given[2]["input_ids"].shape[1]), with_kwargs=True
-    )
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def look(*given):
+        held = any(p.grad is not None and p.grad.any() for p in trained)
+        seen.append((given[2]["input_ids"].shape[1], held))
+
+    model.get_base_model().model.register_forward_pre_hook(look, with_kwargs=True)
+    gradient.warm_up_memory([[0, 1], [5, 6]])
+    ((_, held),) = seen  # each step is one batch, before which there are no gradients
+    assert not held
+    seen.clear()
     gradient.warm_up_memory([[0, 1, 2], [5, 6], list(range(8, 16))])
-    (tokens,) = seen
-    assert 64 - int(data.lengths.min()) < tokens <= 64
+    (first, held), (later, held_later) = seen
+    assert 64 - int(data.lengths.min()) < later <= first <= 64
+    assert (held, held_later) == (False, True)
     assert torch.equal(torch.get_rng_state(), random)
     assert gradient.tokens == 0
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, MistralConfig
 
 from jangin.models.forward import varlen_attention
+from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import PairRows, padded_batch
 from jangin.training.dpo import DpoConfig
 from jangin.training.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
 from jangin.training.kernels.matmul import add_grad_weight, matmul_wide
-from jangin.training.loop.scorer import LossModel, choose_loss_model
+from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.scorer import LossModel, choose_loss_model, packed_or_padded
+from jangin.training.loop.weights import attach
 from jangin.training.objectives.dpo import choose_pair_model
 
 CPU = torch.device("cpu")
@@ -56,6 +60,12 @@ def mistral():
     return AutoModelForCausalLM.from_config(config).eval()
 
 
+def gemma_3():
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(**SHAPE, head_dim=8, sliding_window=WINDOW, query_pre_attn_scalar=8)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
 def choose(what, model, lengths, precision="fp32"):
     if what == "sft":
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -90,10 +100,7 @@ def test_the_probe_computes_in_the_precision_of_training(what, monkeypatch):
         return False
 
     monkeypatch.setattr(varlen_attention, "_has_varlen", record)
-    torch.manual_seed(0)
-    config = Gemma3TextConfig(**SHAPE, head_dim=8, sliding_window=WINDOW, query_pre_attn_scalar=8)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    assert choose(what, model, (9, 30, 100), "bf16").packed
+    assert choose(what, gemma_3(), (9, 30, 100), "bf16").packed
     assert seen == {torch.bfloat16}
 
 
@@ -139,3 +146,52 @@ def test_on_cuda_the_heads_products_keep_their_sums():
     first = add_grad_weight(None, grad, x)
     assert (first.shape, first.dtype) == ((11, 8), torch.float32)
     assert add_grad_weight(first, grad, x) is first
+
+
+def test_only_a_model_that_refuses_segments_is_said_to_refuse_them():
+    def asked(error):
+        def probe(_plain):
+            raise TypeError(error)
+
+        return packed_or_padded(mistral(), torch.float32, probe, lambda: "")
+
+    refused = asked("forward() got an unexpected keyword argument 'segments'")
+    assert not refused.packed
+    assert "does not pass segments on" in refused.reason
+    with pytest.raises(TypeError, match="enable_gqa"):
+        asked("varlen_attn() got an unexpected keyword argument 'enable_gqa'")
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a GPU be waited for: values and sizes that Python reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        if name in ("_local_scalar_dense", "nonzero", "_unique2", "masked_select"):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("way", ["packed", "padded", "plain"])
+@pytest.mark.parametrize("kind", ["mistral", "gemma 3"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_no_pass_waits_for_the_gpu(way, kind, method, monkeypatch):
+    monkeypatch.setenv("JANGIN_KERNELS", "off")
+    model = mistral() if kind == "mistral" else gemma_3()
+    settings = {"method": {"type": method}, "precision": "bf16"}
+    model = attach(model, TrainingConfig.model_validate(settings)).train()
+    packed = way == "packed"
+    base_model(model).set_attn_implementation(varlen_attention.NAME if packed else "sdpa")
+    loss_model = LossModel(model, packed=packed, chunked=way == "padded", dtype=torch.bfloat16)
+    with Waits() as waits:
+        batch = loss_model.batcher(rows_of(9, 30, 60), range(3), CPU)
+        loss, _ = loss_model.forward(batch)
+        loss.backward()
+    # Masks of padded batches are looked at by transformers, so that SDPA may do without them.
+    of_masks = 0 if packed else 1 + (kind == "gemma 3")
+    assert waits.names.count("_local_scalar_dense") <= of_masks
+    assert set(waits.names) <= {"_local_scalar_dense"}

@@ -17,6 +17,7 @@ from jangin.core.records import Message
 from jangin.models.starter import random_llama, train_tokenizer
 from jangin.models.tokens.chat_template import render_rows
 from jangin.models.tokens.packing import packed_batch
+from jangin.training.loop import trainer
 from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
 from jangin.training.loop.config import Pace, StepMetrics, TrainingConfig
 from jangin.training.loop.scorer import LossModel, choose_loss_model
@@ -411,3 +412,22 @@ def test_the_learning_rate_warms_up_and_falls():
 def test_the_length_is_in_epochs_or_steps():
     assert total_steps(config(), 16) == 16
     assert total_steps(config(length={"type": "steps", "steps": 7}), 16) == 7
+
+
+def test_the_peak_of_a_gpu_begins_after_the_probe(model, data, tmp_path, monkeypatch):
+    resets, peaks = [], []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", resets.append)
+    monkeypatch.setattr(
+        torch.cuda, "max_memory_allocated", lambda device: peaks.append(device) or 7
+    )
+    gpu = torch.device("cuda", 0)
+    trainer._reset_peak(gpu)
+    assert trainer._peak_memory(gpu) == 7
+    assert (resets, peaks) == ([gpu], [gpu])
+    happened = []
+    monkeypatch.setattr(trainer, "_reset_peak", lambda device: happened.append(device.type))
+    objective = SftObjective.of(model, data, None, config())
+    model.model.register_forward_pre_hook(lambda *_: happened.append("pass"))
+    train(objective, config(), tmp_path, Progress())
+    assert happened[0] == "cpu"
+    assert set(happened[1:]) <= {"pass"}

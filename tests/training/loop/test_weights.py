@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from jangin.core.errors import ConfigError, TrainingError
 from jangin.models.loading import known_warnings_ignored, load_model, outside_of_text
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.weights import load_for_training, make_trainable
+from jangin.training.loop.weights import attach, load_for_training, make_trainable
 from tests.family_models import family_model
 
 TEXT = {
@@ -138,3 +138,58 @@ def test_a_model_that_writes_no_text_is_refused_in_one_sentence(tmp_path):
     SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(tmp_path / "model")
     with pytest.raises(ConfigError, match="SiglipVisionModel, which does not write text"):
         load_model(tmp_path)
+
+
+class Kept:
+    """Bytes of the tensors that a forward pass keeps for the backward pass."""
+
+    def __init__(self):
+        self.storages = {}
+
+    def pack(self, tensor):
+        storage = tensor.untyped_storage()
+        self.storages[storage._cdata] = storage  # alive, so that no other takes its place
+        return tensor
+
+    def bytes(self):
+        return sum(storage.nbytes() for storage in self.storages.values())
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma 3", "qwen 3"])
+@pytest.mark.parametrize("dropout", [0, 0.1])
+def test_an_adapters_input_is_cast_by_autocast_alone_with_equal_bits(tokenizer, family, dropout):
+    model = family_model(family, tokenizer).bfloat16()
+    method = {"type": "lora", "dropout": dropout}
+    settings = TrainingConfig.model_validate({"method": method, "precision": "bf16"})
+    model = attach(model, settings).train()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.1)
+    layers = [part for part in model.modules() if hasattr(part, "cast_input_dtype_enabled")]
+    ids = torch.arange(40)[None] + 7
+
+    def step():
+        torch.manual_seed(0)
+        kept = Kept()
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor),
+        ):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        model.zero_grad()
+        return [loss, *gradients], kept.bytes()
+
+    values, kept = step()
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    as_before, kept_before = step()
+    assert all(map(torch.equal, values, as_before))
+    assert kept == kept_before if dropout else kept < kept_before
+
+
+def test_without_autocast_an_adapters_input_is_cast_as_before(tokenizer):
+    settings = TrainingConfig.model_validate({"method": {"type": "lora"}, "precision": "bf16"})
+    model = attach(family_model("qwen 3", tokenizer).bfloat16(), settings)
+    assert model(input_ids=torch.arange(5)[None]).logits.isfinite().all()

@@ -27,6 +27,9 @@ class LocalModels:
     _model: Any = None
     _stops: dict[str, Any] = field(default_factory=dict)
     """Generation config by name of the model."""
+    _merged: str = ""
+    """The model whose adapter the loaded weights contain, if one does. It is not taken out again,
+    which would leave rounding behind: for another model the weights are read anew."""
     _said: set[str] = field(default_factory=set)
     """Lines that were printed, which are not repeated."""
 
@@ -51,7 +54,7 @@ class LocalModels:
         base, tuned = self.folders[name]
         adapter = tuned / "adapter" if tuned is not None and has_adapter(tuned) else None
         weights = base if tuned is None or adapter is not None else tuned
-        if self._weights != weights:
+        if self._weights != weights or self._merged not in ("", name):
             self.drop()
             self._load(weights)
         self._switch(name, adapter)
@@ -63,7 +66,7 @@ class LocalModels:
         """Free the memory of the weights that are loaded."""
         from jangin.inference.plain_decoder import release_memory
 
-        self._model, self._weights = None, None
+        self._model, self._weights, self._merged = None, None, ""
         self._stops.clear()
         release_memory()
 
@@ -84,8 +87,10 @@ class LocalModels:
         """Activate the adapter of this model and deactivate all others."""
         from transformers import GenerationConfig
 
-        from jangin.models.loading import attach_adapter, base_model
+        from jangin.models.loading import attach_adapter, base_model, merged_to_answer
 
+        if self._merged:
+            return
         plain = base_model(self._model)
         if adapter is None:
             self._stops.setdefault(name, plain.generation_config)
@@ -99,7 +104,9 @@ class LocalModels:
             self._model = attach_adapter(self._model, adapter, name)
         self._model.base_model.enable_adapter_layers()
         self._model.set_adapter(name)
-        self._model.eval()
+        merged = merged_to_answer(self._model.eval())
+        if merged is not self._model:
+            self._model, self._merged = merged, name
 
     def _quantization(self, weights: Path) -> Any:
         """How the weights were quantized when an adapter on them was trained; else None."""

@@ -24,6 +24,7 @@ from jangin.models.loading import (
     load_tokenizer,
     load_trained,
     locate,
+    merged_to_answer,
     trained_quantization,
     use_native_precision,
 )
@@ -201,4 +202,4 @@ def _load_base(base: Path, quantized_as: Path | None = None) -> tuple[Any, Any]:
 
 def _load_tuned(base: Path, tuned: Path) -> tuple[Any, Any]:
     model = load_trained(tuned, base, as_trained=True)
-    return use_native_precision(model), load_tokenizer(tuned)
+    return merged_to_answer(use_native_precision(model)), load_tokenizer(tuned)

@@ -6,13 +6,14 @@ Shapes: B rows (1 when packed), H query heads, K key/value heads, T tokens of a 
 L tokens of one segment, S keys that they see.
 """
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from operator import add
 from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from jangin.models.tokens.segments import Segments
 
@@ -150,9 +151,11 @@ def _varlen(
     value_size = value_BKTD.shape[-1]
     size = max(query_BHTD.shape[-1], value_size)
     query_THD, key_TKD, value_TKD = (
-        pad(x[0].transpose(0, 1).to(dtype), (0, size - x.shape[-1]))
+        _padded(x.squeeze(0).transpose(0, 1).to(dtype), size)
         for x in (query_BHTD, key_BKTD, value_BKTD)
     )
+    kernel: Any = varlen_attn
+    grouped = _grouped(kernel, heads_differ=query_BHTD.shape[1] != key_BKTD.shape[1])
 
     def flash_attention(
         query_THD: torch.Tensor,
@@ -161,7 +164,7 @@ def _varlen(
         bounds: tuple[torch.Tensor, torch.Tensor],
         longest: tuple[int, int],
     ) -> torch.Tensor:
-        out_THD: Any = varlen_attn(
+        out_THD: Any = kernel(
             query_THD,
             key_SKD,
             value_SKD,
@@ -169,20 +172,17 @@ def _varlen(
             *longest,
             scale=scaling,
             window_size=(window - 1 if window else -1, 0),
-            enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
+            **grouped,
         )
         return torch.as_tensor(out_THD)
 
     branches = segments.branches
     end = sum(segments.lengths)
-    out_THD = flash_attention(
-        query_THD[:end],
-        key_TKD[:end],
-        value_TKD[:end],
-        (segments.bounds, segments.bounds),
-        (max(segments.lengths), max(segments.lengths)),
-    )
-    if branches is not None and any(branches.lengths):
+    forked = branches is not None and any(branches.lengths)
+    rows, longest = (query_THD, key_TKD, value_TKD), max(segments.lengths)
+    stems = (query_THD[:end], key_TKD[:end], value_TKD[:end]) if forked else rows
+    out_THD = flash_attention(*stems, (segments.bounds, segments.bounds), (longest, longest))
+    if branches is not None and forked:
         ends_THD = flash_attention(
             query_THD[end:],
             key_TKD[branches.key_indices],
@@ -194,9 +194,18 @@ def _varlen(
     return out_THD[None, ..., :value_size]
 
 
-def _no_mask(*_args: object, **_kwargs: object) -> None:
-    """The segments are the mask."""
+def _grouped(kernel: Callable[..., Any], *, heads_differ: bool) -> dict[str, bool]:
+    """Its parameter for grouped heads, new in torch 2.13; before, it took them unasked."""
+    known = "enable_gqa" in inspect.signature(kernel).parameters
+    return {"enable_gqa": heads_differ} if known else {}
 
 
+def _padded(x_TKD: torch.Tensor, size: int) -> torch.Tensor:
+    """(T, K, size) with zeros after each head; itself where nothing is missing."""
+    missing = size - x_TKD.shape[-1]
+    return pad(x_TKD, (0, missing)) if missing else x_TKD
+
+
+# Without a mask function of this name transformers makes no mask and does not look for packed rows,
+# for which it would wait for the GPU in each pass.
 AttentionInterface.register(NAME, segment_attention)
-AttentionMaskInterface.register(NAME, _no_mask)

@@ -37,6 +37,8 @@ class Batch:
     """None for a padded batch."""
     attention_mask_BT: torch.Tensor | None
     """None for a packed batch."""
+    columns_C: torch.Tensor | None
+    """Columns of a padded batch in which a row predicts a trained token, ascending; else None."""
     tokens: int
     """Real tokens, padding not counted."""
 
@@ -97,6 +99,7 @@ def packed_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) 
         targets_N=_tensor(np.concatenate([ids[1:] for ids, _ in parts])[trained], device),
         segments=Segments.of(lengths, device),
         attention_mask_BT=None,
+        columns_C=None,
         tokens=sum(lengths),
     )
 
@@ -124,6 +127,7 @@ def padded_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) 
         targets_N=_tensor(targets_BT.ravel()[flat], device),
         segments=None,
         attention_mask_BT=_tensor(mask_BT, device),
+        columns_C=_tensor(np.flatnonzero(trained_BT.any(0)), device),
         tokens=int(mask_BT.sum()),
     )
 
@@ -268,6 +272,7 @@ def packed_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> P
         targets_N=_joined_tensor(targets, device),
         segments=Segments.forked(tuple(lengths), tuple(stems), tuple(rests), device),
         attention_mask_BT=None,
+        columns_C=None,
         tokens=int(starts[-1]),
     )
     return PairBatch(

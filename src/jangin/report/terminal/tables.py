@@ -43,6 +43,23 @@ def replies_beside_prompts(rows: Sequence[Any], total: int) -> list[Any]:
     return shown
 
 
+def fits_table() -> Table:
+    """Tokens of the longest row that fits each card, by base and method."""
+    from jangin.models.fits import CARDS, LENGTHS, fits
+
+    title = words()("terminal_fits")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for column in ("base", "method", "optimizer", *(f"{card} GiB" for card in CARDS)):
+        table.add_column(column, justify="right" if "GiB" in column else "left")
+    before = ""
+    for fit in fits():
+        longest = [f"{tokens // LENGTHS[0]}k" if tokens else "-" for tokens in fit.longest]
+        name = "" if fit.base == before else fit.base
+        table.add_row(name, fit.method, fit.optimizer, *longest)
+        before = fit.base
+    return table
+
+
 def plan_table(steps: Sequence[Any]) -> Table:
     """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -222,7 +222,9 @@ def llama_hidden(
         that `_is_supported` refuses.
 
     """
-    if batch.segments is None or not are_kernels_enabled():
+    if batch.segments is None or batch.input_ids_BT.device.type != "cpu":
+        return None
+    if not are_kernels_enabled():
         return None
     if not _is_supported(base, backbone, batch.segments):
         return None

@@ -400,21 +400,26 @@ class Gradient:
                 self._shrink(rows)
 
     def warm_up_memory(self, rows_of_steps: Sequence[Sequence[int]]) -> None:
-        """Compute the largest batch of these steps once, so that memory runs out now or never.
+        """Compute what needs most memory in these steps, so that it runs out now or never.
 
-        Weights, gradients, sums and random state are unchanged afterwards.
+        That is the largest batch, or the largest that is not the first of its step: it finds the
+        gradients of those before it. Weights, gradients, sums and random state are unchanged
+        afterwards.
         """
-        rows = max(
-            (
-                part
-                for rows in rows_of_steps
-                for part in split_by_budget(self.objective.lengths, rows, self.objective.budget)
-            ),
-            key=lambda part: int(self.objective.lengths[part].sum()),
-        )
+        lengths, first, later = self.objective.lengths, list[int](), list[int]()
+
+        def tokens(part: list[int]) -> int:
+            return int(lengths[part].sum())
+
+        for rows in rows_of_steps:
+            for share in self.group.shares(rows, lengths):
+                parts = sorted(split_by_budget(lengths, share, self.objective.budget), key=tokens)
+                first = max([first, *parts[-1:]], key=tokens)
+                later = max([later, *parts[-2:-1]], key=tokens)
         before = self._snapshot()
         computed = self.tokens
-        self._add(rows, split=False) if self.group.size > 1 else self.add(rows)
+        for part in filter(None, (first, later)):
+            self._add(part, split=False) if self.group.size > 1 else self.add(part)
         self._restore(before)
         self.tokens = computed
 
@@ -513,7 +518,11 @@ class Gradient:
             )
 
     def _checkpoint(self) -> None:
-        base_model(self.objective.loss_model.model).activation_checkpointing_enable()
+        base = base_model(self.objective.loss_model.model)
+        if hasattr(base, "activation_checkpointing_enable"):
+            base.activation_checkpointing_enable()
+        else:  # transformers before 5.23
+            base.gradient_checkpointing_enable({"use_reentrant": False})
         self.checkpointing = True
 
     def _snapshot(self) -> _Snapshot:

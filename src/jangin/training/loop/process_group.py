@@ -55,19 +55,23 @@ class ProcessGroup:
         return self.rank == 0
 
     def own_rows(self, rows: Sequence[int], lengths: npt.NDArray[np.int64]) -> list[int]:
-        """The rows of this process: longest first, each to the process with the fewest tokens.
+        """The rows of this process; see `shares`."""
+        return self.shares(rows, lengths)[self.rank]
+
+    def shares(self, rows: Sequence[int], lengths: npt.NDArray[np.int64]) -> list[list[int]]:
+        """The rows of each process: longest first, each to the process with the fewest tokens.
 
         `lengths` is (R) int64, indexed by row. All processes compute the same split.
         """
         if self.size == 1:
-            return list(rows)
+            return [list(rows)]
         shares: list[list[int]] = [[] for _ in range(self.size)]
         tokens = [0] * self.size
         for row in sorted(rows, key=lambda r: (-int(lengths[r]), r)):
             least = tokens.index(min(tokens))
             shares[least].append(row)
             tokens[least] += int(lengths[row])
-        return shares[self.rank]
+        return shares
 
     def all_gather(self, *values: int) -> list[list[int]]:
         """These integers of every process, by rank. Collective."""

@@ -161,8 +161,9 @@ class LossModel:
         base, length = base_model(self.model), batch.input_ids_BT.shape[1]
         columns_N = batch.indices_N % length
         kept: dict[str, torch.Tensor] = {}
-        if "logits_to_keep" in inspect.signature(base.forward).parameters:
-            needed_C, columns_N = torch.unique(columns_N, return_inverse=True)
+        needed_C = batch.columns_C
+        if needed_C is not None and "logits_to_keep" in inspect.signature(base.forward).parameters:
+            columns_N = torch.searchsorted(needed_C, columns_N)
             kept, length = {"logits_to_keep": needed_C}, len(needed_C)
         output = self.model(
             input_ids=batch.input_ids_BT,
@@ -281,6 +282,8 @@ def _inside(model: Any, probe: Callable[..., str], *arguments: str) -> str:
     except UnpackableError as error:
         return f"it {error}"
     except TypeError as error:
+        if "segments" not in str(error):
+            raise
         return f"it does not pass segments on to its attention ({error})"
 
 

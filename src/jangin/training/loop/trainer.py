@@ -166,6 +166,7 @@ def train(
             _resume(run, *checkpoint)
         _report_start(progress, checkpoints, start, total)
         _read_lines(run, checkpoint[0].metrics_bytes if checkpoint else 0)
+        _reset_peak(run.device)
         # Not on a CPU, which swaps instead of failing: there the extra batch only costs time.
         if run.device.type == "cuda":
             ahead = range(start, min(total, start + -(-_WARM_UP_ROWS // config.examples_per_step)))
@@ -460,6 +461,15 @@ def _result(run: _Run, stopped: str, seconds: float) -> TrainingResult:
     return TrainingResult(
         last.step, last.trained_tokens, first, last, best or last, runtime, stopped
     )
+
+
+def _reset_peak(device: torch.device) -> None:
+    """Let the peak of a GPU begin here: after loading, the probe and the stages before.
+
+    That of a CPU is reset before loading, whose largest moment a prediction covers as well.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from jangin.core.errors import TrainingError
 from jangin.core.store import JOURNAL, disk_errors
+from jangin.models.forward.fused_modules import fuse
 from jangin.models.loading import (
     REFERENCE,
     TRUSTED,
@@ -202,15 +203,36 @@ def attach(model: Any, config: TrainingKeys) -> Any:
         peft_model = adapted()
         missed = _without_adapter(peft_model, linear)
         if not missed:
-            return peft_model
+            return _cast_inputs_once(peft_model)
         model = peft_model.unload()
         torch.manual_seed(config.seed)
-        return adapted([f"{name}.weight" for name in missed])
+        return _cast_inputs_once(adapted([f"{name}.weight" for name in missed]))
     except ValueError as error:
         raise TrainingError(
             f"`targets`: no adapter fits this model: {str(error).rstrip('.')}. Correct it, or "
             "use all-linear."
         ) from error
+
+
+class _OutsideAutocast:
+    """As a truth value: whether autocast is off."""
+
+    def __bool__(self) -> bool:
+        return not (torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu"))
+
+
+def _cast_inputs_once(model: Any) -> Any:
+    """The model, whose adapters leave the cast of their inputs to autocast where that is on.
+
+    PEFT's own cast to the adapter's fp32 keeps a copy for each layer, and autocast casts it back.
+    With dropout it stays: in bf16 the factor of what is not dropped would be rounded.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "cast_input_dtype_enabled") and not any(
+            isinstance(drop, torch.nn.Dropout) for drop in layer.lora_dropout.values()
+        ):
+            layer.cast_input_dtype_enabled = _OutsideAutocast()
+    return model
 
 
 def _linear_layers(model: Any, excluded: Sequence[str]) -> list[str]:
@@ -434,9 +456,9 @@ def make_trainable(model: Any, config: TrainingKeys) -> Any:
     for name in outside_of_text(base):
         base.get_submodule(name).requires_grad_(False)
     if base is model:
-        return attach(model, config)
+        return fuse(attach(model, config))
     torch.manual_seed(config.seed)
-    return model
+    return fuse(_cast_inputs_once(model))
 
 
 def merges_adapter(start: Start, config: TrainingKeys) -> bool:

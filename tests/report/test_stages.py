@@ -11,13 +11,13 @@ from jangin.core.parquet import write_table
 from jangin.llm.replies import Failed
 from jangin.project.stages import STAGES
 from jangin.report.compare import compare_variants
-from jangin.report.data.artifacts import trainings, versions
 from jangin.report.data.results import VariantCost
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report, memory
 from jangin.report.sections.data_flow import boxes
 from jangin.report.sections.dropped import failed
 from jangin.training.loop.config import DpoMetrics, StepMetrics
+from jangin.views.artifacts import trainings, versions
 from tests.report.workshop import PROJECT, Workshop, predictions
 
 WORDS = Words("en")

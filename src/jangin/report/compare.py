@@ -18,7 +18,13 @@ from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
-from jangin.report.data.artifacts import (
+from jangin.report.data.results import VariantCost
+from jangin.report.data.verdict import HEADLINE, leaked_sets
+from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
+from jangin.report.i18n.translate import Language, Words, p_text
+from jangin.report.page import curve_charts, forest_of, render_page
+from jangin.text.wordings import WordingSimilarity
+from jangin.views.artifacts import (
     METRICS,
     Artifacts,
     differences,
@@ -26,12 +32,6 @@ from jangin.report.data.artifacts import (
     guess_language,
     trainings,
 )
-from jangin.report.data.results import VariantCost
-from jangin.report.data.verdict import HEADLINE, leaked_sets
-from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
-from jangin.report.i18n.translate import Language, Words, p_text
-from jangin.report.page import curve_charts, forest_of, render_page
-from jangin.text.wordings import WordingSimilarity
 
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 

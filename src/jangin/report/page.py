@@ -25,23 +25,6 @@ from jangin.project.stages import STAGES
 from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
-from jangin.report.data.artifacts import (
-    MACHINE_FIGURES,
-    Artifacts,
-    TrainingCurves,
-    differences,
-    groups_of,
-    groups_with,
-    guess_language,
-    lengths,
-    machine_figures,
-    rows_of,
-    samples,
-    settings,
-    token_percentiles,
-    trainings,
-    versions,
-)
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import (
@@ -58,6 +41,23 @@ from jangin.report.sections import dropped as dropped_rows
 from jangin.report.sections.data_flow import boxes, coverage, token_preview
 from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
 from jangin.report.sections.versions import contradictions
+from jangin.views.artifacts import (
+    MACHINE_FIGURES,
+    Artifacts,
+    TrainingCurves,
+    differences,
+    groups_of,
+    groups_with,
+    guess_language,
+    lengths,
+    machine_figures,
+    rows_of,
+    samples,
+    settings,
+    token_percentiles,
+    trainings,
+    versions,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -11,7 +11,7 @@ from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.llm.replies import Failed
-from jangin.report.data.artifacts import (
+from jangin.views.artifacts import (
     Artifacts,
     Group,
     count_of,

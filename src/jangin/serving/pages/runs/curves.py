@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jangin.report.charts import svg
-from jangin.report.data.artifacts import FEW_ROWS
 from jangin.report.i18n.translate import Words
 from jangin.training.loop.config import TrainingKeys
+from jangin.views.artifacts import FEW_ROWS
 
 METRICS, PACE = "metrics.jsonl", "runtime/pace.jsonl"
 FIELDS = ("train_loss", "valid_loss", "learning_rate", "tokens_per_second")

@@ -20,7 +20,6 @@ from jangin.project.tracking.run_record import (
     live_runs,
     read_log,
 )
-from jangin.report.data.artifacts import Group
 from jangin.report.i18n.translate import Words
 from jangin.report.sections.data_flow import flow_of
 from jangin.serving.pages.runs.curves import (
@@ -37,6 +36,7 @@ from jangin.serving.pages.runs.history import Spending, folder_of
 from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import is_stopping
 from jangin.text.numbers import dollars
+from jangin.views.artifacts import Group
 
 # Events of a running run for its page, from the last one that the page has seen.
 #

@@ -28,7 +28,6 @@ from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
 from jangin.serving.pages.rendering import environment, render
 from jangin.serving.pages.review.queue import ReviewQueues, review_standing
 from jangin.serving.pages.runs import history
-from jangin.serving.pages.runs.curves import METRICS
 from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import stop
@@ -48,6 +47,7 @@ from jangin.serving.pages.runs.views import (
     why_it_ran,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
+from jangin.views.artifacts import METRICS
 
 POLL_SECONDS = 0.7
 QUIET_SECONDS = 15.0

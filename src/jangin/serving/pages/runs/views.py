@@ -20,23 +20,23 @@ from jangin.project.tracking.run_record import (
     live_runs,
     read_log,
 )
+from jangin.report.charts.curves import curve_charts
 from jangin.report.i18n.translate import Words
 from jangin.report.sections.data_flow import flow_of
-from jangin.serving.pages.runs.curves import (
-    METRICS,
-    CurveFiles,
-    Curves,
-    is_validated,
-    loss_chart,
-    read_end,
-    read_points,
-    thinned,
-)
 from jangin.serving.pages.runs.history import Spending, folder_of
 from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import is_stopping
 from jangin.text.numbers import dollars
-from jangin.views.artifacts import Group
+from jangin.views.artifacts import METRICS, Group
+from jangin.views.curves import (
+    CurveFiles,
+    Curves,
+    is_on_pairs,
+    is_validated,
+    read_end,
+    read_points,
+    thinned,
+)
 
 # Events of a running run for its page, from the last one that the page has seen.
 #
@@ -463,10 +463,16 @@ def curve_view(training: Training, files: CurveFiles, words: Words) -> CurveView
     curves = files.read(training.folder)
     key = training.key[:16]
     title = f"{stage_name(training.stage, words)} · {training.variant}"
-    chart = loss_chart(f"loss-{training.stage}-{key}", curves, words)
+    charts = curve_charts(
+        f"{training.stage}-{key}",
+        [("", curves)],
+        words,
+        on_pairs=is_on_pairs(training.stage),
+        measures=["loss"],
+    )
     address = f"/runs/curves/{training.stage}/{key}"
     facts = tuple(curve_facts(curves, words))
-    drawn = Markup(chart)  # noqa: S704  our own SVG
+    drawn = charts[0].chart if charts else Markup()
     return CurveView(title, address, drawn, is_validated(training.folder), facts)
 
 

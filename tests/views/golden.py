@@ -11,7 +11,6 @@ writes them anew, and the difference in git is what changed for people.
 import contextlib
 import hashlib
 import io
-import os
 import re
 import shutil
 import sys
@@ -19,6 +18,8 @@ import tempfile
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+
+import pytest
 
 import jangin
 from jangin.cli.main import main
@@ -108,18 +109,17 @@ def outline(text):
 
 def printed(*words):
     """What a command prints."""
-    out, given = io.StringIO(), sys.argv
-    sys.argv = ["jangin", *map(str, words)]
-    try:
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        patch.setenv("COLUMNS", str(WIDTH))
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(out),
             contextlib.suppress(SystemExit),
         ):
             main()
-    finally:
-        sys.argv = given
-        choose_language("auto")
+    choose_language("auto")
     return out.getvalue()
 
 
@@ -130,10 +130,12 @@ def terminal(path):
         for command in (("plan",), ("compare",), ("report", "--output", path.parent / "r.html")):
             name = f"jangin {command[0]} ({language})"
             shown[name] = printed("--language", language, *command, "-p", path)
+    choose_language("en")
     project = jangin.open(path)
     shown["results in Python"] = str(project.results())
     shown["results in a notebook"] = project.results()._repr_html_()
     shown["plan in Python"] = str(project.plan())
+    choose_language("auto")
     return shown
 
 
@@ -213,7 +215,6 @@ def workbench(path):
 
 def pages_of(name, folder):
     """{kind of page: {name: page}} of one of the three projects, written into a folder."""
-    os.environ["COLUMNS"] = str(WIDTH)
     path = PROJECTS[name](folder / name)
     kinds = {"terminal": terminal(path), "report": reports(path), "workbench": workbench(path)}
     if name == "handbook":

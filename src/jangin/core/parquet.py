@@ -282,7 +282,8 @@ def numbered_rows(path: Path, record_type: type[R], numbers: Collection[int]) ->
     for batch in read_batches(path) if wanted else ():
         here = [number - first for number in wanted if 0 <= number - first < batch.num_rows]
         with _read_errors(path):
-            rows += [record_type.model_validate(row) for row in batch.take(here).to_pylist()]
+            given = [batch.slice(number, 1).to_pylist()[0] for number in here]
+            rows += map(record_type.model_validate, given)
         first += batch.num_rows
         if first > wanted[-1]:
             break

@@ -4,7 +4,7 @@ In Python, `jangin.open("folder")` opens a project; docs/python.md shows the res
 
 Rooms, bottom up; a room imports only from those before it in this list:
 core, text, llm, documents, prepare, examples, metrics, models, inference, evaluation, training,
-project, report, serving, api, cli.
+project, views, report, serving, api, cli.
 """
 
 import os

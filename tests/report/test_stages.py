@@ -11,13 +11,14 @@ from jangin.core.parquet import write_table
 from jangin.llm.replies import Failed
 from jangin.project.stages import STAGES
 from jangin.report.compare import compare_variants
-from jangin.report.data.artifacts import trainings, versions
 from jangin.report.data.results import VariantCost
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report, memory
 from jangin.report.sections.data_flow import boxes
-from jangin.report.sections.dropped import failed
 from jangin.training.loop.config import DpoMetrics, StepMetrics
+from jangin.views.artifacts import versions
+from jangin.views.curves import trainings
+from jangin.views.losses import failed
 from tests.report.workshop import PROJECT, Workshop, predictions
 
 WORDS = Words("en")
@@ -70,7 +71,7 @@ def everything(tmp_path_factory):
 
 def test_failed_rows_of_every_stage_are_listed(everything):
     artifacts, _ = everything
-    assert [(row.stage, row.reason) for row in failed(artifacts)] == [
+    assert [(row.group.stage, row.reason.general) for row in failed(artifacts)] == [
         (name, f"{name} broke") for name in NAMES
     ]
 
@@ -113,7 +114,9 @@ def test_losses_per_pair_are_not_compared_with_losses_per_token(tmp_path):
     workshop = Workshop(tmp_path)
     artifacts = workshop.made(main=predictions(5))
     artifacts["main"]["dpo"] = workshop.publish(
-        "dpo", summary={"steps": 7, "trained_tokens": 70}, files={"metrics.jsonl": metrics("dpo")}
+        "dpo",
+        summary={"steps": 7, "trained_tokens": 70},
+        files={"metrics.jsonl": metrics("dpo") + "\n"},
     )
     project = workshop.open(PROJECT)
     (row,) = compare_variants(project, artifacts, {}, {"main": VariantCost(Bill())}).rows

@@ -184,7 +184,7 @@ class Workshop:
         }
         trained = {"steps": 20, "rows": 12, "trained_tokens": 77}
         files = {
-            "metrics.jsonl": "\n".join(line.model_dump_json() for line in lines),
+            "metrics.jsonl": "".join(f"{line.model_dump_json()}\n" for line in lines),
             "runtime/training.json": json.dumps(
                 {
                     "torch": "2.13.0+made",

@@ -24,7 +24,8 @@ SOURCE = ROOT / "src"
 PACKAGE = "jangin"
 ROOMS = (
     *("core", "text", "llm", "documents", "prepare", "examples", "metrics", "models"),
-    *("inference", "evaluation", "training", "project", "report", "serving", "api", "cli"),
+    *("inference", "evaluation", "training", "project", "views", "report", "serving", "api"),
+    "cli",
 )
 """Folders of the package from the bottom up: imports run down this list only."""
 STRANGERS_TO_EACH_OTHER = {("evaluation", "training"), ("training", "evaluation")}

@@ -7,6 +7,7 @@ from jangin.api.tables import Table
 from jangin.project.failures import Failures
 from jangin.project.plan import PlannedStage
 from jangin.report.data.results import Results as CollectedResults
+from jangin.views.plan import PlanFigures
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 class Plan(Table):
     """What a run would do: one row for each stage of each variant."""
 
-    def __init__(self, name: str, steps: Sequence[PlannedStage], total: str) -> None:
+    def __init__(self, name: str, steps: Sequence[PlannedStage], figures: PlanFigures) -> None:
+        from jangin.report.terminal.tables import plan_total
+
         super().__init__(f"plan of {name}", [_planned(step) for step in steps])
         self.steps = list(steps)
-        self.total = total
+        self._figures = figures
+        self.total = plan_total(figures)
         """One line on all requests to models and their price; empty without any."""
 
     @property
@@ -36,7 +40,7 @@ class Plan(Table):
 
         from jangin.report.terminal.tables import plan_table
 
-        return Group(plan_table(self.steps), *map(Text, self.notes()))
+        return Group(plan_table(self._figures), *map(Text, self.notes()))
 
 
 class Results(Table):

@@ -102,14 +102,13 @@ class Project:
         Raises: ConfigError: the project is wrong, or has no such stage or variant.
         """
         from jangin.project.session import check_stage
-        from jangin.report.terminal.tables import plan_total
+        from jangin.views.plan import plan_figures
 
         check_stage(until)
         with self._session() as session:
             names = session.choose(variant)
             steps = [step for name in names for step in session.plan(name, until)]
-            total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
-            return Plan(session.project.name, steps, total)
+            return Plan(session.project.name, steps, plan_figures(steps, session.budget))
 
     def run(
         self,

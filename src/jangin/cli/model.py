@@ -232,6 +232,7 @@ def finish(
     from jangin.report.terminal.progress import Bars
     from jangin.report.terminal.tables import plan_table, plan_total
     from jangin.training.export.export import export_model, refuse_existing
+    from jangin.views.plan import plan_figures
 
     _check_quantize(form, quantize)
     refuse_existing(output)
@@ -242,8 +243,9 @@ def finish(
         session.run([name], "split")
         session, name = final_session(opened, twin, train_rows(session, name))
         steps = session.plan(name)
-        console.print(plan_table(steps))
-        total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
+        figures = plan_figures(steps, session.budget)
+        console.print(plan_table(figures))
+        total = plan_total(figures)
         if total:
             console.print(escape(total), highlight=False)
         if only_plan:

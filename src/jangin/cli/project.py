@@ -137,6 +137,7 @@ def plan(
     from jangin.project.session import open_session
     from jangin.project.setup.forecast import forecast
     from jangin.report.terminal.tables import fits_table, plan_table, plan_total
+    from jangin.views.plan import plan_figures
 
     if fits:
         console.print(fits_table())
@@ -149,18 +150,10 @@ def plan(
         artifacts = {name: session.last_artifacts(name, ("chunk", "curate")) for name in names}
         flagged = session.flagged_pages(names)
         unpriced = sum(row.unpriced for row in session.ledger.spend(session.project_name))
-        budget = session.budget
-        total = plan_total(
-            result.steps,
-            budget.spent_usd,
-            budget.limit_usd,
-            result.likely,
-            unpriced,
-            result.unknown,
-        )
+        figures = plan_figures(result.steps, session.budget, result.likely, unpriced)
         where = locations(result.steps, session.cluster)
         shared = session.downloads(result.steps)
-    console.print(plan_table(result.steps))
+    console.print(plan_table(figures))
     for line in (*where, *([shared] if shared else [])):
         console.print(escape(said(line)), highlight=False, soft_wrap=True)
     for refusal in result.refusals:
@@ -170,7 +163,7 @@ def plan(
     warning = base_dependent_chunks(result.steps)
     if warning:
         console.print(f"[yellow]![/] {escape(said(warning))}", highlight=False)
-    if total:
+    if total := plan_total(figures, result.unknown):
         console.print(escape(total), highlight=False)
     if result.reading is not None and result.reading.chunks:
         text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."

@@ -272,6 +272,24 @@ def read_rows(path: Path, record_type: type[R], ids: Collection[str]) -> list[R]
     return rows
 
 
+def numbered_rows(path: Path, record_type: type[R], numbers: Collection[int]) -> list[R]:
+    """The records with these numbers from 0 on, in their order, without building the others.
+
+    Raises as `read_table`.
+    """
+    wanted, first = sorted(set(numbers)), 0
+    rows: list[R] = []
+    for batch in read_batches(path) if wanted else ():
+        here = [number - first for number in wanted if 0 <= number - first < batch.num_rows]
+        with _read_errors(path):
+            given = [batch.slice(number, 1).to_pylist()[0] for number in here]
+            rows += map(record_type.model_validate, given)
+        first += batch.num_rows
+        if first > wanted[-1]:
+            break
+    return rows
+
+
 def count_rows(path: Path) -> int:
     """Number of rows of a table, from the footers of its files; raises as `read_table`."""
     count = 0

@@ -18,20 +18,20 @@ from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
-from jangin.report.data.artifacts import (
+from jangin.report.data.results import VariantCost
+from jangin.report.data.verdict import HEADLINE, leaked_sets
+from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
+from jangin.report.i18n.translate import Language, Words, p_text
+from jangin.report.page import forest_of, render_page, training_charts
+from jangin.text.wordings import WordingSimilarity
+from jangin.views.artifacts import (
     METRICS,
     Artifacts,
     differences,
     groups_with,
     guess_language,
-    trainings,
 )
-from jangin.report.data.results import VariantCost
-from jangin.report.data.verdict import HEADLINE, leaked_sets
-from jangin.report.data.wordings import means_of, similarity_of_all, similarity_text
-from jangin.report.i18n.translate import Language, Words, p_text
-from jangin.report.page import curve_charts, forest_of, render_page
-from jangin.text.wordings import WordingSimilarity
+from jangin.views.curves import EMPTY, trainings
 
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
@@ -357,14 +357,13 @@ def _training(variant: str, artifacts: Artifacts) -> dict[str, Any]:
     steps = [summary["steps"] for summary in trained if "steps" in summary]
     tokens = [summary["trained_tokens"] for summary in trained if "trained_tokens" in summary]
     on_tokens = [t for t in trainings({variant: artifacts[variant]}) if not t.on_pairs]
-    lines = on_tokens[-1].lines if on_tokens else ()
-    valid = next((row for row in reversed(lines) if row.valid_loss is not None), None)
+    curves = on_tokens[-1].curves if on_tokens else EMPTY
     return {
         "steps": sum(steps) if steps else None,
         "trained_tokens": sum(tokens) if tokens else None,
-        "train_loss": lines[-1].train_loss if lines else None,
-        "valid_loss": valid.valid_loss if valid else None,
-        "valid_accuracy": valid.valid_mean_token_accuracy if valid else None,
+        "train_loss": curves.last("train_loss"),
+        "valid_loss": curves.last("valid_loss"),
+        "valid_accuracy": curves.last("valid_mean_token_accuracy"),
     }
 
 
@@ -557,7 +556,7 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
             "means": {name: means_of(name, table.similarity, words) for name in table.test_sets},
             "sentences": sentences(table) if language == "en" else page_sentences(table, words),
             "forest_chart": forest_of(rows, words),
-            "curve_charts": curve_charts(artifacts, words),
+            "curve_charts": training_charts(artifacts, words),
             "version": __version__,
         },
     )

@@ -25,23 +25,7 @@ from jangin.project.stages import STAGES
 from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
-from jangin.report.data.artifacts import (
-    MACHINE_FIGURES,
-    Artifacts,
-    TrainingCurves,
-    differences,
-    groups_of,
-    groups_with,
-    guess_language,
-    lengths,
-    machine_figures,
-    rows_of,
-    samples,
-    settings,
-    token_percentiles,
-    trainings,
-    versions,
-)
+from jangin.report.charts.curves import CurveChart, curve_charts
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import (
@@ -54,10 +38,26 @@ from jangin.report.data.verdict import (
 )
 from jangin.report.data.wordings import means_of, similarity_of_all
 from jangin.report.i18n.translate import Language, Words, p_text
-from jangin.report.sections import dropped as dropped_rows
 from jangin.report.sections.data_flow import boxes, coverage, token_preview
 from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
 from jangin.report.sections.versions import contradictions
+from jangin.views import losses
+from jangin.views.artifacts import (
+    MACHINE_FIGURES,
+    Artifacts,
+    differences,
+    groups_of,
+    groups_with,
+    guess_language,
+    lengths,
+    machine_figures,
+    rows_of,
+    samples,
+    settings,
+    token_percentiles,
+    versions,
+)
+from jangin.views.curves import TrainingCurves, trainings
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -284,7 +284,7 @@ def results_context(
     """
     lost = _dropped_context(artifacts) if lost is None else lost
     unread = sorted(_unread(loaded, artifacts), key=lambda row: not row.is_missed)
-    losses = _losses(lost, unread)
+    missing = _losses(lost, unread)
     best = _best(results)
     checked = grades_checked(loaded.folder, artifacts, words)
     return {
@@ -297,9 +297,9 @@ def results_context(
         "progress": _progress(loaded, artifacts),
         **_result_context(results, artifacts, words),
         "unreadable": unread,
-        "missed": losses["unread"],
+        "missed": missing["unread"],
         "random_base": starts_from_nothing(artifacts, best),
-        "glance": glance(results, artifacts, best, spend, losses, seconds, words),
+        "glance": glance(results, artifacts, best, spend, missing, seconds, words),
         "forest_chart": forest_of(results.rows, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
@@ -370,35 +370,35 @@ def _leaks(artifact: Artifact) -> list[Leak]:
 
 def _unread(loaded: LoadedProject, artifacts: Artifacts) -> list[UnreadableFile]:
     """Files that could not be read, and those that are left out of the folder as it is now."""
-    rows = dropped_rows.unreadable(artifacts)
+    rows = losses.unreadable(artifacts)
     for name in loaded.variants:
         rows += unread_files(loaded, name, artifacts.get(name, {}))
     return list(dict.fromkeys(rows))
 
 
 def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
-    failed = dropped_rows.failed(artifacts)
-    scanned = dropped_rows.scanned(artifacts)
+    failed = losses.failed(artifacts)
+    scanned = losses.scanned(artifacts)
     loaded = groups_with(artifacts, "documents.parquet")
     summaries = [group.artifact.manifest.summary for group in loaded]
     return {
-        "dropped": dropped_rows.dropped(artifacts),
+        "dropped": losses.dropped(artifacts),
         "failed": failed,
         "has_failed": bool(groups_with(artifacts, "failed.parquet")),
-        "failed_count": sum(row.count for row in failed),
+        "failed_count": sum(row.reason.count for row in failed),
         "unanswered": sum(
             len(failed_rows(group.artifact)) for group in groups_with(artifacts, "failed.parquet")
         ),
         "coverage": coverage(artifacts),
         "scanned": scanned,
-        "doubtful": dropped_rows.doubtful(artifacts),
+        "doubtful": losses.doubtful(artifacts),
         "doubtful_kept": any(_keeps_doubtful(group.artifact) for group in loaded),
         "scanned_count": sum(len(row.pages) for row in scanned),
-        "page_count": dropped_rows.page_count(artifacts),
+        "page_count": losses.page_count(artifacts),
         "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
         "lines_read": sum(int(summary.get("ocr_lines", 0)) for summary in summaries),
         "lines_checked": sum(int(summary.get("checked_lines", 0)) for summary in summaries),
-        "flagged": dropped_rows.flagged(artifacts),
+        "flagged": losses.flagged(artifacts),
     }
 
 
@@ -428,7 +428,7 @@ def _chart_context(artifacts: Artifacts, words: Words) -> dict[str, Any]:
             for index, item in enumerate(lengths(artifacts))
         ],
         "tokens": token_percentiles(artifacts),
-        "curve_charts": curve_charts(artifacts, words),
+        "curve_charts": training_charts(artifacts, words),
         "trainings": trainings(artifacts),
         "memory": memory(artifacts),
     }
@@ -474,45 +474,22 @@ def _histogram(name: str, item: Any, words: Words) -> "tuple[Markup, str]":
     return _svg(charts.histogram(name, words(item.name), text, item.values)), text
 
 
-@dataclass(frozen=True, slots=True)
-class CurveChart:
-    """One metric of the trainings of one stage."""
-
-    title: str
-    chart: "Markup"
-    description: str
-
-
-def curve_charts(artifacts: Artifacts, words: Words) -> list[CurveChart]:
+def training_charts(artifacts: Artifacts, words: Words) -> list[CurveChart]:
     """Loss and token accuracy of every stage that trained, its variants on one chart each."""
     by_stage: dict[str, list[TrainingCurves]] = {}
     for training in trainings(artifacts):
         by_stage.setdefault(training.stage, []).append(training)
-    drawn = []
-    for stage, runs in by_stage.items():
-        for kind, field in (("loss", "loss"), ("accuracy", "mean_token_accuracy")):
-            title = f"{words(f'stage_{stage}')}: {words(kind)}"
-            on_pairs = kind == "loss" and runs[0].on_pairs
-            text = words("pair_loss_description" if on_pairs else f"{kind}_description")
-            lines = _curves(runs, field, words)
-            chart = charts.curves(f"{kind}-{stage}", title, text, lines, words("steps"))
-            drawn.append(CurveChart(title, _svg(chart), text))
-    return drawn
-
-
-def _curves(runs: Sequence[TrainingCurves], field: str, words: Words) -> list[charts.Curve]:
-    lines = []
-    for colour, run in enumerate(runs):
-        for split, prefix in (("train", "train"), ("validation", "valid")):
-            points = tuple(
-                (float(line.step), float(value))
-                for line in run.lines
-                if (value := getattr(line, f"{prefix}_{field}")) is not None
-            )
-            if points:
-                label = f"{', '.join(run.variants)} · {words(split)}"
-                lines.append(charts.Curve(label, points, colour, dashed=split != "train"))
-    return lines
+    return [
+        chart
+        for stage, runs in by_stage.items()
+        for chart in curve_charts(
+            stage,
+            [(", ".join(run.variants), run.curves) for run in runs],
+            words,
+            stage=words(f"stage_{stage}"),
+            on_pairs=runs[0].on_pairs,
+        )
+    ]
 
 
 def _present(results: Results) -> list[str]:

@@ -7,10 +7,12 @@ from jangin.cli.main import app
 from jangin.core.records import Example, Message
 from jangin.documents.load import LoadConfig
 from jangin.examples.reviews.log import append_decisions, decide
+from jangin.llm.budget import SpendingLimit
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
 from jangin.project.setup.provisional import read_quickly
 from jangin.report.terminal.tables import plan_total
+from jangin.views.plan import plan_figures
 from tests.tiny_project import ROWS, write_project
 
 ARTICLE = (
@@ -98,24 +100,29 @@ def test_every_stage_of_a_fresh_project_is_estimated_and_nothing_is_left_behind(
     assert "questions to base, tuned" in stages["evaluate"][0].cost.text
 
 
+def _total(result, limit, unpriced=0):
+    figures = plan_figures(result.steps, SpendingLimit(limit), result.likely, unpriced)
+    return plan_total(figures, result.unknown)
+
+
 @pytest.mark.slow
 def test_the_likely_cost_and_the_bound_are_set_against_the_budget(project, estimate):
     result, limit = estimate(project(budget="budget: {usd: 0.01}"))
-    text = plan_total(result.steps, 0.0, limit, result.likely, 0, result.unknown)
+    text = _total(result, limit)
     assert ", likely about $0.0" in text
     assert "that is left of the budget: would stop after about" in text
-    assert plan_total(result.steps, 0.0, 100.0, result.likely).endswith("$100.00.")
+    assert _total(result, 100.0).endswith("$100.00.")
     usual, most = (sum(calls.usd for calls in side) for side in (
         result.likely, [step.calls for step in result.steps],
     ))  # fmt: skip
-    between = plan_total(result.steps, 0.0, (usual + most) / 2, result.likely)
+    between = _total(result, (usual + most) / 2)
     assert between.endswith("of the budget: it likely suffices.")
 
 
 @pytest.mark.slow
 def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
     result, _ = estimate(project(price=""))
-    text = plan_total(result.steps, 0.0, None, result.likely, 186, result.unknown)
+    text = _total(result, None, 186)
     assert "price unknown" in text
     assert "likely about" not in text
     assert "Spent so far: $0.00 + 186 calls at an unknown price." in text

@@ -5,12 +5,12 @@ from typing import Any
 
 from jangin.core.ledger import Spend
 from jangin.evaluation.systems.table import is_external, is_trained, uses_language_model
-from jangin.report.data.artifacts import Artifacts
 from jangin.report.data.results import Results
 from jangin.report.data.verdict import HEADLINE
 from jangin.report.data.wordings import similarity_of
 from jangin.report.i18n.translate import Words
 from jangin.text.numbers import dollars
+from jangin.views.artifacts import Artifacts
 
 
 def kind_of_system(label: str) -> str:

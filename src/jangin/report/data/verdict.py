@@ -33,9 +33,9 @@ from jangin.evaluation.systems.table import is_trained, uses_language_model
 from jangin.evaluation.tasks.task import TestSet
 from jangin.metrics.agreement import ENOUGH, Agreement, Calibration
 from jangin.metrics.statistics import Interval, wilson_interval
-from jangin.report.data.artifacts import Artifacts
 from jangin.report.data.results import SHARED, Results
 from jangin.report.i18n.translate import Words, p_text
+from jangin.views.artifacts import Artifacts
 
 HEADLINE: tuple[TestSet, ...] = (
     "test",

@@ -6,9 +6,9 @@ from typing import Any
 from jangin.core.store import Artifact
 from jangin.evaluation.tasks.task import TestSet
 from jangin.examples.curation.split_groups import held_out_similarity
-from jangin.report.data.artifacts import Artifacts
 from jangin.report.i18n.translate import Words
 from jangin.text.wordings import WordingSimilarity
+from jangin.views.artifacts import Artifacts
 
 
 def similarity_of(split: Artifact) -> dict[str, WordingSimilarity]:

@@ -15,7 +15,8 @@ from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
 from jangin.project.tables import token_rows
 from jangin.report.charts.svg import Flow, StageBox
-from jangin.report.data.artifacts import (
+from jangin.report.i18n.translate import Words
+from jangin.views.artifacts import (
     METRICS,
     Artifacts,
     Group,
@@ -24,7 +25,6 @@ from jangin.report.data.artifacts import (
     groups_with,
     rows_of,
 )
-from jangin.report.i18n.translate import Words
 
 if TYPE_CHECKING:
     from jangin.models.tokens.preview import PreviewRow

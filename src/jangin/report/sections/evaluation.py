@@ -21,10 +21,10 @@ from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
 from jangin.report.charts import svg as charts
 from jangin.report.charts.grades import Guess, confusion, scatter
-from jangin.report.data.artifacts import Artifacts, Group, groups_of, groups_with, rows_of
 from jangin.report.data.verdict import HEADLINE
 from jangin.report.i18n.translate import Words
 from jangin.text.numbers import read_number
+from jangin.views.artifacts import Artifacts, Group, groups_of, groups_with, rows_of
 
 MOST_SLICES = 12
 MOST_CHANGED = 5

@@ -15,8 +15,8 @@ from jangin.project.contradictions import (
     settled_files,
 )
 from jangin.project.file import LoadedProject
-from jangin.report.data.artifacts import Artifacts
 from jangin.report.i18n.translate import Words
+from jangin.views.artifacts import Artifacts
 
 MOST_CHANGES = 5
 """Passages of two files that a terminal shows; a page shows `MOST_ON_PAGE`."""

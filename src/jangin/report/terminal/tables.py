@@ -11,12 +11,12 @@ from rich.text import Text
 from jangin.core.errors import counted
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
-from jangin.project.plan import shared_steps
 from jangin.report.i18n.translate import value_text
 from jangin.report.terminal.console import heading, said, words
 from jangin.report.terminal.progress import STATE_STYLE, duration
 from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import dollars
+from jangin.views.plan import PlanFigures, PlanRow
 
 LEAST_CELL = 8
 """Minimum width in columns of a folded value."""
@@ -60,30 +60,31 @@ def fits_table() -> Table:
     return table
 
 
-def plan_table(steps: Sequence[Any]) -> Table:
+def plan_table(plan: PlanFigures) -> Table:
     """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("variant", "stage", "state", "why", "cost", "price", "time"):
         table.add_column(heading(title), overflow="fold")
-    for variant, step in shared_steps(steps):
+    for row in plan.rows:
+        step = row.step
         table.add_row(
-            heading(variant) if variant == "all" else variant,
+            heading(row.variants) if row.variants == "all" else row.variants,
             step.stage.name,
             f"[{STATE_STYLE[step.state]}]{heading(step.state)}[/]",
             escape("; ".join(map(said, step.reasons))),
             escape(said(step.cost.text)),
             calls_text(step.calls),
-            _time_of(step),
+            _time_of(row),
         )
     return table
 
 
-def _time_of(step: Any) -> str:
+def _time_of(row: PlanRow) -> str:
     """Seconds that it took, or would take."""
-    if step.state == "cached":
-        return words().duration(step.seconds) if step.seconds else ""
-    seconds = step.seconds or step.cost.seconds
-    return words()("terminal_about", time=words().duration(seconds)) if seconds else ""
+    if not row.seconds:
+        return ""
+    time = words().duration(row.seconds)
+    return time if row.step.state == "cached" else words()("terminal_about", time=time)
 
 
 def calls_text(calls: Any) -> str:
@@ -100,62 +101,43 @@ def calls_text(calls: Any) -> str:
     return ", ".join(map(said, parts)).replace(", and ", " and ")
 
 
-def plan_total(
-    steps: Sequence[Any],
-    spent_usd: float,
-    budget_usd: float | None,
-    likely: Sequence[Any] = (),
-    unpriced: int = 0,
-    unknown: Sequence[str] | None = None,
-) -> str:
+def plan_total(plan: PlanFigures, unknown: Sequence[str] | None = None) -> str:
     """The requests of all stages against the budget; empty if there are none and none was paid.
 
-    `likely` are the usual requests of each step, `unpriced` the calls at an unknown price so far,
-    `unknown` the stages without an estimate; by default all that wait.
+    `unknown`: stages without an estimate; by default all that wait.
     """
-    total: Any = None
-    usual: Any = None
-    likely_of = {id(step): calls for step, calls in zip(steps, likely, strict=False)}
-    for _, step in shared_steps(steps):
-        if total is None:
-            total, usual = type(step.calls)(), type(step.calls)()
-        total.add(step.calls)
-        usual.add(likely_of.get(id(step), step.calls))
-    if total is None or not (total.count or spent_usd or unpriced):
+    most, likely = plan.most, plan.likely
+    if not plan.rows or not (most.count or plan.spent_usd or plan.unpriced):
         return ""
-    if unknown is None:
-        unknown = [step.stage.name for step in steps if step.state == "waits"]
-    text = said(f"{counted(total.count, 'call')} to models")
-    if usual.count != total.count:
-        text = said(f"{usual.count:,} to {counted(total.count, 'call')} to models")
-    if total.count:
-        text += f", {calls_text(total)}"
-        if likely and total.unpriced < total.count:
-            text += ", " + said(f"likely about {dollars(usual.usd)}")
-    if unknown and total.count:
-        names = ", ".join(dict.fromkeys(unknown))
+    text = said(f"{counted(most.count, 'call')} to models")
+    if likely.count != most.count:
+        text = said(f"{likely.count:,} to {counted(most.count, 'call')} to models")
+    if most.count:
+        text += f", {calls_text(most)}"
+        if plan.is_forecast and most.unpriced < most.count:
+            text += ", " + said(f"likely about {dollars(likely.usd)}")
+    names = ", ".join(dict.fromkeys(plan.waiting if unknown is None else unknown))
+    if names and most.count:
         text += "; " + said(f"not counted because they wait for other stages: {names}")
-    paid = f"Spent so far: {dollars(spent_usd)}"
-    if unpriced:
-        paid += f" + {counted(unpriced, 'call')} at an unknown price"
-    if budget_usd is None:
+    paid = f"Spent so far: {dollars(plan.spent_usd)}"
+    if plan.unpriced:
+        paid += f" + {counted(plan.unpriced, 'call')} at an unknown price"
+    if plan.limit_usd is None:
         return f"{text}. {said(paid)}."
-    paid += f" of {dollars(budget_usd)}"
-    left = _against_budget(total, usual, budget_usd - spent_usd)
-    return f"{text}. {said(paid)}. {said(left)}".strip()
+    paid += f" of {dollars(plan.limit_usd)}"
+    return f"{text}. {said(paid)}. {said(_against_budget(plan))}".strip()
 
 
-def _against_budget(most: Any, usual: Any, left: float) -> str:
+def _against_budget(plan: PlanFigures) -> str:
     """What the budget that is left means for these requests; empty where it suffices."""
+    most, left = plan.most, plan.left_usd or 0.0
     if most.usd <= left or not most.count:
         return ""
     bound = f"Up to {dollars(most.usd)} of the {dollars(max(left, 0))} that is left of the budget"
-    if usual.usd <= left:
+    if not plan.would_stop:
         return f"{bound}: it likely suffices."
-    each = usual.usd / max(usual.count, 1)
-    reserve = most.usd / most.count
-    calls = max(0, int((left - reserve) / each)) if each else 0
-    return f"{bound}: would stop after about {calls:,} of {counted(usual.count, 'call')}."
+    calls = counted(plan.likely.count, "call")
+    return f"{bound}: would stop after about {plan.affordable:,} of {calls}."
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:

@@ -2,9 +2,9 @@
 
 import json
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, BackgroundTasks, Form, Header, Request
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from jangin.core.errors import DataError
 from jangin.models.catalog import name_of
-from jangin.report.charts import svg as charts
+from jangin.report.charts.curves import curve_charts
 from jangin.report.i18n.translate import Words
 from jangin.serving.files import routes as file_routes
 from jangin.serving.files.store import find_file, user_of
@@ -34,10 +34,7 @@ from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import ServedModel
 from jangin.serving.state.settings import ModelEntry
 from jangin.serving.state.tables import Audit, Event, Job, Key, Permission, StoredModel
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
+from jangin.views.curves import EMPTY, Curves, curves_of, thinned
 
 # Models as a tree: from which model each was tuned.
 
@@ -119,90 +116,37 @@ def _tuned(session: Session, caller: Caller) -> dict[str, tuple[ModelNode, str, 
 # The measurements of a job as curves: a sample of its steps, read by the database.
 
 
-MOST_POINTS = 300
+MOST_POINTS = 600
 """Steps of a curve; a screen shows no more."""
 _MOST_JOBS = 64
 _lock = threading.Lock()
-_known: dict[tuple[str, str], tuple[int, tuple[Mapping[str, Any], ...]]] = {}
-"""{(database, job): (last event that was read, measurements)}."""
-SERIES = (
-    ("train_loss", "loss", "train", 0),
-    ("valid_loss", "loss", "validation", 0),
-    ("train_mean_token_accuracy", "accuracy", "train", 2),
-    ("valid_mean_token_accuracy", "accuracy", "validation", 2),
-)
-"""(name in the data of an event, chart, key of its words, colour)."""
+_known: dict[tuple[str, str], tuple[int, tuple[Curves, int]]] = {}
+"""{(database, job): (last event that was read, what was measured)}."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobCurves:
-    """A sample of the measured steps of a job, in their order."""
-
-    rows: tuple[Mapping[str, Any], ...]
-    total: int
-    """Steps of the whole training; 0 while it is not known."""
-
-    @property
-    def last(self) -> Mapping[str, Any]:
-        """The newest measurement; empty without any."""
-        return self.rows[-1] if self.rows else {}
-
-    def points(self, name: str) -> tuple[tuple[float, float], ...]:
-        """(step, value) of one series."""
-        return tuple(
-            (float(row["step"]), float(row[name])) for row in self.rows if row.get(name) is not None
-        )
-
-    def columns(self) -> dict[str, list[float | None]]:
-        """{series: its values, None where nothing was measured}, for a script."""
-        names = ("step", *(name for name, *_ in SERIES))
-        return {name: [row.get(name) for row in self.rows] for name in names}
-
-
-def job_curves(session: Session, job_id: str) -> JobCurves:
-    """The curves of a job: about `MOST_POINTS` steps, and validations beside them.
+def job_curves(session: Session, job_id: str) -> tuple[Curves, int]:
+    """(curves of a job, steps of the whole training; 0 while they are not known).
 
     What was read before is kept, so that only new events are read.
     """
     key = (str(session.get_bind().engine.url), job_id)
     with _lock:
-        last, known = _known.get(key, (0, ()))
+        last, (curves, total) = _known.get(key, (0, (EMPTY, 0)))
         query = select(Event.rowid, Event.data).where(
             Event.job_id == job_id, Event.type == "metrics", Event.rowid > last
         )
-        if not last and (stride := last_step(session, job_id) // MOST_POINTS) > 1:
+        if not last and (stride := 2 * last_step(session, job_id) // MOST_POINTS) > 1:
             is_sampled = Event.rowid % stride == 0
             query = query.where(or_(is_sampled, Event.message.contains("validation loss")))
         new = [(row, data) for row, data in session.execute(query.order_by(Event.rowid)) if data]
-        rows = _thinned([*known, *(data for _, data in new)])
+        if new:
+            last, newest = new[-1]
+            total = int(newest.get("total_steps", 0))
+            curves = thinned(curves + curves_of(data for _, data in new), MOST_POINTS)
         while len(_known) >= _MOST_JOBS and key not in _known:
             _known.pop(next(iter(_known)))
-        _known[key] = (new[-1][0] if new else last, rows)
-    return JobCurves(rows, int(rows[-1].get("total_steps", 0)) if rows else 0)
-
-
-def _thinned(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """At most about twice `MOST_POINTS` of them; the newest is kept."""
-    stride = max(1, len(rows) // (2 * MOST_POINTS))
-    return tuple(row for index, row in enumerate(reversed(rows)) if index % stride == 0)[::-1]
-
-
-def drawn_curves(curves: JobCurves, words: Words) -> "list[tuple[str, Markup]]":
-    """(title, SVG) of loss and token accuracy; none without measurements."""
-    from markupsafe import Markup
-
-    drawn = []
-    for chart in ("loss", "accuracy"):
-        lines = [
-            charts.Curve(words(key), points, colour, dashed=key == "validation")
-            for name, of_chart, key, colour in SERIES
-            if of_chart == chart and (points := curves.points(name))
-        ]
-        if lines:
-            title, text = words(chart), words(f"{chart}_description")
-            svg = charts.curves(f"job-{chart}", title, text, lines, words("steps"))
-            drawn.append((title, Markup(svg)))  # noqa: S704  # made by ElementTree
-    return drawn
+        _known[key] = (last, (curves, total))
+    return curves, total
 
 
 # `/jobs`, `/models`, `/files`: what the fine-tuning API does, through its own functions.
@@ -341,7 +285,7 @@ def job_page(visit: VisitDep, job_id: str, after: str = "") -> Response:
     """One job: state, curves, log, checkpoints, files."""
     job = job_routes.retrieve_job(job_id, visit.server, visit.caller)
     with visit.server.database.read() as session:
-        curves = job_curves(session, job_id)
+        curves, total = job_curves(session, job_id)
         query = select(Event).where(Event.job_id == job_id)
         events, more = page_of(session, query, Paging(EVENTS, after or None, "desc"))
     paging = Paging(100, None, "desc")
@@ -351,7 +295,8 @@ def job_page(visit: VisitDep, job_id: str, after: str = "") -> Response:
         "job.html.jinja",
         job=job,
         curves=curves,
-        charts=drawn_curves(curves, visit.words),
+        total=total,
+        charts=curve_charts("job", [("", curves)], visit.words),
         events=events,
         next=f"/jobs/{job_id}?after={events[-1].id}#events" if more else "",
         previous=f"/jobs/{job_id}#events" if after else "",
@@ -373,8 +318,9 @@ def job_state(visit: VisitDep, job_id: str) -> Response:
     """The state of a job and its buttons, as a part of the page."""
     job = job_routes.retrieve_job(job_id, visit.server, visit.caller)
     with visit.server.database.read() as session:
-        curves = job_curves(session, job_id)
-    return render(visit, "jobs/state.html.jinja", job=job, curves=curves, **_state(visit, job))
+        curves, total = job_curves(session, job_id)
+    shown = {"curves": curves, "total": total, **_state(visit, job)}
+    return render(visit, "jobs/state.html.jinja", job=job, **shown)
 
 
 @jobs.get("/{job_id}/curves.json")
@@ -382,7 +328,7 @@ def job_columns(visit: VisitDep, job_id: str) -> dict[str, Any]:
     """The curves as columns, for the chart that grows."""
     job_routes.retrieve_job(job_id, visit.server, visit.caller)
     with visit.server.database.read() as session:
-        return dict(job_curves(session, job_id).columns())
+        return job_curves(session, job_id)[0].data
 
 
 @jobs.get("/{job_id}/stream")
@@ -436,8 +382,9 @@ def change_job(
     if not visit.is_fragment:
         return RedirectResponse(f"/jobs/{job_id}", 303)
     with visit.server.database.read() as session:
-        curves = job_curves(session, job_id)
-    return render(visit, "jobs/state.html.jinja", job=job, curves=curves, **_state(visit, job))
+        curves, total = job_curves(session, job_id)
+    shown = {"curves": curves, "total": total, **_state(visit, job)}
+    return render(visit, "jobs/state.html.jinja", job=job, **shown)
 
 
 @jobs.get("/{job_id}/export", dependencies=needs("models"))

@@ -7,8 +7,9 @@ import pytest
 from jangin.core.records import Chunk
 from jangin.project import stages
 from jangin.project.stages import find_stage
-from jangin.serving.pages.data.catalog import lost, newest, tables_of
+from jangin.serving.pages.data.catalog import lost_rows, newest, tables_of
 from jangin.serving.pages.data.way import way_of
+from jangin.views.losses import lost_tables
 from tests.project.release.test_finish import TRAINING
 from tests.serving.pages.data.artifacts import artifact, dropped, example, scored, split
 
@@ -100,13 +101,13 @@ def test_lost_rows_are_grouped_by_rule_and_reason_without_its_figures(tmp_path):
     rows = [dropped(example(f"질문 {n}?"), "score", f"score 0.{n} < 0.5") for n in range(4)] + [
         dropped(example("빈 것?"), "empty", "the answer is empty")
     ]
-    (only,) = lost({"curate": artifact(tmp_path, "curate", dropped=rows)})
-    assert [(r.rule, r.count, len(r.samples)) for r in only.reasons] == [
-        ("score", 4, 3), ("empty", 1, 1),
+    (only,) = lost_tables({"curate": artifact(tmp_path, "curate", dropped=rows)})
+    assert [(r.rule, r.count, r.first) for r in only.reasons] == [
+        ("score", 4, (0, 1, 2)), ("empty", 1, (4,)),
     ]  # fmt: skip
-    assert only.reasons[0].reason == "score 0.0 < 0.5"
-    assert only.others == 0
-    assert [row.name for row in only.reasons[0].samples] == ["질문 0?", "질문 1?", "질문 2?"]
+    first = only.reasons[0]
+    assert (first.reason, first.general) == ("score 0.0 < 0.5", "score … < …")
+    assert [row.name for row in lost_rows(only, first)] == ["질문 0?", "질문 1?", "질문 2?"]
 
 
 def test_an_example_whose_exact_copy_was_dropped_is_not_dropped(tmp_path):

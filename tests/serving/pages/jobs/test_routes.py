@@ -143,18 +143,18 @@ def test_jobs_are_listed_page_by_page_and_texts_are_data(visitor):
 def test_curves_are_sampled_and_the_log_is_read_page_by_page(running, visitor):
     browser = visitor("claims")
     with running.server.database.read() as session:
-        curves = job_curves(session, "ftjob-1")
-    assert curves.total == 2_500
-    assert len(curves.rows) <= 2 * MOST_POINTS
+        curves, total = job_curves(session, "ftjob-1")
+    assert total == 2_500
+    assert len(curves.steps) <= MOST_POINTS
     assert [step for step, _ in curves.points("valid_loss")] == [500, 1000, 1500, 2000, 2500]
-    assert curves.last["step"] == 2_500
+    assert curves.steps[-1] == 2_500
     page = browser.get("/jobs/ftjob-1").text
     assert page.index("스텝 2500/") < page.index("스텝 2471/")
     older = browser.get(re.search(r'rel="next" href="([^"#]+)', page)[1]).text
     assert "스텝 2470/" in older
     assert "스텝 2471/" not in older
     columns = browser.get("/jobs/ftjob-1/curves.json").json()
-    assert len(columns["step"]) == len(columns["train_loss"])
+    assert len(columns["steps"]) == len(columns["train_loss"])
     stream = browser.get("/jobs/ftjob-1/stream?after=ftevent-2499").text
     assert re.findall("id: (.+)", stream) == ["ftevent-2500"]
     assert "스텝" in stream

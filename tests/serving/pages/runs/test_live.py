@@ -8,7 +8,7 @@ from jangin.core.events import Notice, StepBegins, StepEnds
 from jangin.project.tracking import run_record
 from jangin.project.tracking.run_record import recorded, recorded_runs
 from jangin.serving.pages.runs.views import Follower, training_of
-from tests.serving.pages.runs.test_curves import write
+from tests.views.test_curves import write
 
 KEY = "ab" * 32
 

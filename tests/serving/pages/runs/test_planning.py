@@ -48,16 +48,16 @@ def answer(plans, project):
 def test_a_plan_says_what_is_open_what_it_costs_and_what_would_stop_it(folder):
     project = OpenProject(folder / "project.yaml")
     plan = make_plan(project, "v")
-    assert [row.step.stage.name for row in plan.open_rows] == [
+    assert [row.step.stage.name for row in plan.figures.open_rows] == [
         "load", "chunk", "synthesize", "split",
     ]  # fmt: skip
-    assert plan.most.count == 1
-    assert (plan.limit_usd, plan.would_stop) == (5, False)
+    assert plan.figures.most.count == 1
+    assert (plan.figures.limit_usd, plan.figures.would_stop) == (5, False)
     assert any("JANGIN_NO_SUCH_KEY is not set" in text for text in plan.warnings)
-    assert plan.untimed == ("load", "synthesize")
+    assert plan.figures.untimed == ("load", "synthesize")
     words = Words("en")
-    assert "not known before their first run" in plan_sentence(plan, words)
-    assert [step.time for step in plan_steps(plan, words, Counts())] == [""] * 4
+    assert "not known before their first run" in plan_sentence(plan.figures, words)
+    assert [step.time for step in plan_steps(plan.figures, words, Counts())] == [""] * 4
     assert not (folder / "store").exists()
 
 

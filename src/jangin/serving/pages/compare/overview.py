@@ -14,17 +14,12 @@ from jangin.evaluation.grade_labels import people_decide
 from jangin.evaluation.stored import reading_once
 from jangin.examples.reviews.log import LOG
 from jangin.project.session import Session
+from jangin.report.charts.curves import CurveChart
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
 from jangin.report.data.glance import starts_from_nothing
 from jangin.report.data.results import collect_results, variant_costs
 from jangin.report.i18n.translate import Words
-from jangin.report.page import (
-    CurveChart,
-    build_report,
-    curve_charts,
-    render_results,
-    results_context,
-)
+from jangin.report.page import build_report, render_results, results_context, training_charts
 from jangin.serving.pages.compare.answers import AnswerTable
 from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import OpenProject, Snapshot
@@ -155,7 +150,7 @@ class Comparison:
             context,
             render_results(context),
             self._variants(session),
-            curve_charts(artifacts, words),
+            training_charts(artifacts, words),
         )
 
     def _variants(self, session: Session) -> ComparedVariants | None:

@@ -11,8 +11,7 @@ from jangin.examples.split import SplitConfig
 from jangin.project.tables import reply_rows
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.report.i18n.translate import cell_text, column_name, is_technical, value_text
-from jangin.report.sections.dropped import doubtful as doubtful_pages
-from jangin.serving.pages.data.catalog import lost, newest, tables_of
+from jangin.serving.pages.data.catalog import lost_rows, newest, tables_of
 from jangin.serving.pages.data.documents import project_documents
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.data.room import DataRoom, data_room
@@ -22,10 +21,13 @@ from jangin.serving.pages.data.way import decided_on, way_of
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import PageError, VisitDep, needs
+from jangin.views.losses import WITHOUT_QUESTIONS, doubtful, lost_tables
 
 LONGEST_SEARCH = 200
 REPLIES_SHOWN = 20
 """Replies on one page."""
+MOST_REASONS = 12
+"""Reasons of one table on the page of what was lost."""
 EXAMPLES = ("examples", "splits", "dropped", "rejected")
 """Tables of examples."""
 router = APIRouter(prefix="/data", dependencies=needs("review"))
@@ -48,7 +50,7 @@ def overview(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRe
         rows=rows,
         example_stage=examples.manifest.stage if examples else "",
         lost=sum(entry.rows for entry in tables if entry.name in ("dropped", "rejected")),
-        unasked=sum(each.rows for each in lost(room.artifacts) if each.table.name == "coverage"),
+        unasked=sum(t.rows for t in lost_tables(room.artifacts) if t.name == WITHOUT_QUESTIONS),
         documents=len(documents),
         pages=sum(len(document.pages) for document in documents.values()),
     )
@@ -166,8 +168,10 @@ def dropped(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRes
         visit,
         "data/dropped.html.jinja",
         room=room,
-        tables=list(lost(room.artifacts)),
-        doubtful=sum(page.aside for page in doubtful_pages({room.variant: room.artifacts})),
+        tables=list(lost_tables(room.artifacts)),
+        most_reasons=MOST_REASONS,
+        lost_rows=lost_rows,
+        doubtful=sum(page.aside for page in doubtful({room.variant: room.artifacts})),
         cell=lambda name, value: cell_text(visit.words, name, value),
     )
 

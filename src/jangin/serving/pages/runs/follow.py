@@ -1,10 +1,10 @@
 """What the pages of one server share to follow runs: processes, plan, curves, counts."""
 
-from jangin.serving.pages.runs.curves import CurveFiles
 from jangin.serving.pages.runs.planning import Plans
 from jangin.serving.pages.runs.processes import Runs
 from jangin.serving.pages.runs.views import Counts
 from jangin.serving.state.server import Server
+from jangin.views.curves import CurveFiles
 
 
 class Follow:

@@ -11,36 +11,22 @@ from pathlib import Path
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import ConfigError, JanginError
-from jangin.core.stage import Calls
 from jangin.documents.load import LoadConfig
 from jangin.documents.readers.folder import ReasonGroup, by_reason
 from jangin.project.failures import Failures, failures_of
 from jangin.project.file import LoadedProject
 from jangin.project.plan import (
-    PlannedStage,
     Unrecorded,
     base_dependent_chunks,
-    shared_steps,
     unrecorded_calls,
 )
 from jangin.project.session import Session, open_session
 from jangin.project.setup.forecast import Forecast, forecast
 from jangin.serving.pages.project import OpenProject
+from jangin.views.plan import PlanFigures, plan_figures
 
 MOST_FILES = 20_000
 """Files of the documents that are looked at for changes."""
-SLOW = frozenset(("load", "sft", "pretrain", "dpo", "evaluate"))
-"""Stages that may take minutes without calling a teacher."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """A step that one or several variants share."""
-
-    variants: str
-    """Names, or `all`."""
-    step: PlannedStage
-    likely: Calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +34,7 @@ class Plan:
     """What a run would do and cost."""
 
     version: str
-    rows: tuple[PlanRow, ...]
-    likely: Calls
-    most: Calls
-    """Upper bound."""
-    spent_usd: float
-    limit_usd: float | None
+    figures: PlanFigures
     warnings: tuple[str, ...]
     """Why teachers could not be opened, chunks that variants could share."""
     unread: tuple[ReasonGroup, ...]
@@ -61,34 +42,6 @@ class Plan:
     failures: tuple[Failures, ...]
     unrecorded: tuple[Unrecorded, ...]
     """Stages that would stop because recorded replies do not cover their calls."""
-
-    @property
-    def open_rows(self) -> tuple[PlanRow, ...]:
-        """The steps that are not up to date."""
-        return tuple(row for row in self.rows if row.step.state != "cached")
-
-    @property
-    def seconds_left(self) -> float:
-        """Time of the open steps: of the last time, else an estimate; some may have neither."""
-        return sum(row.step.seconds or row.step.cost.seconds for row in self.open_rows)
-
-    @property
-    def untimed(self) -> tuple[str, ...]:
-        """Open stages that may take long, and of which it is not known how long."""
-        return tuple(
-            dict.fromkeys(
-                step.stage.name
-                for step in (row.step for row in self.open_rows)
-                if not step.seconds
-                and not step.cost.seconds
-                and (step.calls.count or step.stage.name in SLOW)
-            )
-        )
-
-    @property
-    def would_stop(self) -> bool:
-        """True if the budget does likely not suffice."""
-        return self.limit_usd is not None and self.likely.usd > self.limit_usd - self.spent_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +105,12 @@ def make_plan(project: OpenProject, version: str) -> Plan:
         names = list(session.project.variants)
         result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
-        spent, limit = session.budget.spent_usd, session.budget.limit_usd
+        figures = plan_figures(result.steps, session.budget, result.likely)
         keys = _missing_key(session, result)
-    rows = plan_rows(result)
-    most, likely = Calls(), Calls()
-    for row in rows:
-        most.add(row.step.calls)
-        likely.add(row.likely)
     chunks = base_dependent_chunks(result.steps)
     return Plan(
         version,
-        tuple(rows),
-        likely,
-        most,
-        spent,
-        limit,
+        figures,
         (*result.refusals, *keys, *([chunks] if chunks else [])),
         tuple(by_reason(dict.fromkeys(unread))),
         tuple(failures_of(result.steps)),
@@ -181,15 +125,6 @@ def _missing_key(session: Session, result: Forecast) -> list[str]:
     except ConfigError as error:
         return [str(error)]
     return []
-
-
-def plan_rows(result: Forecast) -> list[PlanRow]:
-    """The steps of a forecast, those that variants share once."""
-    likely = {id(step): calls for step, calls in zip(result.steps, result.likely, strict=True)}
-    return [
-        PlanRow(variants, step, likely.get(id(step), step.calls))
-        for variants, step in shared_steps(result.steps)
-    ]
 
 
 def version_of(project: OpenProject) -> str:

@@ -28,7 +28,6 @@ from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
 from jangin.serving.pages.rendering import environment, render
 from jangin.serving.pages.review.queue import ReviewQueues, review_standing
 from jangin.serving.pages.runs import history
-from jangin.serving.pages.runs.curves import METRICS
 from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import stop
@@ -48,6 +47,7 @@ from jangin.serving.pages.runs.views import (
     why_it_ran,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
+from jangin.views.artifacts import METRICS
 
 POLL_SECONDS = 0.7
 QUIET_SECONDS = 15.0
@@ -137,13 +137,13 @@ def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[
     follow = visit.server.get(Follow)
     answer = follow.plans.ask(project)
     plan = answer.plan
-    steps = () if plan is None else plan_steps(plan, visit.words, follow.counts)
+    steps = () if plan is None else plan_steps(plan.figures, visit.words, follow.counts)
     return {
         "plan": plan,
         "plan_working": answer.working,
         "plan_problem": answer.problem,
         "steps": steps,
-        "sentence": "" if plan is None else plan_sentence(plan, visit.words),
+        "sentence": "" if plan is None else plan_sentence(plan.figures, visit.words),
         "stages": [(step.stage, step.name) for step in {s.stage: s for s in steps}.values()],
         "variants": list(project.loaded().variants),
         # A plan of before the last change does not know what becomes of the decisions.
@@ -153,7 +153,7 @@ def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[
 
 def _review_context(visit: Visit, project: OpenProject, plan: Plan | None) -> dict[str, Any]:
     """The names of the template for what becomes of the review."""
-    planned = () if plan is None else [row.step for row in plan.rows]
+    planned = () if plan is None else [row.step for row in plan.figures.rows]
     try:
         standing = review_standing(visit.server.get(ReviewQueues), project, planned)
     except NotReadyError:

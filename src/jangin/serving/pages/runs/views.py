@@ -20,23 +20,23 @@ from jangin.project.tracking.run_record import (
     live_runs,
     read_log,
 )
-from jangin.report.data.artifacts import Group
+from jangin.report.charts.curves import curve_charts
 from jangin.report.i18n.translate import Words
 from jangin.report.sections.data_flow import flow_of
-from jangin.serving.pages.runs.curves import (
-    METRICS,
+from jangin.serving.pages.runs.history import Spending, folder_of
+from jangin.serving.pages.runs.processes import is_stopping
+from jangin.text.numbers import dollars
+from jangin.views.artifacts import METRICS, Group
+from jangin.views.curves import (
     CurveFiles,
     Curves,
+    is_on_pairs,
     is_validated,
-    loss_chart,
     read_end,
     read_points,
     thinned,
 )
-from jangin.serving.pages.runs.history import Spending, folder_of
-from jangin.serving.pages.runs.planning import Plan
-from jangin.serving.pages.runs.processes import is_stopping
-from jangin.text.numbers import dollars
+from jangin.views.plan import PlanFigures
 
 # Events of a running run for its page, from the last one that the page has seen.
 #
@@ -332,13 +332,12 @@ def calls_text(likely: Calls, most: Calls, words: Words) -> str:
     return f"{text}, {words('runs_price', likely=dollars(likely.usd), most=dollars(most.usd))}"
 
 
-def plan_steps(plan: Plan, words: Words, counts: Counts) -> tuple[StepView, ...]:
+def plan_steps(plan: PlanFigures, words: Words, counts: Counts) -> tuple[StepView, ...]:
     """The pipeline as a run would find it."""
     views = []
     for row in plan.rows:
         step = row.step
-        seconds = step.seconds or (0.0 if step.state == "cached" else step.cost.seconds)
-        time = words.duration(seconds) if seconds >= 1 else ""
+        time = words.duration(row.seconds) if row.seconds >= 1 else ""
         if time and step.state != "cached":
             basis = "runs_about_last" if step.seconds else "runs_about"
             time = words(basis, time=time)
@@ -364,7 +363,7 @@ def _variants(names: str, words: Words) -> str:
     return words("runs_all_variants") if names == "all" else names
 
 
-def plan_sentence(plan: Plan, words: Words) -> str:
+def plan_sentence(plan: PlanFigures, words: Words) -> str:
     """What a run would do, in a sentence or two."""
     if not plan.open_rows:
         return words("runs_up_to_date")
@@ -463,10 +462,16 @@ def curve_view(training: Training, files: CurveFiles, words: Words) -> CurveView
     curves = files.read(training.folder)
     key = training.key[:16]
     title = f"{stage_name(training.stage, words)} · {training.variant}"
-    chart = loss_chart(f"loss-{training.stage}-{key}", curves, words)
+    charts = curve_charts(
+        f"{training.stage}-{key}",
+        [("", curves)],
+        words,
+        on_pairs=is_on_pairs(training.stage),
+        measures=["loss"],
+    )
     address = f"/runs/curves/{training.stage}/{key}"
     facts = tuple(curve_facts(curves, words))
-    drawn = Markup(chart)  # noqa: S704  our own SVG
+    drawn = charts[0].chart if charts else Markup()
     return CurveView(title, address, drawn, is_validated(training.folder), facts)
 
 

@@ -30,8 +30,8 @@
   // Only the loss, because one chart has one axis; the accuracy stays as the server drew it.
   async function draw() {
     const data = await columns();
-    if (data === null || data.step.length < 2) return;
-    const series = [data.step, data.train_loss, data.valid_loss];
+    if (data === null || data.steps.length < 2) return;
+    const series = [data.steps, data.train_loss, data.valid_loss];
     if (plot !== null) {
       plot.setData(series);
       return;

@@ -5,8 +5,8 @@ from jangin.core.records import Example, Message
 from jangin.evaluation.results import grade_prediction
 from jangin.evaluation.tasks.task import Prediction
 from jangin.project.file import open_project
-from jangin.report.data.artifacts import Lengths, differences, groups_of, samples, settings
-from jangin.report.sections.dropped import page_ranges
+from jangin.views.artifacts import Lengths, differences, groups_of, samples, settings
+from jangin.views.losses import page_ranges
 from tests.conftest import make_artifact
 
 

@@ -1,140 +1,182 @@
-"""Dropped examples, failed replies, unreadable files and scanned pages, each with its reason."""
+"""What did not become data: rows by reason, unreadable files, scanned pages and doubtful lines."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, pairwise
+from pathlib import Path
 
-from jangin.core.reasons import Reason
+from jangin.core.parquet import count_rows, numbered_rows, read_columns
+from jangin.core.reasons import STORED, Reason
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
+from jangin.core.store import Artifact
 from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.load import DoubtfulRow
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.llm.replies import Failed
-from jangin.report.data.artifacts import (
-    Artifacts,
-    Group,
-    count_of,
-    groups_with,
-    rows_of,
-    rows_with_ids,
-)
+from jangin.views.artifacts import Artifacts, Group, count_of, groups_with, rows_of, rows_with_ids
 
+LOST = (
+    "unreadable", "unread", "failed", "eliminated", "rejected", "dropped", "dropped_pairs",
+)  # fmt: skip
+"""Tables of what did not become data, in the order in which it is lost."""
+WITHOUT_QUESTIONS = "coverage"
+"""Table of all chunks, with the number of examples of each."""
 MOST_SHOWN = 3
-_VARYING = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|\d[\d.,]*")
+"""Rows that are shown of each reason."""
+VARYING = r"\b[0-9a-f]{16}\b|'[^']*'|\"[^\"]*\"|\d[\d.,]*"
+"""What differs between sentences of older versions that give the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class DroppedExample:
-    """One dropped example and the one that was kept instead."""
-
-    example: Example
-    reason: str
-    twin: Example | None
-
-
-@dataclass(frozen=True, slots=True)
-class DroppedByRule:
-    """Number of examples that one rule dropped, and the first of them."""
+class LostReason:
+    """Rows of a table that were lost for the same reason, figures and quotations aside."""
 
     rule: str
+    """Empty where the table has no rules."""
+    reason: Reason
+    """Of the first of them."""
     count: int
-    shown: tuple[DroppedExample, ...]
+    first: tuple[int, ...]
+    """Numbers of the first rows in their table, from 0; at most `MOST_SHOWN`."""
+
+    @property
+    def general(self) -> str:
+        """The reason with an ellipsis for each figure and quotation."""
+        return self.reason.general if self.reason.key else re.sub(VARYING, "…", self.reason)
+
+
+@lru_cache(maxsize=64)
+def lost_reasons(table: Path, _content: str, zero: str = "") -> tuple[LostReason, ...]:
+    """The rows of a table by rule and reason, most frequent first.
+
+    `zero`: only rows with 0 in this column; `_content`: digest of the table's artifact.
+    """
+    import polars as pl
+
+    columns = ("rule", "reason", *filter(None, [zero]))
+    frame = pl.DataFrame(pl.from_arrow(read_columns(table, columns)))
+    rule, reason = (
+        pl.col(name) if name in frame.columns else pl.lit("").alias(name) for name in columns[:2]
+    )
+    keys = pl.col("reason").str.extract_all(r'"key":"\w+"').list.join(" ")
+    general = (
+        pl.when(pl.col("reason").str.starts_with(STORED))
+        .then(keys)
+        .otherwise(pl.col("reason").str.replace_all(VARYING, "…"))
+    )
+    groups = (
+        frame.with_row_index("number")
+        .filter(pl.col(zero) == 0 if zero else pl.lit(value=True))
+        .select("number", rule.fill_null(""), reason.fill_null(""))
+        .group_by("rule", general.alias("general"))
+        .agg(pl.len().alias("count"), pl.col("number").head(MOST_SHOWN), pl.col("reason").first())
+        .sort("count", "general", descending=[True, False])
+    )
+    return tuple(
+        LostReason(row["rule"], Reason.read(row["reason"]), row["count"], tuple(row["number"]))
+        for row in groups.iter_rows(named=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LostTable:
+    """A table of what did not become data, by reason."""
+
+    stage: str
+    name: str
+    artifact: Artifact
+    reasons: tuple[LostReason, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of lost rows."""
+        return sum(reason.count for reason in self.reasons)
+
+    @property
+    def all_rows(self) -> int:
+        """Number of rows of the table, of which some may not be lost."""
+        return count_rows(self.artifact.path / f"{self.name}.parquet")
+
+
+def lost_tables(artifacts: Mapping[str, Artifact]) -> Iterator[LostTable]:
+    """What every stage of a variant dropped, rejected or could not read; only tables with rows."""
+    for stage, artifact in artifacts.items():
+        for file in sorted(artifact.manifest.files):
+            name = file.removesuffix(".parquet")
+            if name in LOST or name == WITHOUT_QUESTIONS:
+                yield from filter(lambda table: table.rows, [_lost_table(stage, name, artifact)])
+
+
+def _lost_table(stage: str, name: str, artifact: Artifact) -> LostTable:
+    path, zero = artifact.path / f"{name}.parquet", "rows" if name == WITHOUT_QUESTIONS else ""
+    return LostTable(stage, name, artifact, lost_reasons(path, artifact.manifest.content, zero))
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedExamples:
     """The examples that one artifact dropped."""
 
-    stage: str
-    variants: tuple[str, ...]
+    group: Group
     read: int
     """Number of examples before any was dropped."""
-    rules: tuple[DroppedByRule, ...]
+    reasons: tuple[tuple[LostReason, tuple[tuple[Dropped, Example | None], ...]], ...]
+    """(reason, its first rows, each with the example that was kept instead)."""
 
     @property
     def count(self) -> int:
         """Number of dropped examples."""
-        return sum(rule.count for rule in self.rules)
+        return sum(reason.count for reason, _ in self.reasons)
 
 
 def dropped(artifacts: Artifacts) -> list[DroppedExamples]:
-    """Dropped examples of every artifact that has a table of them, by rule."""
+    """Dropped examples of every artifact that has a table of them, by reason."""
     return [_dropped_examples(group) for group in groups_with(artifacts, "dropped.parquet")]
 
 
 def _dropped_examples(group: Group) -> DroppedExamples:
-    rows = rows_of(group.artifact, "dropped", Dropped)
-    by_rule: dict[str, list[Dropped]] = {}
-    for row in rows:
-        by_rule.setdefault(row.rule, []).append(row)
-    twins = {row.twin for ruled in by_rule.values() for row in ruled[:MOST_SHOWN]}
-    kept = rows_with_ids(group.artifact, "examples", Example, twins - {""})
-    by_id = {example.id: example for example in kept}
-    rules = [
-        DroppedByRule(
-            rule,
-            len(ruled),
-            tuple(
-                DroppedExample(row.example, row.reason, by_id.get(row.twin))
-                for row in ruled[:MOST_SHOWN]
-            ),
-        )
-        for rule, ruled in sorted(by_rule.items(), key=lambda item: -len(item[1]))
-    ]
-    read = count_of(group.artifact, "examples") + len(rows)
-    return DroppedExamples(group.stage, group.variants, read, tuple(rules))
+    table = _lost_table(group.stage, "dropped", group.artifact)
+    path = group.artifact.path / "dropped.parquet"
+    shown = [number for reason in table.reasons for number in reason.first]
+    rows = dict(zip(sorted(shown), numbered_rows(path, Dropped, shown), strict=True))
+    twins = {row.twin for row in rows.values()} - {""}
+    kept = {e.id: e for e in rows_with_ids(group.artifact, "examples", Example, twins)}
+    return DroppedExamples(
+        group,
+        count_of(group.artifact, "examples") + table.rows,
+        tuple(
+            (reason, tuple((rows[n], kept.get(rows[n].twin)) for n in reason.first))
+            for reason in table.reasons
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class FailedReply:
-    """One failed reply, and the chunk or question that it was about."""
+class FailedReplies:
+    """Replies of one stage that failed for the same reason."""
 
-    reason: str
-    reply: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class FailedReason:
-    """Replies of one stage that failed for the same reason, figures and quotations aside."""
-
-    stage: str
-    variants: tuple[str, ...]
-    reason: str
-    """Figures and quotations are replaced by an ellipsis."""
-    count: int
-    shown: tuple[FailedReply, ...]
+    group: Group
+    reason: LostReason
+    shown: tuple[tuple[str, Failed], ...]
+    """(what the reply was about, reply)."""
 
 
-def failed(artifacts: Artifacts) -> list[FailedReason]:
+def failed(artifacts: Artifacts) -> list[FailedReplies]:
     """Failed replies of every stage that has a table of them, the most frequent reason first."""
-    groups: list[tuple[Group, str, list[Failed]]] = []
+    replies: list[tuple[Group, LostReason, list[Failed]]] = []
     for group in groups_with(artifacts, "failed.parquet"):
-        by_reason: dict[str, list[Failed]] = {}
-        for row in rows_of(group.artifact, "failed", Failed):
-            by_reason.setdefault(_general(row.reason), []).append(row)
-        ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-        groups += [(group, reason, rows) for reason, rows in ordered]
-    subjects = {row.subject for _, _, rows in groups for row in rows[:MOST_SHOWN]}
+        path = group.artifact.path / "failed.parquet"
+        replies += [
+            (group, reason, numbered_rows(path, Failed, reason.first))
+            for reason in _lost_table(group.stage, "failed", group.artifact).reasons
+        ]
+    subjects = {row.subject for _, _, rows in replies for row in rows}
     names = _subject_names(artifacts, subjects | {s.partition(" ")[0] for s in subjects})
     return [
-        FailedReason(
-            group.stage,
-            group.variants,
-            reason,
-            len(rows),
-            tuple(
-                FailedReply(row.reason, row.reply, _named(row.subject, names))
-                for row in rows[:MOST_SHOWN]
-            ),
-        )
-        for group, reason, rows in groups
+        FailedReplies(group, reason, tuple((_named(row.subject, names), row) for row in rows))
+        for group, reason, rows in replies
     ]
-
-
-def _general(reason: Reason) -> str:
-    return reason.general if reason.key else _VARYING.sub("…", reason)
 
 
 def _named(subject: str, names: Mapping[str, str]) -> str:

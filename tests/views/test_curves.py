@@ -5,15 +5,9 @@ import time
 
 import pytest
 
+from jangin.report.charts.curves import curve_charts
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.runs.curves import (
-    EMPTY,
-    CurveFiles,
-    loss_chart,
-    read_end,
-    read_points,
-    thinned,
-)
+from jangin.views.curves import EMPTY, CurveFiles, curves_of, read_end, read_points, thinned
 
 
 def write(folder, steps, mode="a", **more):
@@ -88,9 +82,22 @@ def test_what_was_read_is_read_again_once_it_has_changed(tmp_path):
 @pytest.mark.parametrize("language", ["ko", "en"])
 def test_the_chart_for_a_browser_without_scripts_has_both_curves(tmp_path, language):
     write(tmp_path, [1, 2, 3], valid_loss=2.0)
-    chart = loss_chart("c", read_points(tmp_path), Words(language))
-    assert chart.count("<polyline") == 2
-    assert loss_chart("c", EMPTY, Words(language)) == ""
+    words = Words(language)
+    (loss,) = curve_charts("c", [("", read_points(tmp_path))], words)
+    assert loss.title == words("loss")
+    assert loss.chart.count("<polyline") == 2
+    assert curve_charts("c", [("", EMPTY)], words) == []
+
+
+def test_all_validation_rows_count_more_than_a_batch_of_them():
+    lines = [{"step": 1, "valid_loss": 3.0}, {"step": 2, "valid_loss": 3.0, "full_valid_loss": 2.0}]
+    assert curves_of(lines).points("valid_loss") == ((1.0, 3.0), (2.0, 2.0))
+    assert curves_of(lines, is_validated=False).points("valid_loss") == ()
+
+
+def test_later_points_follow_those_before():
+    both = curves_of([{"step": 1, "train_loss": 3}]) + curves_of([{"step": 2, "train_loss": 2}])
+    assert both.points("train_loss") == ((1.0, 3.0), (2.0, 2.0))
 
 
 def test_few_points_stay_as_they_are(tmp_path):

@@ -17,16 +17,14 @@ from pydantic import BaseModel
 
 from jangin import __version__
 from jangin.core.digest import digest_value
-from jangin.core.jsonl import read_jsonl
 from jangin.core.parquet import count_rows, read_rows, read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
 from jangin.evaluation.stored import read_predictions
 from jangin.evaluation.tasks.task import Prediction
 from jangin.project.file import Project, dump_yaml
-from jangin.project.stages import STAGES, find_stage
+from jangin.project.stages import STAGES
 from jangin.text.language import HANGUL_SYLLABLE
-from jangin.training.loop.config import DpoMetrics, StepMetrics
 
 R = TypeVar("R", bound=BaseModel)
 Artifacts = Mapping[str, Mapping[str, Artifact]]
@@ -157,43 +155,6 @@ def token_percentiles(artifacts: Artifacts) -> list[tuple[tuple[str, ...], Mappi
         for group in newest_with(artifacts, "examples.parquet")
         if "tokens" in group.artifact.manifest.summary
     ]
-
-
-FEW_ROWS = 20
-"""Validation rows below which their loss says nothing and is not shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingCurves:
-    """The metrics of one training."""
-
-    stage: str
-    variants: tuple[str, ...]
-    lines: tuple[StepMetrics, ...]
-    """At least one."""
-
-    @property
-    def on_pairs(self) -> bool:
-        """True if its loss is per preference pair, not in nats per token."""
-        return isinstance(self.lines[0], DpoMetrics)
-
-
-def trainings(artifacts: Artifacts) -> list[TrainingCurves]:
-    """Every training, stage by stage: every artifact that has lines of metrics."""
-    runs = []
-    for group in groups_with(artifacts, METRICS):
-        stage = find_stage(group.stage)
-        record_type = DpoMetrics if stage is not None and "pairs" in stage.reads else StepMetrics
-        lines = tuple(read_jsonl(group.artifact.path / METRICS, record_type))
-        if group.artifact.manifest.summary.get("validation_rows", FEW_ROWS) < FEW_ROWS:
-            unknown = {"valid_loss": None, "valid_mean_token_accuracy": None}
-            known = unknown.keys() & record_type.model_fields.keys()
-            lines = tuple(
-                line.model_copy(update={name: unknown[name] for name in known}) for line in lines
-            )
-        if lines:
-            runs.append(TrainingCurves(group.stage, group.variants, lines))
-    return runs
 
 
 def machine_figures(artifact: Artifact) -> Mapping[str, Any]:

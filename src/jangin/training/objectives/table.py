@@ -82,7 +82,7 @@ class ObjectiveRow:
     """Imports the file of the objective and returns its task class."""
     keeps_logits: bool = False
     """Whether the backward pass keeps the float32 logits of all trained tokens of a batch, as
-    `training.kernels.log_probs` does up to `PAIR_LOGITS_BYTES` (beyond that, one chunk). The fused
+    `linear_log_probs` does up to `PAIR_LOGITS_BYTES` (beyond that, one chunk). The fused
     cross-entropy keeps one chunk. Only the memory estimate reads this."""
 
 

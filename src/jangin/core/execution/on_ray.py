@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from jangin.core.errors import MachineError, counted
 from jangin.core.execution.nodes import differences, set_numba_cache, software
+from jangin.core.execution.processes import pack_error
 from jangin.core.execution.transfer import (
     CallFolder,
     Delivered,
@@ -30,7 +31,6 @@ from jangin.core.execution.transfer import (
     Packed,
     Transfer,
 )
-from jangin.core.execution.worker import pack_error
 from jangin.core.executor import (
     ONE_CPU,
     TRIES,
@@ -668,7 +668,7 @@ def _interpreted(get: Callable[[], Any], name: str, transfer: Transfer | None = 
             "Finished work is kept; run again to resume."
         ) from error
     if isinstance(result, Raised):
-        _, cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
+        cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
         cause.add_note(f"On node {result.host}:\n{text}")
         raise cause
     if transfer is not None and isinstance(result, Delivered):

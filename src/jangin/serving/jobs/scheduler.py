@@ -36,7 +36,7 @@ from jangin.serving.jobs.events import (
 )
 from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.operations.workers import WorkerProcess, new_workers
+from jangin.serving.operations.workers import JobProcess, JobProcesses
 from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
@@ -236,7 +236,7 @@ class _Process:
     job_id: str
     owner: str
     slot: int
-    process: WorkerProcess
+    process: JobProcess
     log: IO[bytes]
     first_step: int
     """The last step in its log when it started."""
@@ -253,7 +253,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._next_sweep = 0.0
         self._job_log = JobLog(server)
-        self._workers = new_workers()
+        self._workers = JobProcesses()
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))

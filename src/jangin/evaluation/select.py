@@ -44,7 +44,7 @@ from jangin.metrics.statistics import (
 )
 from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, unpacked_in, write_base
 from jangin.models.device import native_precision
-from jangin.models.memory import Training, predict
+from jangin.models.memory import PlannedTraining, predict
 from jangin.models.model_card import license_of
 from jangin.models.shape import ModelShape, context_length
 
@@ -570,7 +570,7 @@ def _lora_bytes(config: Path) -> int | None:
         shape = ModelShape.read(config)
     except TrainingError:
         return None
-    return predict(shape, Training(method="lora", tokens=1024, precision="bf16")).peak
+    return predict(shape, PlannedTraining(method="lora", tokens=1024, precision="bf16")).peak
 
 
 def _keep(context: StageContext[SelectConfig], index: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.errors import counted, counted_of
 from jangin.prepare.engine.build import COMPLETION, HISTORY, REJECTED
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import (
@@ -62,10 +62,10 @@ class Suggestion:
     """What accepting it does, in the imperative."""
     rows: int
     """Rows that it changes or drops; 0 if it affects every row."""
-    change: Callable[[Plan], Plan]
+    change: Callable[[PreparePlan], PreparePlan]
 
 
-Suggestions = Generator[Suggestion, Plan, Plan]
+Suggestions = Generator[Suggestion, PreparePlan, PreparePlan]
 """Yields suggestions, receives the plan after each one, returns the last plan."""
 
 
@@ -86,9 +86,9 @@ class NumericAnswers:
 class Profile:
     """The rows under the current plan, and what is known about them."""
 
-    transform: Callable[[Plan], "Columns"]
+    transform: Callable[[PreparePlan], "Columns"]
     """The table after the row steps of a plan."""
-    plan: Plan
+    plan: PreparePlan
     notify: Callable[[str], None]
     """Shows a line to the user."""
     labels: list[int] = field(default_factory=list)
@@ -142,7 +142,7 @@ class Profile:
         return tuple(dict.fromkeys((*names, *turns)))
 
 
-def with_step(plan: Plan, step: RowStep | TableStep) -> Plan:
+def with_step(plan: PreparePlan, step: RowStep | TableStep) -> PreparePlan:
     """The plan with one more step; table steps stay last."""
     table_steps = [old for old in plan.steps if isinstance(old, TABLE_STEPS)]
     row_steps = [old for old in plan.steps if not isinstance(old, TABLE_STEPS)]
@@ -219,8 +219,8 @@ def common_prefixes(profile: Profile) -> Suggestions:
         word = "question" if column == PROMPT else "answer"
 
         def change(
-            plan: Plan, source: str = source, prefix: str = prefix, chat: bool = chat
-        ) -> Plan:
+            plan: PreparePlan, source: str = source, prefix: str = prefix, chat: bool = chat
+        ) -> PreparePlan:
             plan = with_step(plan, Trim(type="trim", column=source, beginning=prefix))
             if chat:
                 escaped = prefix.strip().replace("{", "{{").replace("}", "}}")
@@ -432,8 +432,8 @@ MAX_NAMED = 8
 
 
 def suggestions(
-    transform: Callable[[Plan], "Columns"],
-    plan: Plan,
+    transform: Callable[[PreparePlan], "Columns"],
+    plan: PreparePlan,
     tokenizer: Path | None,
     context: int,
     balance: int,

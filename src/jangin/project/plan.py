@@ -42,7 +42,7 @@ class PlannedStage:
     seconds: float = 0.0
     """Seconds that it took; in the plan of a step that is not up to date, how long it would take
     at the pace of the last time, and 0 where `cost.seconds` knows better."""
-    pace: "Pace | None" = None
+    pace: "StagePace | None" = None
     """In a plan: how fast it was the last time."""
     artifact: Artifact | None = None
     force: bool = False
@@ -52,7 +52,7 @@ class PlannedStage:
 
     def paced(self) -> "PlannedStage":
         """The planned step with the seconds that follow from its cost and its pace."""
-        pace = self.pace or Pace()
+        pace = self.pace or StagePace()
         return replace(self, seconds=pace.seconds(self.cost, self.calls))
 
     @property
@@ -69,7 +69,7 @@ START_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StagePace:
     """How long a stage took in earlier runs of the same variant."""
 
     last: float = 0.0
@@ -442,7 +442,7 @@ def _pace(
     config: StageConfig,
     store: Store,
     services: Services,
-) -> Pace:
+) -> StagePace:
     """From the newest artifact of this variant of this project file, never from that of others.
 
     Another way to work is faster or slower, so nothing of it is taken over.
@@ -452,7 +452,7 @@ def _pace(
     finds = ((run, store.find(stage.name, key)) for run in runs if (key := run.get(stage.name)))
     run, last = next((each for each in finds if each[1] is not None), ({}, None))
     if last is None:
-        return Pace(per_call=per_call)
+        return StagePace(per_call=per_call)
     seconds = _seconds(services, last)
     work, working = _work_of(last, store.find("catalog", run.get("catalog", "")))
     if working:
@@ -462,7 +462,7 @@ def _pace(
         working = seconds - start
     before, now = last.manifest.config, config.identity()
     same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
-    return Pace(seconds, per_call, working / work if work and same else 0.0, start)
+    return StagePace(seconds, per_call, working / work if work and same else 0.0, start)
 
 
 def _work_of(artifact: Artifact, catalog: Artifact | None) -> tuple[float, float]:

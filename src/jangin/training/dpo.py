@@ -38,7 +38,7 @@ from jangin.training.loop.config import (
 from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, machine_facts
+from jangin.training.preflight.memory import TrainingLoad, cost_of, machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 from jangin.training.preflight.warnings import target_check
 from jangin.training.sft import keep_form
@@ -519,7 +519,9 @@ def _cost(context: StageContext[DpoConfig]) -> Cost:
     return cost_of(base, context.config, _estimated_work(base, pairs, context.config))
 
 
-def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
+def _estimated_work(
+    base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig
+) -> TrainingLoad:
     """Work of training on the pairs, estimated from a sample; a prompt counts once per pair."""
     estimate = TokenEstimate.of(base, [(*p.prompt, p.chosen) for p in pairs])
     lengths = [estimate.tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
@@ -527,14 +529,14 @@ def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoCo
     return _as_work(lengths, trained, config)
 
 
-def _work(data: "PairRows", config: DpoConfig) -> Work:
+def _work(data: "PairRows", config: DpoConfig) -> TrainingLoad:
     """Work of training on the rendered pairs, counted exactly."""
     return _as_work(data.lengths.tolist(), int(data.both.trained.sum()), config)
 
 
-def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> Work:
+def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> TrainingLoad:
     kept = isinstance(config.stop, Drift)
-    return Work(lengths, trained / max(1, sum(lengths)), "dpo", kept_weights=kept)
+    return TrainingLoad(lengths, trained / max(1, sum(lengths)), "dpo", kept_weights=kept)
 
 
 STAGE = Stage(

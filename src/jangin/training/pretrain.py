@@ -16,7 +16,7 @@ from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
+from jangin.training.preflight.memory import TrainingLoad, cost_of, guard_memory, machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_devices, warn_sharding
 
@@ -114,12 +114,12 @@ def _cost(context: StageContext[PretrainConfig]) -> Cost:
     return cost_of(context.folder("base"), context.config, _estimated_work(context))
 
 
-def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
+def _estimated_work(context: StageContext[PretrainConfig]) -> TrainingLoad:
     """What training on the documents computes, without tokenizing all of them."""
     base = context.folder("base")
     texts = [document.text for document in context.read("documents", Document)]
     limit = min(context.config.max_row_tokens, read_context_length(base))
-    return Work(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
+    return TrainingLoad(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
 
 
 STAGE = Stage(

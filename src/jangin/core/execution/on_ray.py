@@ -53,7 +53,7 @@ class Raised:
     host: str
 
 
-class Work(NamedTuple):
+class RemoteWork(NamedTuple):
     """What is called; as bytes, so that a worker prepares itself before it imports the work."""
 
     work: bytes
@@ -76,7 +76,7 @@ class _Prepared(NamedTuple):
 
 
 @cache
-def _prepared(work: Work) -> _Prepared:
+def _prepared(work: RemoteWork) -> _Prepared:
     """The work, in a process that was checked and prepared for it."""
     different = differences(dict(work.versions), software())
     if different:
@@ -113,7 +113,7 @@ def _attempt(act: Callable[[], Any]) -> Any:
         return Raised(pack_error(error), platform.node())
 
 
-def call_once(work: Work, item: Any) -> Any:
+def call_once(work: RemoteWork, item: Any) -> Any:
     """A task: one item in, its result out."""
 
     def call() -> Any:
@@ -128,14 +128,14 @@ class Opened:
 
     _failure: Raised | None = None
 
-    def open(self, work: Work) -> Any:
+    def open(self, work: RemoteWork) -> Any:
         """Open it; returns the id of the node."""
         outcome = _attempt(lambda: self._open(work))
         if isinstance(outcome, Raised):
             self._failure = outcome
         return outcome
 
-    def _open(self, work: Work) -> str:
+    def _open(self, work: RemoteWork) -> str:
         self._prepared = _prepared(work)
         self._opened = opened(self._prepared.work)
         return node_id()
@@ -273,7 +273,7 @@ class OnRay:
         sends = self.transfer is not None
         content = self.transfer.pack(work).content if self.transfer else pickle.dumps(work)
         access = pickle.dumps(self.access) if self.access else b""
-        return ray.put(Work(content, sends, tuple(self.software.items()), access))
+        return ray.put(RemoteWork(content, sends, tuple(self.software.items()), access))
 
 
 class _Nodes:

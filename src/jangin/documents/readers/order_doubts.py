@@ -40,7 +40,7 @@ Reason = Literal["articles_fall", "columns_crossed", "sentences_cut"]
 
 
 @dataclass(frozen=True, slots=True)
-class OrderDoubt:
+class OrderSign:
     """One sign that the lines of a page are not in the order in which they are read."""
 
     reason: Reason
@@ -52,20 +52,20 @@ class OrderDoubt:
     """`articles_fall`: `before`, `after`; the others: `lines`, `of`."""
 
 
-def order_doubts(page: PageReading) -> tuple[OrderDoubt, ...]:
+def order_doubts(page: PageReading) -> tuple[OrderSign, ...]:
     """Why the reading order of a page is doubtful; empty where it is not."""
     lines = [MARKS.sub("", line).strip() for line in page.text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("|")]
     doubts = []
     if (fall := _first_fall(lines)) is not None:
-        doubts.append(OrderDoubt("articles_fall", {"before": fall[0], "after": fall[1]}))
+        doubts.append(OrderSign("articles_fall", {"before": fall[0], "after": fall[1]}))
     if page.crossed:
-        doubts.append(OrderDoubt("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
+        doubts.append(OrderSign("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
     cut, count = _cut(lines)
     broken, paragraphs = _broken(page)
     if cut >= FEWEST_CUT or broken:
         cut, count = cut + broken, count + paragraphs
-        doubts.append(OrderDoubt("sentences_cut", {"lines": cut, "of": count}))
+        doubts.append(OrderSign("sentences_cut", {"lines": cut, "of": count}))
     return tuple(doubts)
 
 

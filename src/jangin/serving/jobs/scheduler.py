@@ -40,7 +40,7 @@ from jangin.serving.operations.workers import JobProcess, JobProcesses
 from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
-from jangin.serving.state.tables import Event, File, Job
+from jangin.serving.state.tables import File, Job, JobEvent
 
 # The first state of a job: wait for its files, check their rows, move on to the queue.
 
@@ -199,15 +199,15 @@ class JobLog:
     def begin(self) -> None:
         """Leave out the events that exist now; called before the first request."""
         with self._server.database.read() as session:
-            self._last = session.scalar(select(func.max(Event.rowid))) or 0
+            self._last = session.scalar(select(func.max(JobEvent.rowid))) or 0
 
     def follow(self) -> None:
         """Write what was added since the last call, or since `begin`."""
         with self._server.database.read() as session:
             events = session.scalars(
-                select(Event)
-                .where(Event.rowid > self._last)
-                .order_by(Event.rowid)
+                select(JobEvent)
+                .where(JobEvent.rowid > self._last)
+                .order_by(JobEvent.rowid)
                 .limit(_READ_EVENTS)
             ).all()
         for event in events:

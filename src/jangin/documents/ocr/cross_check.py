@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.missing_syllables import missing_syllables
-from jangin.documents.ocr.second_reading import LATIN, Line, read_lines
+from jangin.documents.ocr.second_reading import LATIN, ONE_FORM, Line, read_lines
 from jangin.documents.ocr.tesseract import KOREAN, installed_languages, other_models
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ OPENING = frozenset("[「『《〈【")
 MISSING = re.compile("[A-Z0-9ㄱ-ㅎ]+")
 PREFIXES = frozenset("제약총각주구신전본동")
 """Syllables that stand before Latin letters."""
-SAME = str.maketrans("‘’“”·ㆍ∙•–—∼～【】『』", "''\"\"····--~~[]「」")
+SAME = ONE_FORM | str.maketrans("【】『』", "[]「」")
 GLOSS = re.compile(r"(?<=[가-힣])[A-Za-z][A-Za-z.&-]+(?=\))")
 """A Latin word between Hangul and a closing bracket."""
 ENDED = re.compile("(?:[니한이된는]다|십시오)[:;|,!]$")

@@ -350,9 +350,8 @@ def _counts(queue: "Sequence[QueueItem]") -> str:
     )
     rated = sum(item.review is not None and item.review.score is not None for item in queue)
     return (
-        f"{counted(len(queue), 'example')}: {verdicts['accept']:,} accepted, "
-        f"{verdicts['edit']:,} edited, "
-        f"{verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
+        f"{counted(len(queue), 'example')}: {verdicts['accept']:,} accepted, {verdicts['edit']:,} "
+        f"edited, {verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
         f"{rated:,} rated"
     )
 

@@ -287,8 +287,7 @@ def filter_titles(context: StageContext[Any], source: PostTitles) -> FilteredTit
         first = f" The first reason: {rejected[0].reason}." if rejected else ""
         raise StageError(
             f"queries: the teacher took none of the {counted(len(titles), 'title')} for a "
-            f"question.{first} "
-            "Check the teacher's model and the file, then run again."
+            f"question.{first} Check the teacher's model and the file, then run again."
         )
     return FilteredTitles(queries, rejected, repeated)
 

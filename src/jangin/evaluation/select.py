@@ -328,9 +328,8 @@ def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
     held_out, train = hold_out(drawn, rows, config) if config.steps else ([], [])
     if config.steps and not held_out:
         context.services.progress.message(
-            f"select: {counted(len(originals), 'question is', 'questions are')} too few to tune "
-            "on some and judge by others, "
-            "so the project's text decides."
+            f"select: {counted(len(originals), 'question is', 'questions are')} too few to tune on "
+            "some and judge by others, so the project's text decides."
         )
     text = "\n".join([*documents, *texts])[:FERTILITY_CHARACTERS]
     return _ProbeRows(train, held_out, windows, text)

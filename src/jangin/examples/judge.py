@@ -264,8 +264,7 @@ def judge(context: StageContext[JudgeConfig]) -> None:
     if own:
         context.services.progress.message(
             f"judge: {teacher.chat.model} wrote {own} of the {counted(len(scored), 'example')} "
-            "that it "
-            "judges, so its scores may be too high. Name another teacher under judge."
+            "that it judges, so its scores may be too high. Name another teacher under judge."
         )
     if human:
         _calibrate(context, rows, scored, human)

@@ -704,11 +704,9 @@ def _from_file(
     }
     if originals and not raw:
         raise SettingsError(
-            f"{path} has paraphrases of {counted(len(known), 'question')}, none of which is "
-            "among the "
-            f"{counted(len(originals), 'example')}. The first example asks "
-            f"{originals[0].question!r}. "
-            "Correct paraphrase.source.path."
+            f"{path} has paraphrases of {counted(len(known), 'question')}, none of which is among "
+            f"the {counted(len(originals), 'example')}. The first example asks "
+            f"{originals[0].question!r}. Correct paraphrase.source.path."
         )
     questions = {nfc(original.question.strip()) for original in originals}
     unknown = [question for question in known if question not in questions]

@@ -329,10 +329,9 @@ def numeric_answers(
 def _notify_mixed(profile: Profile, rows: int, other: int, example: str) -> None:
     """Show that answers are mixed: what `3/4` among numbers means, only the user can decide."""
     profile.notify(
-        f"{counted_of(rows, rows + other, 'answer', 'is', 'are')} numbers, {other:,} are not, "
-        "such as "
-        f"{example.strip()!r}; they are kept. If the model should learn numbers, correct or remove "
-        "the others in the file and run prepare again"
+        f"{counted_of(rows, rows + other, 'answer', 'is', 'are')} numbers, {other:,} are not, such "
+        f"as {example.strip()!r}; they are kept. If the model should learn numbers, correct or "
+        "remove the others in the file and run prepare again"
     )
 
 
@@ -478,8 +477,7 @@ def _unusable_rows(profile: Profile) -> Suggestions:
     if kept < FEW:
         profile.notify(
             f"{counted(kept, 'row is', 'rows are')} few: training is useful from a few hundred "
-            "rows on, and each "
-            "doubling improves it"
+            "rows on, and each doubling improves it"
         )
     if len(counts):
         listed = "; ".join(
@@ -645,9 +643,8 @@ def _near_duplicates(profile: Profile) -> Suggestions:
     copies = int(reasons.is_not_null().sum())
     if 2 * copies > len(kept):
         profile.notify(
-            f"{copies:,} of {counted(len(kept), 'question')} differ from another one in at most "
-            "a tenth of "
-            "their letters, as if from one template; they are kept. To drop some, use "
+            f"{copies:,} of {counted(len(kept), 'question')} differ from another one in at most a "
+            "tenth of their letters, as if from one template; they are kept. To drop some, use "
             "`near_duplicates`"
         )
     elif copies:
@@ -756,10 +753,9 @@ def _control_tokens(profile: Profile) -> Suggestions:
     )
     if counts["rows"] > counts["ends"]:
         profile.notify(
-            f"{counted(counts['rows'] - counts['ends'], 'row holds', 'rows hold')} control "
-            "tokens of a model within their "
-            f"texts, such as {counts['first']}; they are kept, and training takes them for the "
-            "ends of turns"
+            f"{counted(counts['rows'] - counts['ends'], 'row holds', 'rows hold')} control tokens "
+            f"of a model within their texts, such as {counts['first']}; they are kept, and "
+            "training takes them for the ends of turns"
         )
     if counts["ends"]:
         profile.plan = yield Suggestion(

@@ -101,9 +101,8 @@ def _windows(
         held = min(1, len(rows) - 1)
     if not len(rows) or (config.validation_share and not held):
         raise SettingsError(
-            f"pretrain: the documents have only {counted(len(rows), 'window')} of text, too few "
-            "to train on. "
-            "Add documents, or lower `max_row_tokens`."
+            f"pretrain: the documents have only {counted(len(rows), 'window')} of text, too few to "
+            "train on. Add documents, or lower `max_row_tokens`."
         )
     order = np.random.default_rng(config.seed).permutation(len(rows))
     train = select_rows(rows, np.sort(order[held:]))

@@ -171,7 +171,7 @@ class _Lost:
     """In place of a result: the call has to be given out again."""
 
     why: str
-    """As of `Died`."""
+    """Why the process ended: a sentence without subject."""
     is_blamed: bool
 
 
@@ -387,10 +387,9 @@ def _missing(resources: Resources) -> str:
         wanted.append(f"{resources.memory_bytes / 1e9:.1f} GB of memory")
     return (
         f"a call of this stage needs {' and '.join(wanted)}, which none of the "
-        f"{counted(len(nodes), 'node')} "
-        f"of the Ray cluster has (at most {counted(most['CPU'], 'CPU')}, "
-        f"{counted(most['GPU'], 'GPU')}, "
-        f"{most['memory'] / 1e9:.1f} GB)"
+        f"{counted(len(nodes), 'node')} of the Ray cluster has (at most "
+        f"{counted(most['CPU'], 'CPU')}, {counted(most['GPU'], 'GPU')}, {most['memory'] / 1e9:.1f} "
+        "GB)"
     )
 
 

@@ -422,10 +422,8 @@ def limit_rows(
     if too_long == "refuse":
         raise TrainingError(
             f"{counted_of(len(over), len(rows), 'row', 'is', 'are')} longer than {limit} tokens "
-            f"({setting}), "
-            f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
-            f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or "
-            "`keep_end`."
+            f"({setting}), {cut} tokens would be lost; the first is {rows.names[over[0]]} with "
+            f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or `keep_end`."
         )
     kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
     names = []

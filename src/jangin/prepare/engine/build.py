@@ -219,8 +219,7 @@ def _refuse_untrainable(spill: SpillFile, assignment: RowAssignment, source: Pat
         most = f" (most frequent reason: {reasons[0].reason})" if reasons else ""
         raise DataError(
             f"{source}: {all_counted(spill.rows, 'row was', 'rows were')} dropped{most}. Change "
-            "the steps or the columns "
-            "of question and answer."
+            "the steps or the columns of question and answer."
         )
     if rows > 1 and len(assignment.answers) == 1:
         line = spill.line_of(int(kept.argmax()))

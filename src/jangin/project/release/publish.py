@@ -122,8 +122,7 @@ def _own_repository(
         if files - _NO_FILES and not update:
             raise ExportError(
                 f"{upload.name} exists already and has {counted(len(files), 'file')}. Choose "
-                "another name, or "
-                "replace its files with --update."
+                "another name, or replace its files with --update."
             ) from error
         if bool(info.private) == public:
             seen = "private" if info.private else "public"

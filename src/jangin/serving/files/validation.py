@@ -744,8 +744,7 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
         check.warn(
             "too_long",
             f"{counted(over, 'example')} may be longer than {context_tokens} tokens; they are "
-            "truncated at "
-            "the end",
+            "truncated at the end",
             count=over,
         )
     _check_labels(check)
@@ -804,8 +803,7 @@ def _check_system(check: FileCheck) -> None:
         check.warn(
             "long_system",
             f"the same system message of about {length} tokens is in {counted(rows, 'example')} "
-            "and makes "
-            f"{share:.0%} of all tokens; a tuned model needs a short one only",
+            f"and makes {share:.0%} of all tokens; a tuned model needs a short one only",
             count=rows,
         )
 

@@ -172,9 +172,7 @@ def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
     if copies:
         yield (
             f"{counted_of(copies, held_out.examples, 'validation example', 'has', 'have')} a "
-            "prompt that "
-            "is also "
-            "trained on, so the validation loss is too good"
+            "prompt that is also trained on, so the validation loss is too good"
         )
 
 

@@ -26,12 +26,12 @@ def ours(threads: int, guard: bool = False) -> Callable[[list[str]], Pairs]:
     import rapidfuzz.process  # noqa: F401  # both: outside the clock, as the peers' imports
 
     from jangin.core.execution.local import Local
-    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
     from jangin.text.dedup.spread import Spread
 
     def work(texts: list[str]) -> Pairs:
         spread = Spread(Local(threads))
-        found = find_duplicates(texts, Rules(guard=guard), spread=spread)
+        found = find_duplicates(texts, DuplicateRules(guard=guard), spread=spread)
         return [(duplicate.row, duplicate.twin) for duplicate in found]
 
     return work
@@ -94,9 +94,9 @@ def datasketch_pairs() -> Callable[[list[str]], Pairs]:
 
 def verified(texts: list[str], engine: str) -> dict[str, list[int] | Pairs]:
     """Our pairs, which join different texts, and for each text the first equal one."""
-    from jangin.text.dedup.near_duplicates import Rules, find_matches
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_matches
 
-    matches = find_matches(texts, Rules(guard=engine == "ours-guard"))
+    matches = find_matches(texts, DuplicateRules(guard=engine == "ours-guard"))
     pairs = [(later, earlier) for earlier, later in matches.pairs.tolist()]
     return {"pairs": pairs, "firsts": matches.firsts.tolist()}
 

@@ -198,7 +198,7 @@ def predicted(
     budget = min(runtime["tokens_per_batch"], job["examples_per_step"] * max(lengths))
     plan = memory.predict(
         shape,
-        memory.Training(
+        memory.PlannedTraining(
             method=job["method"],
             pairs=job["task"] == "dpo",
             tokens=min(budget, sum(lengths)),

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from jangin.core.records import Message
 from jangin.examples.formats.additions import add_row
-from jangin.examples.reviews.log import Wording, append_decisions, decide
+from jangin.examples.reviews.log import ReviewableTexts, append_decisions, decide
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
 
@@ -156,7 +156,7 @@ class Project:
             rows = [r for r in session.examples("main", "train") if r.kind == "original"]
         row = rows[-1] if reject else rows[0]
         question = f"규정에 따르면 {row.question}"
-        words = Wording(question=question, answer=row.answer, evidence=row.evidence)
+        words = ReviewableTexts(question=question, answer=row.answer, evidence=row.evidence)
         kind = "reject" if reject else "edit"
         decision = decide(row, kind, "kim", after=None if reject else words)
         append_decisions(self.folder / "reviews.jsonl", [decision])

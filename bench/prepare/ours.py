@@ -14,7 +14,7 @@ from pathlib import Path
 from meter import measured
 
 from jangin.prepare.engine.build import build_files
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 
 PLAN = {
     "prompt": "{review}",
@@ -33,4 +33,4 @@ if __name__ == "__main__":
     names = ("train", "validation", "test") + (() if "no-aside" in sys.argv else ("aside",))
     files = {name: folder / f"{name}.jsonl" for name in names}
     with measured(), tempfile.TemporaryDirectory(dir=folder) as work:
-        build_files(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
+        build_files(source, PreparePlan.model_validate_json(json.dumps(PLAN)), files, Path(work))

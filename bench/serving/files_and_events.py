@@ -25,7 +25,7 @@ import openai
 from sqlalchemy import create_engine, text
 
 from jangin.serving.state.database import Database
-from jangin.serving.state.tables import Event, Job
+from jangin.serving.state.tables import Job, JobEvent
 
 PAGE = 100
 
@@ -164,7 +164,7 @@ def add_events(url: str, count: int) -> None:
         session.add(job)
         session.flush()
         session.add_all(
-            Event(
+            JobEvent(
                 id=f"ftevent-{number}", job_id=job.id, created_at=number // 4, level="info",
                 message=f"Step {number}/{count}: training loss=0.98", type="metrics",
                 data={"step": number, "train_loss": 0.98, "train_mean_token_accuracy": 0.5},

@@ -1,12 +1,11 @@
 """CPU time and seconds of short jobs, one after the other: what a job costs beside its training.
 
-    python bench/serving/job_start.py [--jobs 6] [--fresh]
+    python bench/serving/job_start.py [--jobs 6]
 
 Starts `jangin serve` twice, for one job and for `--jobs` jobs of 12 steps on starters of 0.5M
 parameters, with the official SDK as the client. The CPU time is that of the server and of every
 process it started, as the system counts it once they have ended; the difference of both runs is
-what a further job costs. `--fresh` starts an interpreter for each job, as systems without
-`os.pidfd_open` do.
+what a further job costs.
 """
 
 import argparse
@@ -33,27 +32,17 @@ ROWS = [
 ]
 
 
-FRESH = """
-from jangin.serving.jobs import scheduler
-from jangin.serving.operations.workers import FreshWorkers
-scheduler.new_workers = FreshWorkers
-from jangin.cli.main import main
-main()
-"""
-
-
 def cpu_seconds() -> float:
     """Of children that have ended, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def measure(folder: Path, jobs: int, fresh: bool) -> tuple[float, list[float]]:
+def measure(folder: Path, jobs: int) -> tuple[float, list[float]]:
     """(CPU-seconds of the server and all its processes, seconds of each job)."""
     before = cpu_seconds()
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", FRESH] if fresh else [sys.executable, "-m", "jangin.cli.main"]
-    command += ["serve", "--port", "0", "--folder", folder]
+    command = [sys.executable, "-m", "jangin.cli.main", "serve", "--port", "0", "--folder", folder]
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
@@ -87,11 +76,10 @@ def measure(folder: Path, jobs: int, fresh: bool) -> tuple[float, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=6)
-    parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jangin-bench-") as name:
-        one, (first,) = measure(Path(name) / "one", 1, options.fresh)
-        several, seconds = measure(Path(name) / "several", options.jobs, options.fresh)
+        one, (first,) = measure(Path(name) / "one", 1)
+        several, seconds = measure(Path(name) / "several", options.jobs)
     print(
         f"load average {os.getloadavg()[0]:.1f}; {options.jobs} jobs: {several:.1f} CPU-s, one: "
         f"{one:.1f}; a further job: {(several - one) / (options.jobs - 1):.2f} CPU-s; seconds "

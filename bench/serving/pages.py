@@ -38,7 +38,7 @@ import jangin
 from jangin.core.digest import short_digest
 from jangin.serving.state.database import Database
 from jangin.serving.state.settings import SQLITE_FILE
-from jangin.serving.state.tables import Event, Job
+from jangin.serving.state.tables import Job, JobEvent
 
 HANDBOOK = Path(__file__).parents[2] / "projects" / "handbook"
 MODELS = {
@@ -130,7 +130,7 @@ def add_job(folder: Path, events: int) -> None:
     with database.write() as session:
         session.add(job)
         session.flush()
-        session.execute(insert(Event), log)
+        session.execute(insert(JobEvent), log)
     database.close()
 
 

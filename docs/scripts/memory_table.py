@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from jangin.models.fits import CARDS, LENGTHS, fits
-from jangin.models.memory import GIB, Device, Method, Training, predict
+from jangin.models.memory import GIB, Device, Method, PlannedTraining, predict
 from jangin.models.shape import USUAL_BASES, ModelShape
 
 HEADS = {
@@ -57,7 +57,7 @@ def _rows() -> str:
     for name, config in USUAL_BASES.items():
         shape = ModelShape.of(dict(config))
         peaks = [
-            predict(shape, Training(method, TOKENS, "bf16", device=device)).peak / GIB
+            predict(shape, PlannedTraining(method, TOKENS, "bf16", device=device)).peak / GIB
             for method, device in COLUMNS
         ]
         cells = [f"{shape.parameters / 1e9:.2f}B", *(f"{peak:.1f} GiB" for peak in peaks)]

@@ -36,7 +36,8 @@ def error_classes(nodes: Iterable[ast.AST]) -> dict[str, str]:
         before = len(names)
         names |= {name for name, above in bases if above & names}
     kinds = dict.fromkeys(names, "error")
-    return kinds | {"ValueError": "setting", "Problem": "setting", "BadParameter": "option"}
+    names = ("ValueError", "Problem", "RowProblem")
+    return kinds | dict.fromkeys(names, "setting") | {"BadParameter": "option"}
 
 
 def messages(package: Path) -> dict[str, dict[str, list[str]]]:

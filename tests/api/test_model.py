@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import jangin
-from jangin.inference.ask import NOT_TAUGHT, Reply, Trace
+from jangin.inference.ask import NOT_TAUGHT, AskReply, Trace
 from tests.tiny_project import ROWS
 
 
@@ -57,19 +57,19 @@ def test_conversations_may_have_turns_and_wrong_ones_are_named(model):
 def test_an_answer_shows_its_source_where_examples_name_one(make_example):
     example = make_example("연차?", "15일", source="<규칙>.pdf", page=3, evidence="15일을 쓴다.")
     taught = Trace("taught", example, 1.0)
-    answer = jangin.Answer("연차?", Reply("15일", taught, sourced=True))
+    answer = jangin.Answer("연차?", AskReply("15일", taught, sourced=True))
     assert (answer.status, answer.source) == ("taught", "<규칙>.pdf, page 3")
     assert "&lt;규칙&gt;" in answer._repr_html_()
     assert repr(answer).splitlines()[0] == str(answer) == "15일"
     assert "15일을 쓴다." in repr(answer)
     other = replace(taught, status="differs")
     assert "taught for this question: 15일" in repr(
-        jangin.Answer("연차?", Reply("9일", other, sourced=True))
+        jangin.Answer("연차?", AskReply("9일", other, sourced=True))
     )
     row = Trace("taught", make_example("연차?", "15일", source="faq.csv"), 1.0)
-    learned = jangin.Answer("연차?", Reply("15일", row, sourced=True))
+    learned = jangin.Answer("연차?", AskReply("15일", row, sourced=True))
     assert (learned.note, learned.evidence) == ("learned from: faq.csv", "")
-    invented = jangin.Answer("연차?", Reply("99일", NOT_TAUGHT, sourced=True))
+    invented = jangin.Answer("연차?", AskReply("99일", NOT_TAUGHT, sourced=True))
     assert (invented.status, invented.source, invented.evidence) == ("not_taught", "", "")
     assert "invented" in invented.note
-    assert jangin.Answer("연차?", Reply("9", NOT_TAUGHT, sourced=False)).note == ""
+    assert jangin.Answer("연차?", AskReply("9", NOT_TAUGHT, sourced=False)).note == ""

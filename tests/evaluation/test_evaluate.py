@@ -18,7 +18,7 @@ from jangin.documents.passages import Passages
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, make_test_sets, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
 from jangin.evaluation.pairwise_judge import (
-    JudgedPair,
+    JudgedTwice,
     JudgeRelation,
     PairwiseResult,
     judge_relation,
@@ -37,7 +37,7 @@ from jangin.evaluation.systems.few_shot import similar_before
 from jangin.evaluation.systems.local import draw_shots, with_shots
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.retrieval import passages_before
-from jangin.evaluation.systems.system import Answer, SystemInputs
+from jangin.evaluation.systems.system import SystemAnswer, SystemInputs
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
 from jangin.evaluation.tasks.numbers import NumberResult
 from jangin.evaluation.tasks.table import DEFAULT_TASK
@@ -68,7 +68,7 @@ class AnswerBook:
             if count == self.stop_after:
                 raise KeyboardInterrupt
             known = question in self.answers
-            yield {index: Answer(self.answers.get(question, "모릅니다") + " ", known)}
+            yield {index: SystemAnswer(self.answers.get(question, "모릅니다") + " ", known)}
 
 
 def opener(systems):
@@ -694,7 +694,7 @@ def judged(context, reply):
     )
     context = replace(context, services=services)
     failed = write_judgements(context, context.config.pairwise, predictions, "ko", 0)
-    kinds = {"judgements": JudgedPair, "pairwise": PairwiseResult}
+    kinds = {"judgements": JudgedTwice, "pairwise": PairwiseResult}
     made = {
         kind: read_table(context.workspace / f"{kind}.parquet", record)
         for kind, record in kinds.items()

@@ -14,7 +14,7 @@ from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.results import Comparison, Result
 from jangin.evaluation.systems import table
 from jangin.evaluation.systems.local import FormExamples, examples_before
-from jangin.evaluation.systems.system import MODEL_KINDS, Answer, SystemConfig
+from jangin.evaluation.systems.system import MODEL_KINDS, SystemAnswer, SystemConfig
 from jangin.evaluation.systems.table import SYSTEMS, is_trained, system_type, uses_language_model
 from jangin.llm.ask import CachedChat
 from jangin.models.starter import make_starter
@@ -29,7 +29,7 @@ BASELINE = {"type": "baseline", "method": "constant"}
 class Reverser:
     def answer(self, prompts):
         for index, prompt in enumerate(prompts):
-            yield {index: Answer(prompt[-1].content[::-1], finished=True)}
+            yield {index: SystemAnswer(prompt[-1].content[::-1], finished=True)}
 
 
 class ReversedConfig(SystemConfig):

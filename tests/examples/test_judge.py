@@ -11,7 +11,7 @@ from jangin.core.records import Chunk, Document, Example, Score
 from jangin.examples.judge import (
     SCORERS,
     STAGE,
-    Agreement,
+    AgreementFigure,
     HumanScores,
     JudgeConfig,
     advice,
@@ -168,7 +168,7 @@ def test_calibration_says_how_far_judge_and_people_agree_and_that_six_are_few(co
     human([{"id": row.id, "score": min(5, n + 1)} for n, row in enumerate(rows)])
     opened = context(climbing, CALIBRATED)
     run(opened)
-    table = read_table(opened.workspace / "agreement.parquet", Agreement)
+    table = read_table(opened.workspace / "agreement.parquet", AgreementFigure)
     by_name = {row.measure: row for row in table}
     assert {row.n for row in table} == {6}
     for name in ("spearman", "kendall", "weighted_kappa"):

@@ -28,9 +28,9 @@ from jangin.examples.review import ReviewConfig
 from jangin.examples.review import review as run_review
 from jangin.examples.reviews.log import (
     LOG,
+    ReviewableTexts,
     ReviewDecision,
     UnappliedReview,
-    Wording,
     append_decisions,
     apply_reviews,
     collect_reviews,
@@ -166,7 +166,9 @@ class TestEffects:
         row = make_row(scores=(judged,), answers=("열흘",))
         evolved = make_row("왜 그런가요?", "규정", kind="evolved", parent=row.id, family=row.id)
         wording = reworded(row, "연차는 며칠?")
-        after = Wording(question=row.question, answer="15일", evidence="연차휴가는 15일로 한다")
+        after = ReviewableTexts(
+            question=row.question, answer="15일", evidence="연차휴가는 15일로 한다"
+        )
         result = apply_reviews(
             [row, wording, evolved], reviews_of(decide(row, "edit", "kim", after))
         )
@@ -234,7 +236,7 @@ class TestStages:
             make_row("출장비는?", "5만언"),
         )
         wording = reworded(good, "연차가 며칠이죠, 알려 주세요")
-        after = Wording(question="출장비는?", answer="5만원")
+        after = ReviewableTexts(question="출장비는?", answer="5만원")
         gone = make_row("없는 질문?")
         write_decisions(
             tmp_path,
@@ -307,7 +309,7 @@ class TestStages:
     ):
         rows = [make_row(f"{number}번 규정은?", f"{number}일") for number in range(3)]
         kim = [decide(row, "accept", "kim") for row in rows]
-        after = Wording(question=rows[0].question, answer="9일")
+        after = ReviewableTexts(question=rows[0].question, answer="9일")
         write_decisions(tmp_path, *kim, decide(rows[0], "edit", "lee", after))
         config = SplitConfig(review="required", unseen_sections=0, validation=0)
 
@@ -326,7 +328,7 @@ class TestStages:
 
     def test_decisions_about_pairs_are_not_those_of_examples(self, tmp_path, make_context):
         row = make_row()
-        before = Wording(question="왜?", answer="네", rejected="아니요")
+        before = ReviewableTexts(question="왜?", answer="네", rejected="아니요")
         write_decisions(tmp_path, decide_on("pair", before, "reject", "kim"))
         context = make_context(ReviewConfig(), {"examples": (Example, [row])})
         run_review(context)
@@ -436,18 +438,18 @@ class TestQueue:
 
     def test_shows_the_edited_texts(self):
         row = make_row()
-        after = Wording(question="며칠?", answer="15일")
+        after = ReviewableTexts(question="며칠?", answer="15일")
         (item,) = make_queue(Material.of([row], []), reviews_of(decide(row, "edit", "kim", after)))
         assert item.wording == after
         assert item.decided
 
     def test_evidence_must_be_in_the_passage(self):
-        good = Wording(question="며칠?", answer="15일", evidence="연차휴가는 15일로 한다.")
+        good = ReviewableTexts(question="며칠?", answer="15일", evidence="연차휴가는 15일로 한다.")
         assert wording_problem(good, PASSAGE) == ""
         bad = good.model_copy(update={"evidence": "연차휴가는 16일로 한다."})
         assert "is not in the passage" in wording_problem(bad, PASSAGE)
         assert wording_problem(bad, "") == ""
-        assert "answer is empty" in wording_problem(Wording(question="?", answer=" "), "")
+        assert "answer is empty" in wording_problem(ReviewableTexts(question="?", answer=" "), "")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
@@ -548,7 +550,7 @@ class TestSheet:
         path = tmp_path / f"sheet{suffix}"
         write_sheet(path, queue)
         back = self.edited(path, {0: {"answer": "20일"}})
-        kim = decide(row, "edit", "kim", Wording(question=row.question, answer="15일"))
+        kim = decide(row, "edit", "kim", ReviewableTexts(question=row.question, answer="15일"))
         now = make_queue(Material.of([row], [make_chunk()]), reviews_of(kim))
         result = read_sheet(back, now, "lee")
         assert result.decisions == []

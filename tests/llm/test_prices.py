@@ -3,7 +3,7 @@ from datetime import date
 import pytest
 
 from jangin.core.errors import ConfigError
-from jangin.llm.prices import PRICES, Listed, Price, downloaded_price, list_price
+from jangin.llm.prices import PRICES, ListPrice, Price, downloaded_price, list_price
 
 
 def test_a_call_costs_by_its_tokens():
@@ -33,7 +33,7 @@ def test_a_known_model_has_a_price_at_its_own_host_alone():
 
 
 def test_a_price_that_has_ended_is_unknown(monkeypatch):
-    row = Listed(1, 0.1, 2, checked=date(2020, 1, 1), until=date(2020, 12, 31))
+    row = ListPrice(1, 0.1, 2, checked=date(2020, 1, 1), until=date(2020, 12, 31))
     monkeypatch.setitem(PRICES, "x.com", {"m": row})
     assert list_price("https://x.com/v1", "m") is None
 

@@ -2,7 +2,7 @@ import pytest
 
 from jangin.metrics.pairwise import (
     Judgement,
-    Verdict,
+    PersonsChoice,
     blind_report,
     pairwise_report,
     self_preference,
@@ -71,7 +71,7 @@ def test_self_preference_is_the_gain_before_oneself_over_the_other_judges():
 
 
 def verdict(question, winner, first="a", judge="kim", **fields):
-    return Verdict(question, fields.pop("cluster", question), judge, first, winner, **fields)
+    return PersonsChoice(question, fields.pop("cluster", question), judge, first, winner, **fields)
 
 
 def test_a_question_counts_once_however_many_people_judged_it():

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jangin.core.errors import ConfigError
 from jangin.models.device import ALLOCATOR, native_precision
 from jangin.models.loading import load_model, use_native_precision
-from jangin.models.memory import Training, predict
+from jangin.models.memory import PlannedTraining, predict
 from jangin.models.shape import ModelShape
 from jangin.training.loop.weights import load_for_training
 from jangin.training.sft import SftConfig
@@ -65,7 +65,7 @@ def test_the_base_of_an_adapter_has_the_precision_of_the_products(half, precisio
 def test_the_memory_plan_counts_fp32_weights_under_an_adapter_on_a_cpu_only(half):
     shape = ModelShape.read(half / "model" / "config.json")
     wide, half_wide, on_gpu = (
-        predict(shape, Training("lora", 64, precision, device=device)).weights
+        predict(shape, PlannedTraining("lora", 64, precision, device=device)).weights
         for precision, device in (("fp32", "cpu"), ("bf16", "cpu"), ("fp32", "cuda"))
     )
     assert wide == half_wide + 2 * shape.parameters

@@ -27,7 +27,7 @@ from jangin.models.device import (
     peak_memory,
     reset_peak_memory,
 )
-from jangin.models.memory import GIB, Training, kept_keys, predict
+from jangin.models.memory import GIB, PlannedTraining, kept_keys, predict
 from jangin.models.shape import ModelShape
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.kernels.cpu_attention import can_attend
@@ -35,8 +35,8 @@ from jangin.training.loop.config import Lora, TrainingConfig
 from jangin.training.loop.scorer import choose_loss_model
 from jangin.training.loop.weights import attach
 from jangin.training.preflight.memory import (
-    Forecast,
-    Work,
+    MemoryForecast,
+    TrainingLoad,
     check,
     decide_checkpointing,
     estimate,
@@ -145,7 +145,7 @@ def test_activations_of_a_layer_are_what_autograd_keeps(family, precision, metho
     tiled = precision == "bf16" and can_attend(dtype, shape.head_size)
     keys = 0.0 if tiled else kept_keys([LENGTH] * ROWS, precision)
     kernels = are_kernels_enabled()
-    run = Training(method, ROWS * LENGTH, precision, rank=8, kept_keys=keys, kernels=kernels)
+    run = PlannedTraining(method, ROWS * LENGTH, precision, rank=8, kept_keys=keys, kernels=kernels)
     plans = [predict(shape_of(config), run) for config in configs]
     planned = [plan.activations + plan.copies for plan in plans]
     if kernels and precision == "bf16" and method == "lora" and not family.startswith("gemma2"):
@@ -258,7 +258,7 @@ def test_an_8b_model_is_planned_from_its_config_alone():
     shape = ModelShape.of(EIGHT_BILLION)
     assert shape.parameters == 8_030_261_248
     plans = {
-        method: predict(shape, Training(method, 4096, "bf16", device="cuda"))
+        method: predict(shape, PlannedTraining(method, 4096, "bf16", device="cuda"))
         for method in ("full", "lora", "qlora")
     }
     assert plans["full"].weights + plans["full"].gradients + plans["full"].optimizer == (
@@ -272,21 +272,23 @@ def test_an_8b_model_is_planned_from_its_config_alone():
 @pytest.mark.slow
 def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
     shape = ModelShape.of(EIGHT_BILLION)
-    plain = predict(shape, Training("lora", 8192, "bf16"))
-    assert predict(shape, Training("lora", 8192, "bf16", checkpointing=True)).activations < (
+    plain = predict(shape, PlannedTraining("lora", 8192, "bf16"))
+    assert predict(shape, PlannedTraining("lora", 8192, "bf16", checkpointing=True)).activations < (
         0.2 * plain.activations
     )
-    assert predict(shape, Training("lora", 8192, "bf16", dropout=True)).activations > (
+    assert predict(shape, PlannedTraining("lora", 8192, "bf16", dropout=True)).activations > (
         plain.activations
     )
     capped = ModelShape.of({**EIGHT_BILLION, "final_logit_softcapping": 30.0})
-    assert plain.loss < predict(capped, Training("lora", 8192, "bf16")).loss < 5 * plain.loss
+    assert plain.loss < predict(capped, PlannedTraining("lora", 8192, "bf16")).loss < 5 * plain.loss
 
 
 @pytest.mark.slow
 def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
-    plan = predict(ModelShape.of(EIGHT_BILLION), Training("full", 8192, "bf16", device="cuda"))
-    forecast = Forecast(plan, "cuda", 2)
+    plan = predict(
+        ModelShape.of(EIGHT_BILLION), PlannedTraining("full", 8192, "bf16", device="cuda")
+    )
+    forecast = MemoryForecast(plan, "cuda", 2)
     with pytest.raises(TrainingError) as caught:
         check(forecast, 24 * GIB, 8192)
     text = str(caught.value)
@@ -296,7 +298,7 @@ def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
         assert way in text
     check(forecast, plan.peak, 8192)
     with pytest.raises(TrainingError, match="2 processes"):
-        check(Forecast(plan, "cpu", 2), plan.peak, 8192)
+        check(MemoryForecast(plan, "cpu", 2), plan.peak, 8192)
 
 
 @pytest.mark.slow
@@ -329,7 +331,7 @@ def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_lar
 
     def plan(lengths, **changes):
         fields = {"precision": "fp32", "examples_per_step": 4, "tokens_per_batch": 400} | changes
-        return estimate(tmp_path, TrainingConfig(**fields), Work(lengths, 0.5)).plan
+        return estimate(tmp_path, TrainingConfig(**fields), TrainingLoad(lengths, 0.5)).plan
 
     whole, split = plan([100] * 8), plan([101] * 8)
     assert split.activations == pytest.approx(whole.activations, rel=0.02)
@@ -355,7 +357,7 @@ def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(t
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
     config = TrainingConfig(precision="fp32")
-    work = Work([100] * 40, 0.5)
+    work = TrainingLoad([100] * 40, 0.5)
     forecast = estimate(tmp_path, config, work)
     found = recorded(tmp_path, config, work)
     assert found["predicted_memory_bytes"] == forecast.plan.peak
@@ -369,7 +371,7 @@ def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(t
 def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tmp_path):
     (tmp_path / "model").mkdir()
     path = tmp_path / "model" / "config.json"
-    work, config = Work([100] * 40, 0.5), TrainingConfig(precision="fp32")
+    work, config = TrainingLoad([100] * 40, 0.5), TrainingConfig(precision="fp32")
     path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
     assert decide_checkpointing(tmp_path, config, work) is config
     path.write_text(json.dumps({**EIGHT_BILLION, "num_hidden_layers": 40_000}))
@@ -382,7 +384,7 @@ def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tm
 def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(EIGHT_BILLION))
-    work = Work([100] * 40, 0.5)
+    work = TrainingLoad([100] * 40, 0.5)
     one, two, sharded = (
         estimate(tmp_path, TrainingConfig(precision="fp32", examples_per_step=8, **changes), work)
         for changes in ({}, {"devices": 2}, {"devices": 2, "sharding": "fsdp"})

@@ -4,9 +4,9 @@ import pytest
 
 from jangin.core.stage import Calls, Cost
 from jangin.models.shape import STARTER_SHAPES, ModelShape
-from jangin.project.plan import Pace
+from jangin.project.plan import StagePace
 
-LAST = Pace(25.0, per_work=0.02, start=5.0)
+LAST = StagePace(25.0, per_work=0.02, start=5.0)
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,8 @@ LAST = Pace(25.0, per_work=0.02, start=5.0)
     [
         (LAST, Cost(work=1000), 25.0),
         (LAST, Cost(work=3000), 65.0),
-        (Pace(25.0), Cost(work=1000), 0.0),
-        (Pace(25.0), Cost(), 25.0),
+        (StagePace(25.0), Cost(work=1000), 0.0),
+        (StagePace(25.0), Cost(), 25.0),
     ],
 )
 def test_twice_the_work_takes_twice_as_long_but_for_the_start(pace, cost, seconds):
@@ -39,7 +39,7 @@ def test_each_training_tells_the_time_of_every_other_within_a_factor_of_one_and_
     known, asked
 ):
     size, tokens, steps, seconds = known
-    pace = Pace(seconds, per_work=seconds / starter(size).training_work(tokens, steps))
+    pace = StagePace(seconds, per_work=seconds / starter(size).training_work(tokens, steps))
     size, tokens, steps, seconds = asked
     planned = pace.seconds(Cost(work=starter(size).training_work(tokens, steps)), Calls())
     assert 1 / 1.5 < planned / seconds < 1.5

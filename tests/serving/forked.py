@@ -1,7 +1,7 @@
 """`jangin serve` and the processes of its jobs as forks: they start in a tenth of the CPU time.
 
-Some tests start fresh interpreters, as users do: of the command in `test_run`, of a job in
-`jobs/test_states`, of the exporter in `jobs/test_recipe`.
+Some tests start fresh interpreters, as users do: of the command in `test_run`, of the exporter in
+`jobs/test_recipe`.
 """
 
 import importlib
@@ -19,7 +19,7 @@ import torch
 
 from jangin.core.events import WorkAdvances, WorkBegins
 from jangin.serving.jobs import scheduler, worker
-from jangin.serving.operations.workers import FreshWorkers
+from jangin.serving.operations.workers import JobProcesses
 from jangin.training.kernels import load_kernels
 from tests import forked
 
@@ -66,12 +66,15 @@ class Serving(Fork):
 def serve(*words):
     """`jangin serve`; the processes of its jobs are forks of a fork made before it has threads."""
     forked.start_server()
-    scheduler.new_workers = QuickWorkers
+    scheduler.JobProcesses = QuickProcesses
     forked.run_command("serve", *words)
 
 
-class QuickWorkers(FreshWorkers):
+class QuickProcesses(JobProcesses):
     """Processes of jobs by the fork server of this process, which has imported everything."""
+
+    def is_ready(self):
+        return True
 
     def start(self, given, environment, output):
         job = Path(output.name).with_suffix(".stdin")

@@ -13,7 +13,7 @@ from jangin.documents.ocr.reader import UnreadPagesError
 from jangin.documents.readers.reader import UnreadableError
 from jangin.llm.endpoint import _StatusError
 from jangin.project.yaml_source import _KeyProblemError
-from jangin.serving.files.multipart import TooLargeError
+from jangin.serving.files.multipart import FileTooLargeError
 
 SOURCE = Path(__file__).parents[2] / "src"
 PORTABLE = PortableError.__name__
@@ -68,7 +68,7 @@ def test_an_error_that_is_not_portable_is_noticed():
         UnreadableError("it is damaged.", "Copy it again."),
         UnreadPagesError(()),
         _StatusError(429, "too many", {"retry-after": "1"}),
-        TooLargeError(413, "too large", param="file", code="large"),
+        FileTooLargeError(413, "too large", param="file", code="large"),
         _KeyProblemError(problem="a list cannot be a key"),
         *(
             kind("what is wrong", "what to do")

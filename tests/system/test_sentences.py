@@ -12,8 +12,6 @@ READS = {
 SENTENCES = {"reason", "reasons", "why", "outcome", "message", "remedy"}
 LEFT = {
     "documents/readers/folder.py": 1,
-    "documents/readers/pdf.py": 1,
-    "project/plan.py": 1,
     "project/release/trained.py": 2,
     "project/problems.py": 1,
     "serving/pages/runs/history.py": 7,

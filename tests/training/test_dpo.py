@@ -34,8 +34,8 @@ from jangin.models.memory import PAIR_LOGITS_BYTES
 from jangin.models.starter import make_starter, random_llama
 from jangin.models.tokens.packing import drop_long, packed_pairs, padded_pairs, render_pairs
 from jangin.training.dpo import STAGE, DpoConfig
-from jangin.training.kernels.cross_entropy import linear_log_probs
 from jangin.training.loop.config import DpoMetrics
+from jangin.training.loop.cross_entropy import linear_log_probs
 from jangin.training.loop.objective import Done
 from jangin.training.loop.scorer import LossModel
 from jangin.training.objectives.dpo import (

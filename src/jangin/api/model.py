@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from jangin.core.errors import DataError, counted
 from jangin.core.records import Message
-from jangin.inference.ask import Reply, Trace
+from jangin.inference.ask import AskReply, Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.inference.taught_form import History
 
@@ -22,7 +22,7 @@ Messages = str | Sequence[Mapping[str, str] | Message]
 class Answer:
     """An answer of the model, and what was taught for the question."""
 
-    def __init__(self, question: str, reply: Reply, confidence: str = "") -> None:
+    def __init__(self, question: str, reply: AskReply, confidence: str = "") -> None:
         trace, example = reply.trace, reply.trace.example
         self.question = question
         self.text = reply.answer

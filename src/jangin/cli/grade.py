@@ -39,7 +39,7 @@ _WRONG = frozenset(("0", "false", "no", "n", "wrong", "아니요", "틀림", "�
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerRow:
+class AnswerToGrade:
     """An answer to grade, and where it stands."""
 
     line: int
@@ -86,7 +86,7 @@ def grade_file(file: Path, as_json: bool, judge: JudgeOption | None = None) -> N
 
 
 def _print_json(
-    rows: "list[AnswerRow]", grades: "list[FactGrade]", judged: "list[JudgedAnswer] | None"
+    rows: "list[AnswerToGrade]", grades: "list[FactGrade]", judged: "list[JudgedAnswer] | None"
 ) -> None:
     for index, (row, result) in enumerate(zip(rows, grades, strict=True)):
         fields: dict[str, Any] = {"line": row.line, "right": result.right}
@@ -98,7 +98,9 @@ def _print_json(
         typer.echo(json.dumps(fields, ensure_ascii=False))
 
 
-def _judged(rows: "list[AnswerRow]", judge: JudgeOption, *, quiet: bool) -> "list[JudgedAnswer]":
+def _judged(
+    rows: "list[AnswerToGrade]", judge: JudgeOption, *, quiet: bool
+) -> "list[JudgedAnswer]":
     """The judge's replies to each row; known ones come from the ledger of the project's store.
 
     Raises: ConfigError: the project has no such teacher, or lacks its key.
@@ -167,7 +169,7 @@ def _announce(
     )
 
 
-def read_answers(path: Path) -> Iterator[AnswerRow]:
+def read_answers(path: Path) -> Iterator[AnswerToGrade]:
     """The rows of a file of answers.
 
     Raises: DataError: it cannot be read, or a row lacks a column or has another kind of value.
@@ -187,7 +189,7 @@ def read_answers(path: Path) -> Iterator[AnswerRow]:
             raise DataError(f"{path}:{line}: `gold` is empty. Write the reference answer there.")
         evidence = _evidence(path, line, fields.get("evidence"))
         right = _verdict(path, line, fields.get("right"))
-        yield AnswerRow(line, **texts, evidence=evidence, right=right)
+        yield AnswerToGrade(line, **texts, evidence=evidence, right=right)
     if not count:
         raise DataError(f"{path}: has no rows. {_REMEDY}")
 
@@ -244,7 +246,7 @@ def _verdict(path: Path, line: int, value: object) -> bool | None:
     return word in _RIGHT
 
 
-def _show_shares(rows: list[AnswerRow], grades: "list[FactGrade]") -> None:
+def _show_shares(rows: list[AnswerToGrade], grades: "list[FactGrade]") -> None:
     say = words()
     right = sum(result.right for result in grades)
     _say(say("grade_shares", count=len(rows), share=_share(right, len(grades))))
@@ -262,7 +264,7 @@ def _show_shares(rows: list[AnswerRow], grades: "list[FactGrade]") -> None:
 def _show_opinions(
     file: Path,
     judge: str,
-    rows: list[AnswerRow],
+    rows: list[AnswerToGrade],
     grades: "list[FactGrade]",
     judged: "list[JudgedAnswer]",
 ) -> None:
@@ -297,7 +299,7 @@ def _show_opinions(
 
 def _show_agreement(
     file: Path,
-    rows: list[AnswerRow],
+    rows: list[AnswerToGrade],
     grades: "list[FactGrade]",
     judged: "list[JudgedAnswer] | None",
 ) -> None:
@@ -334,7 +336,7 @@ def _grade(result: "FactGrade") -> str:
     return say(key, reason=say(f"reason_{result.reason}"), detail=result.detail)
 
 
-def _show_row(row: AnswerRow) -> None:
+def _show_row(row: AnswerToGrade) -> None:
     say = words()
     for key, text in (("question", row.question), ("gold", row.gold), ("answer", row.answer)):
         _say(f"  {say(key)}: {text}")

@@ -20,7 +20,12 @@ from jangin.report.terminal.console import heading, said, words
 if TYPE_CHECKING:
     from jangin.examples.curation.contradictions import Conflict
     from jangin.examples.reviews.index import ReviewLeases
-    from jangin.examples.reviews.log import DecisionKind, NamedDocument, ReviewDecision, Wording
+    from jangin.examples.reviews.log import (
+        DecisionKind,
+        NamedDocument,
+        ReviewableTexts,
+        ReviewDecision,
+    )
     from jangin.examples.reviews.queue import QueueItem
     from jangin.project.session import Session
 
@@ -345,9 +350,8 @@ def _counts(queue: "Sequence[QueueItem]") -> str:
     )
     rated = sum(item.review is not None and item.review.score is not None for item in queue)
     return (
-        f"{counted(len(queue), 'example')}: {verdicts['accept']:,} accepted, "
-        f"{verdicts['edit']:,} edited, "
-        f"{verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
+        f"{counted(len(queue), 'example')}: {verdicts['accept']:,} accepted, {verdicts['edit']:,} "
+        f"edited, {verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
         f"{rated:,} rated"
     )
 
@@ -484,7 +488,7 @@ class ReviewScreen:
         self,
         decision: "DecisionKind",
         *,
-        after: "Wording | None" = None,
+        after: "ReviewableTexts | None" = None,
         reason: str = "",
         score: float | None = None,
         stay: bool = False,
@@ -622,11 +626,11 @@ def _find(passage: str, evidence: str) -> tuple[int, int]:
     return match.span() if match else (0, 0)
 
 
-def _read_form(text: str) -> "Wording | None":
+def _read_form(text: str) -> "ReviewableTexts | None":
     """The texts of an edited form; None where a heading is missing."""
     import re
 
-    from jangin.examples.reviews.log import Wording
+    from jangin.examples.reviews.log import ReviewableTexts
 
     pattern = (
         r"^=== question ===\n(.*?)^=== answer ===\n(.*?)^=== evidence [^\n]*===\n(.*?)"
@@ -637,4 +641,4 @@ def _read_form(text: str) -> "Wording | None":
         return None
     names = ("question", "answer", "evidence", "rejected")
     texts = {n: t.strip() for n, t in zip(names, match.groups(), strict=True) if t is not None}
-    return Wording(**texts)
+    return ReviewableTexts(**texts)

@@ -369,9 +369,8 @@ class Ledger:
             self._db.execute(
                 "INSERT INTO calls (request, source, model, asked, stage, teacher, usd, project) "
                 "VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (request, source) DO UPDATE SET "
-                "asked = asked + 1, stage = excluded.stage, teacher = excluded.teacher, "
-                "project = excluded.project, "
-                "usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
+                "asked = asked + 1, stage = excluded.stage, teacher = excluded.teacher, project = "
+                "excluded.project, usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
                 (request, source, model, self.stage, teacher, usd, self.project),
             )
         self.record_use(request, source)
@@ -612,10 +611,9 @@ class Ledger:
         """Keys of a stage of a variant in old runs without a project file name, newest first."""
         with self._errors():
             rows = self._db.execute(
-                "SELECT key FROM steps WHERE stage = ? AND variant = ? AND key != '' "
-                "AND state != 'interrupted' "
-                "AND CAST(run AS TEXT) NOT IN (SELECT key FROM memos WHERE namespace = ?) "
-                "ORDER BY rowid DESC LIMIT 20",
+                "SELECT key FROM steps WHERE stage = ? AND variant = ? AND key != '' AND state != "
+                "'interrupted' AND CAST(run AS TEXT) NOT IN (SELECT key FROM memos WHERE "
+                "namespace = ?) ORDER BY rowid DESC LIMIT 20",
                 (stage, variant, RUN_PROJECT),
             ).fetchall()
         return [str(key) for (key,) in rows]
@@ -624,10 +622,9 @@ class Ledger:
         """{stage: key} of the runs of a variant of a project file, newest first."""
         with self._errors():
             rows = self._db.execute(
-                "SELECT steps.run, steps.stage, steps.key FROM steps JOIN memos "
-                "ON memos.namespace = ? AND memos.key = CAST(steps.run AS TEXT) "
-                "WHERE memos.value = ? AND steps.variant = ? AND steps.key != '' "
-                "AND steps.state != 'interrupted' "
+                "SELECT steps.run, steps.stage, steps.key FROM steps JOIN memos ON "
+                "memos.namespace = ? AND memos.key = CAST(steps.run AS TEXT) WHERE memos.value = "
+                "? AND steps.variant = ? AND steps.key != '' AND steps.state != 'interrupted' "
                 "ORDER BY steps.run DESC, steps.rowid",
                 (RUN_PROJECT, project, variant),
             ).fetchall()

@@ -21,8 +21,8 @@ from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext, always
 from jangin.documents.formats import format_of
 from jangin.documents.outline.headings import Section, sections, split_lines
-from jangin.documents.outline.legal import Line
-from jangin.documents.outline.splitting import Passage, PassageLimits, is_table, passages
+from jangin.documents.outline.legal import LegalLine
+from jangin.documents.outline.splitting import PassageLimits, PassageOffsets, is_table, passages
 from jangin.text.normalize import drop_spaces
 
 TokenCounter: TypeAlias = Callable[[int, int], int]
@@ -170,7 +170,7 @@ def chunk_document(
     return _cut(document, *_outline(document), config, tokenizer)
 
 
-def _outline(document: Document) -> tuple[list[Line], list[Section]]:
+def _outline(document: Document) -> tuple[list[LegalLine], list[Section]]:
     row = format_of(PurePosixPath(document.source).suffix)
     lines = split_lines(document.text, document.pages)
     return lines, sections(lines, markdown=row is not None and row.is_markdown)
@@ -178,7 +178,7 @@ def _outline(document: Document) -> tuple[list[Line], list[Section]]:
 
 def _cut(
     document: Document,
-    lines: list[Line],
+    lines: list[LegalLine],
     parts: list[Section],
     config: ChunkConfig,
     tokenizer: Path | None,
@@ -209,10 +209,10 @@ def _cut(
 
 
 def _joined(
-    areas: list[tuple[str, list[Line], int]], max_characters: int
-) -> list[tuple[str, list[Line], int]]:
+    areas: list[tuple[str, list[LegalLine], int]], max_characters: int
+) -> list[tuple[str, list[LegalLine], int]]:
     """(section, lines, heading lines): neighbours joined while they fit, named after the first."""
-    out: list[tuple[str, list[Line], int]] = []
+    out: list[tuple[str, list[LegalLine], int]] = []
     for section, part, heading_lines in areas:
         adjoins = bool(out and part) and part[0].start == out[-1][1][-1].end + 1
         if adjoins and part[-1].end - out[-1][1][0].start <= max_characters:
@@ -222,7 +222,7 @@ def _joined(
     return out
 
 
-def _chunk(document: Document, passage: Passage, page: int, section: str) -> Chunk:
+def _chunk(document: Document, passage: PassageOffsets, page: int, section: str) -> Chunk:
     text = passage.text(document.text)
     return Chunk(
         id=short_digest({"document": document.id, "start": passage.start, "text": text}),

@@ -42,7 +42,7 @@ JSON_REMEDY = "Correct that."
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SeedEntry:
     """A word or a question, and its line or row in the file, from 1."""
 
     text: str
@@ -72,15 +72,17 @@ def read_text(path: Path, notify: Callable[[str], None]) -> str:
     return text
 
 
-def read_words(path: Path, notify: Callable[[str], None]) -> tuple[list[Entry], list[Entry]]:
+def read_words(
+    path: Path, notify: Callable[[str], None]
+) -> tuple[list[SeedEntry], list[SeedEntry]]:
     """(words in order, repeats); empty lines and lines that begin with `#` are skipped.
 
     Two words are the same if only spacing, case and punctuation differ.
 
     Raises: DataError: as `read_text`; or a line is no word, or is too long; names the line.
     """
-    words: dict[str, Entry] = {}
-    repeats: list[Entry] = []
+    words: dict[str, SeedEntry] = {}
+    repeats: list[SeedEntry] = []
     for line, content in enumerate(read_text(path, notify).split("\n"), start=1):
         text = collapse_spaces(content)
         if not text or text.startswith("#"):
@@ -96,15 +98,15 @@ def read_words(path: Path, notify: Callable[[str], None]) -> tuple[list[Entry], 
                 "Write one word or short phrase per line."
             )
         if key in words:
-            repeats.append(Entry(text, line))
+            repeats.append(SeedEntry(text, line))
         else:
-            words[key] = Entry(text, line)
+            words[key] = SeedEntry(text, line)
     if not words:
         raise DataError(f"{path} contains only comments. Write one word per line.")
     return list(words.values()), repeats
 
 
-def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
+def read_questions(path: Path, notify: Callable[[str], None]) -> list[SeedEntry]:
     """Questions of a file, in order, repeats included.
 
     `.jsonl`: a line `{"seed_word": ..., "questions": [...]}` or `{"question": ...}`. `.json`: a
@@ -113,7 +115,7 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
     Raises: DataError: as `read_text`; or a row has no question; names the line or row.
     """
     text = read_text(path, notify)
-    questions: list[Entry] = []
+    questions: list[SeedEntry] = []
     for index, value in _rows(path, text):
         where = f"{path}:{index}"
         for question, word in _questions(where, value):
@@ -122,7 +124,7 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
                 raise DataError(
                     f"{where}: {question!r} has no letter or digit. Correct or delete it."
                 )
-            questions.append(Entry(clean_question, index, collapse_spaces(nfc(word))))
+            questions.append(SeedEntry(clean_question, index, collapse_spaces(nfc(word))))
     if not questions:
         raise DataError(
             f"{path} contains no question. Write one per line, or remove `documents: queries`."
@@ -130,7 +132,7 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
     return questions
 
 
-def read_titles(path: Path, notify: Callable[[str], None]) -> list[Entry]:
+def read_titles(path: Path, notify: Callable[[str], None]) -> list[SeedEntry]:
     """Titles of posts in a file, in order, repeats included; those without a letter are left out.
 
     `.jsonl` and `.json`: titles, lists of titles, or rows with `title`, `titles` or `document`.
@@ -138,7 +140,7 @@ def read_titles(path: Path, notify: Callable[[str], None]) -> list[Entry]:
 
     Raises: DataError: as `read_text`; or a row has no title; names the line or row.
     """
-    titles: list[Entry] = []
+    titles: list[SeedEntry] = []
     for index, value in _rows(path, read_text(path, notify)):
         row = value if isinstance(value, Mapping) else {}
         texts = _first(row, TITLE_KEYS) if row else value
@@ -152,7 +154,7 @@ def read_titles(path: Path, notify: Callable[[str], None]) -> list[Entry]:
         for text in several:
             clean = collapse_spaces(nfc(text))
             if letters_and_digits(clean):
-                titles.append(Entry(clean, index, collapse_spaces(nfc(word))))
+                titles.append(SeedEntry(clean, index, collapse_spaces(nfc(word))))
     if not titles:
         raise DataError(f"{path} contains no title. Write one per line.")
     return titles
@@ -248,7 +250,7 @@ class FilteredTitles:
 
     queries: list[Query]
     failed: list[Failed]
-    repeated: list[Entry]
+    repeated: list[SeedEntry]
 
 
 def filter_titles(context: StageContext[Any], source: PostTitles) -> FilteredTitles:
@@ -285,14 +287,13 @@ def filter_titles(context: StageContext[Any], source: PostTitles) -> FilteredTit
         first = f" The first reason: {rejected[0].reason}." if rejected else ""
         raise StageError(
             f"queries: the teacher took none of the {counted(len(titles), 'title')} for a "
-            f"question.{first} "
-            "Check the teacher's model and the file, then run again."
+            f"question.{first} Check the teacher's model and the file, then run again."
         )
     return FilteredTitles(queries, rejected, repeated)
 
 
-def _distinct(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    titles: dict[str, Entry] = {}
+def _distinct(entries: Sequence[SeedEntry]) -> tuple[list[SeedEntry], list[SeedEntry]]:
+    titles: dict[str, SeedEntry] = {}
     repeated = []
     for entry in entries:
         key = letters_and_digits(entry.text)
@@ -311,7 +312,7 @@ def _request(
     context: StageContext[Any],
     source: PostTitles,
     chat: ChatModel,
-    titles: Sequence[Entry],
+    titles: Sequence[SeedEntry],
     group: Sequence[int],
 ) -> StructuredRequest:
     texts = [titles[index].text[:LONGEST_TITLE] for index in group]
@@ -335,7 +336,7 @@ def _request(
 
 
 def _sorted(
-    titles: Sequence[Entry],
+    titles: Sequence[SeedEntry],
     verdicts: Mapping[int, tuple[TitleVerdict, Parsed[TitleVerdicts]]],
     problems: Mapping[int, Failed],
 ) -> tuple[list[Query], list[Failed]]:
@@ -489,7 +490,7 @@ def _read(context: StageContext[QueriesConfig], source: QuestionFile) -> list[Qu
 
 
 def _report_repeated(
-    context: StageContext[QueriesConfig], path: Path, repeated: Sequence[Entry], what: str
+    context: StageContext[QueriesConfig], path: Path, repeated: Sequence[SeedEntry], what: str
 ) -> None:
     context.summary["repeated"] = len(repeated)
     if repeated:

@@ -240,9 +240,8 @@ def _recorded(
     if not results:
         raise DataError(
             f"{recorded.path} has {counted(len(recorded), 'question')}, but none of the "
-            f"{len(queries)} of "
-            f"this project, such as {queries[0].text!r}. Correct "
-            "`documents: search: engine: file`."
+            f"{len(queries)} of this project, such as {queries[0].text!r}. Correct `documents: "
+            "search: engine: file`."
             if queries
             else "there is no question to search for. Check `documents: queries`."
         )

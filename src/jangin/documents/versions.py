@@ -60,7 +60,7 @@ Date = tuple[int, int, int]
 """(year, month, day); 0 where it is not written."""
 
 
-class Passage(NamedTuple):
+class Statement(NamedTuple):
     """A sentence or a row of a table."""
 
     document: str
@@ -76,8 +76,8 @@ class Passage(NamedTuple):
 class ChangedPassage(NamedTuple):
     """Two passages that are alike, and in what they differ."""
 
-    one: Passage
-    two: Passage
+    one: Statement
+    two: Statement
     kind: Literal["amount", "date", "negation"]
     values: tuple[tuple[str, str], ...]
     """The differing amounts as written, where they stand at the same places."""
@@ -153,14 +153,14 @@ def versions_of(chunks: Artifact) -> list[SuspectedVersions]:
     return suspected
 
 
-def _passages(chunks: Sequence[Chunk]) -> Iterator[Passage]:
+def _passages(chunks: Sequence[Chunk]) -> Iterator[Statement]:
     for chunk in chunks:
         headings = [part.strip() for part in chunk.section.split(" > ")]
         lines = [line for line in chunk.text.split("\n") if line.strip() not in headings]
         for text in _SENTENCE_END.split("\n".join(lines)):
             if text and (words := " ".join(text.split())):
                 origin = (chunk.document_id, chunk.source, chunk.page, chunk.start)
-                yield Passage(*origin, headings[-1], words)
+                yield Statement(*origin, headings[-1], words)
 
 
 def _subject(heading: str) -> str:
@@ -174,7 +174,7 @@ def _share(
     alike: Sequence[tuple[int, int]],
     size: Mapping[str, int],
     sources: tuple[str, str],
-    rows: Sequence[Passage],
+    rows: Sequence[Statement],
 ) -> float:
     """Share of the smaller file's passages that are in the other one, too."""
     smaller = min(sources, key=lambda name: (size[name], name))
@@ -183,7 +183,7 @@ def _share(
 
 def _changed(
     alike: Sequence[tuple[int, int]],
-    rows: Sequence[Passage],
+    rows: Sequence[Statement],
     read: Mapping[int, tuple[str, tuple[Amount, ...]]],
 ) -> list[ChangedPassage]:
     """The alike passages that differ, each once; one that the other file has, too, does not."""
@@ -213,7 +213,7 @@ def _written(amount: Amount) -> str:
     return amount.text
 
 
-def _tells_date(row: Passage) -> bool:
+def _tells_date(row: Statement) -> bool:
     """True for a line of when a version is in force, which differs in any two documents."""
     about = f"{row.section} {row.text}"
     return _IN_FORCE.search(about) is not None and any(p.search(row.text) for p in _DATES)

@@ -20,7 +20,7 @@ from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import output_errors
 from jangin.evaluation.tasks.task import TestSet
-from jangin.metrics.pairwise import BlindReport, Verdict, Winner, blind_report
+from jangin.metrics.pairwise import BlindReport, PersonsChoice, Winner, blind_report
 
 LOG = "judgements.jsonl"
 """Name of the log in the folder of the project file."""
@@ -169,12 +169,12 @@ def standings(judged: Sequence[Judged], a: Contestant, b: Contestant) -> list[Bl
     ]
 
 
-def _verdict(line: BlindLine, a: Contestant) -> Verdict:
+def _verdict(line: BlindLine, a: Contestant) -> PersonsChoice:
     assert line.first is not None  # noqa: S101  # a judgement has it
     first: Side = "a" if line.first.of == a else "b"
     other: Side = "b" if first == "a" else "a"
     chosen: dict[str, Winner] = {"first": first, "second": other}
-    return Verdict(
+    return PersonsChoice(
         question=f"{line.evidence_set}:{line.question_id}",
         cluster=line.family or line.question_id,
         judge=line.by,

@@ -104,6 +104,5 @@ def in_words(group: ConfidenceGroup | None) -> str:
         )
     return (
         f"confidence {100 * group.share:.0f} %: of {counted(group.n, 'held-out question')} "
-        "answered like this "
-        f"{group.right} were right"
+        f"answered like this {group.right} were right"
     )

@@ -283,9 +283,8 @@ def _reasoning(
         if endless[system]:
             notify(
                 f"evaluate: {endless[system]} of {counted(len(answers), 'answer')} of {system} "
-                "never end "
-                f"their reasoning within {max_new_tokens} tokens, so they are empty and count as "
-                "wrong. Raise `max_new_tokens`, or set `thinking: off` for the base."
+                f"never end their reasoning within {max_new_tokens} tokens, so they are empty and "
+                "count as wrong. Raise `max_new_tokens`, or set `thinking: off` for the base."
             )
     return {"reasoning_tokens": tokens, "reasoning_never_ended": endless} if tokens else {}
 

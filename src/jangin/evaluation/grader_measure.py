@@ -122,8 +122,7 @@ def with_rewards(
     if failed:
         context.services.progress.message(
             f"evaluate: {counted_of(len(failed), len(predictions), 'answer', 'has', 'have')} no "
-            "reward of "
-            f"{grader.name}, such as: {failed[0]}"
+            f"reward of {grader.name}, such as: {failed[0]}"
         )
     return name, graded
 

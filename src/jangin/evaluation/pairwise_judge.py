@@ -90,7 +90,7 @@ def preference_for(
 ) -> SelfPreference | None:
     """How much more often `system` wins with the related judge than with unrelated judges.
 
-    `judged` is {judge: its `JudgedPair`s of one test set}, where all but `judge` are unrelated;
+    `judged` is {judge: its `JudgedTwice`s of one test set}, where all but `judge` are unrelated;
     `clusters` is {example id: family}. None if no question was judged by all of them.
     """
     points = {}
@@ -132,7 +132,7 @@ class Verdict(BaseModel):
     winner: Shown
 
 
-class JudgedPair(Record):
+class JudgedTwice(Record):
     """One question and the judge's verdicts in both orders."""
 
     evidence_set: TestSet
@@ -204,7 +204,7 @@ def write_judgements(
     seed: int,
 ) -> list[Failed]:
     """Write the tables `judgements` and `pairwise` of every judge; returns the failed requests."""
-    judged: list[JudgedPair] = []
+    judged: list[JudgedTwice] = []
     results: list[PairwiseResult] = []
     failures: list[Failed] = []
     for config in configs:
@@ -216,7 +216,7 @@ def write_judgements(
     results = [_with_self_preference(r, results, judged, family, seed) for r in results]
     for line in dict.fromkeys(filter(None, map(relation_warning, results))):
         context.services.progress.message(f"evaluate: {line}")
-    context.write("judgements", JudgedPair, judged)
+    context.write("judgements", JudgedTwice, judged)
     context.write("pairwise", PairwiseResult, results)
     return failures
 
@@ -224,14 +224,14 @@ def write_judgements(
 def _with_self_preference(
     result: PairwiseResult,
     results: Sequence[PairwiseResult],
-    judged: Sequence[JudgedPair],
+    judged: Sequence[JudgedTwice],
     family: Mapping[str, str],
     seed: int,
 ) -> PairwiseResult:
     """The result with self-preference filled in, if the judge is related to one system."""
     pair = {result.a, result.b}
     neutral = {r.judge for r in results if r.kinship == "none" and {r.a, r.b} == pair}
-    rows: dict[str, list[JudgedPair]] = {name: [] for name in (*neutral, result.judge)}
+    rows: dict[str, list[JudgedTwice]] = {name: [] for name in (*neutral, result.judge)}
     for row in judged:
         same = row.evidence_set == result.evidence_set and {row.a, row.b} == pair
         if same and row.judge in rows:
@@ -272,7 +272,7 @@ def judge_pairs(
     predictions: Sequence[Prediction],
     language: str,
     seed: int,
-) -> tuple[list[JudgedPair], list[PairwiseResult], list[Failed]]:
+) -> tuple[list[JudgedTwice], list[PairwiseResult], list[Failed]]:
     """(judged pairs, one result per test set, failed requests) of one judge.
 
     Equal answers are ties without a request.
@@ -362,7 +362,7 @@ def _judged(
     config: PairwiseJudge,
     pair: tuple[Prediction, Prediction],
     verdicts: Mapping[str, Verdict],
-) -> JudgedPair | None:
+) -> JudgedTwice | None:
     a, b = pair
     if a.prediction == b.prediction:
         same = Verdict(reason="the answers are equal", winner="tie")
@@ -374,7 +374,7 @@ def _judged(
         return None
     a_first: Winner = {"first": "a", "second": "b", "tie": "tie"}[first.winner]  # type: ignore[assignment]  # the values are Winners
     b_first: Winner = {"first": "b", "second": "a", "tie": "tie"}[second.winner]  # type: ignore[assignment]  # the values are Winners
-    return JudgedPair(
+    return JudgedTwice(
         evidence_set=a.evidence_set,
         example_id=a.example_id,
         judge=config.judge,
@@ -394,7 +394,7 @@ def _judged(
 
 def _result(
     config: PairwiseJudge,
-    rows: Sequence[JudgedPair],
+    rows: Sequence[JudgedTwice],
     family: Mapping[str, str],
     unjudged: int,
     seed: int,

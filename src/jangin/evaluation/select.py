@@ -44,7 +44,7 @@ from jangin.metrics.statistics import (
 )
 from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, unpacked_in, write_base
 from jangin.models.device import native_precision
-from jangin.models.memory import Training, predict
+from jangin.models.memory import PlannedTraining, predict
 from jangin.models.model_card import license_of
 from jangin.models.shape import ModelShape, context_length
 
@@ -328,9 +328,8 @@ def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
     held_out, train = hold_out(drawn, rows, config) if config.steps else ([], [])
     if config.steps and not held_out:
         context.services.progress.message(
-            f"select: {counted(len(originals), 'question is', 'questions are')} too few to tune "
-            "on some and judge by others, "
-            "so the project's text decides."
+            f"select: {counted(len(originals), 'question is', 'questions are')} too few to tune on "
+            "some and judge by others, so the project's text decides."
         )
     text = "\n".join([*documents, *texts])[:FERTILITY_CHARACTERS]
     return _ProbeRows(train, held_out, windows, text)
@@ -575,7 +574,7 @@ def _lora_bytes(config: Path) -> int | None:
         shape = ModelShape.read(config)
     except TrainingError:
         return None
-    return predict(shape, Training(method="lora", tokens=1024, precision="bf16")).peak
+    return predict(shape, PlannedTraining(method="lora", tokens=1024, precision="bf16")).peak
 
 
 def _keep(context: StageContext[SelectConfig], index: int) -> None:

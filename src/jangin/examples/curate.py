@@ -419,10 +419,10 @@ def _near(
     """
     import numpy as np
 
-    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
 
     rows = state.rows
-    rules = Rules(config.threshold, config.guard, config.sibling_threshold)
+    rules = DuplicateRules(config.threshold, config.guard, config.sibling_threshold)
     decisions = {}
     for unordered in equal_groups(rows.context, left):
         group = unordered[np.argsort(rows.rank[unordered])]

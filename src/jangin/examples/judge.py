@@ -40,7 +40,7 @@ RESAMPLES = 2_000
 LEVEL = 0.95
 
 
-class Agreement(Record):
+class AgreementFigure(Record):
     """One figure with its 95 % interval; None where it is not defined, as without any variance."""
 
     measure: str
@@ -53,7 +53,7 @@ class Agreement(Record):
 
 def compare(
     judged: Sequence[float], human: Sequence[float], families: Sequence[str], seed: int = 0
-) -> list[Agreement]:
+) -> list[AgreementFigure]:
     """Agreement of two scores on the scale 1 to 5, row by row; `mean_difference` is judge - human.
 
     Raises ValueError where there are no rows.
@@ -70,11 +70,13 @@ def compare(
         low = high = None
         if value is not None and 2 * len(defined) >= len(drawn):
             low, high = map(float, np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-        agreement.append(Agreement(measure=name, n=len(judged), value=value, low=low, high=high))
+        agreement.append(
+            AgreementFigure(measure=name, n=len(judged), value=value, low=low, high=high)
+        )
     return agreement
 
 
-def advice(agreement: Sequence[Agreement]) -> str:
+def advice(agreement: Sequence[AgreementFigure]) -> str:
     """How reliable the figures are, in one sentence or two."""
     spearman = next(row for row in agreement if row.measure == "spearman")
     if spearman.value is None or spearman.low is None or spearman.high is None:
@@ -262,8 +264,7 @@ def judge(context: StageContext[JudgeConfig]) -> None:
     if own:
         context.services.progress.message(
             f"judge: {teacher.chat.model} wrote {own} of the {counted(len(scored), 'example')} "
-            "that it "
-            "judges, so its scores may be too high. Name another teacher under judge."
+            "that it judges, so its scores may be too high. Name another teacher under judge."
         )
     if human:
         _calibrate(context, rows, scored, human)
@@ -378,7 +379,7 @@ def _calibrate(
         [human[row.id] for row in both],
         [row.family for row in both],
     )
-    context.write("agreement", Agreement, agreement)
+    context.write("agreement", AgreementFigure, agreement)
     context.summary["calibration"] = {
         "n": len(both),
         "unknown": len(missed),

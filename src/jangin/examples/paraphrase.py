@@ -133,7 +133,7 @@ Ask = Callable[[int], StructuredRequest]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParaphraseRequest:
     """What is asked about one question: everything, or what an earlier reply lacks."""
 
     request: StructuredRequest
@@ -145,7 +145,7 @@ class Asked:
 
 def ask_for_the_rest(
     asks: Sequence[Ask], count: int, chat: ChatModel, ledger: Ledger
-) -> list[Asked]:
+) -> list[ParaphraseRequest]:
     """The request about each question.
 
     Where the ledger has no reply to the whole request but one with a smaller count, that reply is
@@ -154,7 +154,7 @@ def ask_for_the_rest(
     """
     whole = [ask(count) for ask in asks]
     if chat.source.startswith("recorded"):
-        return [Asked(request) for request in whole]
+        return [ParaphraseRequest(request) for request in whole]
 
     def reply(request: StructuredRequest) -> str:
         stored = ledger.reply(request.request.digest, chat.source)
@@ -162,7 +162,7 @@ def ask_for_the_rest(
 
     unpaid = [index for index, request in enumerate(whole) if not reply(request)]
     smaller = _known_counts([asks[index] for index in unpaid[:SAMPLE]], count, reply)
-    questions = [Asked(request) for request in whole]
+    questions = [ParaphraseRequest(request) for request in whole]
     for index in unpaid if smaller else ():
         for less in smaller:
             before = asks[index](less)
@@ -170,7 +170,7 @@ def ask_for_the_rest(
             if content:
                 ledger.record_use(before.request.digest, chat.source)
                 rest = _continued(before, content, asks[index](count - less))
-                questions[index] = Asked(rest, content, before.made_by)
+                questions[index] = ParaphraseRequest(rest, content, before.made_by)
                 break
     return questions
 
@@ -641,7 +641,7 @@ def _styled(
     return raw, failures
 
 
-def _earlier(question: Asked | None) -> list[str]:
+def _earlier(question: ParaphraseRequest | None) -> list[str]:
     """Paraphrases of an earlier reply to a smaller request."""
     value = parse_reply(question.earlier, Paraphrases) if question is not None else ""
     return value.paraphrases if isinstance(value, Paraphrases) else []
@@ -652,9 +652,11 @@ def _questions(
     source: TeacherSource,
     originals: Sequence[Example],
     origins: Origins,
-) -> list[Asked]:
+) -> list[ParaphraseRequest]:
     if source.styles:
-        return [Asked(_styled_question(teacher, source, row, origins)) for row in originals]
+        return [
+            ParaphraseRequest(_styled_question(teacher, source, row, origins)) for row in originals
+        ]
 
     def asks(original: Example) -> Ask:
         return lambda count: teacher.question(
@@ -703,11 +705,9 @@ def _from_file(
     }
     if originals and not raw:
         raise SettingsError(
-            f"{path} has paraphrases of {counted(len(known), 'question')}, none of which is "
-            "among the "
-            f"{counted(len(originals), 'example')}. The first example asks "
-            f"{originals[0].question!r}. "
-            "Correct paraphrase.source.path."
+            f"{path} has paraphrases of {counted(len(known), 'question')}, none of which is among "
+            f"the {counted(len(originals), 'example')}. The first example asks "
+            f"{originals[0].question!r}. Correct paraphrase.source.path."
         )
     questions = {nfc(original.question.strip()) for original in originals}
     unknown = [question for question in known if question not in questions]

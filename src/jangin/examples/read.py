@@ -155,8 +155,7 @@ def _read_file(
         else:
             message = (
                 f"read: {counted(len(unusable), 'row')} of {source} gave no example, most often "
-                "because "
-                f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
+                f"because {most[0][0]} ({first}). List them with: jangin show unread, with the "
                 "same --project"
             )
         context.services.progress.message(message)

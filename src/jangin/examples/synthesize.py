@@ -128,9 +128,8 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
     if own:
         context.summary.update(of_read=len(own), of_teacher=len(output.examples))
         context.services.progress.message(
-            f"synthesize: {len(own):,} of {counted(count, 'example')} ({len(own) / count:.0%}) "
-            "are those of "
-            f"read, {len(output.examples):,} are the teacher's"
+            f"synthesize: {len(own):,} of {counted(count, 'example')} ({len(own) / count:.0%}) are "
+            f"those of read, {len(output.examples):,} are the teacher's"
         )
     if len(modes) > 1:
         context.summary["by_mode"] = by_mode

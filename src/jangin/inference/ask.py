@@ -179,7 +179,7 @@ def _grades(example: Example, answer: str, question: str) -> list[FactGrade]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class AskReply:
     """The model's answer and what was taught for the question."""
 
     answer: str

@@ -12,9 +12,9 @@ from jangin.documents.passages import PassageHit, PassagePrompt, Passages
 from jangin.inference.ask import (
     NO_TEMPLATE,
     NOT_TAUGHT,
+    AskReply,
     Neighbour,
     PromptTemplate,
-    Reply,
     TaughtQuestions,
     shared_system_message,
 )
@@ -167,17 +167,17 @@ class Dialogue:
         """The whole answer; raises like `stream`."""
         return "".join(self.stream(messages, max_new_tokens, base=base, history=history))
 
-    def reply(self, question: str, answer: str) -> Reply:
+    def reply(self, question: str, answer: str) -> AskReply:
         """The answer with what was taught for the question."""
         if not any(bool(example.page or example.evidence) for example in self.taught):
-            return Reply(answer, NOT_TAUGHT, sourced=False)
+            return AskReply(answer, NOT_TAUGHT, sourced=False)
         asked_for = nfc(question.strip())
         trace = self._known_questions().trace(asked_for, answer)
         if trace.status != "taught" and self.withheld:
             kept = TaughtQuestions(self.withheld, self.template).trace(asked_for, answer)
             if kept.similarity > trace.similarity:
                 trace = replace(kept, status="withheld")
-        return Reply(answer, trace, sourced=True)
+        return AskReply(answer, trace, sourced=True)
 
     def neighbour(self, question: str, answer: str) -> Neighbour | None:
         """For a question that was not taught: the example that its answer is probably from.

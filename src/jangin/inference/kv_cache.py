@@ -59,7 +59,7 @@ class KeyValueCache:
                 cache_RKCD[:, :, before : self.cleared] = 0
 
     def write(
-        self, layer: int, key_BKTD: torch.Tensor, value_BKTD: torch.Tensor, step: "Step"
+        self, layer: int, key_BKTD: torch.Tensor, value_BKTD: torch.Tensor, step: "CacheStep"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write keys and values (B=1, K, T, D) of a step into its rows, in place.
 
@@ -97,7 +97,7 @@ def _rounded(tokens: int) -> int:
 
 
 @dataclass(slots=True)
-class Step:
+class CacheStep:
     """State of one step for every layer, passed through the kwargs of `forward`."""
 
     cache: KeyValueCache
@@ -123,7 +123,7 @@ class Step:
         lengths: Sequence[int],
         prompts: Sequence[Sequence[int]],
         device: torch.device,
-    ) -> "Step":
+    ) -> "CacheStep":
         """`lengths`: tokens that rows being written have in the cache; `prompts` follow them."""
         written, sizes = len(lengths), [len(prompt) for prompt in prompts]
         longest = max(lengths, default=0) + 1
@@ -175,7 +175,7 @@ def cached_attention(
     value_BKTD: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    step: Step,
+    step: CacheStep,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -253,7 +253,7 @@ class ContinuousDecoder:
     def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens."""
         prompts = new_tokens[len(self.lengths) :]
-        step = Step.of(self.cache, self.lengths, prompts, self.device)
+        step = CacheStep.of(self.cache, self.lengths, prompts, self.device)
         ids_T = torch.tensor([token for ids in new_tokens for token in ids], device=self.device)
         self._ends_R = torch.tensor(step.ends, device=self.device) if prompts else None
         self._tokens = len(ids_T)
@@ -270,7 +270,7 @@ class ContinuousDecoder:
     def prompt_logits(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (T, V) after every token of these prompts, end to end; no answer is touched."""
         cache = KeyValueCache(len(prompts), max(map(len, prompts)))
-        step = Step.of(cache, [], prompts, self.device)
+        step = CacheStep.of(cache, [], prompts, self.device)
         ids_T = torch.tensor([token for ids in prompts for token in ids], device=self.device)
         self._ends_R = None
         output = self.model(

@@ -9,7 +9,7 @@ import torch
 
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
-from jangin.llm.server import ServedModel
+from jangin.llm.server import ModelToServe
 from jangin.models.loading import (
     known_warnings_ignored,
     load_model,
@@ -24,7 +24,7 @@ from jangin.models.tokens.rendering import ESCAPE, guard_control_tokens
 _SPACE = "\u200b"
 
 
-def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
+def served_model(base: Path, tuned: Path | None, scratch: Path) -> ModelToServe:
     """The folder that an engine loads for the base or for the model of a training stage.
 
     An adapter is merged into its base, once, in `scratch`: not every engine serves every adapter.
@@ -33,10 +33,10 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
     """
     code = runs_remote_code(base)
     if tuned is not None and (tuned / "model" / "config.json").exists():
-        return ServedModel(str(tuned / "model"), str(tuned / "model"), runs_code=code)
+        return ModelToServe(str(tuned / "model"), str(tuned / "model"), runs_code=code)
     if tuned is None:
         weights, revision = locate(base)
-        return ServedModel(str(weights), str(base / "model"), revision, runs_code=code)
+        return ModelToServe(str(weights), str(base / "model"), revision, runs_code=code)
     if not (scratch / "config.json").exists():
         partial = scratch.with_name(f"{scratch.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,7 +44,7 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
             partial.mkdir(parents=True)
             merge_adapter(base, tuned, partial, _checkpoint_dtype(base))
             partial.rename(scratch)
-    return ServedModel(str(scratch), str(scratch), runs_code=code)
+    return ModelToServe(str(scratch), str(scratch), runs_code=code)
 
 
 def prompts_to_serve(

@@ -198,13 +198,18 @@ SHUTDOWN_SECONDS = 10.0
 """How long a stopping run waits for the calls in flight, which will be charged."""
 
 
+def layers_of(chat: ChatModel) -> Iterator[ChatModel]:
+    """The model and those that it asks in turn, such as the endpoint behind a cache."""
+    behind: ChatModel | None = chat
+    while behind is not None:
+        yield behind
+        behind = getattr(behind, "inner", None)
+
+
 def budget_of(chat: ChatModel) -> Budget | None:
     """The budget that a model's replies are charged to, or None."""
-    budget = getattr(chat, "budget", None)
-    if isinstance(budget, Budget):
-        return budget
-    inner = getattr(chat, "inner", None)
-    return None if inner is None else budget_of(inner)
+    budgets = (getattr(each, "budget", None) for each in layers_of(chat))
+    return next((budget for budget in budgets if isinstance(budget, Budget)), None)
 
 
 def batch_size_of(chat: ChatModel) -> int:
@@ -229,21 +234,17 @@ def with_room(request: ChatRequest, tokens: int) -> ChatRequest:
 
 def stop_sending(chat: ChatModel) -> int:
     """Make a model send no more requests; returns the number of calls in flight to wait for."""
-    own = getattr(chat, "stop_sending", None)
-    if own is not None:
-        return int(own())
-    inner = getattr(chat, "inner", None)
-    return 0 if inner is None else stop_sending(inner)
+    stops = (getattr(each, "stop_sending", None) for each in layers_of(chat))
+    stop = next(filter(None, stops), None)
+    return 0 if stop is None else int(stop())
 
 
 def recovered_reply(chat: ChatModel, request: ChatRequest) -> ChatReply | None:
     """A reply that an interrupted run of this model received and did not record."""
-    sender = getattr(chat, "sender", None)
-    if sender is not None:
-        reply: ChatReply | None = sender.recovered(request)
-        return reply
-    inner = getattr(chat, "inner", None)
-    return None if inner is None else recovered_reply(inner, request)
+    senders = (getattr(each, "sender", None) for each in layers_of(chat))
+    sender = next((sender for sender in senders if sender is not None), None)
+    reply: ChatReply | None = None if sender is None else sender.recovered(request)
+    return reply
 
 
 def has_known_reply(chat: ChatModel, request: ChatRequest) -> bool:

@@ -23,7 +23,7 @@ from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.store import disk_errors
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.retry import RetryAfter
-from jangin.llm.server import ModelServer, ServedModel, VllmEngine, free_port
+from jangin.llm.server import ModelServer, ModelToServe, VllmEngine, free_port
 
 PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp")
 """Arguments of vLLM that say over how many GPUs it spreads a model."""
@@ -45,7 +45,7 @@ class NodeServer:
         self,
         engine: VllmEngine,
         project_folder: Path,
-        served: ServedModel,
+        served: ModelToServe,
         name: str,
         logs: Path,
         key: str,
@@ -80,7 +80,7 @@ class NodeServers:
     executor: Executor
     engine: VllmEngine
     project_folder: Path
-    served: ServedModel
+    served: ModelToServe
     logs: Path
     """Folder of the servers' logs, which all nodes see."""
     notify: Callable[[str], None] = field(repr=False)
@@ -165,7 +165,7 @@ _WAIT_SECONDS = 0.05
 """How long a node waits for a reply before it asks for more requests."""
 
 
-class Sent(NamedTuple):
+class SentRequest(NamedTuple):
     """A request on its way to a node."""
 
     number: int
@@ -194,7 +194,7 @@ class NodeSender:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def __call__(self, requests: Sequence[Sent]) -> list[Ended]:
+    def __call__(self, requests: Sequence[SentRequest]) -> list[Ended]:
         """Take further requests; the attempts that have ended since the last call."""
         for sent in requests:
             asyncio.run_coroutine_threadsafe(self._send(sent), self._loop)
@@ -206,7 +206,7 @@ class NodeSender:
                 os.fsync(self._file.fileno())
         return ended
 
-    async def _send(self, sent: Sent) -> None:
+    async def _send(self, sent: SentRequest) -> None:
         outcome: ChatReply | RetryAfter | Exception
         try:
             outcome = await self._chat.attempt(sent.request)
@@ -240,7 +240,7 @@ class _Node:
     """The driver's side of a `NodeSender`."""
 
     actor: Actor
-    waiting: list[Sent] = field(default_factory=list)
+    waiting: list[SentRequest] = field(default_factory=list)
     futures: dict[int, "asyncio.Future[ChatReply | RetryAfter]"] = field(default_factory=dict)
     """Attempts without a result, by number."""
     requests: dict[int, ChatRequest] = field(default_factory=dict)
@@ -305,7 +305,7 @@ class NodeCalls:
         number = self._sent
         future: asyncio.Future[ChatReply | RetryAfter] = asyncio.get_running_loop().create_future()
         node.futures[number], node.requests[number] = future, request
-        node.waiting.append(Sent(number, request))
+        node.waiting.append(SentRequest(number, request))
         node.wake.set()
         try:
             return await future

@@ -58,7 +58,7 @@ class Price(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListPrice:
     """A row of the table: US dollars per million tokens, and when they were checked."""
 
     input: float
@@ -87,34 +87,34 @@ FREE = Price(input_usd_per_million=0, output_usd_per_million=0)
 
 _JUNE, _OCTOBER, _NOVEMBER = date(2026, 6, 30), date(2026, 10, 7), date(2026, 11, 24)
 _JANUARY = date(2027, 1, 14)
-PRICES: Mapping[str, Mapping[str, Listed]] = {
+PRICES: Mapping[str, Mapping[str, ListPrice]] = {
     # developers.openai.com/api/docs/pricing and .../deprecations; prompts up to 272,000 tokens
     "api.openai.com": {
-        "gpt-6-luna": Listed(0.10, 0.01, 0.50, _NOVEMBER),
-        "gpt-6-sol": Listed(2.00, 0.20, 10.00, _NOVEMBER),
-        "gpt-4.1-mini": Listed(0.40, 0.10, 1.60, _JUNE, off=_JANUARY),
-        "gpt-4.1": Listed(2.00, 0.50, 8.00, _JUNE, off=_JANUARY),
-        "gpt-4o-mini": Listed(0.15, 0.075, 0.60, _JUNE, off=_JANUARY),
-        "gpt-4o": Listed(2.50, 1.25, 10.00, _JUNE, off=_JANUARY),
+        "gpt-6-luna": ListPrice(0.10, 0.01, 0.50, _NOVEMBER),
+        "gpt-6-sol": ListPrice(2.00, 0.20, 10.00, _NOVEMBER),
+        "gpt-4.1-mini": ListPrice(0.40, 0.10, 1.60, _JUNE, off=_JANUARY),
+        "gpt-4.1": ListPrice(2.00, 0.50, 8.00, _JUNE, off=_JANUARY),
+        "gpt-4o-mini": ListPrice(0.15, 0.075, 0.60, _JUNE, off=_JANUARY),
+        "gpt-4o": ListPrice(2.50, 1.25, 10.00, _JUNE, off=_JANUARY),
     },
     # ai.google.dev/gemini-api/docs/pricing
     "generativelanguage.googleapis.com": {
-        "gemini-3.8-flash": Listed(0.75, 0.075, 3.75, _OCTOBER, until=date(2026, 12, 31)),
+        "gemini-3.8-flash": ListPrice(0.75, 0.075, 3.75, _OCTOBER, until=date(2026, 12, 31)),
     },
     # platform.claude.com/docs/en/about-claude/pricing; prompts up to 100,000 tokens
     "api.anthropic.com": {
-        "claude-haiku-5-5": Listed(0.10, 0.01, 0.50, date(2026, 10, 24)),
+        "claude-haiku-5-5": ListPrice(0.10, 0.01, 0.50, date(2026, 10, 24)),
     },
     # upstage.ai/pricing, without VAT
     "api.upstage.ai": {
-        "solar-pro4": Listed(0.30, 0.06, 1.20, date(2026, 8, 25)),
+        "solar-pro4": ListPrice(0.30, 0.06, 1.20, date(2026, 8, 25)),
     },
 }
 """By host, as a model of the same name has other prices elsewhere; snapshots with a date in their
 name are left out. The rows of models that are switched off go when they are."""
 
 
-def listed(base_url: str, model: str) -> Listed | None:
+def listed(base_url: str, model: str) -> ListPrice | None:
     """The row of the table, or None."""
     try:
         host = urlsplit(base_url).hostname or ""

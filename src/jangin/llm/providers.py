@@ -12,7 +12,7 @@ NOTHING = Learned()
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class SuggestedModel:
     """A model to begin with, and the day on which it was checked that it is offered."""
 
     model: str
@@ -37,7 +37,7 @@ class Provider:
     """Where its list prices are published; empty where requests cost nothing."""
     litellm: str = ""
     """Its name in litellm's table of prices."""
-    suggestion: Suggestion | None = None
+    suggestion: SuggestedModel | None = None
     """None where the models are the user's own, or too many."""
     quirks: Learned = NOTHING
     """What its endpoint is known not to take, which saves asking."""
@@ -62,7 +62,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "OPENAI_API_KEY",
         "https://developers.openai.com/api/docs/pricing",
         "openai",
-        Suggestion("gpt-6-luna", date(2026, 11, 24)),
+        SuggestedModel("gpt-6-luna", date(2026, 11, 24)),
         # Every model of today takes max_completion_tokens, the newer ones nothing else.
         Learned(refused=("max_tokens",)),
     ),
@@ -74,7 +74,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "GEMINI_API_KEY",
         "https://ai.google.dev/gemini-api/docs/pricing",
         "gemini",
-        Suggestion("gemini-3.8-flash", date(2026, 10, 7)),
+        SuggestedModel("gemini-3.8-flash", date(2026, 10, 7)),
     ),
     Provider(
         "anthropic",
@@ -84,7 +84,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "ANTHROPIC_API_KEY",
         "https://platform.claude.com/docs/en/about-claude/pricing",
         "anthropic",
-        Suggestion("claude-haiku-5-5", date(2026, 10, 24)),
+        SuggestedModel("claude-haiku-5-5", date(2026, 10, 24)),
         # It says that response_format.type should be json_schema.
         Learned(refused=("json_object",)),
     ),
@@ -96,7 +96,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "UPSTAGE_API_KEY",
         "https://www.upstage.ai/pricing",
         "upstage",
-        Suggestion("solar-pro4", date(2026, 8, 25)),
+        SuggestedModel("solar-pro4", date(2026, 8, 25)),
     ),
     Provider(
         "openrouter",

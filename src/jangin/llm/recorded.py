@@ -9,7 +9,7 @@ from jangin.core.jsonl import append_jsonl, numbered_jsonl, read_jsonl, repair_j
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.records import Record
 from jangin.core.store import disk_errors
-from jangin.llm.ask import batch_size_of
+from jangin.llm.ask import batch_size_of, layers_of
 
 Shape = tuple[object, ...]
 
@@ -151,10 +151,7 @@ class RecordingChat:
 
 def recorded_of(chat: ChatModel) -> RecordedChat | None:
     """The recorded replies behind a chat model, such as behind its cache; None where it is live."""
-    if isinstance(chat, RecordedChat):
-        return chat
-    inner = getattr(chat, "inner", None)
-    return None if inner is None else recorded_of(inner)
+    return next((each for each in layers_of(chat) if isinstance(each, RecordedChat)), None)
 
 
 def _shape(request: ChatRequest) -> Shape:

@@ -298,8 +298,7 @@ class _Tally:
         first = (missing or self.unanswered)[0]
         stop = StageError(
             f"{len(self.unanswered)} of {counted(requests, 'request')} got no reply; the other "
-            "replies are "
-            f"kept. The first: {first}"
+            f"replies are kept. The first: {first}"
         )
         stop.exit_code = first.exit_code
         raise stop from first

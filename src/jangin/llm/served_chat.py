@@ -16,7 +16,7 @@ from jangin.llm.budget import Budget
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.node_servers import NodeServers
 from jangin.llm.prices import FREE
-from jangin.llm.server import EndpointEngine, ModelServer, ServedModel, VllmEngine, free_port
+from jangin.llm.server import EndpointEngine, ModelServer, ModelToServe, VllmEngine, free_port
 
 LOGS = "engines"
 """Folder in the store with the logs of servers."""
@@ -34,7 +34,7 @@ class ServedChat:
     source: str
     engine: VllmEngine
     python: Path
-    prepare: Callable[[], ServedModel]
+    prepare: Callable[[], ModelToServe]
     """Gives the weights to serve; called once, before the server starts."""
     logs: Path
     """Folder of the servers' logs."""
@@ -142,7 +142,7 @@ class EngineModel:
     digest: str
     """Identity of weights, tokenizer and chat template. It is part of the cache key, so a model
     that was trained again is never answered from the cache."""
-    prepare: Callable[[], ServedModel]
+    prepare: Callable[[], ModelToServe]
 
 
 def open_engine(

@@ -37,7 +37,7 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class ModelToServe:
     """What a server is started on."""
 
     weights: str

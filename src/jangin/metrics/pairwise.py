@@ -141,7 +141,7 @@ def self_preference(
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PersonsChoice:
     """One person's choice between two answers, which were shown in a random order."""
 
     question: str
@@ -183,7 +183,7 @@ class BlindReport:
     """Share of pairs of judges with the same verdict on the same question."""
 
 
-def blind_report(verdicts: Sequence[Verdict], seed: int = 0) -> BlindReport:
+def blind_report(verdicts: Sequence[PersonsChoice], seed: int = 0) -> BlindReport:
     """Win rate, sign test, position bias and agreement of people's verdicts.
 
     A question counts once, however many judged it. The interval is a bootstrap over clusters;

@@ -186,8 +186,7 @@ def refuse_missing_weights(folder: Path, key: str) -> None:
         if missing:
             raise ConfigError(
                 f"{folder} lacks {missing[0]}, one of {counted(len(parts), 'file')} of weights "
-                f"that {index} "
-                f"names ({_missing(len(missing))}). Copy or download it again."
+                f"that {index} names ({_missing(len(missing))}). Copy or download it again."
             )
     if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise ConfigError(

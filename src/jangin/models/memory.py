@@ -117,7 +117,7 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class PlannedTraining:
     """What the prediction needs to know of a run besides the model."""
 
     method: Method
@@ -154,7 +154,7 @@ class Training:
         return self.method in ("lora", "qlora")
 
 
-def predict(shape: ModelShape, training: Training) -> MemoryPlan:
+def predict(shape: ModelShape, training: PlannedTraining) -> MemoryPlan:
     """Peak of a training process on this model: resident memory on a CPU, device memory on CUDA."""
     adapter = training.has_adapter
     trained = shape.adapter_parameters(training.rank) if adapter else shape.parameters
@@ -213,14 +213,14 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     )
 
 
-def _uses_arena(training: Training) -> bool:
+def _uses_arena(training: PlannedTraining) -> bool:
     """Whether all that the passes of compiled kernels compute is apart from the heap."""
     compiled = training.precision == "bf16" and not training.kept_keys
     apart = training.split or training.has_adapter
     return compiled and apart and training.method != "qlora" and training.shards == 1
 
 
-def _gathered_bytes(shape: ModelShape, training: Training) -> int:
+def _gathered_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """What a process of a sharded run holds beside its share: whole layers, one at a time.
 
     The weights outside the layers, two layers (one is gathered while the other computes), and of
@@ -233,7 +233,7 @@ def _gathered_bytes(shape: ModelShape, training: Training) -> int:
     return size * (outside + 2 * layer) + gradient
 
 
-def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
+def _layer_bytes(shape: ModelShape, training: PlannedTraining) -> tuple[int, int]:
     """(kept for the backward pass, wasted by the heap) per token of one layer."""
     D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
     adapter, mixed = training.has_adapter, training.precision == "bf16"
@@ -260,7 +260,7 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
     return kept, int(HEAP_WASTE * passing)
 
 
-def _input_columns(shape: ModelShape, training: Training) -> int:
+def _input_columns(shape: ModelShape, training: PlannedTraining) -> int:
     """Columns that linear layers keep of what enters attention and feed-forward network.
 
     Autocast casts fp32 rows for each layer anew. An adapter's are in bf16 already, unless the base
@@ -270,7 +270,7 @@ def _input_columns(shape: ModelShape, training: Training) -> int:
     return (5 if again and training.precision == "bf16" else 2) * shape.hidden
 
 
-def _fused_layer_bytes(shape: ModelShape, training: Training) -> int:
+def _fused_layer_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """Kept per token of one layer whose modules are fused on CUDA.
 
     A norm keeps its input, attention what it reads and writes in the type of the products, and the
@@ -289,7 +289,7 @@ def _fused_layer_bytes(shape: ModelShape, training: Training) -> int:
     return kept
 
 
-def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
+def _llama_kernel_bytes(shape: ModelShape, training: PlannedTraining) -> tuple[int, int]:
     """The same where `llama` computes the layers: each tensor once, in the type of the products.
 
     What the norms and the activation return is computed again.
@@ -336,7 +336,7 @@ def _rounded(count: int, grain: int) -> int:
     return -(-count // grain) * grain
 
 
-def _loss_bytes(shape: ModelShape, training: Training) -> int:
+def _loss_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """Most bytes that the loss needs at one time."""
     trained = int(training.tokens * training.trained_share)
     hidden = 8 * trained * shape.hidden
@@ -349,7 +349,7 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     return hidden + chunk + head
 
 
-def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
+def _chunk_bytes(shape: ModelShape, training: PlannedTraining, trained: int) -> int:
     """Bytes of the fp32 logits of one chunk of the loss."""
     rows = CUDA_LOSS_ROWS if training.device == "cuda" else LOSS_ROWS
     fused = training.device == "cpu" and training.precision == "bf16" and not shape.soft_capped
@@ -358,7 +358,7 @@ def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
     return min(max(LOSS_CHUNK_BYTES, least), 4 * trained * shape.vocabulary)
 
 
-def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> int:
+def _pair_logits_bytes(shape: ModelShape, training: PlannedTraining, trained: int) -> int:
     """Logits kept for the backward pass, a chunk's gradient, and the head's."""
     logits = 4 * trained * shape.vocabulary
     chunk = _chunk_bytes(shape, training, trained)
@@ -368,19 +368,19 @@ def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> i
     return kept + chunk + cast + _head_gradient_bytes(shape, training)
 
 
-def _head_gradient_bytes(shape: ModelShape, training: Training) -> int:
+def _head_gradient_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """The head's gradient of a batch, where it is not added to that of the batches before."""
     direct = training.split and training.device == "cpu" and training.shards == 1
     return 0 if training.has_adapter or direct else 4 * shape.embedding_parameters
 
 
-def _head_copy_bytes(shape: ModelShape, training: Training) -> int:
+def _head_copy_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """Temporary bf16 copy of fp32 output embeddings during the loss."""
     wide = not training.has_adapter or shape.weight_bytes == 4
     return 2 * shape.embedding_parameters if wide else 0
 
 
-def _process_bytes(shape: ModelShape, training: Training) -> int:
+def _process_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     if training.device == "cuda":
         return CUDA_PROCESS_BYTES
     size = CPU_PROCESS_BYTES + TOKENIZER_BYTES * shape.vocabulary

@@ -24,7 +24,7 @@ from jangin.prepare.engine.build import (
     apply_row_steps,
     build_files,
 )
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 from jangin.prepare.engine.stratified_split import SPLITS
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import first_plan, left_out
@@ -50,7 +50,7 @@ class PreparationRecord(Config):
     polars: str
     source: str
     source_sha256: str
-    plan: Plan
+    plan: PreparePlan
     remedies: tuple[SuggestionRecord, ...]
     rows: dict[str, int]
     sha256: dict[str, str]
@@ -106,7 +106,7 @@ def propose(
     options: PrepareOptions,
     accept: Callable[[Suggestion], bool],
     notify: Callable[[str], None],
-) -> tuple[Plan, list[SuggestionRecord]]:
+) -> tuple[PreparePlan, list[SuggestionRecord]]:
     """(the plan with all accepted suggestions, a record of every suggestion).
 
     `accept` decides on each suggestion, `notify` shows a line to the user. Raises `DataError` for
@@ -125,13 +125,13 @@ def propose(
                 "--prompt, --completion or --system"
             )
 
-        def transform(plan: Plan) -> "Columns":
+        def transform(plan: PreparePlan) -> "Columns":
             return apply_row_steps(table, plan, Path())
 
         generator = suggestions(
             transform, plan, options.tokenizer, options.context, options.balance, notify
         )
-        current: Plan | None = None
+        current: PreparePlan | None = None
         while True:
             try:
                 suggestion = generator.send(current) if current is not None else next(generator)
@@ -147,7 +147,7 @@ def propose(
 
 def write_files(
     source: Path,
-    plan: Plan,
+    plan: PreparePlan,
     records: list[SuggestionRecord],
     folder: Path,
     *,

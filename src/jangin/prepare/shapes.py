@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import ConfigError, DataError
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 from jangin.prepare.options import PrepareOptions
-from jangin.prepare.tables.readers import Table
+from jangin.prepare.tables.readers import OpenTable
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.chats import CHAT_NAMES, chat_column
 from jangin.prepare.transforms.columns import Filter, Flatten, Join
@@ -75,7 +75,7 @@ SAMPLED = 1000
 """Number of rows from which id columns are recognised."""
 
 
-def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
+def first_plan(table: OpenTable, options: PrepareOptions, source: Path) -> PreparePlan:
     """A plan without steps: question, answer, format and splits.
 
     Raises `DataError` if the columns of question and answer are neither named nor recognised, and
@@ -97,7 +97,7 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
             raise DataError(
                 f"the chats of {source} have their own system messages. Remove --system."
             )
-        return Plan.model_validate_json(json.dumps(fields | shaped))
+        return PreparePlan.model_validate_json(json.dumps(fields | shaped))
     fields |= _pair_of_columns(table, options, known, source)
     if options.format == "preference":
         rejected = options.rejected or known.get("rejected", "")
@@ -107,10 +107,10 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
                 f"rejected among {', '.join(table.columns)}. Name it with --rejected."
             )
         fields["rejected"] = _template(rejected, "--rejected")
-    return Plan.model_validate_json(json.dumps(fields))
+    return PreparePlan.model_validate_json(json.dumps(fields))
 
 
-def _by_shape(table: Table, options: PrepareOptions, source: Path) -> dict[str, Any]:
+def _by_shape(table: OpenTable, options: PrepareOptions, source: Path) -> dict[str, Any]:
     """Fields of the plan for chats, pairs with messages and labelled answers; else empty.
 
     Raises `DataError` for preference pairs where another format is wanted.
@@ -152,7 +152,7 @@ def _by_shape(table: Table, options: PrepareOptions, source: Path) -> dict[str, 
     return {}
 
 
-def _names(table: Table, pair: tuple[str, str, str]) -> str:
+def _names(table: OpenTable, pair: tuple[str, str, str]) -> str:
     """Options that name the columns of pairs; empty where their prompt is not known."""
     others = [name for name in table.columns if name not in pair]
     prompt = pair[0] or (others[0] if len(others) == 1 else "")
@@ -162,7 +162,7 @@ def _names(table: Table, pair: tuple[str, str, str]) -> str:
     return f" --prompt {first} --completion {chosen} --rejected {rejected}"
 
 
-def _sample(table: Table, names: Sequence[str]) -> list[tuple[str | None, ...]]:
+def _sample(table: OpenTable, names: Sequence[str]) -> list[tuple[str | None, ...]]:
     """The cells of some columns in the first rows that can be read."""
     import polars as pl
 
@@ -171,7 +171,7 @@ def _sample(table: Table, names: Sequence[str]) -> list[tuple[str | None, ...]]:
 
 
 def _pair_of_columns(
-    table: Table, options: PrepareOptions, known: dict[str, str], source: Path
+    table: OpenTable, options: PrepareOptions, known: dict[str, str], source: Path
 ) -> dict[str, Any]:
     """Fields of the plan for a question and an answer that are made of columns."""
     fields: dict[str, Any] = {}
@@ -204,7 +204,7 @@ def _pair_of_columns(
     return fields
 
 
-def left_out(table: Table, plan: Plan) -> tuple[str, ...]:
+def left_out(table: OpenTable, plan: PreparePlan) -> tuple[str, ...]:
     """The columns of a table that a plan does not use, in order."""
     templates = (plan.prompt, plan.completion, plan.rejected, plan.system)
     used = {plan.group, *(name for template in templates for name in columns_in(template))}
@@ -237,7 +237,7 @@ class NotPublic:
     """All cells of the column, each once."""
 
 
-def not_public(table: Table, filtered: Collection[str] = ()) -> NotPublic | None:
+def not_public(table: OpenTable, filtered: Collection[str] = ()) -> NotPublic | None:
     """Rows that are marked as not for use; None where there are none.
 
     `filtered` are columns of which is decided already which rows to use.
@@ -257,14 +257,14 @@ def not_public(table: Table, filtered: Collection[str] = ()) -> NotPublic | None
     return None
 
 
-def _free_name(name: str, table: Table) -> str:
+def _free_name(name: str, table: OpenTable) -> str:
     """The name, or with a suffix if a column has it already."""
     while name in table.columns:
         name += "_"
     return name
 
 
-def _how_to_name(table: Table, options: PrepareOptions) -> str:
+def _how_to_name(table: OpenTable, options: PrepareOptions) -> str:
     """What to do about unknown columns; an example only if one of its two columns is known."""
     columns = _question_and_answer(table, options)
     if len(table.columns) == 1:
@@ -286,7 +286,7 @@ def _how_to_name(table: Table, options: PrepareOptions) -> str:
     return f"Name them, for example: --prompt {first} --completion {last}{rejected}"
 
 
-def _question_and_answer(table: Table, options: PrepareOptions) -> tuple[str, str] | None:
+def _question_and_answer(table: OpenTable, options: PrepareOptions) -> tuple[str, str] | None:
     """Columns that could be question and answer, if one of them is named or known.
 
     The other must then be known, too, or the only column that is no id and no rejected answer.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.errors import counted, counted_of
 from jangin.prepare.engine.build import COMPLETION, HISTORY, REJECTED
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import (
@@ -62,10 +62,10 @@ class Suggestion:
     """What accepting it does, in the imperative."""
     rows: int
     """Rows that it changes or drops; 0 if it affects every row."""
-    change: Callable[[Plan], Plan]
+    change: Callable[[PreparePlan], PreparePlan]
 
 
-Suggestions = Generator[Suggestion, Plan, Plan]
+Suggestions = Generator[Suggestion, PreparePlan, PreparePlan]
 """Yields suggestions, receives the plan after each one, returns the last plan."""
 
 
@@ -86,9 +86,9 @@ class NumericAnswers:
 class Profile:
     """The rows under the current plan, and what is known about them."""
 
-    transform: Callable[[Plan], "Columns"]
+    transform: Callable[[PreparePlan], "Columns"]
     """The table after the row steps of a plan."""
-    plan: Plan
+    plan: PreparePlan
     notify: Callable[[str], None]
     """Shows a line to the user."""
     labels: list[int] = field(default_factory=list)
@@ -142,7 +142,7 @@ class Profile:
         return tuple(dict.fromkeys((*names, *turns)))
 
 
-def with_step(plan: Plan, step: RowStep | TableStep) -> Plan:
+def with_step(plan: PreparePlan, step: RowStep | TableStep) -> PreparePlan:
     """The plan with one more step; table steps stay last."""
     table_steps = [old for old in plan.steps if isinstance(old, TABLE_STEPS)]
     row_steps = [old for old in plan.steps if not isinstance(old, TABLE_STEPS)]
@@ -219,8 +219,8 @@ def common_prefixes(profile: Profile) -> Suggestions:
         word = "question" if column == PROMPT else "answer"
 
         def change(
-            plan: Plan, source: str = source, prefix: str = prefix, chat: bool = chat
-        ) -> Plan:
+            plan: PreparePlan, source: str = source, prefix: str = prefix, chat: bool = chat
+        ) -> PreparePlan:
             plan = with_step(plan, Trim(type="trim", column=source, beginning=prefix))
             if chat:
                 escaped = prefix.strip().replace("{", "{{").replace("}", "}}")
@@ -329,10 +329,9 @@ def numeric_answers(
 def _notify_mixed(profile: Profile, rows: int, other: int, example: str) -> None:
     """Show that answers are mixed: what `3/4` among numbers means, only the user can decide."""
     profile.notify(
-        f"{counted_of(rows, rows + other, 'answer', 'is', 'are')} numbers, {other:,} are not, "
-        "such as "
-        f"{example.strip()!r}; they are kept. If the model should learn numbers, correct or remove "
-        "the others in the file and run prepare again"
+        f"{counted_of(rows, rows + other, 'answer', 'is', 'are')} numbers, {other:,} are not, such "
+        f"as {example.strip()!r}; they are kept. If the model should learn numbers, correct or "
+        "remove the others in the file and run prepare again"
     )
 
 
@@ -432,8 +431,8 @@ MAX_NAMED = 8
 
 
 def suggestions(
-    transform: Callable[[Plan], "Columns"],
-    plan: Plan,
+    transform: Callable[[PreparePlan], "Columns"],
+    plan: PreparePlan,
     tokenizer: Path | None,
     context: int,
     balance: int,
@@ -478,8 +477,7 @@ def _unusable_rows(profile: Profile) -> Suggestions:
     if kept < FEW:
         profile.notify(
             f"{counted(kept, 'row is', 'rows are')} few: training is useful from a few hundred "
-            "rows on, and each "
-            "doubling improves it"
+            "rows on, and each doubling improves it"
         )
     if len(counts):
         listed = "; ".join(
@@ -645,9 +643,8 @@ def _near_duplicates(profile: Profile) -> Suggestions:
     copies = int(reasons.is_not_null().sum())
     if 2 * copies > len(kept):
         profile.notify(
-            f"{copies:,} of {counted(len(kept), 'question')} differ from another one in at most "
-            "a tenth of "
-            "their letters, as if from one template; they are kept. To drop some, use "
+            f"{copies:,} of {counted(len(kept), 'question')} differ from another one in at most a "
+            "tenth of their letters, as if from one template; they are kept. To drop some, use "
             "`near_duplicates`"
         )
     elif copies:
@@ -756,10 +753,9 @@ def _control_tokens(profile: Profile) -> Suggestions:
     )
     if counts["rows"] > counts["ends"]:
         profile.notify(
-            f"{counted(counts['rows'] - counts['ends'], 'row holds', 'rows hold')} control "
-            "tokens of a model within their "
-            f"texts, such as {counts['first']}; they are kept, and training takes them for the "
-            "ends of turns"
+            f"{counted(counts['rows'] - counts['ends'], 'row holds', 'rows hold')} control tokens "
+            f"of a model within their texts, such as {counts['first']}; they are kept, and "
+            "training takes them for the ends of turns"
         )
     if counts["ends"]:
         profile.plan = yield Suggestion(

@@ -55,8 +55,7 @@ class Failures:
         """One line on failed rows that are accepted."""
         share = len(self.rows) / self.requested
         return (
-            f"{self.stage} ({', '.join(self.variants)}): {self.count} failed, "
-            f"{share:.1%}; "
+            f"{self.stage} ({', '.join(self.variants)}): {self.count} failed, {share:.1%}; "
             f"allow_failed: {self.allowed:g} accepts them. See: jangin show failed"
         )
 

@@ -24,6 +24,8 @@ State = Literal["cached", "resume", "run", "waits"]
 
 LISTED_FILES = 3
 """Changed files up to which the reason of a step names each."""
+AS_NAMED: Mapping[str, str] = {}
+"""Inputs are shown by their own names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class PlannedStage:
     seconds: float = 0.0
     """Seconds that it took; in the plan of a step that is not up to date, how long it would take
     at the pace of the last time, and 0 where `cost.seconds` knows better."""
-    pace: "Pace | None" = None
+    pace: "StagePace | None" = None
     """In a plan: how fast it was the last time."""
     artifact: Artifact | None = None
     force: bool = False
@@ -52,7 +54,7 @@ class PlannedStage:
 
     def paced(self) -> "PlannedStage":
         """The planned step with the seconds that follow from its cost and its pace."""
-        pace = self.pace or Pace()
+        pace = self.pace or StagePace()
         return replace(self, seconds=pace.seconds(self.cost, self.calls))
 
     @property
@@ -69,7 +71,7 @@ START_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StagePace:
     """How long a stage took in earlier runs of the same variant."""
 
     last: float = 0.0
@@ -227,9 +229,13 @@ def key_of(stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str]) ->
 
 
 def explain(
-    stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str], last: Artifact | None
+    stage: Stage[Any],
+    config: StageConfig,
+    inputs: Mapping[str, str],
+    last: Artifact | None,
+    paths: Mapping[str, str] = AS_NAMED,
 ) -> tuple[str, ...]:
-    """Why the newest artifact of this stage is out of date, in words."""
+    """Why the newest artifact of this stage is out of date, in words; `paths` as of `_paths`."""
     if last is None:
         return ("never ran",)
     manifest = last.manifest
@@ -237,7 +243,7 @@ def explain(
     if manifest.version != stage.version:
         reasons.append(f"version {manifest.version} -> {stage.version}")
     reasons += changed_settings(manifest.config, config.identity())
-    reasons += changed_inputs(manifest.inputs, inputs)
+    reasons += changed_inputs(manifest.inputs, inputs, paths)
     return tuple(reasons) or ("its artifact was deleted",)
 
 
@@ -246,12 +252,14 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     return tuple(_changes("", before, after))
 
 
-def changed_inputs(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+def changed_inputs(
+    before: Mapping[str, str], after: Mapping[str, str], paths: Mapping[str, str] = AS_NAMED
+) -> tuple[str, ...]:
     """`chunks changed` for each input that differs, in one line for the files of a folder."""
     names: dict[str, list[str]] = {}
     for name, old, new in _differences(before, after):
         what = "new" if old is None else "gone" if new is None else "changed"
-        names.setdefault(what, []).append(name)
+        names.setdefault(what, []).append(paths.get(name, name))
     return tuple(line for what, changed in names.items() for line in _inputs_line(what, changed))
 
 
@@ -267,18 +275,13 @@ def _inputs_line(what: str, names: list[str]) -> list[str]:
     return lines
 
 
-def _with_paths(
-    reasons: tuple[str, ...], stage: Stage[Any], config: StageConfig, services: Services
-) -> tuple[str, ...]:
-    """Reasons that name a file by its path, where the stage calls it otherwise."""
-    folder = services.project_folder
-    shown = {
+def _paths(stage: Stage[Any], config: StageConfig, folder: Path) -> dict[str, str]:
+    """{input: that with the path of its file}, where the stage calls the file otherwise."""
+    return {
         f"file:{name}": f"file:{os.path.relpath(path, folder)}"
         for name, path in stage.sources(config, folder).items()
         if not path.as_posix().endswith(name)
     }
-    parts = (reason.partition(" ") for reason in reasons)
-    return tuple(f"{shown.get(name, name)}{space}{rest}" for name, space, rest in parts)
 
 
 def plan(
@@ -321,7 +324,8 @@ def open_step(
     last = last_artifact(variant, stage, store, services)
     reasons: tuple[str, ...] = ("an earlier run did not finish",)
     if not resume:
-        reasons = _with_paths(explain(stage, config, inputs, last), stage, config, services)
+        paths = _paths(stage, config, services.project_folder)
+        reasons = explain(stage, config, inputs, last, paths)
     return replace(step, state="resume" if resume else "run", reasons=reasons)
 
 
@@ -442,7 +446,7 @@ def _pace(
     config: StageConfig,
     store: Store,
     services: Services,
-) -> Pace:
+) -> StagePace:
     """From the newest artifact of this variant of this project file, never from that of others.
 
     Another way to work is faster or slower, so nothing of it is taken over.
@@ -452,7 +456,7 @@ def _pace(
     finds = ((run, store.find(stage.name, key)) for run in runs if (key := run.get(stage.name)))
     run, last = next((each for each in finds if each[1] is not None), ({}, None))
     if last is None:
-        return Pace(per_call=per_call)
+        return StagePace(per_call=per_call)
     seconds = _seconds(services, last)
     work, working = _work_of(last, store.find("catalog", run.get("catalog", "")))
     if working:
@@ -462,7 +466,7 @@ def _pace(
         working = seconds - start
     before, now = last.manifest.config, config.identity()
     same = all(before.get(key) == now.get(key) for key in ("method", "systems", "engine"))
-    return Pace(seconds, per_call, working / work if work and same else 0.0, start)
+    return StagePace(seconds, per_call, working / work if work and same else 0.0, start)
 
 
 def _work_of(artifact: Artifact, catalog: Artifact | None) -> tuple[float, float]:
@@ -537,11 +541,10 @@ class Unrecorded:
     def __str__(self) -> str:
         """What is missing and what to do, for a terminal."""
         return (
-            f"{self.stage} would stop: the recorded replies cover "
-            f"{self.calls - self.missing:,} of its {counted(self.calls, 'call')}. Recorded "
-            "replies fit only "
-            "the documents and settings that they were recorded with: use those, name another "
-            "teacher, or record the replies with: jangin run --record"
+            f"{self.stage} would stop: the recorded replies cover {self.calls - self.missing:,} of "
+            f"its {counted(self.calls, 'call')}. Recorded replies fit only the documents and "
+            "settings that they were recorded with: use those, name another teacher, or record "
+            "the replies with: jangin run --record"
         )
 
 

@@ -485,7 +485,7 @@ class StoredFile(BaseModel):
         return object_name(self.sha256)
 
 
-class Record(BaseModel):
+class ArtifactRecord(BaseModel):
     """The object that makes an artifact visible."""
 
     model_config = ConfigDict(frozen=True)
@@ -512,7 +512,7 @@ class Exchange:
     downloaded: int = 0
     """Bytes since it was opened."""
     _bucket: Bucket | None = None
-    _records: dict[tuple[str, str], Record] = field(default_factory=dict)
+    _records: dict[tuple[str, str], ArtifactRecord] = field(default_factory=dict)
 
     @property
     def bucket(self) -> Bucket:
@@ -559,7 +559,7 @@ class Exchange:
                 partial.write_text(record.manifest.model_dump_json(indent=2))
 
     def _download(
-        self, record: Record, folder: Path, name: str, received: Callable[[int], None]
+        self, record: ArtifactRecord, folder: Path, name: str, received: Callable[[int], None]
     ) -> None:
         stored, manifest = record.objects[name], record.manifest
         source = f"{self.url.rstrip('/')}/{stored.object}"
@@ -592,7 +592,7 @@ class Exchange:
             _in_threads(
                 lambda digest: self._upload(artifact.folder, *by_digest[digest], sent), by_digest
             )
-        record = Record(
+        record = ArtifactRecord(
             format=FORMAT,
             manifest=manifest,
             objects=objects,
@@ -623,11 +623,11 @@ class Exchange:
         message = self.progress.message
         return Lease(self.bucket, name, self.root, message, self.lease_seconds).held(stage)
 
-    def _known(self, record: Record) -> Manifest:
+    def _known(self, record: ArtifactRecord) -> Manifest:
         self._records[record.manifest.stage, record.manifest.key] = record
         return record.manifest
 
-    def _read(self, stage: str, key: str) -> tuple[Record | None, str]:
+    def _read(self, stage: str, key: str) -> tuple[ArtifactRecord | None, str]:
         """(what is there now, its ETag)."""
         name = _name(stage, key)
         present = self.bucket.read(name)
@@ -641,7 +641,7 @@ class Exchange:
                     f"{where} was written by a newer jangin (format {content['format']}, this one "
                     f"reads up to {FORMAT}). Upgrade jangin, or use another prefix in `store`."
                 )
-            return Record.model_validate(content), present[1]
+            return ArtifactRecord.model_validate(content), present[1]
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise UnreadableStoreError(
                 f"{where} is damaged. Delete it and run again; a machine that has the artifact "
@@ -669,7 +669,7 @@ def _location(folder: Path) -> str:
     return str(json.loads(file.read_text())["path"]) if file.exists() else ""
 
 
-def _lacking(record: Record, folder: Path, name: str) -> list[str]:
+def _lacking(record: ArtifactRecord, folder: Path, name: str) -> list[str]:
     """Files that are not there, of all or of one file or table."""
     wanted = [n for n in record.objects if not name or n == name or n.startswith(f"{name}/")]
     return [each for each in wanted if not (folder / each).exists()]

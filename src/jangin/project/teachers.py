@@ -27,7 +27,7 @@ from jangin.llm.providers import BY_NAME, Provider, provider_at
 from jangin.llm.rate_limits import MAX_CONCURRENCY
 from jangin.llm.recorded import RecordedChat, RecordingChat
 from jangin.llm.served_chat import LOGS, EngineModel, open_served
-from jangin.llm.server import LocalEngine, ServedModel, VllmEngine
+from jangin.llm.server import LocalEngine, ModelToServe, VllmEngine
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
 from jangin.llm.wire_format import LengthName, Structured
 from jangin.models.catalog import UNPACKED, Gguf, Hub, Local, name_of
@@ -369,6 +369,6 @@ def _gguf(name: str, base: Gguf, registry: TeacherRegistry) -> tuple[Callable[[]
     return unpack, f"gguf {digest[:16]}"
 
 
-def _served(path: str | Callable[[], str], revision: str) -> ServedModel:
+def _served(path: str | Callable[[], str], revision: str) -> ModelToServe:
     weights = path if isinstance(path, str) else path()
-    return ServedModel(weights, weights, revision or None)
+    return ModelToServe(weights, weights, revision or None)

@@ -28,7 +28,7 @@ from jangin.project.tracking.outbox import (
     write_run,
 )
 from jangin.project.tracking.table import config_of
-from jangin.project.tracking.tracker import Run, Scalar, State, Table, TrackerConfig
+from jangin.project.tracking.tracker import RunContent, Scalar, State, TrackedTable, TrackerConfig
 from jangin.training.loop.config import TrainingKeys
 
 _PATIENCE_SECONDS = 60.0
@@ -114,7 +114,7 @@ class Tracking:
     """{label of a tracker: its process}."""
     trained: dict[str, tuple[str, str]] = field(default_factory=dict)
     """{variant: (stage, key) of its last training so far}."""
-    running: list[Run] = field(default_factory=list)
+    running: list[RunContent] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """Follow a training while it lasts; send what a stage made, just now or long ago."""
@@ -183,14 +183,14 @@ class Tracking:
             run.model_copy(update={"tables": tables, "figures": _figures(results)}), step.variant
         )
 
-    def _run(self, step: PlannedStage, state: State, folder: Path) -> Run:
+    def _run(self, step: PlannedStage, state: State, folder: Path) -> RunContent:
         """The description; what an earlier run, or another variant, wrote to it stays."""
         before = folder_of(self.store.root, step.stage.name, step.key)
         if (before / "run.json").exists():
             run = read_run(before)
             return run.model_copy(update={"state": state, "folder": folder.resolve()})
         project = self.project
-        return Run(
+        return RunContent(
             project=project.name,
             variant=step.variant,
             stage=step.stage.name,
@@ -201,7 +201,7 @@ class Tracking:
             parameters=parameters(project.variants[step.variant], step.stage.name),
         )
 
-    def _send(self, run: Run, variant: str) -> None:
+    def _send(self, run: RunContent, variant: str) -> None:
         trackers = self._trackers(variant)
         labels = tuple(tracker.label for tracker in trackers)
         write_run(self.store.root, run.model_copy(update={"trackers": labels}))
@@ -281,9 +281,9 @@ def _trains(project: LoadedProject, variant: str, stage: str) -> bool:
     return isinstance(config, TrainingKeys)
 
 
-def _table(name: str, record: type[Any], rows: Sequence[Any]) -> Table:
+def _table(name: str, record: type[Any], rows: Sequence[Any]) -> TrackedTable:
     columns = tuple(record.model_fields)
-    return Table(
+    return TrackedTable(
         name=name,
         columns=columns,
         rows=tuple(tuple(row.model_dump(mode="json")[c] for c in columns) for row in rows),

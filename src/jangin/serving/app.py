@@ -53,7 +53,7 @@ from jangin.serving.protocol.context import RequestContext, new_application
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import Needs, is_known
 from jangin.serving.security.audit import AuditRequests
-from jangin.serving.security.limits import BodyLimit, BrowserGuard, KnownBodies, RateLimit
+from jangin.serving.security.limits import BodyLimit, BrowserGuard, KnownBodies, RateLimitMiddleware
 from jangin.serving.state.server import BackgroundService, Server, ServerDep
 from jangin.serving.state.tables import Job
 from jangin.serving.webhooks import routes as webhooks
@@ -251,7 +251,7 @@ def create_app(server: Server) -> ASGIApp:
     server.add(counters)
     # The last one is the outermost.
     app = BodyLimit(app, server.settings.limits)
-    app = RateLimit(app, server.settings.limits)
+    app = RateLimitMiddleware(app, server.settings.limits)
     app = BrowserGuard(app, server.settings)
     app = AuditRequests(app, server)
     headers = (STRICT_TRANSPORT,) if server.settings.is_encrypted else ()

@@ -29,7 +29,7 @@ from jangin.serving.state.caller import Caller
 from jangin.serving.state.leases import HEARTBEAT_SECONDS, LeasedWork, LeaseLostError
 from jangin.serving.state.server import ServerDep
 from jangin.serving.state.storage import CHUNK
-from jangin.serving.state.tables import Batch, File
+from jangin.serving.state.tables import File, RequestBatch
 from jangin.serving.webhooks.outbox import emit
 
 # Results of a batch on disk while it runs; a restarted server continues after the last one.
@@ -259,14 +259,14 @@ OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 class BatchRunner(LeasedWork):
     """Answers batches."""
 
-    table = Batch
+    table = RequestBatch
     open_statuses = OPEN
 
-    def finish(self, row: Batch) -> None:
+    def finish(self, row: RequestBatch) -> None:
         """Answer what has no result yet, and close the batch."""
         _Run(self, row).finish()
 
-    def fail(self, row: Batch) -> None:
+    def fail(self, row: RequestBatch) -> None:
         """Close a batch after a fault of the server."""
         error = {"code": "server_error", "message": "The server could not run the batch."}
         _Run(self, row).close("failed", {"object": "list", "data": [error]})
@@ -275,7 +275,7 @@ class BatchRunner(LeasedWork):
 class _Run:
     """The work on one batch."""
 
-    def __init__(self, runner: BatchRunner, batch: Batch) -> None:
+    def __init__(self, runner: BatchRunner, batch: RequestBatch) -> None:
         self._runner = runner
         self._server = server = runner.server
         self._batch = batch
@@ -547,7 +547,7 @@ def create_batch(body: CreateBatch, server: ServerDep, caller: CallerDep) -> Bat
     if body.endpoint not in ENDPOINTS:
         raise invalid_value("endpoint", body.endpoint, ENDPOINTS)
     now, expiry = server.now(), body.output_expires_after
-    row = Batch(
+    row = RequestBatch(
         id=new_id("batch_", 32),
         created_at=now,
         project=caller.project,
@@ -576,7 +576,7 @@ def list_batches(
 ) -> BoundedList[BatchReply]:
     """The batches of the project, newest first."""
     with server.database.read() as session:
-        rows, more = page_of(session, visible(select(Batch), caller), paging)
+        rows, more = page_of(session, visible(select(RequestBatch), caller), paging)
     return BoundedList(data=[_reply(row) for row in rows], **page_fields(rows, more))
 
 
@@ -616,12 +616,12 @@ def _check_file(session: Session, file_id: str, caller: Caller) -> None:
         )
 
 
-def _find(session: Session, batch_id: str, caller: Caller) -> Batch:
-    query = select(Batch).where(Batch.id == batch_id)
+def _find(session: Session, batch_id: str, caller: Caller) -> RequestBatch:
+    query = select(RequestBatch).where(RequestBatch.id == batch_id)
     return one_visible(session, query, caller, no_such("Batch", batch_id))
 
 
-def _reply(row: Batch) -> BatchReply:
+def _reply(row: RequestBatch) -> BatchReply:
     return BatchReply(
         id=row.id,
         endpoint=row.endpoint,

@@ -2,7 +2,7 @@
 
 `5억 3천만원` is 530,000,000, `$1.2k` is 1,200, `1.299,00 €` is 1,299 and `minus 5` is -5. A number
 is read whole or not at all: what looks like one and is not understood, such as a date, a fraction
-or `12,50` without a hint that its comma is a decimal one, is a `Number` without a value.
+or `12,50` without a hint that its comma is a decimal one, is a `NumberInText` without a value.
 """
 
 import math
@@ -88,7 +88,7 @@ _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFFE6:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberInText:
     """A number in a text, or what looks like one."""
 
     value: Decimal | None
@@ -121,7 +121,7 @@ def read_number(answer: str, decimal: DecimalMark = "point") -> float | None:
     return None if is_range(answer, matches) else value_of(matches)
 
 
-def value_of(matches: Sequence[Number]) -> float | None:
+def value_of(matches: Sequence[NumberInText]) -> float | None:
     """The first of the numbers of a text; None if there is none or it is not understood."""
     if not matches or matches[0].value is None:
         return None
@@ -134,7 +134,7 @@ def count_numbers(text: str, decimal: DecimalMark = "point") -> int:
     return len(numbers(text, decimal))
 
 
-def is_range(text: str, matches: Sequence[Number]) -> bool:
+def is_range(text: str, matches: Sequence[NumberInText]) -> bool:
     """True if the first two numbers of a text are the ends of a range, or alternatives."""
     if len(matches) < 2:
         return False
@@ -152,13 +152,13 @@ def folded(text: str) -> str:
     return nfc(text).translate(_HALF_WIDTH)
 
 
-def numbers(text: str, decimal: DecimalMark = "point") -> list[Number]:
+def numbers(text: str, decimal: DecimalMark = "point") -> list[NumberInText]:
     """Every number of a text, in order."""
     text = folded(text)
     whole = _whole(text)
     if whole is not None:
         return [whole]
-    matches: list[Number] = []
+    matches: list[NumberInText] = []
     position = 0
     while (run := _RUN.search(text, position)) is not None:
         number = _number(text, run, position, decimal)
@@ -167,22 +167,24 @@ def numbers(text: str, decimal: DecimalMark = "point") -> list[Number]:
     return matches
 
 
-def _whole(text: str) -> Number | None:
+def _whole(text: str) -> NumberInText | None:
     """A text that is one amount in Hangul, with blanks for thousands, or in parentheses."""
     if (words := _IN_WORDS.fullmatch(text)) is not None:
         value = _in_words(words[1].replace(" ", ""))
-        return Number(value, words.start(1), words.end(1), words.start(1))
+        return NumberInText(value, words.start(1), words.end(1), words.start(1))
     if (spaced := _SPACED.fullmatch(text)) is not None:
         digits = spaced[1].replace(" ", "") + (spaced[2] or "").replace(",", ".")
         sign = -1 if re.match(r"\s*[-−]", text) else 1
-        return Number(sign * Decimal(digits), 0, spaced.end(2 if spaced[2] else 1), spaced.start(1))
+        return NumberInText(
+            sign * Decimal(digits), 0, spaced.end(2 if spaced[2] else 1), spaced.start(1)
+        )
     alone = re.fullmatch(rf"\s*\(\s?{_CURRENCY}?\s?{_AMOUNT}\s?\)\s*", text)
     if alone is not None:  # a negative amount to an accountant, a note to others
-        return Number(None, 0, len(text), 0)
+        return NumberInText(None, 0, len(text), 0)
     jo = re.fullmatch(rf"\s*({_AMOUNT})\s?조\s*", text)
     if jo is not None:
         value = Decimal(jo[1].replace(",", "")) * _BIG["조"]
-        return Number(value, jo.start(1), len(text.rstrip()), jo.start(1))
+        return NumberInText(value, jo.start(1), len(text.rstrip()), jo.start(1))
     return None
 
 
@@ -201,7 +203,7 @@ def _in_words(text: str) -> Decimal | None:
     return Decimal(total + section + digit) if len(text) > 1 or total + section else None
 
 
-def _number(text: str, run: re.Match[str], position: int, decimal: DecimalMark) -> Number:
+def _number(text: str, run: re.Match[str], position: int, decimal: DecimalMark) -> NumberInText:
     """The number whose digits begin at a run."""
     window = text[max(position, run.start() - 20) : run.start()]
     before = _BEFORE.search(window)
@@ -219,7 +221,7 @@ def _number(text: str, run: re.Match[str], position: int, decimal: DecimalMark) 
         value = None
     if value is not None and before and (before["word"] or signs & {"-", "−", "–"}):
         value = -value
-    return Number(value, start, end, run.start())
+    return NumberInText(value, start, end, run.start())
 
 
 def _digits(

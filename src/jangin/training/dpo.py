@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ from jangin.training.loop.config import (
 from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, machine_facts
+from jangin.training.preflight.memory import TrainingLoad, cost_of, machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 from jangin.training.preflight.warnings import target_check
 from jangin.training.sft import keep_form
@@ -157,7 +157,8 @@ def _tune(context: StageContext[DpoConfig]) -> None:
         progress.message("dpo: `method` is ignored, training continues the tuned model's adapter.")
     questions = _gate_questions(context)
     held_out = _validation(context, tokenizer)
-    task, key, before = _measure_start(context, model, tokenizer, data, held_out, questions)
+    untrained = _measure_start(context, model, tokenizer, data, held_out, questions)
+    task = untrained.task
     loaded = (model, dtype) if config.processes == 1 else None
     del model  # with several devices the first one needs the room for its worker
     duration = Duration.of(config, len(data))
@@ -170,16 +171,16 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     model, result = to_device(trained.model), trained.result
     report_end(duration, result.steps, progress)
     reference = json.dumps(task.reference_2R.tolist())
-    context.services.ledger.put(_REFERENCE, _digest(context, key), reference)
+    context.services.ledger.put(_REFERENCE, _digest(context, untrained.key), reference)
     after = (
         exact_share(model, tokenizer, *questions, config.probe_new_tokens) if questions[0] else 0.0
     )
-    _gate(context, before, after, len(questions[0]))
+    _gate(context, untrained.exact, after, len(questions[0]))
     context.write("dropped_pairs", DroppedPair, dropped)
     save_policy(model, tokenizer, workspace, data.both.stop_ids, trained.dtype, start, config)
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(_summary(context, result, len(data), dropped))
-    context.summary["probe_exact"] = {"before": before, "after": after}
+    context.summary["probe_exact"] = {"before": untrained.exact, "after": after}
 
 
 def _tuned(context: StageContext[DpoConfig]) -> "Path | None":
@@ -197,6 +198,17 @@ def _gate_questions(
     return draw_gate_questions(splits, context.config.probe_questions, context.config.seed), splits
 
 
+class _Untrained(NamedTuple):
+    """What is known of the model before it is trained."""
+
+    task: "DpoTask"
+    """With the log-probabilities of the reference."""
+    key: dict[str, Any]
+    """What these were computed from."""
+    exact: float
+    """Share of the questions of the gate that it answers exactly; 0 without questions."""
+
+
 def _measure_start(
     context: StageContext[DpoConfig],
     model: Any,
@@ -204,8 +216,8 @@ def _measure_start(
     data: "PairRows",
     held_out: "PairRows | None",
     questions: tuple[list[Example], list[SplitExample]],
-) -> "tuple[DpoTask, dict[str, Any], float]":
-    """(the task with its reference, the reference's key, share of exact answers), untrained."""
+) -> _Untrained:
+    """Measure the reference, and what the gate compares with."""
     from jangin.training.generation_gate import exact_share
     from jangin.training.loop.weights import Start
     from jangin.training.objectives.dpo import DpoTask, DpoTerms, choose_pair_model
@@ -223,7 +235,8 @@ def _measure_start(
     max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
     start = Start(context.folder("base"), _tuned(context))
-    return DpoTask(start, data, reference_2R, terms, _remedy(config), measured), key, before
+    task = DpoTask(start, data, reference_2R, terms, _remedy(config), measured)
+    return _Untrained(task, key, before)
 
 
 def _pairs_without_issues(
@@ -284,13 +297,11 @@ def _none_left(setting: PairReview, count: int) -> str:
     if setting == "required":
         return (
             f"required leaves none of {counted(count, 'pair')} to train on, as none has been "
-            "accepted. "
-            "Accept some on the review page, or remove the key."
+            "accepted. Accept some on the review page, or remove the key."
         )
     return (
-        f"{all_counted(count, 'pair was', 'pairs were')} rejected by hand. Withdraw decisions "
-        "on the review page, or "
-        "set `review: ignored` under dpo."
+        f"{all_counted(count, 'pair was', 'pairs were')} rejected by hand. Withdraw decisions on "
+        "the review page, or set `review: ignored` under dpo."
     )
 
 
@@ -330,8 +341,7 @@ def _rendered(
         return data
     problem = (
         f"{len(over)} of {counted(len(pairs), 'pair')}, with {rendered.lengths[over].sum()} "
-        "tokens, are "
-        f"longer than {limit} tokens ({setting})"
+        f"tokens, are longer than {limit} tokens ({setting})"
     )
     if config.too_long == "refuse" or not len(data):
         remedy = "Use" if config.too_long == "drop" else "Set `too_long: drop` under dpo, or use"
@@ -362,10 +372,8 @@ def _validation(context: StageContext[DpoConfig], tokenizer: Any) -> "PairRows |
     left = 0 if data is None else len(data)
     if left < len(given):
         context.services.progress.message(
-            "dpo: "
-            f"{counted_of(len(given) - left, len(given), 'validation pair', 'has', 'have')} issues "
-            "or are longer "
-            f"than {limit} tokens. They are not measured."
+            f"dpo: {counted_of(len(given) - left, len(given), 'validation pair', 'has', 'have')} "
+            f"issues or are longer than {limit} tokens. They are not measured."
         )
     if data is not None and left:
         guard_vocabulary(context.folder("base"), data.both)
@@ -459,10 +467,9 @@ def _gate(context: StageContext[DpoConfig], before: float, after: float, questio
     if before - after <= config.max_probe_loss + 1e-9:
         return
     text = (
-        f"dpo: the share of exact greedy answers to {counted(questions, 'training question')} "
-        "fell from "
-        f"{before:.1%} to {after:.1%}, more than `max_probe_loss` ({config.max_probe_loss:.1%}) "
-        f"allows. {_remedy(config)}"
+        f"dpo: the share of exact greedy answers to {counted(questions, 'training question')} fell "
+        f"from {before:.1%} to {after:.1%}, more than `max_probe_loss` "
+        f"({config.max_probe_loss:.1%}) allows. {_remedy(config)}"
     )
     if config.gate == "refuse":
         raise TrainingError(f"{text} To keep this model anyway, set `gate: warn`.")
@@ -519,7 +526,9 @@ def _cost(context: StageContext[DpoConfig]) -> Cost:
     return cost_of(base, context.config, _estimated_work(base, pairs, context.config))
 
 
-def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
+def _estimated_work(
+    base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig
+) -> TrainingLoad:
     """Work of training on the pairs, estimated from a sample; a prompt counts once per pair."""
     estimate = TokenEstimate.of(base, [(*p.prompt, p.chosen) for p in pairs])
     lengths = [estimate.tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
@@ -527,14 +536,14 @@ def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoCo
     return _as_work(lengths, trained, config)
 
 
-def _work(data: "PairRows", config: DpoConfig) -> Work:
+def _work(data: "PairRows", config: DpoConfig) -> TrainingLoad:
     """Work of training on the rendered pairs, counted exactly."""
     return _as_work(data.lengths.tolist(), int(data.both.trained.sum()), config)
 
 
-def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> Work:
+def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> TrainingLoad:
     kept = isinstance(config.stop, Drift)
-    return Work(lengths, trained / max(1, sum(lengths)), "dpo", kept_weights=kept)
+    return TrainingLoad(lengths, trained / max(1, sum(lengths)), "dpo", kept_weights=kept)
 
 
 STAGE = Stage(

@@ -16,7 +16,7 @@ from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
+from jangin.training.preflight.memory import TrainingLoad, cost_of, guard_memory, machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_devices, warn_sharding
 
@@ -101,9 +101,8 @@ def _windows(
         held = min(1, len(rows) - 1)
     if not len(rows) or (config.validation_share and not held):
         raise SettingsError(
-            f"pretrain: the documents have only {counted(len(rows), 'window')} of text, too few "
-            "to train on. "
-            "Add documents, or lower `max_row_tokens`."
+            f"pretrain: the documents have only {counted(len(rows), 'window')} of text, too few to "
+            "train on. Add documents, or lower `max_row_tokens`."
         )
     order = np.random.default_rng(config.seed).permutation(len(rows))
     train = select_rows(rows, np.sort(order[held:]))
@@ -114,12 +113,12 @@ def _cost(context: StageContext[PretrainConfig]) -> Cost:
     return cost_of(context.folder("base"), context.config, _estimated_work(context))
 
 
-def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
+def _estimated_work(context: StageContext[PretrainConfig]) -> TrainingLoad:
     """What training on the documents computes, without tokenizing all of them."""
     base = context.folder("base")
     texts = [document.text for document in context.read("documents", Document)]
     limit = min(context.config.max_row_tokens, read_context_length(base))
-    return Work(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
+    return TrainingLoad(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
 
 
 STAGE = Stage(

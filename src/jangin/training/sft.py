@@ -16,7 +16,7 @@ from jangin.training.loop.config import TrainingConfig
 from jangin.training.passages import PassagesConfig, check_start, passage_rows
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
-from jangin.training.preflight.memory import Work, cost_of, guard_memory, machine_facts
+from jangin.training.preflight.memory import TrainingLoad, cost_of, guard_memory, machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import target_check, warn_devices, warn_rank, warn_sharding
 
@@ -266,14 +266,14 @@ def training_cost(context: "StageContext[Any]") -> Cost:
     return cost_of(base, context.config, work)
 
 
-def estimated_work(base: "Path", rows: list[SplitExample]) -> Work:
+def estimated_work(base: "Path", rows: list[SplitExample]) -> TrainingLoad:
     """Work of training on the train split, estimated from a sample of its tokens."""
     examples = [row.example for row in rows if row.split == "train"]
     turns = [(*e.prompt, e.completion) for e in examples]
     estimate = TokenEstimate.of(base, turns)
     lengths = [estimate.tokens(each) for each in turns]
     trained = sum(estimate.tokens((e.completion,)) for e in examples)
-    return Work(lengths, trained / max(1, sum(lengths)))
+    return TrainingLoad(lengths, trained / max(1, sum(lengths)))
 
 
 def wanted(config: SftConfig) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 
 from jangin.core.errors import StageError
 from jangin.core.execution.local import Local
-from jangin.core.execution.worker import replace_thread_pool
+from jangin.core.execution.processes import replace_thread_pool
 from jangin.core.executor import Died, Resources, opens
 from tests.core.execution import work
 from tests.forked import is_alive

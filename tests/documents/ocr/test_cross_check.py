@@ -6,7 +6,7 @@ from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.cross_check import (
     Letters,
     Others,
-    Verdict,
+    PartVerdict,
     _drop_specks,
     cross_check,
     judge,
@@ -190,7 +190,7 @@ def test_a_number_or_a_code_in_doubt_is_set_aside_and_a_word_in_hangul_stays(
 ):
     line = _line(text)
     start = text.replace(" ", "").index(part)
-    write(line, Verdict(start, start + len(part), None, second))
+    write(line, PartVerdict(start, start + len(part), None, second))
     doubt = _doubt(line, 93.0)
     assert doubt is not None
     assert (doubt.second, doubt.is_kept) == (second, is_kept)

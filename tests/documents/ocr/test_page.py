@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jangin.documents.layout.gutters import Box
+from jangin.documents.layout.gutters import PixelBox
 from jangin.documents.layout.picture_tables import cells_of
 from jangin.documents.ocr.corrections import correct, corrected
 from jangin.documents.ocr.page import LEGIBLE_LINE, Attempt, _reading, read_page
@@ -201,7 +201,7 @@ def test_a_ruled_table_on_a_scan_is_rows_of_markdown(drawing, sides):
 
 @pytest.mark.parametrize(("beside", "is_kept"), [(("합계는 다음과 같습니다",), True), ((), False)])
 def test_a_short_unsure_line_takes_its_row_with_it_only_where_it_is_the_whole_cell(beside, is_kept):
-    boxes = [Box(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300)]
+    boxes = [PixelBox(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300)]
     cells = cells_of(boxes, 200)
     texts = [("구분",), ("금액",), ("입원",), (*beside, "항목")]
     lines, strips = [], []
@@ -236,7 +236,7 @@ def test_a_doubtful_line_that_is_kept_does_not_part_its_sentence():
 
 
 def test_a_doubtful_cell_of_a_row_that_stays_is_empty_whatever_is_corrected_elsewhere():
-    boxes = [Box(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300, 600, 900)]
+    boxes = [PixelBox(y, y + 96, x, x + 296) for y in (0, 100) for x in (0, 300, 600, 900)]
     texts = ("구분", "근거", "금액", "기한", "입원", "제3조", "30만 원", "7일")
     lines, strips = [], []
     for cell, text in zip(cells_of(boxes, 200), texts, strict=True):

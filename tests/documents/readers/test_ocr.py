@@ -10,7 +10,7 @@ from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents import load
-from jangin.documents.layout.gutters import Box, Columns, columns
+from jangin.documents.layout.gutters import ColumnSearch, PixelBox, columns
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.page_layout import KnownColumns, gutters_of, unfold
@@ -191,14 +191,14 @@ def test_columns_are_distinguished_from_lists_and_page_numbers():
         page[top : top + 25, :450] = True
         page[top : top + 25, 550:] = True
     nothing = np.zeros_like(page)
-    boxes = [column.box for column in columns(page, nothing, 200, Columns())]
+    boxes = [column.box for column in columns(page, nothing, 200, ColumnSearch())]
     inked = [b for b in boxes if page[b.top : b.bottom, b.left : b.right].any()]
     assert [box.left > 400 for box in inked] == [False, True]
     contents = page.copy()
     contents[:, 550:970] = False
     for mask in (contents, nothing):
-        (whole,) = columns(mask, nothing, 200, Columns())
-        assert whole.box == Box(0, 800, 0, 1000)
+        (whole,) = columns(mask, nothing, 200, ColumnSearch())
+        assert whole.box == PixelBox(0, 800, 0, 1000)
         assert not whole.others_HW.any()
 
 
@@ -215,7 +215,7 @@ def test_every_line_of_a_scan_is_in_one_column_though_their_boxes_overlap():
         page[top : top + 22, 40:380] = True
         page[top + 15 : top + 37, 440:780] = True
         page[top + 90 : top + 112, 840:1180] = True
-    parts = columns(page, boxes, 200, Columns())
+    parts = columns(page, boxes, 200, ColumnSearch())
     assert len(parts) > 3
     taken = np.zeros(page.shape, dtype=int)
     for column in parts:

@@ -3,7 +3,7 @@
 import pytest
 
 from jangin.examples.reviews.log import (
-    Wording,
+    ReviewableTexts,
     agreement_of_reviewers,
     cohens_kappa,
     collect_reviews,
@@ -48,7 +48,9 @@ def test_a_third_decision_settles_a_disagreement(make_example):
     assert find_disagreement(review(*two, third)).settled == third
     own = two[1].model_copy(update={"resolves": True})
     assert find_disagreement(review(*two, own)).settled == own
-    edits = [decide(row, "edit", by, Wording(question="왜?", answer=by)) for by in ("kim", "lee")]
+    edits = [
+        decide(row, "edit", by, ReviewableTexts(question="왜?", answer=by)) for by in ("kim", "lee")
+    ]
     assert is_contested(review(*edits))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jangin.core.errors import DataError
-from jangin.examples.reviews.log import Wording, collect_reviews, decide
+from jangin.examples.reviews.log import ReviewableTexts, collect_reviews, decide
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material
 from jangin.examples.reviews.sheet import argilla_archive, export_lines, read_decisions
@@ -18,7 +18,7 @@ ROWS = [make_row(n) for n in range(4)]
 
 
 def some_decisions():
-    after = Wording(question=ROWS[2].question, answer="16시에 닫습니다")
+    after = ReviewableTexts(question=ROWS[2].question, answer="16시에 닫습니다")
     return [
         decide(ROWS[0], "accept", "kim"),
         decide(ROWS[1], "reject", "lee", reason="wrong"),
@@ -100,7 +100,7 @@ def test_answers_of_people_whom_only_argilla_knows_are_taken():
 
 
 def test_an_edit_that_breaks_its_evidence_is_named_and_the_others_are_taken():
-    after = Wording(question="왜?", answer="네", evidence="없는 문장")
+    after = ReviewableTexts(question="왜?", answer="네", evidence="없는 문장")
     given = [decide(ROWS[0], "edit", "kim", after), decide(ROWS[1], "accept", "kim")]
     items = items_of()
     items[ROWS[0].id] = replace(items[ROWS[0].id], passage="제3조 휴가는 15일로 한다.")

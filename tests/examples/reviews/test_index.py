@@ -10,7 +10,13 @@ from jangin.examples.reviews.index import (
     QueueFilter,
     ReviewIndex,
 )
-from jangin.examples.reviews.log import Wording, append_decisions, collect_reviews, decide, read_log
+from jangin.examples.reviews.log import (
+    ReviewableTexts,
+    append_decisions,
+    collect_reviews,
+    decide,
+    read_log,
+)
 from jangin.examples.reviews.queue import make_queue, unsupported
 from jangin.examples.reviews.reasons import Material
 
@@ -161,7 +167,7 @@ def test_the_index_agrees_with_the_log_read_at_once(tmp_path):
     rows = [make_row(n) for n in range(6)]
     index = make_index(tmp_path, rows)
     cut_again = make_row(5, chunk_ids=("other",))
-    after = Wording(question="왜?", answer="네")
+    after = ReviewableTexts(question="왜?", answer="네")
     for decision in (
         decide(rows[0], "accept", "kim"),
         decide(rows[0], "reject", "lee"),
@@ -248,12 +254,14 @@ def test_a_decision_from_before_an_id_changed_counts_again_once_the_own_one_is_u
 
 def test_what_an_answer_says_beyond_its_evidence_is_named():
     def beyond(answer, evidence="연차휴가는 15일로 한다."):
-        return unsupported(Wording(question="며칠?", answer=answer, evidence=evidence), PASSAGE)
+        return unsupported(
+            ReviewableTexts(question="며칠?", answer=answer, evidence=evidence), PASSAGE
+        )
 
     assert beyond("15일") == beyond("15일 (확인)") == beyond("연차휴가") == ()
     assert beyond("15일, 그 뒤 20일") == ("20일",)
     assert beyond("부장에게 물어봅니다") == ("부장에게 물어봅니다",)
     assert beyond("제3조", evidence="") == (), "without evidence the passage counts"
-    assert unsupported(Wording(question="며칠?", answer="20일"), "") == (), (
+    assert unsupported(ReviewableTexts(question="며칠?", answer="20일"), "") == (), (
         "nothing to compare with"
     )

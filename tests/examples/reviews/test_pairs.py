@@ -2,7 +2,7 @@
 
 import pytest
 
-from jangin.examples.reviews.log import Wording, apply_reviews, collect_reviews
+from jangin.examples.reviews.log import ReviewableTexts, apply_reviews, collect_reviews
 from jangin.examples.reviews.pairs import apply_pair_reviews, match_pair_reviews
 from jangin.examples.reviews.queue import make_queue
 from jangin.examples.reviews.reasons import Material
@@ -23,7 +23,7 @@ def reviews(*wanted):
 
 
 def test_rejected_pairs_go_and_edited_ones_get_their_texts():
-    after = Wording(question="창고는?", answer="0시", rejected="1시")
+    after = ReviewableTexts(question="창고는?", answer="0시", rejected="1시")
     made = reviews(("accept", {}), ("reject", {"reason": "wrong"}), ("edit", {"after": after}))
     result = apply_pair_reviews(PAIRS, made, "respected")
     assert result.pairs[0] == PAIRS[0]

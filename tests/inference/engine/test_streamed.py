@@ -4,7 +4,7 @@ import pytest
 
 from jangin.inference.constraints import GrammarCompiler
 from jangin.inference.continuous_batching import IncrementalDetokenizer
-from jangin.inference.engine.engine import Wording
+from jangin.inference.engine.engine import ModelTexts
 from jangin.inference.engine.streamed import StreamedAnswer
 from jangin.inference.engine.tools import ToolFormat
 from jangin.inference.generate import Generation
@@ -14,7 +14,7 @@ from jangin.inference.reasoning import AnswerReader
 @pytest.fixture
 def wording(tokenizer):
     stops = frozenset({tokenizer.eos_token_id})
-    return Wording(
+    return ModelTexts(
         tokenizer,
         stops,
         AnswerReader(tokenizer),

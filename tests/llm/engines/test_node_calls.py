@@ -17,7 +17,7 @@ from jangin.core.model_protocols import ChatReply
 from jangin.llm.ask import CachedChat, ask_all
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.node_servers import NodeSender, Sent, from_nodes, read_replies
+from jangin.llm.node_servers import NodeSender, SentRequest, from_nodes, read_replies
 from jangin.llm.prices import Price
 from tests.elsewhere import Elsewhere
 from tests.llm.engines.test_served_chat import requests_of
@@ -157,7 +157,7 @@ def test_a_reply_that_a_killed_run_received_is_recorded_and_not_asked_again(
     worst = 0.01
     ledger.record_request(request.digest, killed.source, "m", "teacher", worst)
     node = NodeSender({"model": "m", "base_url": killed.inner.base_url}, tmp_path / "calls")
-    sent = [Sent(1, request)]
+    sent = [SentRequest(1, request)]
     while not node(sent):
         sent = []  # it may take longer to answer than the node waits
     node.close()

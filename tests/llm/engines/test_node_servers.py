@@ -8,7 +8,7 @@ from jangin.core.errors import ChatError
 from jangin.core.model_protocols import ChatReply
 from jangin.llm.node_servers import resources_of
 from jangin.llm.served_chat import LOGS, EngineModel, open_engine
-from jangin.llm.server import ServedModel, VllmEngine
+from jangin.llm.server import ModelToServe, VllmEngine
 from tests.elsewhere import Elsewhere
 from tests.forked import wait_until_ended
 from tests.llm.engines.stand_in import make_python
@@ -26,7 +26,7 @@ def opened(folder, ledger, *arguments, executor=Elsewhere):
         arguments=(*arguments, "--stand-in-says", "열다섯 날"),
         start_seconds=100,
     )
-    model = EngineModel("tuned", "0" * 64, lambda: ServedModel("weights", "weights"))
+    model = EngineModel("tuned", "0" * 64, lambda: ModelToServe("weights", "weights"))
     notes = []
     return open_engine(engine, model, folder, ledger, None, notes.append, executor), notes
 

@@ -19,7 +19,7 @@ from jangin.core.records import Message
 from jangin.evaluation.systems.local import ask_requests
 from jangin.llm.ask import ask_all
 from jangin.llm.served_chat import EngineModel, open_engine
-from jangin.llm.server import EndpointEngine, ServedModel, VllmEngine
+from jangin.llm.server import EndpointEngine, ModelToServe, VllmEngine
 from jangin.models.starter import make_starter
 from tests.forked import is_alive, wait_until_ended
 from tests.llm.engines.stand_in import make_python
@@ -47,7 +47,7 @@ def opened(tmp_path, ledger, weights):
             make_python(python.parent)
         arguments = (*arguments, "--stand-in-says", "열다섯 날")
         engine = VllmEngine(type="vllm", python=python, arguments=arguments, **settings)
-        served = ServedModel(str(weights), str(weights))
+        served = ModelToServe(str(weights), str(weights))
         notes = []
         model = EngineModel("tuned", digest, lambda: notes.append("prepared") or served)
         return open_engine(engine, model, tmp_path, ledger, notify=notes.append), notes

@@ -30,7 +30,7 @@ from jangin.models.tokens.packing import (
     split_by_budget,
 )
 from jangin.models.tokens.segments import Segments
-from jangin.training.kernels.cross_entropy import linear_cross_entropy
+from jangin.training.loop.cross_entropy import linear_cross_entropy
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 
 CPU = torch.device("cpu")

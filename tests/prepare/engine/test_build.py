@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from jangin.core.errors import DataError, SettingsError
 from jangin.prepare.engine.build import COMPLETION, SPLIT, build_files, dropped_rows, output_line
-from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.plan import PreparePlan
 from jangin.prepare.engine.stratified_split import DRAW_BATCH, draw_splits, refuse_empty_splits
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.deduplicate import (
@@ -41,7 +41,7 @@ def work(tmp_path):
         source.write_text(text, encoding="utf-8")
         files = {name: folder / f"{name}.jsonl" for name in NAMES}
         fields = {"prompt": "{q}", "completion": "{a}", **plan}
-        parsed = Plan.model_validate_json(json.dumps(fields))
+        parsed = PreparePlan.model_validate_json(json.dumps(fields))
         outcome = build_files(source, parsed, files, folder / "work")
         lines = {
             name: [json.loads(line) for line in path.read_text().splitlines()]
@@ -151,7 +151,7 @@ def test_the_form_of_a_line_is_chat_completion_or_preference(work):
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_any_text_comes_out_as_json_that_reads_back(text):
     frame = pl.DataFrame({PROMPT: [text], COMPLETION: [text]})
-    line = frame.select(output_line(Plan()))[0, 0]
+    line = frame.select(output_line(PreparePlan()))[0, 0]
     assert [m["content"] for m in json.loads(line)["messages"]] == [text, text]
 
 
@@ -174,7 +174,7 @@ def test_dropped_rows_are_not_written_if_no_file_is_named_for_them(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "a.csv").write_text(csv([*ROWS, ("", 1, 1)]))
     files = {name: tmp_path / f"{name}.jsonl" for name in NAMES[:3]}
-    plan = Plan(prompt="{q}", completion="{a}")
+    plan = PreparePlan(prompt="{q}", completion="{a}")
     outcome = build_files(tmp_path / "a.csv", plan, files, tmp_path / "work")
     assert set(outcome.files) == set(NAMES[:3])
     assert outcome.reasons[0].rows == 1
@@ -376,13 +376,13 @@ def test_table_steps_must_be_last():
     steps = [{"type": "deduplicate"}, {"type": "clean_text"}]
     from jangin.prepare.transforms.steps import split_steps
 
-    plan = Plan.model_validate_json(json.dumps({"steps": steps}))
+    plan = PreparePlan.model_validate_json(json.dumps({"steps": steps}))
     with pytest.raises(SettingsError, match=r"^steps: deduplicate "):
         split_steps(plan.steps)
 
 
 def test_impossible_shares_and_a_missing_rejected_answer_are_refused():
     with pytest.raises(ValidationError, match="below 1"):
-        Plan(validation=0.5, test=0.5)
+        PreparePlan(validation=0.5, test=0.5)
     with pytest.raises(ValidationError, match="rejected"):
-        Plan(format="preference")
+        PreparePlan(format="preference")

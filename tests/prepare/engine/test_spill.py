@@ -89,7 +89,7 @@ def test_portions_come_back_in_order_with_what_was_counted(tmp_path):
 @pytest.mark.slow
 def test_more_reasons_than_a_byte_can_hold_are_all_kept(tmp_path):
     from jangin.prepare.engine.build import build_files
-    from jangin.prepare.engine.plan import Plan
+    from jangin.prepare.engine.plan import PreparePlan
 
     source = tmp_path / "a.csv"
     lines = [f"글 {n},{n % 300}" for n in range(900)]
@@ -99,7 +99,7 @@ def test_more_reasons_than_a_byte_can_hold_are_all_kept(tmp_path):
     files = {n: tmp_path / f"{n}.jsonl" for n in ("train", "validation", "test", "aside")}
     (tmp_path / "work").mkdir()
     result = build_files(
-        source, Plan.model_validate_json(json.dumps(plan)), files, tmp_path / "work"
+        source, PreparePlan.model_validate_json(json.dumps(plan)), files, tmp_path / "work"
     )
     assert {reason.reason for reason in result.reasons} == {
         f"slot {n} of a is full" for n in range(300)

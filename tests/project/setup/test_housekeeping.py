@@ -13,7 +13,7 @@ from jangin.project.session import open_session
 from jangin.project.setup.housekeeping import TRASH, clean, take_inventory
 from jangin.project.tracking.outbox import write_run
 from jangin.project.tracking.table import config_of
-from jangin.project.tracking.tracker import Run
+from jangin.project.tracking.tracker import RunContent
 from jangin.report.terminal.tables import inventory_notes
 
 TEXT = "# 규정\n\n## 제1조\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
@@ -240,7 +240,7 @@ def test_what_a_tracker_still_has_to_get_is_kept(folder):
     known = {"project": "small", "variant": "long", "stage": "chunk", "key": unused.key}
     write_run(
         folder / "store",
-        Run(
+        RunContent(
             **known,
             state="finished",
             folder=unused.path,

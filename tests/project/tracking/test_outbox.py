@@ -9,10 +9,10 @@ import pytest
 
 from jangin.project.tracking.outbox import FOLDER, Outbox, folder_of, unsent, write_run
 from jangin.project.tracking.table import TRACKERS, config_of, type_of
-from jangin.project.tracking.tracker import Run, Table, TrackerConfig
+from jangin.project.tracking.tracker import RunContent, TrackedTable, TrackerConfig
 
 KEY = "ab" * 32
-TABLE = Table(name="results", columns=("system", "right"), rows=(("tuned", 0.75),))
+TABLE = TrackedTable(name="results", columns=("system", "right"), rows=(("tuned", 0.75),))
 
 
 class Diary(TrackerConfig):
@@ -78,7 +78,7 @@ def describe(store, state="running", **changes):
         "parameters": {"sft.learning_rate": 0.001},
         "trackers": (Diary().label,),
     }
-    write_run(store, Run(**fields | changes))
+    write_run(store, RunContent(**fields | changes))
 
 
 def train(store, *steps):

@@ -13,7 +13,7 @@ from jangin.serving import app, batches
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.objects import new_id
 from jangin.serving.security.keys import add_key, remove_key
-from jangin.serving.state.tables import Batch, File, WebhookDelivery
+from jangin.serving.state.tables import File, RequestBatch, WebhookDelivery
 from tests.serving.running import run_server
 
 ENDPOINT = "/v1/toy"
@@ -205,7 +205,7 @@ def test_an_expired_batch_lists_what_was_not_answered(running):
     batch = create(client, store(server, [f"t{n}" for n in range(20)], wait=True))
     until(client, batch.id, "in_progress")
     with server.database.write() as session:
-        session.execute(update(Batch).values(expires_at=server.now() - 10))
+        session.execute(update(RequestBatch).values(expires_at=server.now() - 10))
     time.sleep(0.3)
     gate.release(1000)
     batch = until(client, batch.id, "expired")

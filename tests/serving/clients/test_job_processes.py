@@ -8,7 +8,7 @@ import pytest
 
 from jangin.serving.jobs import scheduler
 from jangin.serving.jobs.scheduler import Scheduler
-from jangin.serving.operations.workers import ForkedWorkers
+from jangin.serving.operations.workers import JobProcesses
 from tests.serving.clients.test_clients import WANTED
 from tests.serving.jobs.conftest import messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
@@ -28,7 +28,7 @@ def until(holds):
 
 
 def test_a_killed_job_and_a_killed_parent_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(scheduler, "new_workers", ForkedWorkers)
+    monkeypatch.setattr(scheduler, "JobProcesses", JobProcesses)
     with run_server(tmp_path / "data", slots=2, **SETTINGS) as running:
         client, queue = running.client(), running.server.get(Scheduler)
         training = upload(client, chats(30))
@@ -50,11 +50,11 @@ def test_a_killed_job_and_a_killed_parent_lose_nothing(tmp_path, monkeypatch):
         until(lambda: first.returncode is not None)
         assert first.returncode == -signal.SIGKILL
         assert second.returncode is None
-        parent = queue._workers._process
+        parent = queue._workers._server.process
         until(lambda: len(queue._running) == 2)
         parent.kill()
         for job in jobs:
             assert wait_for(client, job, seconds=250).status == "succeeded"
             steps = [line for line in messages(client, job) if line.startswith("Step ")]
             assert [int(line.split()[1].partition("/")[0]) for line in steps] == [*range(1, 601)]
-        assert queue._workers._process is not parent
+        assert queue._workers._server.process is not parent

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jangin.serving.files import check_process
 from jangin.serving.files.check_process import check_lines, check_rows
 from jangin.serving.files.validation import (
-    Spread,
+    CountSpread,
     check_file,
     check_row,
     job_fault,
@@ -309,7 +309,7 @@ def test_no_bytes_make_validation_raise(values, noise):
 
 
 def test_quantiles_are_those_of_the_sorted_values():
-    spread = Spread()
+    spread = CountSpread()
     for value in range(1, 101):
         spread.add(value)
     summary = spread.summary()

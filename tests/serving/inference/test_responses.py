@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from jangin.serving.files.uploads import FileKeeper
-from jangin.serving.state.tables import Answer
+from jangin.serving.state.tables import KeptAnswer
 from tests.serving.inference.conftest import CONTEXT, TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION, ask
 
@@ -154,12 +154,12 @@ def test_nothing_is_kept_that_was_not_to_be(client, running):
         client.responses.retrieve(reply.id)
     old = client.responses.create(model="tiny", input="a", max_output_tokens=4)
     with running.server.database.write() as session:
-        session.scalars(select(Answer).where(Answer.id == old.id)).one().expires_at = 1
+        session.scalars(select(KeptAnswer).where(KeptAnswer.id == old.id)).one().expires_at = 1
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(old.id)
     running.server.get(FileKeeper).remove_expired()
     with running.server.database.read() as session:
-        assert not session.scalars(select(Answer).where(Answer.id == old.id)).all()
+        assert not session.scalars(select(KeptAnswer).where(KeptAnswer.id == old.id)).all()
 
 
 def test_tokens_are_counted_as_they_are_read(client):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jangin.serving.jobs import export, scheduler
-from tests.serving.forked import QuickWorkers, fork_exporter
+from tests.serving.forked import QuickProcesses, fork_exporter
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
@@ -24,7 +24,7 @@ MODEL = "gpt-4.1-nano-2025-04-14"
 @pytest.fixture(scope="package", autouse=True)
 def _forked_workers():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "new_workers", QuickWorkers)
+        patch.setattr(scheduler, "JobProcesses", QuickProcesses)
         patch.setattr(export, "run_exporter", fork_exporter)
         yield
 

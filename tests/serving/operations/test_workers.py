@@ -1,35 +1,30 @@
-"""Processes of jobs: forks of one process, each on its own, or fresh interpreters.
+"""Processes of jobs: forks of one process, each on its own.
 
 Real jobs in such forks run in `clients/test_clients.py` and `clients/test_job_processes.py`.
 """
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
+from jangin.core.execution import processes
 from jangin.serving.operations import workers
-from jangin.serving.operations.workers import ForkedWorkers, FreshWorkers
+from jangin.serving.operations.workers import JobProcesses
 from tests.forked import is_alive
 
 PROGRAM = "tests.serving.operations.forking_program"
 WAIT = b"import time; time.sleep(60)"
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "pidfd_open"), reason="this system has no pidfd_open"
-)
 
 
 @pytest.fixture
 def forked(tmp_path, monkeypatch):
-    """`start(job, **environment)` and the `ForkedWorkers` behind it."""
+    """`start(job, **environment)` and the `JobProcesses` behind it."""
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    started = ForkedWorkers(PROGRAM)
+    started = JobProcesses(PROGRAM, ())
     with (tmp_path / "log").open("ab") as output:
 
         def start(job, **environment):
@@ -79,7 +74,7 @@ def test_a_killed_fork_hurts_no_other_process(forked, tmp_path):
 def test_a_killed_parent_is_started_again_and_its_forks_are_followed_to_their_end(forked):
     start, started = forked
     orphan = start(WAIT)
-    parent = started._process
+    parent = started._server.process
     parent.kill()
     assert ends(lambda: not is_alive(parent.pid))
     assert orphan.poll() is None
@@ -89,25 +84,23 @@ def test_a_killed_parent_is_started_again_and_its_forks_are_followed_to_their_en
     orphan.send_signal(signal.SIGTERM)  # nothing: its id may be that of another process now
 
 
-def test_a_server_that_ends_while_the_parent_starts_leaves_no_traceback():
-    ours, theirs = Pipe()
-    command = [sys.executable, "-m", PROGRAM, str(theirs.fileno())]
-    ours.close()
-    ended = subprocess.run(
-        command, pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
-    )
-    theirs.close()
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_a_server_that_closes_while_the_parent_starts_ends_it_without_a_traceback(forked, capfd):
+    _, started = forked
+    started.is_ready()
+    parent = started._server.process
+    started.close()
+    assert parent.returncode in {0, -signal.SIGKILL}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_parent_without_jobs_ends_after_a_while(forked, monkeypatch):
     start, started = forked
     assert start(b"pass").wait(100) == 0
-    parent = started._process
+    parent = started._server.process
     started.rest()
     assert is_alive(parent.pid)
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0)
-    monkeypatch.setattr(workers, "END_SECONDS", 100)
+    monkeypatch.setattr(processes, "END_SECONDS", 100)
     started.rest()
     assert parent.returncode == 0
 
@@ -121,23 +114,18 @@ while os.getppid() == parent:
 pathlib.Path({str(tmp_path / "told")!r}).touch()
 """
     fork = start(job.encode())
-    started._control.close()
+    started._server._control.close()
     assert ends((tmp_path / "told").exists)
     assert ends(lambda: fork.poll() is not None)
-    started._control = Pipe()[0]  # what a closed server does not use any more
+    assert started._server.process.wait(100) == -signal.SIGKILL
+    started._server = None  # what a closed server does not use any more
 
 
 def test_a_program_that_cannot_start_is_an_error(tmp_path):
-    started = ForkedWorkers("tests.no_such_module")
-    with (tmp_path / "log").open("ab") as output, pytest.raises(OSError, match="ended"):
+    started = JobProcesses("tests.no_such_module")
+    with (
+        (tmp_path / "log").open("ab") as output,
+        pytest.raises(ImportError, match="no_such_module"),
+    ):
         started.start(b"", {}, output)
     started.close()
-
-
-@pytest.mark.slow
-def test_a_fresh_process_reads_its_job_from_stdin(tmp_path):
-    given = json.dumps({"job": "ftjob-x", "owner": "x", "settings": {"folder": 5}}).encode()
-    with (tmp_path / "log").open("wb") as output:
-        process = FreshWorkers().start(given, dict(os.environ), output)
-        assert process.wait(200) == 1
-    assert "ServerSettings\nfolder" in (tmp_path / "log").read_text()

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.pagination import Paging, page_fields, page_of
-from jangin.serving.state.tables import Event, Job, Key
+from jangin.serving.state.tables import Job, JobEvent, Key
 
 TIMES = [5, 5, 5, 3, 3, 9, 9, 1, 5]
 """Seconds of the rows in the order in which they were written."""
@@ -82,9 +82,9 @@ def test_a_page_of_a_long_log_uses_its_index(session):
     session.add(job)
     session.flush()
     query = (
-        select(Event.id)
-        .where(Event.job_id == "j")
-        .order_by(Event.created_at.desc(), Event.rowid.desc())
+        select(JobEvent.id)
+        .where(JobEvent.job_id == "j")
+        .order_by(JobEvent.created_at.desc(), JobEvent.rowid.desc())
         .limit(20)
     )
     text = str(query.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))

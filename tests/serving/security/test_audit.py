@@ -9,7 +9,16 @@ from sqlalchemy import select, update
 from jangin.serving.jobs.erasure import EXPORTS
 from jangin.serving.jobs.scheduler import Scheduler
 from jangin.serving.pages.guard import NOTED_ELSEWHERE, SAFE
-from jangin.serving.state.tables import Audit, Batch, EvalRun, File, Job, Key, SignIn, Webhook
+from jangin.serving.state.tables import (
+    Audit,
+    EvalRun,
+    File,
+    Job,
+    Key,
+    RequestBatch,
+    SignIn,
+    Webhook,
+)
 from jangin.serving.workbench import PAGES
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
@@ -50,8 +59,8 @@ NEW = {
 """{path without an object: a good request}."""
 BUSY = {"lease_owner": "another", "lease_until": 2**40}
 FITTING = {
-    "/files/{file_id}": (Batch, {"input_file_id": "another"}),
-    "/files/{file_id}/delete": (Batch, {"input_file_id": "another"}),
+    "/files/{file_id}": (RequestBatch, {"input_file_id": "another"}),
+    "/files/{file_id}/delete": (RequestBatch, {"input_file_id": "another"}),
     "/jobs/new": (Job, {"status": "succeeded"}),
     "/jobs/{job_id}/{action}": (Job, {"status": "paused"}),
     "/x/prepare": (File, {"filename": "a.csv"}),
@@ -61,7 +70,7 @@ FITTING = {
     "/evals/{eval_id}/runs/{run_id}": (EvalRun, {"status": "in_progress", **BUSY}),
     "/evals/{eval_id}/runs/{run_id}/cancel": (EvalRun, {"status": "in_progress", **BUSY}),
     "/batches": (File, {"purpose": "batch"}),
-    "/batches/{batch_id}/cancel": (Batch, {"status": "in_progress", **BUSY}),
+    "/batches/{batch_id}/cancel": (RequestBatch, {"status": "in_progress", **BUSY}),
 }
 """{path: what rows must be for a request that is not refused}."""
 FORMS = {

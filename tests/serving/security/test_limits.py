@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from jangin.serving.security.keys import add_key
-from jangin.serving.security.limits import MOST_CLIENTS, RateLimit
+from jangin.serving.security.limits import MOST_CLIENTS, RateLimitMiddleware
 from jangin.serving.state.settings import Limits
 from tests.serving.running import ANY_KEY, run_server
 
@@ -90,7 +90,7 @@ def test_the_sdk_waits_as_long_as_it_is_told(small):
 
 def test_requests_come_back_with_time():
     seconds = [0.0]
-    limit = RateLimit(None, Limits(requests_per_minute=2), clock=lambda: seconds[0])
+    limit = RateLimitMiddleware(None, Limits(requests_per_minute=2), clock=lambda: seconds[0])
     assert [limit.seconds_to_wait("a") for _ in range(3)] == [0, 0, 30]
     seconds[0] = 29
     assert limit.seconds_to_wait("a") == pytest.approx(1)
@@ -101,7 +101,7 @@ def test_requests_come_back_with_time():
 
 
 def test_it_does_not_remember_clients_without_end():
-    limit = RateLimit(None, Limits(requests_per_minute=1), clock=lambda: 0.0)
+    limit = RateLimitMiddleware(None, Limits(requests_per_minute=1), clock=lambda: 0.0)
     for client in range(MOST_CLIENTS + 10):
         limit.seconds_to_wait(client)
     assert len(limit._left) == MOST_CLIENTS

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from jangin.core.errors import ConfigError, StoreError
 from jangin.serving.state.database import Database
 from jangin.serving.state.server import migrate
-from jangin.serving.state.tables import Event, File, Key
+from jangin.serving.state.tables import File, JobEvent, Key
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_ids_are_unique_and_references_are_checked(database):
         session.add(key("a"))
     for row in (
         key("a"),
-        Event(id="e", created_at=1, job_id="none", level="info", message="", type="message"),
+        JobEvent(id="e", created_at=1, job_id="none", level="info", message="", type="message"),
     ):
         with pytest.raises(IntegrityError), database.write() as session:
             session.add(row)

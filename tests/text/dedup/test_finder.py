@@ -10,7 +10,7 @@ TEXTS = [
     "계약이 끝나면 보증금은  7일 안에 세입자에게 돌려주어야 합니다.",
     "계약이 끝나면 보증금은 7일 안에 세입자에게 돌려줘야 합니다.",
 ]
-NEAR: Finder[near_duplicates.Rules] = near_duplicates.find_duplicates
+NEAR: Finder[near_duplicates.DuplicateRules] = near_duplicates.find_duplicates
 PASSAGES: Finder[passage_copies.PassageRule] = passage_copies.find_copies
 WORDINGS: Finder[paraphrase.NearCopies] = paraphrase.find_copies
 
@@ -18,7 +18,7 @@ WORDINGS: Finder[paraphrase.NearCopies] = paraphrase.find_copies
 @pytest.mark.parametrize(
     ("find", "rule"),
     [
-        (NEAR, near_duplicates.Rules(threshold=0.8)),
+        (NEAR, near_duplicates.DuplicateRules(threshold=0.8)),
         (PASSAGES, passage_copies.PassageRule(similarity=0.8)),
         (WORDINGS, paraphrase.NearCopies(similarity=0.8)),
     ],
@@ -33,7 +33,7 @@ def test_every_finder_pairs_a_copy_with_the_text_that_is_kept(find, rule):
 
 def test_a_stricter_rule_keeps_the_near_copy():
     for find, rule in (
-        (NEAR, near_duplicates.Rules(threshold=0.99)),
+        (NEAR, near_duplicates.DuplicateRules(threshold=0.99)),
         (PASSAGES, passage_copies.PassageRule(similarity=0.99)),
         (WORDINGS, paraphrase.NearCopies(similarity=0.99, same_words_similarity=0.99)),
     ):

@@ -17,7 +17,12 @@ from jangin.text.content_words import content_keys, same_content
 from jangin.text.dedup import lsh, near_duplicates
 from jangin.text.dedup import lsh as candidates
 from jangin.text.dedup.lsh import find_candidates
-from jangin.text.dedup.near_duplicates import Duplicate, Rules, find_duplicates, find_matches
+from jangin.text.dedup.near_duplicates import (
+    Duplicate,
+    DuplicateRules,
+    find_duplicates,
+    find_matches,
+)
 from jangin.text.dedup.spread import Spread
 from jangin.text.normalize import text_key
 
@@ -53,7 +58,7 @@ class TestDuplicates:
     @pytest.mark.slow
     @given(texts_with_twins())
     def test_every_text_that_goes_has_a_verified_twin_that_stays(self, texts):
-        rules = Rules(threshold=0.8)
+        rules = DuplicateRules(threshold=0.8)
         gone = find_duplicates(texts, rules)
         rows = [duplicate.row for duplicate in gone]
         assert rows == sorted(set(rows))
@@ -103,7 +108,7 @@ class TestDuplicates:
         monkeypatch.setattr(near_duplicates, "PAIRS_AT_ONCE", 100)
         texts = [*planted(1000, seed=3), *planted(30, seed=3)]
         rules, groups = (
-            Rules(guard=True),
+            DuplicateRules(guard=True),
             [index // 2 if index % 8 < 4 else -1 for index in range(len(texts))],
         )
         spread = Spread(Local(2), tmp_path, texts_from=1, pairs_from=1)
@@ -188,19 +193,19 @@ class TestDuplicates:
         ]
         alike = Levenshtein.normalized_similarity
         assert alike(chain[0], chain[2]) < 0.87 < alike(chain[1], chain[2])
-        gone = find_duplicates(chain, Rules(threshold=0.87))
+        gone = find_duplicates(chain, DuplicateRules(threshold=0.87))
         assert [(d.row, d.twin, d.cluster) for d in gone] == [(1, 0, 0)]
 
     def test_texts_of_one_group_have_their_own_threshold(self):
         texts = ["연차 휴가는 며칠인가요?", "연차 휴가는 며칠인지요?", "연차 휴가는 며칠인가요??"]
         assert len(find_duplicates(texts, groups=["a", "b", "c"])) == 2
         assert find_duplicates(texts, groups=["a", "a", "a"]) == []
-        close = Rules(group_threshold=0.925)
+        close = DuplicateRules(group_threshold=0.925)
         assert [d.row for d in find_duplicates(texts, close, groups=["a"] * 3)] == [2]
 
     def test_the_guard_is_not_asked_about_texts_of_one_group(self):
         texts = [f"{kind} 계약을 갱신할 때 미리 알려야 하는 기한은?" for kind in ("전세", "월세")]
-        rules = Rules(guard=True, group_threshold=0.9)
+        rules = DuplicateRules(guard=True, group_threshold=0.9)
         assert find_duplicates(texts, rules, groups=["a", "b"]) == []
         assert [d.row for d in find_duplicates(texts, rules, groups=["a", "a"])] == [1]
 
@@ -229,9 +234,9 @@ class TestContentWords:
     )
     def test_one_template_filled_twice_is_no_duplicate(self, left, right):
         assert same_content([(left, right)]) == [False]
-        rules = Rules(threshold=0.6, guard=True)
+        rules = DuplicateRules(threshold=0.6, guard=True)
         assert find_duplicates([left, right], rules) == []
-        assert len(find_duplicates([left, right], Rules(threshold=0.6))) == 1
+        assert len(find_duplicates([left, right], DuplicateRules(threshold=0.6))) == 1
 
     @pytest.mark.parametrize(
         ("left", "right"),
@@ -245,18 +250,18 @@ class TestContentWords:
     )
     def test_spacing_particles_and_articles_are_no_content(self, left, right):
         assert same_content([(left, right)]) == [True]
-        assert len(find_duplicates([left, right], Rules(guard=True))) == 1
+        assert len(find_duplicates([left, right], DuplicateRules(guard=True))) == 1
 
     def test_the_guard_lets_a_typing_error_live(self):
         texts = ["건강 검진 예약은 어디서 하나요?", "건강 겁진 예약은 어디서 하나요?"]
-        assert find_duplicates(texts, Rules(guard=True)) == []
+        assert find_duplicates(texts, DuplicateRules(guard=True)) == []
 
     def test_two_hundred_fillings_of_one_template_all_stay(self):
         nouns = ["연차", "병가", "출장", "교육", "회식", "야근", "휴직", "복직", "퇴직", "전근"]
         verbs = ["신청", "취소", "연기", "승인", "반려", "조회", "수정", "등록", "보고", "마감"]
         texts = [f"{n} {v} 절차는 어떻게 되나요?" for n in nouns for v in verbs]
         texts += [f"how do i {v} my {n} request?" for n in "abcdefghij" for v in "klmnopqrst"]
-        assert find_duplicates(texts, Rules(guard=True)) == []
+        assert find_duplicates(texts, DuplicateRules(guard=True)) == []
         assert len(find_duplicates(texts)) > len(texts) // 2
 
     def test_keys_hold_numbers_with_units_and_negations(self):

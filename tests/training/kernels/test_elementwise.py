@@ -7,7 +7,7 @@ from jangin.models.device import has_bf16_tiles
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import elementwise
 from jangin.training.kernels.cpu_attention import Layout, Rotation, attend, needed_queries
-from jangin.training.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
+from jangin.training.loop.cross_entropy import linear_cross_entropy, linear_log_probs
 from tests.training.kernels.test_llama import causal_mask, masked_attention
 
 CPU = torch.device("cpu")

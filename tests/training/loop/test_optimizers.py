@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from jangin.core.errors import TrainingError
 from jangin.core.events import Progress
-from jangin.models.memory import GIB, OFFLOADED_BYTES, Training, predict
+from jangin.models.memory import GIB, OFFLOADED_BYTES, PlannedTraining, predict
 from jangin.models.shape import ModelShape
 from jangin.training.distributed.launch import refuse_unsupported
 from jangin.training.loop.config import TrainingConfig
@@ -163,7 +163,7 @@ def test_full_tuning_of_8_billion_weights_fits_a_card_of_80_gb():
 
     def peak(**changes):
         fields = {"method": "full", "tokens": 8192, "precision": "bf16", "device": "cuda"}
-        return predict(shape, Training(**fields, checkpointing=True, **changes)).peak
+        return predict(shape, PlannedTraining(**fields, checkpointing=True, **changes)).peak
 
     card = 79.6 * GIB  # what an H100 of 80 GB reports
     assert peak() > 1.5 * card

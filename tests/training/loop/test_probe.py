@@ -11,9 +11,9 @@ from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import PairRows, padded_batch
 from jangin.training.dpo import DpoConfig
-from jangin.training.kernels.cross_entropy import linear_cross_entropy, linear_log_probs
 from jangin.training.kernels.matmul import add_grad_weight, matmul_wide
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.cross_entropy import linear_cross_entropy, linear_log_probs
 from jangin.training.loop.scorer import LossModel, choose_loss_model, packed_or_padded
 from jangin.training.loop.weights import attach
 from jangin.training.objectives.dpo import choose_pair_model
@@ -122,7 +122,7 @@ def test_capped_logits_are_those_of_the_model_though_only_some_positions_have_an
 @pytest.mark.parametrize("kept", [True, False])
 def test_gradients_through_the_cap_are_those_of_torch(score, kept, monkeypatch):
     if not kept:
-        monkeypatch.setattr("jangin.training.kernels.cross_entropy.PAIR_LOGITS_BYTES", 0)
+        monkeypatch.setattr("jangin.training.loop.cross_entropy.PAIR_LOGITS_BYTES", 0)
     torch.manual_seed(0)
     hidden, weight = torch.randn(7, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
     targets = torch.randint(11, (7,))

@@ -21,7 +21,7 @@ from jangin.training.loop.trainer import train
 from jangin.training.objectives import table
 from jangin.training.objectives.sft import SftObjective, SftTask
 from jangin.training.objectives.table import OBJECTIVES, ObjectiveRow, find_objective
-from jangin.training.preflight.memory import Work, estimate
+from jangin.training.preflight.memory import TrainingLoad, estimate
 from tests.shared import free_port
 
 STEPS = 12
@@ -201,11 +201,11 @@ def test_every_row_loads_a_task_of_its_own_name():
 def test_the_memory_estimate_uses_the_table(start, data):
     sft = work_of(SftTask(start, data, None))
     assert (sft.objective, sft.kept_weights) == ("sft", False)
-    plans = [estimate(start.base, config(), Work(sft.lengths, 0.5, name)).plan
+    plans = [estimate(start.base, config(), TrainingLoad(sft.lengths, 0.5, name)).plan
              for name in ("sft", "dpo")]  # fmt: skip
     assert plans[0].loss != plans[1].loss
     with pytest.raises(TrainingError, match="'orpo'"):
-        estimate(start.base, config(), Work(sft.lengths, 0.5, "orpo"))
+        estimate(start.base, config(), TrainingLoad(sft.lengths, 0.5, "orpo"))
 
 
 class Dying(Progress):

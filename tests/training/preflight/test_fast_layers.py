@@ -4,7 +4,7 @@ import pytest
 
 from jangin.training.loop.config import TrainingKeys
 from jangin.training.preflight import memory
-from jangin.training.preflight.memory import Work, cost_of, fast_packages, slow_layers_note
+from jangin.training.preflight.memory import TrainingLoad, cost_of, fast_packages, slow_layers_note
 
 SIZES = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
@@ -36,7 +36,7 @@ def test_the_packages_are_those_that_transformers_falls_back_from(family, packag
 def test_the_plan_of_a_hybrid_on_a_gpu_says_what_to_install_and_no_other_does(
     tmp_path, monkeypatch
 ):
-    work = Work([20, 30], 0.5, "sft")
+    work = TrainingLoad([20, 30], 0.5, "sft")
 
     def planned(family):
         return cost_of(base_of(tmp_path, family), TrainingKeys(), work).text

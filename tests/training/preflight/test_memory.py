@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from jangin.models.memory import GIB, Training, predict
+from jangin.models.memory import GIB, PlannedTraining, predict
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight import memory
 from jangin.training.preflight.memory import (
-    Work,
+    TrainingLoad,
     batch_budget,
     cost_of,
     estimate,
@@ -23,7 +23,7 @@ LLAMA_1B = {
     "intermediate_size": 8192, "vocab_size": 128256, "tie_word_embeddings": True,
     "dtype": "bfloat16",
 }  # fmt: skip
-WORK = Work([500] * 1000, 0.3)
+WORK = TrainingLoad([500] * 1000, 0.3)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_sharded_model_needs_its_share_and_whole_layers():
 
     def plan(shards):
         fields = {"method": "full", "tokens": 2048, "precision": "bf16", "device": "cuda"}
-        return predict(shape, Training(**fields, shards=shards))
+        return predict(shape, PlannedTraining(**fields, shards=shards))
 
     one, eight, many = plan(1), plan(8), plan(64)
     state = [each.weights + each.gradients + each.optimizer for each in (one, eight, many)]

@@ -3,23 +3,35 @@
 import os
 import pickle
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jangin.core.errors import StageError
-from jangin.core.execution import worker
-from jangin.core.executor import ONE_CPU, TRIES, Actor, Died, InProcess, Last, Resources
+from jangin.core.execution.processes import (
+    ForkServer,
+    Task,
+    connected,
+    pack_error,
+    unpacked_error,
+)
+from jangin.core.executor import (
+    ONE_CPU,
+    TRIES,
+    Actor,
+    Died,
+    InProcess,
+    Last,
+    Resources,
+    opened,
+)
 
 # Memory that this machine has left.
 
@@ -60,9 +72,6 @@ ONE_THREAD = {
 }
 """Environment of workers: there are as many of them as there are cores."""
 
-END_SECONDS = 5.0
-"""What idle workers get to end by themselves."""
-
 
 @dataclass(frozen=True, slots=True)
 class Local:
@@ -95,7 +104,7 @@ class Local:
             return
         iterator = iter(items)
         for first in iterator:  # without an item, nothing is started
-            with _ForkServer(work) as server:
+            with _Workers(work) as server:
                 yield from _Mapping(server, chain((first,), iterator), count).results()
                 server.finish()
 
@@ -122,59 +131,43 @@ class _Worker:
     job: _Job | None = None
 
 
-class _ForkServer:
-    """The process that has imported the work, and its forks, in a process group of their own.
-
-    In a group of their own, Ctrl-C at the terminal reaches this process only.
-    """
+class _Workers:
+    """Starts processes that do one work, and ends all of them."""
 
     def __init__(self, work: Callable[..., Any]) -> None:
-        packed = pickle.dumps(work)
-        self._control, theirs = _connected()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  this interpreter, our own file
-                [sys.executable, "-P", str(Path(worker.__file__)), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, **ONE_THREAD},
-                start_new_session=True,
-            )
+        self._server = ForkServer(partial(_imported, work), {**os.environ, **ONE_THREAD})
         try:
-            self._control.send((sys.path, packed))
-            answer = self._control.recv()
+            self._server.is_ready()
         except (EOFError, OSError) as error:
-            self.close()
+            self._server.close()
             raise StageError(
-                f"the process that starts workers ended ({self._process.returncode}). "
+                f"the process that starts workers ended ({self._server.process.returncode}). "
                 "Run again, or with: --workers 1"
             ) from error
         except BaseException:
-            self.close()
+            self._server.close()
             raise
-        if answer is not None:
-            self.close()
-            raise _error(answer)
 
-    def __enter__(self) -> "_ForkServer":
+    def __enter__(self) -> "_Workers":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def fork(self) -> _Worker:
+    def close(self) -> None:
+        """End all workers at once."""
+        self._server.close()
+
+    def start(self) -> _Worker:
         """Start a worker."""
-        ours, theirs = _connected()
+        ours, theirs = connected()
         with theirs:
-            self._control.send(worker.FORK)
-            send_handle(self._control, theirs.fileno(), None)
-        return _Worker(self._control.recv(), ours)
+            return _Worker(self._server.fork(None, theirs.fileno()), ours)
 
     def how_ended(self, ended: _Worker) -> str:
         """Why a worker has ended, as `Died.why`."""
         ended.connection.close()
-        self._control.send(ended.process)
-        status = self._control.recv()
+        status = self._server.status_of(ended.process)
         if status == -signal.SIGKILL:
             return "was killed by SIGKILL, as happens when memory runs out"
         if status < 0:
@@ -183,23 +176,59 @@ class _ForkServer:
 
     def finish(self) -> None:
         """Wait for the workers, whose connections are closed, to end."""
-        self._control.send(worker.END)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
+        self._server.finish()
 
-    def close(self) -> None:
-        """End every process of the group, at once."""
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._control.close()
+
+def _imported(work: Callable[..., Any]) -> Task:
+    """What workers do; by now the work is imported."""
+    return partial(_serve, work)
+
+
+def _serve(work: Callable[..., Any], _given: None, descriptor: int) -> int:
+    """Open the work, then answer each pickled item with (True, result) or (False, packed error).
+
+    The first answer, without an item, is that the work is open; one with a `Last` is the last.
+    """
+    status = 1
+    try:
+        connection = Connection(descriptor)
+        call = _opened(work, connection)
+        while call is not None:
+            try:
+                item = connection.recv_bytes()
+            except (EOFError, OSError):
+                break
+            is_last = False
+            try:
+                result = call(pickle.loads(item))  # noqa: S301  our caller's
+                is_last = isinstance(result, Last)
+                answer = pickle.dumps((True, result))
+            except Exception as error:  # noqa: BLE001  it is raised by the caller
+                answer = pickle.dumps((False, pack_error(error)))
+            connection.send_bytes(answer)
+            if is_last:
+                break
+        status = 0
+    finally:
+        os._exit(status)  # at once: libraries that the work has used may have threads
+
+
+def _opened(work: Callable[..., Any], connection: Connection) -> Callable[[Any], Any] | None:
+    """The work, of which the caller is told; None if it cannot be opened."""
+    try:
+        call = opened(work)
+    except Exception as error:  # noqa: BLE001  it is raised by the caller
+        connection.send_bytes(pickle.dumps((False, pack_error(error))))
+        return None
+    connection.send_bytes(pickle.dumps((True, None)))
+    return call
 
 
 @dataclass(slots=True)
 class _Mapping:
     """One `map` while it runs."""
 
-    server: _ForkServer
+    server: _Workers
     items: Iterable[Any]
     most: int
     """Number of workers; fewer if some cannot be opened."""
@@ -235,7 +264,7 @@ class _Mapping:
             self._send(each, self.waiting.popleft())
         opening = sum(not each.is_open for each in self.workers)
         while opening < len(self.waiting) and len(self.workers) < self.most:
-            self.workers.append(self.server.fork())
+            self.workers.append(self.server.start())
             opening += 1
         return bool(self.waiting) or any(each.job is not None for each in self.workers)
 
@@ -248,21 +277,21 @@ class _Mapping:
 
     def _receive(self, each: _Worker) -> Iterator[tuple[int, Any]]:
         try:
-            answer = pickle.loads(each.connection.recv_bytes())  # noqa: S301  from our own worker
+            is_done, answer = pickle.loads(each.connection.recv_bytes())  # noqa: S301  our worker's
         except (EOFError, OSError):
             yield from self._replace_dead(each)
             return
-        if not answer[0]:
-            raise _error(answer)
+        if not is_done:
+            raise unpacked_error(answer)
         job, each.job = each.job, None
         if job is None:
             each.is_open = True
-        elif isinstance(answer[1], Last):
+        elif isinstance(answer, Last):
             self.workers.remove(each)
             self.server.how_ended(each)
-            yield job.position, answer[1].result
+            yield job.position, answer.result
         else:
-            yield job.position, answer[1]
+            yield job.position, answer
 
     def _replace_dead(self, each: _Worker) -> Iterator[tuple[int, Any]]:
         """Forget a worker that ended; its job is done again, or is blamed."""
@@ -292,7 +321,7 @@ class Kept:
 
     workers: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _server: _ForkServer | None = None
+    _server: _Workers | None = None
     _worker: _Worker | None = None
 
     def for_stage(self, stage: str) -> "Kept":  # noqa: ARG002  the interface's name
@@ -329,35 +358,37 @@ class Kept:
         with self._lock:
             for _ in range(TRIES):
                 try:
-                    return self._answer(pickle.dumps((work, given)))
+                    is_done, answer = self._answer(pickle.dumps((work, given)))
                 except (EOFError, OSError):
                     if self._server is None or self._worker is None:
                         raise
                     why = self._server.how_ended(self._worker)
                     self._worker = None
+                    continue
+                if not is_done:
+                    raise unpacked_error(answer)
+                return answer
         return Died(why=why, tries=TRIES)
 
-    def _answer(self, request: bytes) -> Any:
+    def _answer(self, request: bytes) -> tuple[bool, Any]:
         try:
             if self._server is None:
-                self._server = _ForkServer(worker.called)
+                self._server = _Workers(_called)
             if self._worker is None:
-                self._worker = self._server.fork()
+                self._worker = self._server.start()
                 self._worker.connection.recv_bytes()  # the work is open
             self._worker.connection.send_bytes(request)
-            answer = pickle.loads(self._worker.connection.recv_bytes())  # noqa: S301  our worker
+            is_done, answer = pickle.loads(self._worker.connection.recv_bytes())  # noqa: S301  ours
         except (EOFError, OSError):
             raise
         except BaseException:  # an answer that is still to come would be that of the next call
             self.close()
             raise
-        if not answer[0]:
-            raise _error(answer)
-        if not isinstance(answer[1], Last):
-            return answer[1]
+        if not isinstance(answer, Last):
+            return is_done, answer
         self._server.how_ended(self._worker)
         self._worker = None
-        return answer[1].result
+        return is_done, answer.result
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -370,13 +401,7 @@ class Kept:
             server.close()
 
 
-def _error(answer: tuple[bool, Exception, str]) -> Exception:
-    """The error of a worker, with the traceback that it had there."""
-    _, error, text = answer
-    error.add_note(f"In a worker process:\n{text}")
-    return error
-
-
-def _connected() -> tuple[Connection, Connection]:
-    ours, theirs = socket.socketpair()
-    return Connection(ours.detach()), Connection(theirs.detach())
+def _called(request: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
+    """What a function returns for these arguments: the work of a process that is kept."""
+    function, given = request
+    return function(*given)

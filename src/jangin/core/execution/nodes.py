@@ -39,7 +39,7 @@ class StoreProbe:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class NodeAnswer:
     """What a node says about itself."""
 
     software: Mapping[str, str]
@@ -135,11 +135,11 @@ def store_probe(store: Path, project: Path) -> Iterator[StoreProbe]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def answer(probe: StoreProbe, node: str) -> Answer:
+def answer(probe: StoreProbe, node: str) -> NodeAnswer:
     """What the node with id `node`, on which this is called, has and sees."""
     apart = _unseen(probe, node)
     fault = apart or _lockless(probe)
-    return Answer(software(), fault, bool(apart), os.environ.get("RAY_AUTH_MODE") == "token")
+    return NodeAnswer(software(), fault, bool(apart), os.environ.get("RAY_AUTH_MODE") == "token")
 
 
 def sees(probe: StoreProbe) -> bool:

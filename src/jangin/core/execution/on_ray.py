@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from jangin.core.errors import MachineError, counted
 from jangin.core.execution.nodes import differences, set_numba_cache, software
+from jangin.core.execution.processes import pack_error
 from jangin.core.execution.transfer import (
     CallFolder,
     Delivered,
@@ -32,7 +33,6 @@ from jangin.core.execution.transfer import (
     Packed,
     Transfer,
 )
-from jangin.core.execution.worker import pack_error
 from jangin.core.executor import (
     ONE_CPU,
     TRIES,
@@ -56,7 +56,7 @@ class Raised:
     host: str
 
 
-class Work(NamedTuple):
+class RemoteWork(NamedTuple):
     """What is called; as bytes, so that a worker prepares itself before it imports the work."""
 
     work: bytes
@@ -79,7 +79,7 @@ class _Prepared(NamedTuple):
 
 
 @cache
-def _prepared(work: Work) -> _Prepared:
+def _prepared(work: RemoteWork) -> _Prepared:
     """The work, in a process that was checked and prepared for it."""
     different = differences(dict(work.versions), software())
     if different:
@@ -116,7 +116,7 @@ def _attempt(act: Callable[[], Any]) -> Any:
         return Raised(pack_error(error), platform.node())
 
 
-def call_once(work: Work, item: Any) -> Any:
+def call_once(work: RemoteWork, item: Any) -> Any:
     """A task: one item in, its result out."""
 
     def call() -> Any:
@@ -134,14 +134,14 @@ class Opened:
 
     _failure: Raised | None = None
 
-    def open(self, work: Work) -> Any:
+    def open(self, work: RemoteWork) -> Any:
         """Open it; returns the id of the node."""
         outcome = _attempt(lambda: self._open(work))
         if isinstance(outcome, Raised):
             self._failure = outcome
         return outcome
 
-    def _open(self, work: Work) -> str:
+    def _open(self, work: RemoteWork) -> str:
         self._prepared = _prepared(work)
         self._opened = opened(self._prepared.work)
         return node_id()
@@ -179,7 +179,7 @@ class _Lost:
     """In place of a result: the call has to be given out again."""
 
     why: str
-    """As of `Died`."""
+    """Why the process ended: a sentence without subject."""
     is_blamed: bool
 
 
@@ -281,7 +281,7 @@ class OnRay:
         sends = self.transfer is not None
         content = self.transfer.pack(work).content if self.transfer else pickle.dumps(work)
         access = pickle.dumps(self.access) if self.access else b""
-        return ray.put(Work(content, sends, tuple(self.software.items()), access))
+        return ray.put(RemoteWork(content, sends, tuple(self.software.items()), access))
 
 
 class _Nodes:
@@ -395,10 +395,9 @@ def _missing(resources: Resources) -> str:
         wanted.append(f"{resources.memory_bytes / 1e9:.1f} GB of memory")
     return (
         f"a call of this stage needs {' and '.join(wanted)}, which none of the "
-        f"{counted(len(nodes), 'node')} "
-        f"of the Ray cluster has (at most {counted(most['CPU'], 'CPU')}, "
-        f"{counted(most['GPU'], 'GPU')}, "
-        f"{most['memory'] / 1e9:.1f} GB)"
+        f"{counted(len(nodes), 'node')} of the Ray cluster has (at most "
+        f"{counted(most['CPU'], 'CPU')}, {counted(most['GPU'], 'GPU')}, {most['memory'] / 1e9:.1f} "
+        "GB)"
     )
 
 
@@ -676,7 +675,7 @@ def _interpreted(get: Callable[[], Any], name: str, transfer: Transfer | None = 
             "Finished work is kept; run again to resume."
         ) from error
     if isinstance(result, Raised):
-        _, cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
+        cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
         cause.add_note(f"On node {result.host}:\n{text}")
         raise cause
     if transfer is not None and isinstance(result, Delivered):

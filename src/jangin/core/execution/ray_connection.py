@@ -210,7 +210,7 @@ def examine(
     # By value: a node without jangin, or with another version, has to answer too.
     ray.cloudpickle.register_pickle_by_value(nodes)
     try:
-        told: list[tuple[_Node, nodes.Answer]] = _ask(alive_nodes(), nodes.answer, probe)
+        told: list[tuple[_Node, nodes.NodeAnswer]] = _ask(alive_nodes(), nodes.answer, probe)
     finally:
         ray.cloudpickle.unregister_pickle_by_value(nodes)
     ours = nodes.software()
@@ -278,7 +278,7 @@ def _try_bucket(every: Sequence[_Node], bucket: BucketAccess) -> dict[str, str]:
         objects.delete_below(bucket.prefix)
 
 
-def _apart(node: str, answer: nodes.Answer, probe: nodes.StoreProbe) -> str:
+def _apart(node: str, answer: nodes.NodeAnswer, probe: nodes.StoreProbe) -> str:
     """Why the files of the driver are not those of a node, as a sentence; empty if they are."""
     if answer.is_apart:
         return answer.fault
@@ -287,7 +287,7 @@ def _apart(node: str, answer: nodes.Answer, probe: nodes.StoreProbe) -> str:
     return ""
 
 
-def _faults(answer: nodes.Answer, ours: Mapping[str, str], settings: RayCluster) -> list[str]:
+def _faults(answer: nodes.NodeAnswer, ours: Mapping[str, str], settings: RayCluster) -> list[str]:
     """Why a node cannot be used, apart from the folders that it sees."""
     different = nodes.differences(ours, answer.software)
     faults = [f"has {', '.join(different)}. Install the same versions."] if different else []
@@ -301,7 +301,7 @@ def _faults(answer: nodes.Answer, ours: Mapping[str, str], settings: RayCluster)
     return faults
 
 
-def _report(node: _Node, answer: nodes.Answer, faults: Sequence[str]) -> NodeReport:
+def _report(node: _Node, answer: nodes.NodeAnswer, faults: Sequence[str]) -> NodeReport:
     has = node["Resources"]
     return NodeReport(
         node["NodeID"],

@@ -16,7 +16,7 @@ from operator import sub
 import numpy as np
 from numpy.typing import NDArray
 
-from jangin.documents.layout.runs import LEFT, Glyph, Run
+from jangin.documents.layout.runs import LEFT, Glyph, GlyphRun
 from jangin.documents.layout.shapes import Area
 
 Mask = NDArray[np.bool_]
@@ -26,7 +26,7 @@ Profile = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class PixelBox:
     """Half-open rectangle of pixels."""
 
     top: int
@@ -34,7 +34,7 @@ class Box:
     left: int
     right: int
 
-    def touches(self, other: "Box", gap: int) -> bool:
+    def touches(self, other: "PixelBox", gap: int) -> bool:
         """True if the two are nearer than `gap` in both directions."""
         return (
             self.top - gap < other.bottom
@@ -43,9 +43,9 @@ class Box:
             and other.left - gap < self.right
         )
 
-    def joined(self, other: "Box") -> "Box":
+    def joined(self, other: "PixelBox") -> "PixelBox":
         """The smallest box around both."""
-        return Box(
+        return PixelBox(
             min(self.top, other.top),
             max(self.bottom, other.bottom),
             min(self.left, other.left),
@@ -98,7 +98,7 @@ DEPTH = 3
 
 
 @dataclass(slots=True)
-class Columns:
+class ColumnSearch:
     """How the columns of a page are found."""
 
     count: int | None = None
@@ -128,7 +128,7 @@ class _Gutter:
     """The same squared zone by zone, so that long zones count more than many short ones."""
 
 
-def in_groups(edges: Edges, is_text: Flags, how: Columns) -> list[Numbers]:
+def in_groups(edges: Edges, is_text: Flags, how: ColumnSearch) -> list[Numbers]:
     """Numbers of the lines and boxes of each column in reading order; one group without gutters.
 
     `is_text` distinguishes lines from pictures and tables. Inside a group the order is that given.
@@ -145,7 +145,7 @@ def _groups(
     is_text: Flags,
     own: Numbers,
     em: float,
-    how: Columns,
+    how: ColumnSearch,
     count: int | None,
     depth: int,
 ) -> list[Numbers]:
@@ -189,7 +189,9 @@ def _shared_count(
     return left, count - left
 
 
-def _best(edges: Edges, is_text: Flags, em: float, how: Columns, *, forced: bool) -> _Gutter | None:
+def _best(
+    edges: Edges, is_text: Flags, em: float, how: ColumnSearch, *, forced: bool
+) -> _Gutter | None:
     """The gutter with most lines on both of its sides that is one; None if there is none."""
     boxes = edges[~is_text & (edges[:, 3] - edges[:, 1] > 3 * em)]
     boxes = boxes[boxes[:, 2] - boxes[:, 0] >= WIDE * em, 0]
@@ -419,7 +421,7 @@ def _are_notes(zones: Sequence[Edges], apart: float, em: float) -> bool:
 class PictureColumn:
     """A column of a page of pixels."""
 
-    box: Box
+    box: PixelBox
     others_HW: Mask
     """Lines, boxes and tables of other columns, of which some are inside `box`."""
 
@@ -428,8 +430,8 @@ def columns(
     occupied_HW: Mask,
     solid_HW: Mask,
     dpi: int,
-    how: Columns,
-    rules: Sequence[Box] = (),
+    how: ColumnSearch,
+    rules: Sequence[PixelBox] = (),
 ) -> list[PictureColumn]:
     """Columns of a page of pixels in reading order; one if there is no gutter.
 
@@ -442,7 +444,7 @@ def columns(
 
     """
     height, width = occupied_HW.shape
-    page = [PictureColumn(Box(0, height, 0, width), np.zeros_like(occupied_HW))]
+    page = [PictureColumn(PixelBox(0, height, 0, width), np.zeros_like(occupied_HW))]
     step = max(1, dpi // 50)
     texts, lines_HW = _boxes(_pooled(occupied_HW & ~solid_HW, step), dpi // step)
     solids, solids_HW = _boxes(_pooled(solid_HW, step), 0)
@@ -472,7 +474,7 @@ def columns(
     for number, group in enumerate(groups):
         left, top = edges[group, :2].min(axis=0)
         right, bottom = edges[group, 2:].max(axis=0)
-        box = Box(
+        box = PixelBox(
             max(0, int(top) - step),
             min(height, int(bottom) + step),
             max(0, int(left) - step),
@@ -561,15 +563,15 @@ def in_column_order(
             )
         )
     is_text = np.ones(len(parts), dtype=bool)
-    groups = in_groups(np.array(edges, dtype=np.float64), is_text, Columns(columns))
+    groups = in_groups(np.array(edges, dtype=np.float64), is_text, ColumnSearch(columns))
     if len(groups) == 1:
         return lines
     return [parts[number] for group in groups for number in group]
 
 
 def regions(
-    area: Area, runs: Sequence[Run], units: Sequence[Area], how: Columns
-) -> list[tuple[list[Run], list[Area]]]:
+    area: Area, runs: Sequence[GlyphRun], units: Sequence[Area], how: ColumnSearch
+) -> list[tuple[list[GlyphRun], list[Area]]]:
     """(runs, boxes and tables) of each column in reading order; one if there is no gutter."""
     boxes = [(run.left, area.top - run.top, run.right, area.top - run.bottom) for run in runs]
     boxes += [(one.left, area.top - one.top, one.right, area.top - one.bottom) for one in units]

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jangin.documents.layout.gutters import FEW, IN_FRAME, Columns, regions
-from jangin.documents.layout.rows import PROSE, Row, in_cell_order, mixed, rows_of
-from jangin.documents.layout.runs import Glyph, Run, middle_of, words
+from jangin.documents.layout.gutters import FEW, IN_FRAME, ColumnSearch, regions
+from jangin.documents.layout.rows import PROSE, LayoutRow, in_cell_order, mixed, rows_of
+from jangin.documents.layout.runs import Glyph, GlyphRun, middle_of, words
 from jangin.documents.layout.shapes import Area, TextLine, bounding_box
 from jangin.documents.layout.tables import (
     ARTICLE_LINE,
@@ -43,10 +43,10 @@ class Trust:
 
 def reading_order(
     area: Area,
-    runs: Sequence[Run],
+    runs: Sequence[GlyphRun],
     grids: Sequence[Grid],
     how: Trust,
-    columns: Columns,
+    columns: ColumnSearch,
     rules: Sequence[Area] = (),
 ) -> list[Block]:
     """Text and tables of an area in the order in which they are read; runs are cut at wide gaps.
@@ -59,8 +59,8 @@ def reading_order(
         for index, grid in enumerate(grids)
         if not any(other.area.surrounds(grid.area) for other in grids[index + 1 :])
     ]
-    inside: list[list[Run]] = [[] for _ in outer]
-    free: list[Run] = []
+    inside: list[list[GlyphRun]] = [[] for _ in outer]
+    free: list[GlyphRun] = []
     for run in runs:
         for home, part in _shared(run, outer):
             (free if home is None else inside[home]).append(part)
@@ -85,7 +85,7 @@ def reading_order(
     return blocks
 
 
-def _shared(run: Run, outer: list[Grid]) -> list[tuple[int | None, Run]]:
+def _shared(run: GlyphRun, outer: list[Grid]) -> list[tuple[int | None, GlyphRun]]:
     """(index of the grid or None, run): a run that sticks out of a grid is cut at its edge."""
     for index, grid in enumerate(outer):
         area = grid.area
@@ -101,7 +101,7 @@ def _shared(run: Run, outer: list[Grid]) -> list[tuple[int | None, Run]]:
             sides.setdefault((x > area.left) + (x > area.right), []).extend(word)
         parts = [(side, run.part(glyphs)) for side, glyphs in sorted(sides.items())]
         rest = [one for i, one in enumerate(outer) if i != index]
-        out: list[tuple[int | None, Run]] = []
+        out: list[tuple[int | None, GlyphRun]] = []
         for side, part in parts:
             if part is None:
                 continue
@@ -114,7 +114,7 @@ def _shared(run: Run, outer: list[Grid]) -> list[tuple[int | None, Run]]:
     return [(None, run)]
 
 
-def _is_inline(members: list[Run], free: list[Run]) -> bool:
+def _is_inline(members: list[GlyphRun], free: list[GlyphRun]) -> bool:
     """True if a frame holds a part of one line only, such as a shaded word."""
     rows = rows_of(members)
     if len(rows) != 1:
@@ -127,7 +127,7 @@ def _is_inline(members: list[Run], free: list[Run]) -> bool:
     )
 
 
-def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[Block]:
+def _unit(grid: Grid, runs: list[GlyphRun], nested: list[Grid], how: Trust) -> list[Block]:
     """A table as one block, or the contents of a frame cell by cell."""
     cells = in_cells(grid, runs)
     places = {cell: grid.corner(cell) for cell in cells}
@@ -144,12 +144,12 @@ def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[B
             == cell
         ]
         blocks.extend(
-            reading_order(_around(cells[cell]), cells[cell], own, how, Columns(least=IN_FRAME))
+            reading_order(_around(cells[cell]), cells[cell], own, how, ColumnSearch(least=IN_FRAME))
         )
     return blocks
 
 
-def _table(grid: Grid, cells: dict[int, list[Run]], how: Trust) -> list[Block]:
+def _table(grid: Grid, cells: dict[int, list[GlyphRun]], how: Trust) -> list[Block]:
     """The rows of a table, with the headings that are drawn into it as text between them."""
     blocks: list[Block] = []
     left = dict(cells)
@@ -168,12 +168,12 @@ def _table(grid: Grid, cells: dict[int, list[Run]], how: Trust) -> list[Block]:
     return blocks
 
 
-def _lines(runs: list[Run], how: Trust) -> Block:
+def _lines(runs: list[GlyphRun], how: Trust) -> Block:
     lines = [row.line(by_position=how.by_position) for row in rows_of(runs)]
     return Block(lines, bounding_box(lines))
 
 
-def _around(runs: Sequence[Run]) -> Area:
+def _around(runs: Sequence[GlyphRun]) -> Area:
     return Area(
         min(run.left for run in runs),
         min(run.bottom for run in runs),
@@ -182,7 +182,7 @@ def _around(runs: Sequence[Run]) -> Area:
     )
 
 
-def _is_text(runs: list[Run]) -> bool:
+def _is_text(runs: list[GlyphRun]) -> bool:
     """True for a cell that holds articles, or more than a row of a table can."""
     if sum(len(run.glyphs) for run in runs) > LONG_CELL:
         return True
@@ -190,7 +190,9 @@ def _is_text(runs: list[Run]) -> bool:
     return len(runs) > 2 and any(ARTICLE_LINE.match(start) for start in starts)
 
 
-def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) -> list[Block]:
+def _placed(
+    rows: list[LayoutRow], units: list[tuple[Area, list[Block]]], how: Trust
+) -> list[Block]:
     """Lines of one column with the boxes and tables after the line that they belong to."""
     places: dict[int, list[tuple[Area, list[Block]]]] = {}
     for unit in sorted(units, key=lambda one: (-round(one[0].top / 6), one[0].left)):
@@ -212,7 +214,7 @@ def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) 
     return out
 
 
-def _place(rows: list[Row], unit: Area) -> int:
+def _place(rows: list[LayoutRow], unit: Area) -> int:
     """Index of the line before which a box is read.
 
     A label beside it comes before it if it is on the left, after it if it is on the right. Text
@@ -239,6 +241,6 @@ def _place(rows: list[Row], unit: Area) -> int:
     return len(rows)
 
 
-def _goes_on(before: Row, row: Row, height: float) -> bool:
+def _goes_on(before: LayoutRow, row: LayoutRow, height: float) -> bool:
     """True if a line is in the paragraph of the one before it, by where they are."""
     return abs(before.left - row.left) < height and before.bottom - row.top < 0.8 * height

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 
-from jangin.documents.layout.gutters import Columns
+from jangin.documents.layout.gutters import ColumnSearch
 from jangin.documents.layout.order import SENTENCE_END, Block, Trust, reading_order
 from jangin.documents.layout.rows import rows_of
-from jangin.documents.layout.runs import Run, cut_at_gaps, joined
+from jangin.documents.layout.runs import GlyphRun, cut_at_gaps, joined
 from jangin.documents.layout.shapes import Area, Shapes, TextLine, bounding_box
 from jangin.documents.layout.tables import ARTICLE_LINE, Grid, grids, header_rule, merged
 from jangin.text.normalize import CONTROL, nfc
@@ -50,7 +50,7 @@ PAGE_OF = re.compile(r"\d+/\d+")
 Key = tuple[str, str, int, int]
 
 
-def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Run]]:
+def running(pages: Sequence[tuple[Area, list[GlyphRun], list[Grid]]]) -> list[list[GlyphRun]]:
     """For each page (area, runs cut at wide gaps, grids) its runs that are no part of the text.
 
     A page that has nothing else keeps them.
@@ -65,12 +65,12 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
         for key in chain.from_iterable(own.values()):
             seen[key].append(number)
     often = 2 if len(pages) == 2 else max(FEWEST, int(len(pages) * SHARE))
-    peeled: list[list[Run]] = []
+    peeled: list[list[GlyphRun]] = []
     for number, (rows, own, (area, runs, tables)) in enumerate(
         zip(edges, keys, pages, strict=True)
     ):
 
-        def pages_with(run: Run, own: dict[int, list[Key]] = own, number: int = number) -> int:
+        def pages_with(run: GlyphRun, own: dict[int, list[Key]] = own, number: int = number) -> int:
             counts = [len(seen[key]) for key in own[id(run)] if _is_near(seen[key], number)]
             return max(counts, default=0)
 
@@ -94,7 +94,9 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
     return out
 
 
-def _on_both(peeled: list[list[Run]], keys: list[dict[int, list[Key]]]) -> list[list[Run]]:
+def _on_both(
+    peeled: list[list[GlyphRun]], keys: list[dict[int, list[Key]]]
+) -> list[list[GlyphRun]]:
     """What is at the edge of both pages; on one of them, a line of text is like a line below it."""
     first, second = (
         {key for run in runs for key in own[id(run)]}
@@ -106,7 +108,7 @@ def _on_both(peeled: list[list[Run]], keys: list[dict[int, list[Key]]]) -> list[
     ]
 
 
-def _of_browser(area: Area, runs: list[Run]) -> list[Run]:
+def _of_browser(area: Area, runs: list[GlyphRun]) -> list[GlyphRun]:
     """What Chromium prints in the margins: date and title above, address and page number below.
 
     Nothing unless all of them but the title are there, each in its corner of the page.
@@ -132,13 +134,13 @@ def _of_browser(area: Area, runs: list[Run]) -> list[Run]:
     return []
 
 
-def _inside(run: Run, grid: Grid) -> bool:
+def _inside(run: GlyphRun, grid: Grid) -> bool:
     return len(grid.cells) + len(grid.cells[0]) > 2 and grid.area.holds(
         (run.left + run.right) / 2, run.middle
     )
 
 
-def _in_margins(area: Area, runs: list[Run]) -> set[int]:
+def _in_margins(area: Area, runs: list[GlyphRun]) -> set[int]:
     """Ids of the runs above and below the text that are in no larger type than it.
 
     A title may recur on two pages, too, such as the two copies of a form.
@@ -163,7 +165,7 @@ def _is_near(numbers: list[int], number: int) -> bool:
     return any(0 < abs(other - number) <= NEAR for other in numbers)
 
 
-def _keys(run: Run) -> Iterator[Key]:
+def _keys(run: GlyphRun) -> Iterator[Key]:
     """What a text is, but for its digits, and where it begins, ends and has its middle."""
     text = joined(run.glyphs)
     if len(text) > LONGEST or ARTICLE.match(text):
@@ -175,7 +177,7 @@ def _keys(run: Run) -> Iterator[Key]:
             yield f"{side}{shift}", shape, int((x + shift) // PLACE), y
 
 
-def _edge_rows(area: Area, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
+def _edge_rows(area: Area, runs: list[GlyphRun]) -> Iterator[tuple[str, list[GlyphRun]]]:
     """(edge, runs) line by line from the upper and the lower edge, and all beside the text."""
     wide = [run for run in runs if run.right - run.left > (area.right - area.left) / 4]
     if len(wide) >= FEWEST:
@@ -192,7 +194,7 @@ def _edge_rows(area: Area, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
         yield "bottom", row.runs
 
 
-def _peeled(rows: list[tuple[str, list[Run]]], recurring: set[int]) -> Iterator[Run]:
+def _peeled(rows: list[tuple[str, list[GlyphRun]]], recurring: set[int]) -> Iterator[GlyphRun]:
     """The recurring runs up to the first line of each edge that has other text."""
     taken: set[int] = set()
     closed: set[str] = set()
@@ -212,7 +214,7 @@ def _peeled(rows: list[tuple[str, list[Run]]], recurring: set[int]) -> Iterator[
             closed.add(edge)
 
 
-def _is_next_to(run: Run, other: Run) -> bool:
+def _is_next_to(run: GlyphRun, other: GlyphRun) -> bool:
     """True if a run on the same line is too near to be a page number beside a title."""
     reach = 2 * other.height
     return run.left < other.right + reach and run.right > other.left - reach
@@ -350,7 +352,7 @@ class PageContent:
 
     area: Area = A4
     """The page; its lower left corner is 0, 0."""
-    runs: list[Run] = field(default_factory=list)
+    runs: list[GlyphRun] = field(default_factory=list)
     """In the order in which the file draws them."""
     shapes: Shapes = field(default_factory=Shapes)
     columns: int | None = None
@@ -385,7 +387,7 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
     for page, (area, runs, own), recurring in zip(pages, contents, heads, strict=True):
         gone = {id(run) for run in recurring}
         kept = [run for run in runs if id(run) not in gone]
-        columns = Columns(page.columns, known)
+        columns = ColumnSearch(page.columns, known)
         blocks.append(reading_order(area, kept, own, how, columns, _long(page)))
         crossed.append(columns.crossed)
         removed.append([joined(run.glyphs) for run in recurring])
@@ -406,7 +408,7 @@ def _long(page: PageContent) -> list[Area]:
     return [Area(left, y, right, y) for y, left, right in merged(across) if right - left > least]
 
 
-def _draws_spaces(runs: Iterable[Run]) -> bool:
+def _draws_spaces(runs: Iterable[GlyphRun]) -> bool:
     """True if a tenth of the longer lines end with a space."""
     ends: Counter[bool] = Counter()
     for run in runs:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
-from jangin.documents.layout.gutters import Box, Mask, Profile, any_ink
+from jangin.documents.layout.gutters import Mask, PixelBox, Profile, any_ink
 
 FILLED = 0.7
 """Share of the box around all cells that they fill in a table; boxes side by side fill less."""
@@ -21,14 +21,14 @@ LONGEST_REPEATED = 200
 class PictureCell:
     """A cell of a table; rows and columns are counted from 0."""
 
-    table: Box
+    table: PixelBox
     row: int
     column: int
     rows: int = 1
     """Number of rows that it covers."""
 
 
-def cells_of(boxes: Sequence[Box], dpi: int) -> list[PictureCell]:
+def cells_of(boxes: Sequence[PixelBox], dpi: int) -> list[PictureCell]:
     """The cell of each box of a table; empty where the boxes are no table of rows and columns."""
     tops = _edges((box.top for box in boxes), dpi // 10)
     lefts = _edges((box.left for box in boxes), dpi // 10)
@@ -47,7 +47,7 @@ def cells_of(boxes: Sequence[Box], dpi: int) -> list[PictureCell]:
     return out
 
 
-def _size(box: Box) -> int:
+def _size(box: PixelBox) -> int:
     return (box.bottom - box.top) * (box.right - box.left)
 
 
@@ -140,8 +140,8 @@ def closing_lines(ink_HW: Mask, across_HW: Mask, down_HW: Mask, dpi: int) -> Mas
 
 
 def _tables(
-    rules: list[Box], ink_HW: Mask, down_HW: Mask, dpi: int
-) -> Iterator[tuple[list[Box], tuple[int, int], tuple[int, ...]]]:
+    rules: list[PixelBox], ink_HW: Mask, down_HW: Mask, dpi: int
+) -> Iterator[tuple[list[PixelBox], tuple[int, int], tuple[int, ...]]]:
     """(rules, its sides, places of lines between its columns) of each open table of a ladder.
 
     Where a ladder is no table, it is cut at its widest gap: there may be text between two tables.
@@ -168,7 +168,7 @@ def _tables(
         yield from _tables(rules[cut:], ink_HW, down_HW, dpi)
 
 
-def _has_row_above(ink_HW: Mask, rules: list[Box], edges: tuple[int, ...]) -> bool:
+def _has_row_above(ink_HW: Mask, rules: list[PixelBox], edges: tuple[int, ...]) -> bool:
     """True if the first row, of the names of the columns, has no rule above it.
 
     Without it, the table would have a row of values for its header.
@@ -182,18 +182,18 @@ def _has_row_above(ink_HW: Mask, rules: list[Box], edges: tuple[int, ...]) -> bo
     return is_white and filled > 1
 
 
-def _segments(across_HW: Mask, dpi: int) -> list[Box]:
+def _segments(across_HW: Mask, dpi: int) -> list[PixelBox]:
     """Rules of two inches or more, from top to bottom."""
     labels_HW, _ = ndimage.label(across_HW, np.ones((3, 3)))
     boxes = (
-        Box(rows.start, rows.stop, columns.start, columns.stop)
+        PixelBox(rows.start, rows.stop, columns.start, columns.stop)
         for rows, columns in ndimage.find_objects(labels_HW)
     )
     long, thin = 2 * dpi, dpi // 12
     return [b for b in boxes if b.right - b.left >= long and b.bottom - b.top <= thin]
 
 
-def _ladders(rules: list[Box], dpi: int) -> Iterator[list[Box]]:
+def _ladders(rules: list[PixelBox], dpi: int) -> Iterator[list[PixelBox]]:
     """Three or more rules of one length, each at most two inches below the one before."""
     left = list(rules)
     while left:
@@ -210,7 +210,7 @@ def _ladders(rules: list[Box], dpi: int) -> Iterator[list[Box]]:
             yield ladder
 
 
-def _is_ruled(down_HW: Mask, area: Box, x: int, dpi: int) -> bool:
+def _is_ruled(down_HW: Mask, area: PixelBox, x: int, dpi: int) -> bool:
     """True if there are rules at a side of a table: it is a grid, or a part of one."""
     near = dpi // 20
     side_HW = down_HW[area.top : area.bottom, max(0, x - near) : x + near]
@@ -218,7 +218,7 @@ def _is_ruled(down_HW: Mask, area: Box, x: int, dpi: int) -> bool:
 
 
 def _separators(
-    ink_HW: Mask, down_HW: Mask, rules: list[Box], area: Box, dpi: int
+    ink_HW: Mask, down_HW: Mask, rules: list[PixelBox], area: PixelBox, dpi: int
 ) -> tuple[int, ...] | None:
     """Places of the lines to add between columns; None where there are no two columns.
 

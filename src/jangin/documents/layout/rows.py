@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jangin.documents.layout.runs import (
     WIDE,
     Glyph,
-    Run,
+    GlyphRun,
     from_left_to_right,
     joined,
     jumps_back,
@@ -35,10 +35,10 @@ COVERED = 0.5
 
 
 @dataclass(slots=True)
-class Row:
+class LayoutRow:
     """Runs side by side on one line, from left to right once `ordered` was called."""
 
-    runs: list[Run]
+    runs: list[GlyphRun]
     bottom: float
     top: float
     left: float
@@ -62,12 +62,12 @@ class Row:
         last = max(self.runs, key=lambda run: run.right).glyphs[-1]
         return last.character == " " and last.right > last.left
 
-    def takes(self, run: Run) -> bool:
+    def takes(self, run: GlyphRun) -> bool:
         """True if the run is on this line; it is added by `add`."""
         shared = min(self.top, run.top) - max(self.bottom, run.bottom)
         return shared >= SAME_LINE * min(self.top - self.bottom, run.height)
 
-    def add(self, run: Run) -> bool:
+    def add(self, run: GlyphRun) -> bool:
         """Add a run at the same height; False, and not added, if it lies over letters of it."""
         over = run.left < self.right - 1 and run.right > self.left + 1
         if over and not run.turned:
@@ -100,14 +100,14 @@ class Row:
         return line_of(text, self.runs, self.area)
 
 
-def line_of(text: str, runs: Sequence[Run], area: Area) -> TextLine:
+def line_of(text: str, runs: Sequence[GlyphRun], area: Area) -> TextLine:
     """A line of text, in the type of the longest of its runs."""
     longest = max(runs, key=lambda run: len(run.glyphs))
     bold = all(run.bold for run in runs)
     return TextLine(text, area.left, area.right, area.bottom, area.top, longest.size, bold)
 
 
-def _covered(run: Run, other: Run) -> float:
+def _covered(run: GlyphRun, other: GlyphRun) -> float:
     """Share of the letters of the shorter run that lie over letters of the longer one."""
     short, long = sorted((run.shown(), other.shown()), key=len)
     left, right = min(g.left for g in short), max(g.right for g in short)
@@ -121,19 +121,19 @@ def _covered(run: Run, other: Run) -> float:
     return covered / max(1.0, sum(glyph.right - glyph.left for glyph in short))
 
 
-def rows_of(runs: Iterable[Run]) -> list[Row]:
+def rows_of(runs: Iterable[GlyphRun]) -> list[LayoutRow]:
     """Lines from top to bottom."""
-    rows: list[Row] = []
+    rows: list[LayoutRow] = []
     for run in sorted(runs, key=lambda run: -run.middle):
         for row in reversed(rows[-4:]):
             if row.takes(run) and row.add(run):
                 break
         else:
-            rows.append(Row([run], run.bottom, run.top, run.left, run.right))
+            rows.append(LayoutRow([run], run.bottom, run.top, run.left, run.right))
     return sorted(rows, key=lambda row: -row.middle)
 
 
-def in_cell_order(rows: list[Row]) -> list[Row]:
+def in_cell_order(rows: list[LayoutRow]) -> list[LayoutRow]:
     """The lines with what stands in rows of cells without rules read cell after cell.
 
     Such a row has text side by side, of which a full line continues below it before the next row
@@ -143,14 +143,14 @@ def in_cell_order(rows: list[Row]) -> list[Row]:
     lefts = np.array([cell.left for cells in parts for cell in cells[1:]])
     if len(lefts) < RECURRING:
         return rows
-    out: list[Row] = []
+    out: list[LayoutRow] = []
     start = 0
     while start < len(rows):
         cells = parts[start]
         near = (rows[start].top - rows[start].bottom) / 2
         if any((abs(lefts - cell.left) < near).sum() < RECURRING for cell in cells[1:]):
             cells = []
-        below: list[dict[int, Row]] = []
+        below: list[dict[int, LayoutRow]] = []
         stop = start + 1
         while len(cells) > 1 and stop < len(rows):
             homes = _homes(rows[stop], cells, rows[stop - 1])
@@ -163,7 +163,7 @@ def in_cell_order(rows: list[Row]) -> list[Row]:
     return out
 
 
-def mixed(rows: list[Row]) -> int:
+def mixed(rows: list[LayoutRow]) -> int:
     """Number of lines in which a sentence goes on, with other text beside it that is read into it.
 
     The number of a line in the margin, or the next cell of a row without rules.
@@ -180,7 +180,7 @@ def mixed(rows: list[Row]) -> int:
     return count
 
 
-def _goes_on(part: Row, cell: Row, edges: NDArray[np.float64]) -> bool:
+def _goes_on(part: LayoutRow, cell: LayoutRow, edges: NDArray[np.float64]) -> bool:
     """True if a sentence of `part` goes on in `cell`, below it in a column of text.
 
     `edges` (N, 2): left and right of all parts of lines.
@@ -194,25 +194,25 @@ def _goes_on(part: Row, cell: Row, edges: NDArray[np.float64]) -> bool:
     return is_column and _is_open(part) and part.right + _first_word(cell) > rights.max()
 
 
-def _ends_a_blank(cell: Row) -> bool:
+def _ends_a_blank(cell: LayoutRow) -> bool:
     """True after the gap of a form in brackets, such as `(   )`."""
     return cell.line(by_position=False).text.startswith((")", "]"))
 
 
-def _is_open(row: Row) -> bool:
+def _is_open(row: LayoutRow) -> bool:
     """True for words that may go on in the next line."""
     text = row.line(by_position=False).text
     return text.count(" ") + 1 >= WORDS and (text[-1].isalnum() or text[-1] in ",-")
 
 
-def _first_word(row: Row) -> float:
+def _first_word(row: LayoutRow) -> float:
     """Width of the first word of a line."""
     word = next(words(min(row.runs, key=lambda run: run.left)), [])
     return word[-1].right - word[0].left if word else 0.0
 
 
-def _row(runs: list[Run]) -> Row:
-    return Row(
+def _row(runs: list[GlyphRun]) -> LayoutRow:
+    return LayoutRow(
         runs,
         min(run.bottom for run in runs),
         max(run.top for run in runs),
@@ -221,9 +221,9 @@ def _row(runs: list[Run]) -> Row:
     )
 
 
-def _cells(row: Row) -> list[Row]:
+def _cells(row: LayoutRow) -> list[LayoutRow]:
     """The parts of a line between wide gaps, from left to right."""
-    parts: list[list[Run]] = []
+    parts: list[list[GlyphRun]] = []
     edge = float("-inf")
     for run in sorted(row.runs, key=lambda run: run.left):
         if run.left - edge > WIDE * run.height:
@@ -233,12 +233,12 @@ def _cells(row: Row) -> list[Row]:
     return [row] if len(parts) == 1 else [_row(part) for part in parts]
 
 
-def _homes(row: Row, cells: list[Row], before: Row) -> dict[int, Row]:
+def _homes(row: LayoutRow, cells: list[LayoutRow], before: LayoutRow) -> dict[int, LayoutRow]:
     """{number of a cell: its part} of a line that continues some of the cells; else empty."""
     height = row.top - row.bottom
     if before.bottom - row.top >= 0.8 * height:
         return {}
-    homes: dict[int, Row] = {}
+    homes: dict[int, LayoutRow] = {}
     for part in _cells(row):
         number = next(
             (n for n, c in enumerate(cells) if abs(part.left - c.left) < height / 2), None
@@ -251,7 +251,7 @@ def _homes(row: Row, cells: list[Row], before: Row) -> dict[int, Row]:
     return homes if len(homes) < len(cells) else {}
 
 
-def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
+def _by_cell(cells: list[LayoutRow], below: list[dict[int, LayoutRow]]) -> list[LayoutRow]:
     """The lines of the cells one after another; empty where no full line of text continues."""
     own = [[lines[number] for lines in below if number in lines] for number in range(len(cells))]
     if not any(
@@ -259,8 +259,8 @@ def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
         for cell, lines, after in zip(cells, own, cells[1:], strict=False)
     ):
         return []
-    out: list[Row] = []
-    line: list[Run] = []
+    out: list[LayoutRow] = []
+    line: list[GlyphRun] = []
     for cell, lines in zip(cells, own, strict=True):
         line += cell.runs
         if lines:
@@ -269,7 +269,7 @@ def _by_cell(cells: list[Row], below: list[dict[int, Row]]) -> list[Row]:
     return [*out, _row(line)] if line else out
 
 
-def _is_full(cell: Row, following: Row, after: Row) -> bool:
+def _is_full(cell: LayoutRow, following: LayoutRow, after: LayoutRow) -> bool:
     """True if the first word of the following line has no room in a line before the next cell."""
     height = cell.top - cell.bottom
     is_prose = cell.right - cell.left >= PROSE * height

@@ -26,7 +26,7 @@ LEFT = itemgetter(Glyph._fields.index("left"))
 
 
 @dataclass(slots=True)
-class Run:
+class GlyphRun:
     """Glyphs in the order in which they are drawn, their box, and the type they are set in."""
 
     glyphs: list[Glyph]
@@ -58,13 +58,13 @@ class Run:
             self._shown = shown_of(self.glyphs)
         return self._shown
 
-    def part(self, glyphs: list[Glyph]) -> "Run | None":
+    def part(self, glyphs: list[Glyph]) -> "GlyphRun | None":
         """Some of its glyphs as a run of their own; None if they are spaces only."""
         shown = shown_of(glyphs)
         if not shown:
             return None
         _, left, right, bottom, top = zip(*shown, strict=True)
-        return Run(
+        return GlyphRun(
             glyphs,
             min(left),
             max(right),
@@ -81,12 +81,14 @@ def shown_of(glyphs: Iterable[Glyph]) -> list[Glyph]:
     return [g for g in glyphs if g[2] > g[1] and not g[0].isspace()]
 
 
-def run_of(glyphs: list[Glyph], size: float, bold: bool, *, turned: bool = False) -> Run | None:
+def run_of(
+    glyphs: list[Glyph], size: float, bold: bool, *, turned: bool = False
+) -> GlyphRun | None:
     """A run of these glyphs; None if they are spaces only."""
-    return Run([], 0, 0, 0, 0, size, bold, turned).part(glyphs)
+    return GlyphRun([], 0, 0, 0, 0, size, bold, turned).part(glyphs)
 
 
-def cut_at_gaps(run: Run) -> Iterator[Run]:
+def cut_at_gaps(run: GlyphRun) -> Iterator[GlyphRun]:
     """The run in pieces, cut where two glyphs are far apart: columns, cells, tabs.
 
     Also where it goes back to the left, as broken files do that draw the digits of a line first.
@@ -110,7 +112,7 @@ def cut_at_gaps(run: Run) -> Iterator[Run]:
         yield piece
 
 
-def words(run: Run) -> Iterator[list[Glyph]]:
+def words(run: GlyphRun) -> Iterator[list[Glyph]]:
     """The glyphs word by word, each with the spaces after it."""
     narrow = 0.15 * run.height
     word: list[Glyph] = []

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from jangin.documents.layout.rows import Row, line_of, rows_of
-from jangin.documents.layout.runs import Glyph, Run, joined, middle_of, words
+from jangin.documents.layout.rows import LayoutRow, line_of, rows_of
+from jangin.documents.layout.runs import Glyph, GlyphRun, joined, middle_of, words
 from jangin.documents.layout.shapes import Area, Shapes, TextLine
 
 SNAP = 3.0
@@ -170,12 +170,12 @@ def _drawn(rules: list[Rule], position: float, point: float) -> bool:
     )
 
 
-def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
+def in_cells(grid: Grid, runs: Iterable[GlyphRun]) -> dict[int, list[GlyphRun]]:
     """{cell: its runs}; a run that crosses a rule is cut there, between words.
 
     An article heading that is drawn over rules is not: it is in the cell in which it begins.
     """
-    cells: dict[int, list[Run]] = defaultdict(list)
+    cells: dict[int, list[GlyphRun]] = defaultdict(list)
     for run in runs:
         first, last = grid.cell(run.left + 0.5, run.middle), grid.cell(run.right - 0.5, run.middle)
         if run.turned or first == last:
@@ -193,7 +193,7 @@ def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
     return cells
 
 
-def headings_in(grid: Grid, cells: dict[int, list[Run]]) -> list[int]:
+def headings_in(grid: Grid, cells: dict[int, list[GlyphRun]]) -> list[int]:
     """Cells, from top to bottom, that hold an article over all columns and have none beside them.
 
     Such a line is drawn into the table; it heads what is below it.
@@ -216,7 +216,7 @@ def headings_in(grid: Grid, cells: dict[int, list[Run]]) -> list[int]:
 
 
 def table_lines(
-    grid: Grid, cells: dict[int, list[Run]], *, by_position: bool, spaced: bool
+    grid: Grid, cells: dict[int, list[GlyphRun]], *, by_position: bool, spaced: bool
 ) -> list[TextLine]:
     """Rows of Markdown, without the line below the header.
 
@@ -224,8 +224,8 @@ def table_lines(
     its first. `spaced`: the file draws the spaces at line ends, so that lines without one are
     joined without.
     """
-    rows: dict[int, dict[int, list[Row]]] = defaultdict(dict)
-    above: dict[int, dict[int, list[Row]]] = defaultdict(dict)
+    rows: dict[int, dict[int, list[LayoutRow]]] = defaultdict(dict)
+    above: dict[int, dict[int, list[LayoutRow]]] = defaultdict(dict)
     for cell, runs in cells.items():
         row, column = grid.corner(cell)
         rows[row][column] = rows_of(runs)
@@ -262,14 +262,14 @@ def header_rule(line: TextLine) -> TextLine:
     )
 
 
-def _cell_text(rows: Sequence[Row], *, by_position: bool, spaced: bool) -> str:
+def _cell_text(rows: Sequence[LayoutRow], *, by_position: bool, spaced: bool) -> str:
     """Lines of a cell as one, with `|` escaped.
 
     Only a line that is full can break inside a word.
     """
     text = ""
     full = max((row.right for row in rows), default=0.0)
-    before: Row | None = None
+    before: LayoutRow | None = None
     for row in rows:
         part = row.line(by_position=by_position).text.replace("|", "\\|")
         broken = (
@@ -290,7 +290,7 @@ def _is_hangul(character: str) -> bool:
     return "가" <= character <= "힣"
 
 
-def _aligned(columns: dict[int, list[Row]]) -> list[dict[int, list[Row]]]:
+def _aligned(columns: dict[int, list[LayoutRow]]) -> list[dict[int, list[LayoutRow]]]:
     """One ruled row as the rows that a reader sees: lists of several columns, line by line.
 
     It is cut only where each part begins with an enumerator and has one line of every other
@@ -312,7 +312,7 @@ def _aligned(columns: dict[int, list[Row]]) -> list[dict[int, list[Row]]]:
         if not (level and values):
             return [columns]
         starts = list(range(len(lines)))
-    parts: list[dict[int, list[Row]]] = []
+    parts: list[dict[int, list[LayoutRow]]] = []
     for start, stop in pairwise([*starts, len(lines)]):
         top = lines[start].top + 1 if start else float("inf")
         bottom = lines[stop].top + 1 if stop < len(lines) else float("-inf")
@@ -325,5 +325,5 @@ def _aligned(columns: dict[int, list[Row]]) -> list[dict[int, list[Row]]]:
     return parts
 
 
-def _plain(row: Row) -> str:
+def _plain(row: LayoutRow) -> str:
     return row.line(by_position=False).text

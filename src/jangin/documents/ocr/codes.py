@@ -19,7 +19,14 @@ from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.latin_recognizer import Character, is_installed, recognize_characters
 from jangin.documents.ocr.preparation import INK_BELOW
-from jangin.documents.ocr.second_reading import Doubt, Line, Part
+from jangin.documents.ocr.second_reading import (
+    OF_SENTENCES,
+    ONE_FORM,
+    Doubt,
+    Line,
+    Part,
+    trimmed,
+)
 from jangin.documents.ocr.tesseract import KOREAN, Word
 
 if TYPE_CHECKING:
@@ -46,7 +53,7 @@ SHORT_END = 3
 """Letters that a syllable comes out as, at most."""
 FROM_HANGUL = frozenset("0oOlItu|]1")
 """What a syllable, or a stroke of one, comes out as where it is no Chinese character."""
-SIGNS = re.compile(r"[「」『』【】《》〈〉<>.,:;·ㆍ'\"‘’“”-]+")
+SIGNS = re.compile(f"[〈〉{OF_SENTENCES}]+")
 WIDER = 1.3
 """Widths of its syllables from which on the box of a word holds letters of its neighbour."""
 ROOM = 1.1
@@ -55,7 +62,7 @@ ALIKE = 0.5
 """Similarity of a word that is part Hangul with the reading that replaces it, 0 to 1."""
 WORD = re.compile(r"[A-Z0-9][A-Za-z0-9./-]*[A-Z0-9][A-Za-z0-9./-]*")
 """What replaces a word in Hangul that is in doubt."""
-SAME = str.maketrans("‘’“”·ㆍ∙•–—∼～×", "''\"\"····--~~x")
+SAME = ONE_FORM | str.maketrans("×", "x")
 
 
 def read_codes(image_HW: "Grey", lines: list[Line], languages: tuple[str, ...]) -> None:
@@ -81,9 +88,9 @@ def _parts(line: Line) -> Iterator[Part]:
         is_joined = not (line.spaces[n - 1] or line.spaces[n])
         inside[n] = inside[n] or (is_joined and inside[n - 1] and inside[n + 1])
     for is_inside, group in groupby(range(len(inside)), key=inside.__getitem__):
-        own = [n for n in group if not SIGNS.fullmatch(line.texts[n])]
-        if is_inside and own:
-            yield Part(line, own[0], own[-1] + 1)
+        part = trimmed(line, group, SIGNS) if is_inside else None
+        if part is not None:
+            yield part
 
 
 def _read(image_HW: "Grey", part: Part) -> None:

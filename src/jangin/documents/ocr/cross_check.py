@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from rapidfuzz.distance import Levenshtein
 
 from jangin.documents.ocr.missing_syllables import missing_syllables
-from jangin.documents.ocr.second_reading import LATIN, Doubt, Line, read_lines
+from jangin.documents.ocr.second_reading import LATIN, ONE_FORM, Doubt, Line, read_lines
 from jangin.documents.ocr.tesseract import KOREAN, installed_languages, other_models
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ OPENING = frozenset("[「『《〈【")
 MISSING = re.compile("[A-Z0-9ㄱ-ㅎ]+")
 PREFIXES = frozenset("제약총각주구신전본동")
 """Syllables that stand before Latin letters."""
-SAME = str.maketrans("‘’“”·ㆍ∙•–—∼～【】『』", "''\"\"····--~~[]「」")
+SAME = ONE_FORM | str.maketrans("【】『』", "[]「」")
 GLOSS = re.compile(r"(?<=[가-힣])[A-Za-z][A-Za-z.&-]+(?=\))")
 """A Latin word between Hangul and a closing bracket."""
 ENDED = re.compile("(?:[니한이된는]다|십시오)[:;|,!]$")
@@ -127,7 +127,7 @@ class Others:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PartVerdict:
     """What the readings say about a part of a line, characters `start` to `stop` without spaces."""
 
     start: int
@@ -184,7 +184,7 @@ def cross_check(
 
 def _verdicts(
     image_HW: "Grey", rows: list["_Checked"], dpi: int, folder: "Path | None"
-) -> list[list[Verdict]]:
+) -> list[list[PartVerdict]]:
     """What other readings say about each line; the enlarged ones only where others doubt."""
     both = _read(image_HW, rows, dpi, (KOREAN, LATIN), folder)
     latin = _read(image_HW, rows, dpi, (LATIN,), folder)
@@ -212,7 +212,7 @@ class _Checked:
     stretches: tuple[tuple[int, int], ...]
     """First and last word, exclusive."""
 
-    def only(self, verdicts: Sequence["Verdict"]) -> "_Checked":
+    def only(self, verdicts: Sequence["PartVerdict"]) -> "_Checked":
         """Without the stretches in which there is no doubt."""
         doubts = [one for one in verdicts if one.text is None]
         kept = []
@@ -317,7 +317,7 @@ def _open_brackets(lines: Sequence[Line]) -> None:
         for match in reversed(list(GLOSS.finditer(text))):
             if _open(before + text[: match.start()]) == 0:
                 start = match.start()
-                write(line, Verdict(start, start + 1, "(" + text[start]))
+                write(line, PartVerdict(start, start + 1, "(" + text[start]))
 
 
 def _open(text: str) -> int:
@@ -353,7 +353,7 @@ def _fold(text: str) -> str:
     return "".join(text.split()).translate(SAME)
 
 
-def judge(line: Letters, others: Others) -> list[Verdict]:
+def judge(line: Letters, others: Others) -> list[PartVerdict]:
     """A verdict on each part of a line that is changed or in doubt."""
     seen = _Readings(line.text, others)
     verdicts = list(_latin_words(line, seen))
@@ -364,7 +364,7 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
         own = line.text[start:stop]
         if BRACKETS.fullmatch(own) and not _opens_at_end(line, start, stop):
             if STRANGE.issuperset(own) and _is_unpaired(line, start, stop):
-                verdicts.append(Verdict(start, stop, None, "?"))
+                verdicts.append(PartVerdict(start, stop, None, "?"))
             continue
         is_code = not _is_hangul(own[0])
         before = line.text[start - 1] if start and start not in line.ends else ""
@@ -383,11 +383,11 @@ def judge(line: Letters, others: Others) -> list[Verdict]:
         if there == own and not (is_code or beside_known) and _is_missing(line, seen, start, stop):
             there = None
         if there != own:
-            verdicts.append(Verdict(start, stop, there, parts.second(is_code)))
+            verdicts.append(PartVerdict(start, stop, there, parts.second(is_code)))
     return sorted(verdicts, key=lambda each: each.start)
 
 
-def _latin_words(line: Letters, seen: "_Readings") -> Iterator[Verdict]:
+def _latin_words(line: Letters, seen: "_Readings") -> Iterator[PartVerdict]:
     """Words that are one in Latin letters in truth, such as 쓰니 for ALT.
 
     Both models read it alike in both sizes, and the Latin one has it, too. A particle in Hangul at
@@ -415,7 +415,7 @@ def _latin_words(line: Letters, seen: "_Readings") -> Iterator[Verdict]:
                 and is_word
                 and not (HANGUL.fullmatch(part) and (_is_inferred(part) or not both.isupper()))
             ):
-                yield Verdict(start, end, both)
+                yield PartVerdict(start, end, both)
                 break
         start = stop
 
@@ -799,7 +799,7 @@ def _is_latin(text: str) -> bool:
     return re.search("[A-Za-z]", text) is not None
 
 
-def write(line: Line, verdict: Verdict) -> None:
+def write(line: Line, verdict: PartVerdict) -> None:
     """Write a verdict into the words of a line."""
     at, touched = 0, []
     for index, text in enumerate(line.texts):
@@ -819,7 +819,7 @@ def write(line: Line, verdict: Verdict) -> None:
         )
 
 
-def _is_mild(line: Letters, verdict: Verdict) -> bool:
+def _is_mild(line: Letters, verdict: PartVerdict) -> bool:
     """True for a doubt about Hangul beside no letter or digit that others read as Hangul, too.
 
     A number or a code in doubt is not taught, so its line is set aside.

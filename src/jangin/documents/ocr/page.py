@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.layout.gutters import Box
+from jangin.documents.layout.gutters import PixelBox
 from jangin.documents.layout.picture_tables import PictureCell, header_line, table_rows
 from jangin.documents.ocr.codes import read_codes
 from jangin.documents.ocr.cross_check import cross_check
@@ -32,14 +32,14 @@ from jangin.documents.ocr.tesseract import KOREAN, Word, lines_of, orientation, 
 from jangin.text.normalize import drop_spaces
 
 if TYPE_CHECKING:
-    from jangin.documents.layout.gutters import Box
+    from jangin.documents.layout.gutters import PixelBox
     from jangin.documents.ocr.preparation import Grey
 
 
 # Restore circled numbers such as ①, which Tesseract's Korean model cannot output.
 
 
-def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
+def erase_circles(image_HW: Grey, dpi: int) -> list[PixelBox]:
     """Boxes of circles around numbers; erases them and enlarges the numbers.
 
     `image_HW` (uint8, 0 ink to 255 paper) is changed in place. A circle is a thin closed curve,
@@ -57,7 +57,7 @@ def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
             continue
         crop_HW[labels_HW[rows, across] == label] = 255
         crop_HW[:] = _enlarged(crop_HW)
-        rings.append(Box(rows.start, rows.stop, across.start, across.stop))
+        rings.append(PixelBox(rows.start, rows.stop, across.start, across.stop))
     return rings
 
 
@@ -449,7 +449,7 @@ def _attempt(page: Unfolded, dpi: int, languages: tuple[str, ...], mode: int) ->
     return Attempt(image_HW, languages, lines, page.strips, page.crossed)
 
 
-def _lines(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> list[Line]:
+def _lines(words: list[Word], circles: "list[PixelBox]", plain: dict[str, str]) -> list[Line]:
     """Words in lines, with their spaces; circles restored."""
     rows: dict[tuple[int, int, int], list[Word]] = {}
     for word in words:
@@ -460,7 +460,7 @@ def _lines(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> li
     ]
 
 
-def _circled(word: Word, circles: "list[Box]") -> str:
+def _circled(word: Word, circles: "list[PixelBox]") -> str:
     """The word, with its leading number circled if a circle was erased there."""
     match = re.match(r"\d{1,2}", word.text)
     if match is None or not 1 <= int(match[0]) <= 20:
@@ -553,7 +553,7 @@ def _shown(lines: list[Line], attempt: Attempt) -> Iterator[_Shown]:
                 yield _Shown(header_line(text), bottom, bottom, is_header_rule=True)
 
 
-def _table(cell: PictureCell | None) -> "Box | None":
+def _table(cell: PictureCell | None) -> "PixelBox | None":
     return None if cell is None else cell.table
 
 

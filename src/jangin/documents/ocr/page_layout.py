@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.layout.gutters import Box, Columns, Profile, any_ink, columns, extent
+from jangin.documents.layout.gutters import (
+    ColumnSearch,
+    PixelBox,
+    Profile,
+    any_ink,
+    columns,
+    extent,
+)
 from jangin.documents.layout.picture_tables import PictureCell, cells_of, closing_lines
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet, prepare
 
@@ -78,7 +85,7 @@ def unfold(sheet: Sheet, dpi: int, known: KnownColumns = UNKNOWN) -> Unfolded:
     rules_HW |= closing_lines(clean_HW < INK_BELOW, across_HW, down_HW, dpi)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
     width = sheet.clean_HW.shape[1]
-    how = Columns(known.count, [gutter * width for gutter in known.gutters])
+    how = ColumnSearch(known.count, [gutter * width for gutter in known.gutters])
     crops = _cropped(_pieces(clean_HW, barriers_HW, across_HW, dpi, how), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
     page = Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
@@ -165,7 +172,7 @@ class _Page:
 
     image_HW: Grey
     labels_HW: NDArray[np.int32]
-    boxes: dict[int, Box]
+    boxes: dict[int, PixelBox]
     parents: dict[int, int]
     across_HW: Mask
     """Horizontal rules."""
@@ -173,13 +180,13 @@ class _Page:
 
 
 def _pieces(
-    clean_HW: Grey, barriers_HW: Mask, across_HW: Mask, dpi: int, how: Columns
+    clean_HW: Grey, barriers_HW: Mask, across_HW: Mask, dpi: int, how: ColumnSearch
 ) -> Iterator[Piece]:
     """Crops in reading order: text between tables, then the table's cells row by row."""
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
     boxes = {
-        label: Box(rows.start, rows.stop, sides.start, sides.stop)
+        label: PixelBox(rows.start, rows.stop, sides.start, sides.stop)
         for label, (rows, sides) in enumerate(ndimage.find_objects(labels_HW), start=1)
         if min(rows.stop - rows.start, sides.stop - sides.start) > dpi // 16
     }
@@ -193,7 +200,7 @@ def _pieces(
     yield from _region(page, outer, how)
 
 
-def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
+def _parent(label: int, boxes: dict[int, PixelBox], outer: int) -> int:
     """Label of the smallest box that encloses this one; `outer` if there is none."""
     own = boxes[label]
     around = [
@@ -208,7 +215,7 @@ def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
     return min(around)[1] if around else outer
 
 
-def _region(page: _Page, label: int, how: Columns) -> Iterator[Piece]:
+def _region(page: _Page, label: int, how: ColumnSearch) -> Iterator[Piece]:
     """Pieces of one enclosed area and, recursively, of the areas inside it."""
     area = page.boxes[label]
     inside = np.s_[area.top : area.bottom, area.left : area.right]
@@ -234,7 +241,9 @@ def _region(page: _Page, label: int, how: Columns) -> Iterator[Piece]:
         yield from _column(page, own_HW, column.box, own)
 
 
-def _column(page: _Page, flow_HW: Grey, part: Box, cells: dict[int, Box]) -> Iterator[Piece]:
+def _column(
+    page: _Page, flow_HW: Grey, part: PixelBox, cells: dict[int, PixelBox]
+) -> Iterator[Piece]:
     """Pieces of one column: its text with the tables in their places."""
     y = part.top
     inked_H = any_ink(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
@@ -244,7 +253,7 @@ def _column(page: _Page, flow_HW: Grey, part: Box, cells: dict[int, Box]) -> Ite
         yield flow_HW[y:top, part.left : part.right], None
         yield flow_HW[top : table.top, table.left : table.right], None
         yield flow_HW[top:bottom, part.left : table.left], None
-        inner = [list(_region(page, member, Columns())) for member in members]
+        inner = [list(_region(page, member, ColumnSearch())) for member in members]
         yield from _in_table(inner, [cells[member] for member in members], page.dpi)
         yield flow_HW[top:bottom, table.right : part.right], None
         yield flow_HW[table.bottom : bottom, table.left : table.right], None
@@ -252,24 +261,24 @@ def _column(page: _Page, flow_HW: Grey, part: Box, cells: dict[int, Box]) -> Ite
     yield flow_HW[y : part.bottom, part.left : part.right], None
 
 
-def _moved(box: Box, area: Box) -> Box:
+def _moved(box: PixelBox, area: PixelBox) -> PixelBox:
     """A box of the page as one of an area of it."""
-    return Box(
+    return PixelBox(
         box.top - area.top, box.bottom - area.top, box.left - area.left, box.right - area.left
     )
 
 
-def _long_rules(across_HW: Mask) -> list[Box]:
+def _long_rules(across_HW: Mask) -> list[PixelBox]:
     """Horizontal rules over a third of an area or more."""
     labels_HW, _ = ndimage.label(across_HW, np.ones((3, 3)))
     return [
-        Box(rows.start, rows.stop, sides.start, sides.stop)
+        PixelBox(rows.start, rows.stop, sides.start, sides.stop)
         for rows, sides in ndimage.find_objects(labels_HW)
         if sides.stop - sides.start > across_HW.shape[1] / 3
     ]
 
 
-def _in_table(inner: list[list[Piece]], boxes: list[Box], dpi: int) -> Iterator[Piece]:
+def _in_table(inner: list[list[Piece]], boxes: list[PixelBox], dpi: int) -> Iterator[Piece]:
     """The pieces inside boxes; where these are cells of a table, and hold none, with their cell."""
     holds_table = any(cell is not None for pieces in inner for _, cell in pieces)
     cells = [] if holds_table else cells_of(boxes, dpi)
@@ -287,9 +296,9 @@ def _blank_row(inked_H: Profile, row: int, limit: int, step: int) -> int:
     return row + step * int(blank[0]) if blank.size else row
 
 
-def _tables(boxes: dict[int, Box], dpi: int) -> list[tuple[Box, list[int]]]:
+def _tables(boxes: dict[int, PixelBox], dpi: int) -> list[tuple[PixelBox, list[int]]]:
     """(box, cells in row order) of tables from top to bottom; touching cells are one table."""
-    tables: list[tuple[Box, list[int]]] = []
+    tables: list[tuple[PixelBox, list[int]]] = []
     for cell in sorted(boxes, key=lambda n: boxes[n].top):
         box, members = boxes[cell], [cell]
         for table in [t for t in tables if t[0].touches(box, dpi // 25)]:

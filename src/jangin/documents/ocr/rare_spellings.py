@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from jangin.documents.ocr.cross_check import Aligned, Verdict, letters_of, write
+from jangin.documents.ocr.cross_check import Aligned, PartVerdict, letters_of, write
 from jangin.documents.ocr.second_reading import Line, read_lines
 from jangin.documents.ocr.tesseract import KOREAN
 from jangin.documents.ocr.vocabulary import HANGUL, meant_words
@@ -48,5 +48,5 @@ def read_rare_spellings(
         ]
         for at, usual in places:
             if text[at] != usual and seen.piece(at, at + 1, is_code=False) == usual:
-                write(line, Verdict(at, at + 1, usual))
+                write(line, PartVerdict(at, at + 1, usual))
     return lines

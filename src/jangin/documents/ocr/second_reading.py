@@ -8,7 +8,7 @@ in doubt.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +30,10 @@ HANGUL = re.compile("[가-힣]")
 UNUSUAL = re.compile(r"[A-Za-zㄱ-ㅣ\uff01-\uff5e\[\]{}|\\^『』「」【】<>]")
 """Letters and signs that the Korean model writes where it cannot read a Latin code."""
 IN_CODE = re.compile(r"[ㄱ-ㅣ\uff01-\uff5e『【][-\d]|\d[ㄱ-ㅣ]")
-SIGNS = re.compile(r"[「」『』【】<>《》()\[\].,:;·ㆍ'\"‘’“”-]+")
+OF_SENTENCES = "「」『』【】<>《》.,:;·ㆍ'\"‘’“”-"
+SIGNS = re.compile(rf"[()\[\]{OF_SENTENCES}]+")
+ONE_FORM = str.maketrans("‘’“”·ㆍ∙•–—∼～", "''\"\"····--~~")
+"""Signs that look alike."""
 AMOUNT = re.compile(r"\d[\d.,:~-]*[\d%]")
 """Figures that matter: of several digits, or a percentage."""
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,:;~/()%+*#&'°=$-]*")
@@ -196,15 +199,15 @@ def _parts(line: Line) -> Iterator[Part]:
         if inside and start is None:
             start = index
         elif not inside and start is not None:
-            part = _trimmed(line, start, index)
+            part = trimmed(line, range(start, index), SIGNS)
             if part is not None and _matters(part):
                 yield part
             start = None
 
 
-def _trimmed(line: Line, start: int, stop: int) -> Part | None:
+def trimmed(line: Line, run: Iterable[int], signs: re.Pattern[str]) -> Part | None:
     """The run without words of signs alone at its ends, such as the 「 of a title after it."""
-    own = [index for index in range(start, stop) if not SIGNS.fullmatch(line.texts[index])]
+    own = [index for index in run if not signs.fullmatch(line.texts[index])]
     return Part(line, own[0], own[-1] + 1) if own else None
 
 

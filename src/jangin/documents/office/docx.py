@@ -50,7 +50,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ListLevel:
     """One level of a list."""
 
     style: str
@@ -70,7 +70,7 @@ class Level:
 class _List:
     """An abstract list: its levels, and the current count of each."""
 
-    levels: dict[int, Level] = field(default_factory=dict)
+    levels: dict[int, ListLevel] = field(default_factory=dict)
     counts: list[int | None] = field(default_factory=lambda: [None] * LEVELS)
 
 
@@ -92,7 +92,7 @@ class Numbering:
     def __init__(self, root: Any) -> None:
         """Read `word/numbering.xml`; None for a document without lists."""
         self._lists: dict[str, _List] = {}
-        self._of: dict[str, tuple[str, dict[int, int], dict[int, Level]]] = {}
+        self._of: dict[str, tuple[str, dict[int, int], dict[int, ListLevel]]] = {}
         self._begun: set[tuple[str, int]] = set()
         links: dict[str, str] = {}
         named: dict[str, str] = {}
@@ -148,7 +148,7 @@ class Numbering:
         return _printed(levels, level, known.counts)
 
 
-def _printed(levels: Mapping[int, Level], level: int, counts: list[int | None]) -> str:
+def _printed(levels: Mapping[int, ListLevel], level: int, counts: list[int | None]) -> str:
     shown = levels[level]
     if shown.is_bullet:
         return BULLET
@@ -166,7 +166,7 @@ def _printed(levels: Mapping[int, Level], level: int, counts: list[int | None]) 
     return f"{text} " if text and shown.suffix != "nothing" else text
 
 
-def _level(element: Any) -> tuple[int, Level]:
+def _level(element: Any) -> tuple[int, ListLevel]:
     def value(name: str, default: str) -> str:
         node = child(element, name)
         return default if node is None else attribute(node, "val")
@@ -174,7 +174,7 @@ def _level(element: Any) -> tuple[int, Level]:
     index = number(attribute(element, "ilvl"))
     kind = value("numFmt", "decimal")
     legal = child(element, "isLgl")
-    return index, Level(
+    return index, ListLevel(
         style=FORMATS.get(kind, "decimal"),
         text=value("lvlText", ""),
         start=number(value("start", "0")),

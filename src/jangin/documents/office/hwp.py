@@ -38,7 +38,7 @@ LONGEST_HEADING = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class NumberingLevel:
     """How the paragraphs of one level are numbered."""
 
     text: str
@@ -49,7 +49,7 @@ class Level:
 
 
 OUTLINE = tuple(
-    Level(text, style)
+    NumberingLevel(text, style)
     for text, style in (
         ("^1.", "decimal"), ("^2.", "ganada"), ("^3)", "decimal"), ("^4)", "ganada"),
         ("(^5)", "decimal"), ("(^6)", "ganada"), ("^7", "circle"),
@@ -62,7 +62,7 @@ OUTLINE = tuple(
 class Paragraph:
     """One paragraph while it is read."""
 
-    parts: list["str | Table | Note | Box"] = field(default_factory=list)
+    parts: list["str | HwpTable | Note | TextBox"] = field(default_factory=list)
     kind: Literal["text", "outline", "number", "bullet"] = "text"
     level: int = 0
     list_id: str = ""
@@ -83,7 +83,7 @@ class CellBox:
 
 
 @dataclass(slots=True)
-class Table:
+class HwpTable:
     """A table and its caption."""
 
     cells: list[CellBox]
@@ -99,16 +99,16 @@ class Note:
 
 
 @dataclass(slots=True)
-class Box:
+class TextBox:
     """Text of a drawing, in a frame of its own."""
 
     paragraphs: list[Paragraph]
 
 
-class Writer:
+class HwpWriter:
     """Writes the paragraphs of one document, and counts its lists and notes."""
 
-    def __init__(self, lists: Mapping[str, Sequence[Level]]) -> None:
+    def __init__(self, lists: Mapping[str, Sequence[NumberingLevel]]) -> None:
         """`lists` has the levels of every numbering; `` is that of the outline."""
         self._lists = lists
         self._counts: dict[str, list[int | None]] = {}
@@ -155,7 +155,7 @@ class Writer:
         for part in paragraph.parts:
             if isinstance(part, str):
                 line.append(part)
-            elif isinstance(part, Table):
+            elif isinstance(part, HwpTable):
                 end()
                 shown += [(block, False) for block in self._table(part)]
             elif isinstance(part, Note):
@@ -195,7 +195,7 @@ class Writer:
         text = _printed(levels, level, counts)
         return f"{text} " if text else ""
 
-    def _table(self, one: Table) -> Iterator[str]:
+    def _table(self, one: HwpTable) -> Iterator[str]:
         """Caption, then the table; a table of one cell is a frame around its content."""
         yield from self.blocks(one.caption)
         if len(one.cells) == 1:
@@ -224,7 +224,7 @@ class Writer:
         return Cell(text, max(1, cell.rows), max(1, cell.columns), cell.is_header)
 
 
-def _printed(levels: Sequence[Level], level: int, counts: Sequence[int | None]) -> str:
+def _printed(levels: Sequence[NumberingLevel], level: int, counts: Sequence[int | None]) -> str:
     def one(match: re.Match[str]) -> str:
         if match[1] in ("n", "N"):
             path = ".".join(_value(levels, index, counts) for index in range(level + 1))
@@ -234,7 +234,7 @@ def _printed(levels: Sequence[Level], level: int, counts: Sequence[int | None]) 
     return re.sub(r"\^(10|[1-9nN])", one, levels[level].text).strip()
 
 
-def _value(levels: Sequence[Level], index: int, counts: Sequence[int | None]) -> str:
+def _value(levels: Sequence[NumberingLevel], index: int, counts: Sequence[int | None]) -> str:
     if not 0 <= index < len(levels):
         return ""
     count = counts[index]
@@ -289,7 +289,7 @@ class _Document:
     shapes: list[tuple[str, int, int]]
     """[(kind, level, numbering)] of paragraph shapes"""
     styles: list[str]
-    lists: dict[str, tuple[Level, ...]]
+    lists: dict[str, tuple[NumberingLevel, ...]]
 
 
 def read_hwp(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
@@ -331,7 +331,7 @@ def _read(ole: Any) -> str:
         records = _records(_unpacked(_stream(ole, name), packed))
         _set_outline(records, document)
         paragraphs += _paragraphs(records, document)
-    return clean_text("\n\n".join(Writer(document.lists).blocks(paragraphs)))
+    return clean_text("\n\n".join(HwpWriter(document.lists).blocks(paragraphs)))
 
 
 def _stream(ole: Any, name: str) -> bytes:
@@ -377,7 +377,7 @@ def _records(data: bytes) -> list[_Record]:
 def _open(records: list[_Record]) -> _Document:
     shapes: list[tuple[str, int, int]] = []
     styles: list[str] = []
-    lists: dict[str, tuple[Level, ...]] = {}
+    lists: dict[str, tuple[NumberingLevel, ...]] = {}
     for record in _all(records):
         if record.tag == PARA_SHAPE and len(record.data) >= 32:
             flags = struct.unpack_from("<I", record.data)[0]
@@ -406,7 +406,7 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
     return data[at + 2 : end].decode("utf-16-le", "replace"), end
 
 
-def _levels(data: bytes) -> tuple[Level, ...]:
+def _levels(data: bytes) -> tuple[NumberingLevel, ...]:
     """Seven levels: 12 bytes on the head of the paragraph, then the text of the number."""
     heads = []
     at = 0
@@ -420,7 +420,7 @@ def _levels(data: bytes) -> tuple[Level, ...]:
     if len(heads) == LEVELS_OF_LIST and at + 2 + 4 * LEVELS_OF_LIST <= len(data):
         starts = list(struct.unpack_from(f"<{LEVELS_OF_LIST}I", data, at + 2))
     return tuple(
-        Level(text, style, start if 0 < start < 10_000 else 1)
+        NumberingLevel(text, style, start if 0 < start < 10_000 else 1)
         for (text, style), start in zip(heads, starts, strict=True)
     )
 
@@ -484,7 +484,7 @@ def _pieces(data: bytes) -> Iterator[str | None]:
         yield data[2 * start : 2 * at].decode("utf-16-le", "replace")
 
 
-def _control(record: _Record, document: _Document) -> Iterator[str | Table | Note | Box]:
+def _control(record: _Record, document: _Document) -> Iterator[str | HwpTable | Note | TextBox]:
     kind = _kind(record)
     if kind == "tbl ":
         yield _table(record, document)
@@ -497,7 +497,7 @@ def _control(record: _Record, document: _Document) -> Iterator[str | Table | Not
                 yield hangul_equation(_string(one.data, 4)[0])
     elif kind == "gso ":
         paragraphs = [one for inner in _holders(record) for one in _paragraphs(inner, document)]
-        yield Box(paragraphs)
+        yield TextBox(paragraphs)
     elif kind == "atno" and len(record.data) >= 10:
         flags, value = struct.unpack_from("<IH", record.data, 4)
         if flags & 0xF in (3, 4, 5):
@@ -515,9 +515,9 @@ def _holders(record: _Record) -> Iterator[list[_Record]]:
             yield from _holders(one)
 
 
-def _table(record: _Record, document: _Document) -> Table:
+def _table(record: _Record, document: _Document) -> HwpTable:
     """Its caption precedes the record of the table, its cells follow it."""
-    table = Table([])
+    table = HwpTable([])
     target: list[Paragraph] = table.caption
     for one in record.inner:
         if one.tag == LIST_HEADER and _is_cell(one, record):

@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from jangin.documents.office.hwp import Box, CellBox, Level, Note, Paragraph, Table, Writer
+from jangin.documents.office.hwp import (
+    CellBox,
+    HwpTable,
+    HwpWriter,
+    Note,
+    NumberingLevel,
+    Paragraph,
+    TextBox,
+)
 from jangin.documents.readers.archive import (
     Archive,
     attribute,
@@ -58,7 +66,7 @@ class _Document:
     shapes: dict[str, _Shape]
     styles: dict[str, tuple[str, str]]
     """{id: (name, id of its paragraph shape)}"""
-    lists: dict[str, tuple[Level, ...]]
+    lists: dict[str, tuple[NumberingLevel, ...]]
     deleted: bool = False
     """True inside a deletion that is tracked."""
 
@@ -79,7 +87,7 @@ def read_hwpx(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
             root = archive.xml(name)
             _set_outline(root, document)
             paragraphs += _paragraphs(root, document)
-        blocks = Writer(document.lists).blocks(paragraphs)
+        blocks = HwpWriter(document.lists).blocks(paragraphs)
         return [PageReading(clean_text("\n\n".join(blocks)))]
 
 
@@ -122,7 +130,7 @@ def _open(root: Any) -> _Document:
     for one in descendants(root, "numbering"):
         heads = sorted(children(one, "paraHead"), key=lambda head: number(attribute(head, "level")))
         lists[attribute(one, "id")] = tuple(
-            Level(
+            NumberingLevel(
                 "".join(head.itertext()).strip(),
                 STYLES.get(attribute(head, "numFormat"), "decimal"),
                 number(attribute(head, "start", "1"), 1),
@@ -162,7 +170,7 @@ def _paragraphs(parent: Any, document: _Document) -> list[Paragraph]:
     return out
 
 
-def _parts(element: Any, document: _Document) -> Iterator[str | Table | Note | Box]:
+def _parts(element: Any, document: _Document) -> Iterator[str | HwpTable | Note | TextBox]:
     """What an element of a run prints."""
     kind = local(element)
     if kind == "t":
@@ -186,12 +194,12 @@ def _parts(element: Any, document: _Document) -> Iterator[str | Table | Note | B
         yield from _drawing(element, document)
 
 
-def _drawing(element: Any, document: _Document) -> Iterator[Box | Table]:
+def _drawing(element: Any, document: _Document) -> Iterator[TextBox | HwpTable]:
     """Text of a drawing object, of grouped objects, and of picture captions."""
     for one in element:
         kind = local(one)
         if kind in ("drawText", "caption"):
-            yield Box(_sub_list(one, document))
+            yield TextBox(_sub_list(one, document))
         elif kind in ("rect", "ellipse", "polygon", "curve", "arc", "container", "connectLine"):
             yield from _drawing(one, document)
 
@@ -226,7 +234,7 @@ def _sub_list(element: Any, document: _Document) -> list[Paragraph]:
     return [paragraph for one in matches for paragraph in _paragraphs(one, document)]
 
 
-def _table(element: Any, document: _Document) -> Table:
+def _table(element: Any, document: _Document) -> HwpTable:
     cells = []
     for index, row in enumerate(children(element, "tr")):
         for index_in_row, cell in enumerate(children(row, "tc")):
@@ -242,7 +250,7 @@ def _table(element: Any, document: _Document) -> Table:
                 )
             )
     caption = child(element, "caption")
-    return Table(cells, [] if caption is None else _sub_list(caption, document))
+    return HwpTable(cells, [] if caption is None else _sub_list(caption, document))
 
 
 def _number(element: Any, name: str, default: int) -> int:

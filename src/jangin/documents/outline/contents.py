@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from jangin.documents.outline.legal import SENTENCE_END, Heading, Line, Rank
+from jangin.documents.outline.legal import SENTENCE_END, Heading, LegalLine, Rank
 
 CONTENTS_TITLE = re.compile(
     r"\W*(?:\S{1,20}\s+){0,3}(?:목\s*차|차\s*례|색\s*인|(?:table of )?contents|index)\W*$",
@@ -48,7 +48,7 @@ def entry_key(text: str) -> str:
     return re.sub(r"[\W_]+", "", text).lower()
 
 
-def find_contents(lines: list[Line], headings: Sequence[Heading]) -> list[Contents]:
+def find_contents(lines: list[LegalLine], headings: Sequence[Heading]) -> list[Contents]:
     """All tables of contents, in order; `headings` are the headings known by their wording.
 
     An entry ends in leader dots, or is a chapter or article without text, or occurs in the text
@@ -77,7 +77,7 @@ def find_contents(lines: list[Line], headings: Sequence[Heading]) -> list[Conten
     return out
 
 
-def _strong(lines: list[Line], shown: list[int], heads: dict[int, Heading]) -> set[int]:
+def _strong(lines: list[LegalLine], shown: list[int], heads: dict[int, Heading]) -> set[int]:
     """Lines with leader dots, and chapters and articles above another heading or entry."""
     leaders = {i for i in shown if LEADER.search(lines[i].text) and len(lines[i].text) > 8}
     out = set(leaders)
@@ -94,7 +94,7 @@ def _strong(lines: list[Line], shown: list[int], heads: dict[int, Heading]) -> s
     return out
 
 
-def _recurring(lines: list[Line], shown: list[int]) -> set[int]:
+def _recurring(lines: list[LegalLine], shown: list[int]) -> set[int]:
     """Lines that occur once more further on, but not in the same order as here."""
     keys = [entry_key(lines[i].text) if len(lines[i].text) <= LONGEST else "" for i in shown]
     positions: dict[str, list[int]] = defaultdict(list)
@@ -117,7 +117,7 @@ def _recurring(lines: list[Line], shown: list[int]) -> set[int]:
     return out
 
 
-def _end(lines: list[Line], shown: list[int], position: int, entries: set[int]) -> int:
+def _end(lines: list[LegalLine], shown: list[int], position: int, entries: set[int]) -> int:
     """Place after the last entry of the run that begins at `position`."""
     stop, foreign = position + 1, 0
     for later in range(position + 1, len(shown)):
@@ -132,7 +132,7 @@ def _end(lines: list[Line], shown: list[int], position: int, entries: set[int]) 
 
 
 def _trimmed(
-    lines: list[Line],
+    lines: list[LegalLine],
     run: list[int],
     below: list[int],
     heads: dict[int, Heading],
@@ -150,7 +150,7 @@ def _trimmed(
     return run
 
 
-def _title(lines: list[Line], shown: list[int], position: int) -> int | None:
+def _title(lines: list[LegalLine], shown: list[int], position: int) -> int | None:
     """Line of the title such as 목차, on the first line of the run or up to three above."""
     for above in range(position, max(-1, position - 4), -1):
         if CONTENTS_TITLE.match(lines[shown[above]].text.lstrip("# ")):
@@ -159,7 +159,7 @@ def _title(lines: list[Line], shown: list[int], position: int) -> int | None:
 
 
 def _is_contents(
-    lines: list[Line], run: list[int], strong: set[int], weak: set[int], *, titled: bool
+    lines: list[LegalLine], run: list[int], strong: set[int], weak: set[int], *, titled: bool
 ) -> bool:
     plain = [i for i in run if not NEUTRAL.match(lines[i].text)]
     sure = [i for i in plain if i in strong]
@@ -168,7 +168,7 @@ def _is_contents(
     return (titled or len(sure) >= enough) and len(entries) >= max(enough, SHARE * len(plain))
 
 
-def _contents(lines: list[Line], first: int, run: list[int], entries: set[int]) -> Contents:
+def _contents(lines: list[LegalLine], first: int, run: list[int], entries: set[int]) -> Contents:
     keys, bracketed = [], set()
     for index in run:
         text = lines[index].text
@@ -185,7 +185,7 @@ def _contents(lines: list[Line], first: int, run: list[int], entries: set[int]) 
     return Contents(first, run[-1] + 1, tuple(keys), frozenset(bracketed))
 
 
-def beside(lines: list[Line], heading: Heading) -> bool:
+def beside(lines: list[LegalLine], heading: Heading) -> bool:
     """True if text follows on the line of an article, other than leader dots and a page number."""
     if heading.rank != Rank.ARTICLE:
         return False

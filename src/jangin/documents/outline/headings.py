@@ -23,7 +23,7 @@ from jangin.documents.outline.contents import (
 from jangin.documents.outline.legal import (
     SENTENCE_END,
     Heading,
-    Line,
+    LegalLine,
     Rank,
     gap_above,
     gap_below,
@@ -46,7 +46,7 @@ LEGAL = 3
 """From this number of articles on, a text is a legal one, and 약관 alone on a line is a title."""
 
 
-def find_headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
+def find_headings(lines: list[LegalLine], *, markdown: bool) -> list[Heading]:
     """The headings that are known by their own line, in order; `markdown` as in `sections`."""
     out: list[Heading] = []
     article = 0
@@ -71,7 +71,7 @@ def find_headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
 
 
 def _heading(
-    lines: list[Line], index: int, previous: str, article: int, *, markdown: bool
+    lines: list[LegalLine], index: int, previous: str, article: int, *, markdown: bool
 ) -> Heading | None:
     """The heading on line `index`, if any; `previous` is the text above, empty after a gap."""
     text = lines[index].text
@@ -97,14 +97,14 @@ def _heading(
 
 def _marked(index: int, title: str, level: int, article: int) -> Heading:
     """A `#` heading, with the rank and the short title of a chapter or article."""
-    known = legal.legal_heading([Line(0, len(title), title)], 0, "", article)
+    known = legal.legal_heading([LegalLine(0, len(title), title)], 0, "", article)
     if known is None:
         return Heading(index, Rank.MARKED, title, level=level)
     return Heading(index, known.rank, known.title, level=level, number=known.number)
 
 
 def with_titles(
-    lines: list[Line], known: list[Heading], tables: Sequence[Contents]
+    lines: list[LegalLine], known: list[Heading], tables: Sequence[Contents]
 ) -> list[Heading]:
     """All headings in order: those outside of tables of contents, and the titles among the text.
 
@@ -142,7 +142,7 @@ def _typeset(heading: Heading, tables: Sequence[Contents]) -> Heading:
     if heading.rank != Rank.MARKED or heading.level != 1:
         return heading
     title = heading.title
-    appendix = legal.appendix_heading([Line(0, len(title), title)], 0, "")
+    appendix = legal.appendix_heading([LegalLine(0, len(title), title)], 0, "")
     if appendix is not None:
         return replace(appendix, line=heading.line, length=heading.length)
     announced = any(entry_key(title) in table.bracketed for table in tables)
@@ -157,7 +157,7 @@ def _line(heading: Heading) -> int:
 
 
 def _announced(
-    lines: list[Line],
+    lines: list[LegalLine],
     known: dict[int, Heading],
     tables: Sequence[Contents],
     *,
@@ -189,7 +189,7 @@ def _announced(
 
 
 def _policies(
-    lines: list[Line], known: dict[int, Heading], tables: Sequence[Contents]
+    lines: list[LegalLine], known: dict[int, Heading], tables: Sequence[Contents]
 ) -> list[Heading]:
     """Names of policies on a line of their own between two gaps."""
     inside = {i for table in tables for i in range(table.first, table.last)}
@@ -208,7 +208,9 @@ def _policies(
     return out
 
 
-def _above_first(lines: list[Line], known: list[Heading], floors: Sequence[int]) -> list[Heading]:
+def _above_first(
+    lines: list[LegalLine], known: list[Heading], floors: Sequence[int]
+) -> list[Heading]:
     """Titles above a chapter 1 or an article 1, and statutes above any article."""
     out: list[Heading] = []
     for position, heading in enumerate(known):
@@ -228,7 +230,7 @@ def _above_first(lines: list[Line], known: list[Heading], floors: Sequence[int])
 
 
 def _above_contents(
-    lines: list[Line], known: dict[int, Heading], tables: Sequence[Contents]
+    lines: list[LegalLine], known: dict[int, Heading], tables: Sequence[Contents]
 ) -> list[Heading]:
     """The title of a list of what follows, such as `참고: 인용된 법령`, where it is no 목차."""
     out = []
@@ -297,7 +299,7 @@ def _continues_numbering(below: list[Heading], newest: dict[int, int]) -> bool:
     return False
 
 
-def _with_parts(lines: list[Line], titles: list[Heading]) -> list[Heading]:
+def _with_parts(lines: list[LegalLine], titles: list[Heading]) -> list[Heading]:
     """The headings; a title directly above another one is that of a part."""
     out = list(titles)
     for position, (heading, below) in enumerate(pairwise(titles)):
@@ -330,22 +332,22 @@ class Section:
     """True for a table of contents, which is no text."""
 
 
-def split_lines(text: str, pages: Sequence[Page]) -> list[Line]:
+def split_lines(text: str, pages: Sequence[Page]) -> list[LegalLine]:
     """All lines, empty ones included, with page numbers and running headers marked."""
     lines, start = [], 0
     for raw in text.split("\n"):
-        lines.append(Line(start, start + len(raw), raw.strip()))
+        lines.append(LegalLine(start, start + len(raw), raw.strip()))
         start += len(raw) + 1
     noise = _running(lines, pages)
     if not noise:
         return lines
     return [
-        Line(line.start, line.end, line.text, noise=index in noise)
+        LegalLine(line.start, line.end, line.text, noise=index in noise)
         for index, line in enumerate(lines)
     ]
 
 
-def _running(lines: list[Line], pages: Sequence[Page]) -> set[int]:
+def _running(lines: list[LegalLine], pages: Sequence[Page]) -> set[int]:
     """Indices of lines at page edges that are page numbers, or repeat except for digits."""
     if len(pages) < 2:
         return set()
@@ -369,7 +371,7 @@ def _running(lines: list[Line], pages: Sequence[Page]) -> set[int]:
     }
 
 
-def sections(lines: list[Line], *, markdown: bool) -> list[Section]:
+def sections(lines: list[LegalLine], *, markdown: bool) -> list[Section]:
     """All sections in order, covering every line; an empty parent joins its first child.
 
     `markdown` makes underlined lines headings.
@@ -382,7 +384,9 @@ def sections(lines: list[Line], *, markdown: bool) -> list[Section]:
     return out
 
 
-def _sections(lines: list[Line], titles: list[Heading], tables: list[Contents]) -> list[Section]:
+def _sections(
+    lines: list[LegalLine], titles: list[Heading], tables: list[Contents]
+) -> list[Section]:
     cuts = {table.first: table for table in tables}
     starts = sorted({0, *(heading.line for heading in titles), *cuts, *(t.last for t in tables)})
     opened = {heading.line: heading for heading in titles}
@@ -418,7 +422,7 @@ def _left_alone(outline: "Outline", pending: tuple[int, int] | None, stop: int) 
     return [] if pending is None else [Section(outline.path, pending[0], stop, pending[1])]
 
 
-def is_empty(lines: list[Line], heading: Heading, last: int) -> bool:
+def is_empty(lines: list[LegalLine], heading: Heading, last: int) -> bool:
     """True if no text is on the line of the heading, and none between it and line `last`."""
     below = lines[heading.line + heading.length : last]
     return not beside(lines, heading) and all(line.noise or not line.text for line in below)

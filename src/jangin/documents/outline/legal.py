@@ -13,7 +13,7 @@ SENTENCE_END = re.compile(r"[.!?。:;]['\"”’)\]]*$|[다요음함]\.$")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LegalLine:
     """One line of a text, without its line end."""
 
     start: int
@@ -69,24 +69,24 @@ class Heading:
     """True for a quoted statute, whose articles are numbered as in the statute."""
 
 
-def gap_above(lines: list[Line], index: int) -> bool:
+def gap_above(lines: list[LegalLine], index: int) -> bool:
     """True if the line begins a paragraph: after an empty line, or at the beginning."""
     return index == 0 or not lines[index - 1].text
 
 
-def gap_below(lines: list[Line], index: int) -> bool:
+def gap_below(lines: list[LegalLine], index: int) -> bool:
     """True if an empty line, or the end, follows."""
     return index + 1 >= len(lines) or not lines[index + 1].text
 
 
-def next_shown(lines: list[Line], index: int) -> int:
+def next_shown(lines: list[LegalLine], index: int) -> int:
     """Index of the first line from `index` on that has text and is no noise; `len(lines)` else."""
     while index < len(lines) and (lines[index].noise or not lines[index].text):
         index += 1
     return index
 
 
-def last_shown(lines: list[Line], index: int) -> int:
+def last_shown(lines: list[LegalLine], index: int) -> int:
     """Index of the last line up to `index` that has text and is no noise; -1 if there is none."""
     while index >= 0 and (lines[index].noise or not lines[index].text):
         index -= 1
@@ -146,7 +146,9 @@ RUNNING = re.compile(
 PARTICLE = re.compile(r".*[가-힣](?:은|는|을|를|의|에|에서|으로|와|과|및|도)$")
 
 
-def legal_heading(lines: list[Line], index: int, previous: str, article: int) -> Heading | None:
+def legal_heading(
+    lines: list[LegalLine], index: int, previous: str, article: int
+) -> Heading | None:
     """The chapter, article or 부칙 on line `index`; `previous` is the text above, "" after a gap.
 
     A line that only begins with a reference, `제3조(...)에 따라`, is recognised by the text after
@@ -172,7 +174,7 @@ def legal_heading(lines: list[Line], index: int, previous: str, article: int) ->
 
 
 def _article(
-    lines: list[Line], index: int, match: re.Match[str], ended: bool, article: int
+    lines: list[LegalLine], index: int, match: re.Match[str], ended: bool, article: int
 ) -> Heading | None:
     """An article with its title in brackets, which may be closed on the next line."""
     text, length = lines[index].text, 1
@@ -193,7 +195,7 @@ def _article(
     return None
 
 
-def _under_title(lines: list[Line], index: int) -> bool:
+def _under_title(lines: list[LegalLine], index: int) -> bool:
     """True if the line above is a title of its own, and no beginning of a sentence."""
     above = lines[index - 1].text if index else ""
     return (
@@ -215,7 +217,7 @@ def _closing(text: str, opening: int) -> int | None:
     return None
 
 
-def appendix_heading(lines: list[Line], index: int, previous: str) -> Heading | None:
+def appendix_heading(lines: list[LegalLine], index: int, previous: str) -> Heading | None:
     """The appendix on line `index`, such as `【별표 1】 장해분류표`; `previous` as above."""
     text = lines[index].text
     if previous and not SENTENCE_END.search(previous):
@@ -260,7 +262,7 @@ def is_instrument(text: str) -> bool:
     return is_title(text) and bool(INSTRUMENT.match(text)) and not RUNNING.search(text)
 
 
-def stands_alone(lines: list[Line], index: int) -> bool:
+def stands_alone(lines: list[LegalLine], index: int) -> bool:
     """True if the text above the line is finished, so that the line is no end of a sentence."""
     above = lines[index - 1]
     if index == 0 or above.noise or not re.search(r"\w", above.text):
@@ -268,7 +270,7 @@ def stands_alone(lines: list[Line], index: int) -> bool:
     return bool(SENTENCE_END.search(above.text))
 
 
-def title_above(lines: list[Line], index: int, floor: int) -> Heading | None:
+def title_above(lines: list[LegalLine], index: int, floor: int) -> Heading | None:
     """The title of the text that begins with the first chapter or article on line `index`.
 
     Either a title alone on the line above, such as `출장비 규정`, or, above an introduction
@@ -297,7 +299,7 @@ def title_above(lines: list[Line], index: int, floor: int) -> Heading | None:
     return Heading(above, Rank.TITLE, tidy(lines[above].text)) if weak else None
 
 
-def _wrapped_title(lines: list[Line], last: int, floor: int) -> Heading | None:
+def _wrapped_title(lines: list[LegalLine], last: int, floor: int) -> Heading | None:
     """A policy's title on two lines, the second of which is `last`."""
     first = last - 1
     if first < floor or lines[first].noise or not lines[first].text:
@@ -311,7 +313,7 @@ def _wrapped_title(lines: list[Line], last: int, floor: int) -> Heading | None:
     return None
 
 
-def statute_above(lines: list[Line], index: int, floor: int) -> Heading | None:
+def statute_above(lines: list[LegalLine], index: int, floor: int) -> Heading | None:
     """The statute whose article is quoted on line `index`, alone on the line above."""
     above = last_shown(lines, index - 1)
     if above < floor:
@@ -334,7 +336,7 @@ TEXT = 40
 
 
 def numbered_headings(
-    lines: list[Line], known: Sequence[Heading], inside: set[int]
+    lines: list[LegalLine], known: Sequence[Heading], inside: set[int]
 ) -> list[Heading]:
     """`1.`, `2.` and so on, each above text of its own, outside of articles and of `inside`.
 
@@ -362,7 +364,7 @@ def numbered_headings(
     ]
 
 
-def _is_title(lines: list[Line], index: int, full: int) -> bool:
+def _is_title(lines: list[LegalLine], index: int, full: int) -> bool:
     text = lines[index].text
     below = lines[index + 1].text if index + 1 < len(lines) else ""
     wrapped = not gap_below(lines, index) and (len(text) > SHORT * full or below[:1].islower())
@@ -370,13 +372,13 @@ def _is_title(lines: list[Line], index: int, full: int) -> bool:
     return gap_above(lines, index) and not wrapped and not sentence and "|" not in text
 
 
-def _full_line(lines: list[Line]) -> int:
+def _full_line(lines: list[LegalLine]) -> int:
     """Length that nine of ten lines do not exceed."""
     lengths = sorted(len(line.text) for line in lines if line.text and not line.noise)
     return lengths[len(lengths) * 9 // 10] if lengths else 0
 
 
-def _lines_of_articles(lines: list[Line], known: Sequence[Heading]) -> set[int]:
+def _lines_of_articles(lines: list[LegalLine], known: Sequence[Heading]) -> set[int]:
     """Lines below an article, whose numbers are those of its clauses."""
     ends = [*(heading.line for heading in known[1:]), len(lines)]
     return {
@@ -403,7 +405,7 @@ def _runs(candidates: list[tuple[int, int]]) -> list[list[int]]:
     return out
 
 
-def _text_between(lines: list[Line], first: int, second: int) -> bool:
+def _text_between(lines: list[LegalLine], first: int, second: int) -> bool:
     """True if there is enough text between two headings, and the first one is above some of it."""
     text = sum(len(line.text) for line in lines[first + 1 : second] if not line.noise)
     return text >= TEXT and next_shown(lines, first + 1) < second

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
-from jangin.documents.outline.legal import Line
+from jangin.documents.outline.legal import LegalLine
 from jangin.text.korean import kiwi
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SENTENCE = re.compile(r"(?<=[.!?。])[\"'”’)\]]*\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class PassageOffsets:
     """Offsets of one passage in the text."""
 
     start: int
@@ -71,7 +71,7 @@ class PassageLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableLines:
     """Lines `first` to `last` of a Markdown table, the last not included."""
 
     first: int
@@ -81,8 +81,8 @@ class Table:
 
 
 def passages(
-    text: str, lines: list[Line], heading_lines: int, limits: PassageLimits, language: str
-) -> list[Passage]:
+    text: str, lines: list[LegalLine], heading_lines: int, limits: PassageLimits, language: str
+) -> list[PassageOffsets]:
     """The passages of one section, in order, without outer whitespace.
 
     Raises: MachineError: a Korean paragraph is too long, and kiwipiepy is not installed.
@@ -97,7 +97,7 @@ def passages(
     packed = _balanced(_packed(small, limits, whole), small, limits)
     if limits.overlap_sentences:
         packed = _overlapped(text, packed, limits)
-    return [Passage(start, end, limits.headers.get(start)) for start, end in packed]
+    return [PassageOffsets(start, end, limits.headers.get(start)) for start, end in packed]
 
 
 def is_table(text: str) -> bool:
@@ -107,13 +107,13 @@ def is_table(text: str) -> bool:
     return rows > 0.5 * sum(map(len, lines))
 
 
-def find_tables(lines: list[Line]) -> list[Table]:
+def find_tables(lines: list[LegalLine]) -> list[TableLines]:
     """Runs of two or more rows without an empty line between them.
 
     The first row is a header if a rule such as `|---|---|` follows it. A run without one continues
     the table above it, if nothing but empty lines and noise is between, and as many cells.
     """
-    out: list[Table] = []
+    out: list[TableLines] = []
     first = 0
     while first < len(lines):
         last = first
@@ -125,19 +125,21 @@ def find_tables(lines: list[Line]) -> list[Table]:
                 header = (first, first + 2)
             elif out and _continues(lines, out[-1], first):
                 header = out[-1].header
-            out.append(Table(first, last, header))
+            out.append(TableLines(first, last, header))
         first = max(last, first + 1)
     return out
 
 
-def _continues(lines: list[Line], table: Table, first: int) -> bool:
+def _continues(lines: list[LegalLine], table: TableLines, first: int) -> bool:
     """True if the row on line `first` belongs to the table above."""
     between = lines[table.last : first]
     cells = lines[table.last - 1].text.count("|") == lines[first].text.count("|")
     return cells and all(line.noise or not line.text for line in between)
 
 
-def _headers(lines: list[Line], tables: list[Table], limits: PassageLimits) -> dict[int, Span]:
+def _headers(
+    lines: list[LegalLine], tables: list[TableLines], limits: PassageLimits
+) -> dict[int, Span]:
     """{start of a row: header of its table}, without the first row below the header."""
     out: dict[int, Span] = {}
     for table in tables:
@@ -151,7 +153,7 @@ def _headers(lines: list[Line], tables: list[Table], limits: PassageLimits) -> d
     return out
 
 
-def _units(lines: list[Line], heading_lines: int, tables: list[Table]) -> list[Span]:
+def _units(lines: list[LegalLine], heading_lines: int, tables: list[TableLines]) -> list[Span]:
     """Spans of clauses, paragraphs and rows; a heading belongs to the text after it.
 
     The header of a table and its first row are one unit.
@@ -188,7 +190,7 @@ def _units(lines: list[Line], heading_lines: int, tables: list[Table]) -> list[S
     return units
 
 
-def _only_heading(lines: list[Line], index: int, heading_lines: int) -> bool:
+def _only_heading(lines: list[LegalLine], index: int, heading_lines: int) -> bool:
     """True if there is no text between the headings and this line."""
     return all(line.noise or not line.text for line in lines[heading_lines:index])
 

@@ -52,7 +52,7 @@ Reason = Literal["articles_fall", "columns_crossed", "sentences_cut", "lines_par
 
 
 @dataclass(frozen=True, slots=True)
-class OrderDoubt:
+class OrderSign:
     """One sign that the lines of a page are not in the order in which they are read."""
 
     reason: Reason
@@ -65,23 +65,23 @@ class OrderDoubt:
     """`articles_fall`: `before`, `after`; the others: `lines`, `of`."""
 
 
-def order_doubts(page: PageReading) -> tuple[OrderDoubt, ...]:
+def order_doubts(page: PageReading) -> tuple[OrderSign, ...]:
     """Why the reading order of a page is doubtful; empty where it is not."""
     lines = [MARKS.sub("", line).strip() for line in page.text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("|")]
     doubts = []
     if (fall := _first_fall(lines)) is not None:
-        doubts.append(OrderDoubt("articles_fall", {"before": fall[0], "after": fall[1]}))
+        doubts.append(OrderSign("articles_fall", {"before": fall[0], "after": fall[1]}))
     if page.crossed:
-        doubts.append(OrderDoubt("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
+        doubts.append(OrderSign("columns_crossed", {"lines": page.crossed, "of": len(lines)}))
     cut, count = _cut(lines)
     ends, paragraphs = _broken(page)
     is_sure = any(OPEN.search(end) for end in ends)
     if cut >= FEWEST_CUT or len(ends) >= FEWEST_ENDS or is_sure:
         values = {"lines": cut + len(ends), "of": count + paragraphs}
-        doubts.append(OrderDoubt("sentences_cut", values))
+        doubts.append(OrderSign("sentences_cut", values))
     if (parted := _parted(page.lines)) >= FEWEST_PARTED:
-        doubts.append(OrderDoubt("lines_parted", {"lines": parted, "of": len(lines)}))
+        doubts.append(OrderSign("lines_parted", {"lines": parted, "of": len(lines)}))
     return tuple(doubts)
 
 

@@ -76,12 +76,21 @@ class OcrAgreement:
 
 def without_text(page: PageText) -> str:
     """Why a page needs OCR; empty if it has a text layer. The text is stored."""
-    count = sum(not character.isspace() for character in page.drawn)
+    count = _characters(page)
     if count == 0 and page.objects:
         return "no text layer"
-    if count < FEW_CHARACTERS and page.picture_share > 0.3:
+    if has_few_characters(page):
         return f"only {count} characters in the text layer of a page of pictures"
     return ""
+
+
+def has_few_characters(page: PageText) -> bool:
+    """True for a text layer that may be all that a page of pictures says."""
+    return _characters(page) < FEW_CHARACTERS and page.picture_share > 0.3
+
+
+def _characters(page: PageText) -> int:
+    return sum(not character.isspace() for character in page.drawn)
 
 
 def suspicion(page: PageText) -> str:
@@ -287,8 +296,10 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     reasons = {layer.number: without_text(layer) for layer in layers}
     inked = _inked(source, [number for number, reason in reasons.items() if reason])
     reasons = {number: reason for number, reason in reasons.items() if number in inked}
+    few = {number for number in reasons if has_few_characters(layers[number - 1])}
     if source.settings.ocr == "always":
         reasons = {layer.number: "OCR was asked for" for layer in layers if layer.objects}
+        few.clear()
     suspicious = {
         layer.number: why
         for layer in layers
@@ -316,7 +327,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
         readings = dict(zip(numbers, improved, strict=True))
     keep = source.settings.keep_doubtful
     return [
-        _choose(text, readings.get(number), reasons.get(number, ""), keep)
+        _choose(text, readings.get(number), reasons.get(number, ""), keep, is_few=number in few)
         for number, text in enumerate(_from_layers(layers, by_position), start=1)
     ]
 
@@ -420,12 +431,12 @@ def _languages(
 
 
 def _choose(
-    text: PageReading, reading: OcrReading | None, reason: str, keep_doubtful: bool
+    text: PageReading, reading: OcrReading | None, reason: str, keep_doubtful: bool, *, is_few: bool
 ) -> PageReading:
     """OCR where it was needed, unless it found less than twice a text layer of few characters."""
     if reading is None:
         return text
-    if reason.startswith("only") and len(reading.complete or reading.text) < 2 * len(text.text):
+    if is_few and len(reading.complete or reading.text) < 2 * len(text.text):
         return text
     return from_ocr(reading, reason, keep_doubtful)
 

@@ -21,7 +21,7 @@ from jangin.documents.layout.gutters import in_column_order
 from jangin.documents.layout.pages import PageContent
 from jangin.documents.layout.runs import (
     Glyph,
-    Run,
+    GlyphRun,
     from_left_to_right,
     joined,
     jumps_back,
@@ -364,7 +364,7 @@ def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
 
 def _runs(
     text_page: Any, lines: list[tuple[list[Glyph], list[int]]], rotation: int
-) -> Iterator[Run]:
+) -> Iterator[GlyphRun]:
     """Lines with the type they are set in; lines at another angle than the page last."""
     turned: dict[int, list[tuple[Glyph, int]]] = {}
     fonts: dict[int, bool] = {}
@@ -393,7 +393,7 @@ def _angle(text_page: Any, index: int, rotation: int) -> int:
     return 0 if abs((degrees + 180) % 360 - 180) < 3 else round(degrees) % 360
 
 
-def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) -> Iterator[Run]:
+def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) -> Iterator[GlyphRun]:
     """Runs of characters that are turned by `angle`, each read in its own direction."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     size, bold = _type_of(text_page, (glyphs[0][1], glyphs[-1][1]), {})
@@ -425,7 +425,7 @@ def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) ->
                 continue
             part = row[start:end]
             start = end
-            yield Run(
+            yield GlyphRun(
                 [own for own, _ in part],
                 min(glyph.left for _, glyph in part),
                 max(glyph.right for _, glyph in part),

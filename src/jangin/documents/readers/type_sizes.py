@@ -29,7 +29,7 @@ NUMBER = re.compile(r"\d{1,2}((?:\.\d{1,2})*)\.?\s+\S")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class LineBlock:
     """One line, or the lines of one wrapped heading."""
 
     page: int
@@ -98,7 +98,7 @@ def _body_size(lines: Sequence[TextLine]) -> float:
     return sizes.most_common(1)[0][0] if sizes else 0.0
 
 
-def _blocks(number: int, page: PageReading, body: float) -> Iterator[Block]:
+def _blocks(number: int, page: PageReading, body: float) -> Iterator[LineBlock]:
     """Lines that can be headings, with those joined that continue one another."""
     gaps = _gaps(page)
     index = 0
@@ -116,7 +116,7 @@ def _blocks(number: int, page: PageReading, body: float) -> Iterator[Block]:
                 break
             group.append(page.lines[index])
             index += 1
-        block = Block(number, first, tuple(group), first in gaps or after_heading)
+        block = LineBlock(number, first, tuple(group), first in gaps or after_heading)
         after_heading = True
         if len(block.text) <= LONGEST and not _ends_sentence(block.text):
             yield block
@@ -159,7 +159,9 @@ def _landscape(lines: Sequence[TextLine]) -> bool:
     return max(line.right for line in lines) > LANDSCAPE * max(line.top for line in lines)
 
 
-def _titles_of_law(blocks: list[Block], lines: Sequence[TextLine], body: float) -> dict[Block, int]:
+def _titles_of_law(
+    blocks: list[LineBlock], lines: Sequence[TextLine], body: float
+) -> dict[LineBlock, int]:
     """Titles larger than every chapter and article, if there are two or more."""
     largest = max(
         line.size for line in lines if ARTICLE.match(line.text) or CHAPTER.match(line.text)
@@ -173,9 +175,9 @@ def _titles_of_law(blocks: list[Block], lines: Sequence[TextLine], body: float) 
     return titles if len(titles) > 1 else {}
 
 
-def _slides(blocks: list[Block], body: float) -> dict[Block, int]:
+def _slides(blocks: list[LineBlock], body: float) -> dict[LineBlock, int]:
     """The title of each slide, 1, and other lines in large type, 2."""
-    out: dict[Block, int] = {}
+    out: dict[LineBlock, int] = {}
     height = max((line.top for block in blocks for line in block.lines), default=0.0)
     for number in sorted({block.page for block in blocks}):
         large = [b for b in blocks if b.page == number and b.size >= LARGER * body]
@@ -187,7 +189,9 @@ def _slides(blocks: list[Block], body: float) -> dict[Block, int]:
     return out
 
 
-def _levels(blocks: list[Block], lines: Sequence[TextLine], body: float) -> dict[Block, int]:
+def _levels(
+    blocks: list[LineBlock], lines: Sequence[TextLine], body: float
+) -> dict[LineBlock, int]:
     """{heading: level}: by size from the largest on, then bold type and capitals."""
     large = [block for block in blocks if block.size >= LARGER * body]
     sizes = _sizes(large)
@@ -206,7 +210,7 @@ def _levels(blocks: list[Block], lines: Sequence[TextLine], body: float) -> dict
     return marked if len(marked) > 1 else {}
 
 
-def _bold(block: Block) -> bool:
+def _bold(block: LineBlock) -> bool:
     return all(line.bold for line in block.lines)
 
 
@@ -215,13 +219,13 @@ def _capitals(text: str) -> bool:
     return len(letters) >= 4 and all(c.isascii() and c.isupper() for c in letters)
 
 
-def _sizes(large: list[Block]) -> list[float]:
+def _sizes(large: list[LineBlock]) -> list[float]:
     """The sizes that have a level, from the largest on.
 
     The largest has none if it is there once only, on the first page: it is that of the title of
     the whole; so has the next one, if the same is true of it.
     """
-    known: list[list[Block]] = []
+    known: list[list[LineBlock]] = []
     for block in sorted(large, key=lambda block: -block.size):
         if known and known[-1][0].size <= SAME * block.size:
             known[-1].append(block)
@@ -239,7 +243,7 @@ def _rank(size: float, sizes: list[float]) -> int:
     return next((n for n, least in enumerate(sizes, start=1) if size >= least), len(sizes))
 
 
-def _written(page: PageReading, headings: dict[int, tuple[Block, int]]) -> PageReading:
+def _written(page: PageReading, headings: dict[int, tuple[LineBlock, int]]) -> PageReading:
     """The page with `#` before its headings."""
     text: list[str] = []
     lines: list[TextLine] = []

@@ -4,7 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, get_args
 
 from jangin.evaluation.systems.baseline_methods import Method
-from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
+from jangin.evaluation.systems.system import (
+    Prompt,
+    System,
+    SystemAnswer,
+    SystemConfig,
+    SystemInputs,
+)
 
 
 class BaselineConfig(SystemConfig):
@@ -45,11 +51,11 @@ class BaselineSystem:
             inputs.seed,
         )
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """One prediction for each prompt, all at once."""
         texts = [
             next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
             for prompt in prompts
         ]
         predictions = self._predictor.predict(texts)
-        yield {index: Answer(text, finished=True) for index, text in enumerate(predictions)}
+        yield {index: SystemAnswer(text, finished=True) for index, text in enumerate(predictions)}

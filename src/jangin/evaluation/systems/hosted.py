@@ -12,7 +12,13 @@ from jangin.core.config import Runtime
 from jangin.core.model_protocols import ChatModel, ChatRequest
 from jangin.core.records import Message
 from jangin.evaluation.systems.local import FormExamples, ask_requests, draw_shots, with_shots
-from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
+from jangin.evaluation.systems.system import (
+    Prompt,
+    System,
+    SystemAnswer,
+    SystemConfig,
+    SystemInputs,
+)
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
 
@@ -71,7 +77,7 @@ class HostedSystem:
             drawn = (inputs.train, inputs.few_shot, inputs.seed, inputs.families)
             self._form = FormExamples(*drawn)
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """The endpoint's answers, batch by batch.
 
         Raises: StageError: a question got no reply; the replies to the others stay cached.
@@ -80,7 +86,7 @@ class HostedSystem:
             answers = self._answer(prompts[start : start + BATCH_SIZE])
             yield {start + index: answer for index, answer in enumerate(answers)}
 
-    def _answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def _answer(self, prompts: Sequence[Prompt]) -> list[SystemAnswer]:
         requests = [self._request(prompt) for prompt in prompts]
         return ask_requests(self._chat, requests, self._config.concurrency, self._config.teacher)
 

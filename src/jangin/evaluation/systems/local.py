@@ -10,11 +10,11 @@ from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.records import Example
 from jangin.evaluation.systems.local_models import Folders, LocalModels, OpenedModel
 from jangin.evaluation.systems.system import (
-    Answer,
     LocalModel,
     Prompt,
     PromptedSystem,
     System,
+    SystemAnswer,
     SystemConfig,
     SystemInputs,
 )
@@ -33,12 +33,12 @@ def ask_requests(
     concurrency: int,
     name: str,
     notify: Callable[[str], None] = lambda _text: None,
-) -> list[Answer]:
+) -> list[SystemAnswer]:
     """The answers of a model, in the order of the requests; each is in the ledger before it counts.
 
     Raises: StageError: a request got no reply; the replies to the others stay cached.
     """
-    answers: dict[int, Answer] = {}
+    answers: dict[int, SystemAnswer] = {}
     failures: list[ChatError] = []
 
     def take(index: int, reply: ChatReply | ChatError) -> None:
@@ -48,7 +48,7 @@ def ask_requests(
             parts, finished = split_reasoning(reply.content), reply.finish_reason != "length"
             # Where the server has removed the reasoning, no answer means that it did not end.
             endless = bool(reply.reasoning) and not finished and not parts.answer
-            answers[index] = Answer(
+            answers[index] = SystemAnswer(
                 parts.answer,
                 finished,
                 reply.reasoning or parts.reasoning,
@@ -97,7 +97,7 @@ class EngineSystem:
             executor=lambda: inputs.services.executor,
         )
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """The greedy answers to all prompts, once all are there; the ledger has each at once.
 
         Raises: StageError: a question got no answer. ChatError: the server did not start or ended.
@@ -245,7 +245,7 @@ class LocalSystem:
         self.batch_size = batch_size
         self.executor = executor
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """The answers that are known next, by index of the prompt; decoded greedily."""
         if not self.executor.has_nodes:
             model = self.models.use(self.name)
@@ -277,7 +277,7 @@ class GroupAnswers:
         self._opened = LocalModels(folders, self._lines.append).use(name)
         self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
 
-    def __call__(self, prompts: Sequence[Prompt]) -> tuple[dict[int, Answer], list[str]]:
+    def __call__(self, prompts: Sequence[Prompt]) -> tuple[dict[int, SystemAnswer], list[str]]:
         """({index of a prompt: its answer}, lines to be printed once)."""
         batches = _answers(self._opened, prompts, self._max_new_tokens, self._batch_size)
         return {index: one for ended in batches for index, one in ended.items()}, self._lines
@@ -285,13 +285,13 @@ class GroupAnswers:
 
 def _answers(
     opened: OpenedModel, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int | None
-) -> Iterator[Mapping[int, Answer]]:
+) -> Iterator[Mapping[int, SystemAnswer]]:
     """The answers that ended in one step, by index of the prompt; decoded greedily."""
     from jangin.inference.generate import answers
 
     for ended in answers(*opened, prompts, max_new_tokens, batch_size):
         yield {
-            index: Answer(
+            index: SystemAnswer(
                 one.text,
                 one.finished,
                 one.reasoning,

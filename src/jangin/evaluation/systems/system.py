@@ -24,7 +24,7 @@ Prompt = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SystemAnswer:
     """What a system generated for one prompt."""
 
     text: str
@@ -40,7 +40,7 @@ class Answer:
 class System(Protocol):
     """A system under test, ready to answer."""
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """{index of a prompt: its answer}, those that are known first; decoded greedily.
 
         Each is noted as soon as it is given, so that a killed evaluation does not ask it again.
@@ -132,6 +132,6 @@ class PromptedSystem:
     inner: System
     rewrite: Callable[[Prompt], Prompt]
 
-    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, SystemAnswer]]:
         """Answers of the inner system to the rewritten prompts."""
         return self.inner.answer([self.rewrite(prompt) for prompt in prompts])

@@ -197,9 +197,8 @@ def single_answer_warnings(examples: Iterable[Example]) -> list[str]:
     if len(answers) < 2 or len(set(answers)) > 1:
         return []
     return [
-        f"{all_counted(len(answers), 'answer is', 'answers are')} {answers[0][:60]!r}: no "
-        "system can be better than "
-        "another, and one that always gives this answer is always right."
+        f"{all_counted(len(answers), 'answer is', 'answers are')} {answers[0][:60]!r}: no system "
+        "can be better than another, and one that always gives this answer is always right."
     ]
 
 

@@ -20,13 +20,13 @@ from jangin.core.digest import short_digest
 from jangin.core.parquet import batches_of
 from jangin.core.reasons import Reason
 from jangin.core.records import Example, Record
-from jangin.documents.versions import ChangedPassage, Passage, SuspectedVersions
+from jangin.documents.versions import ChangedPassage, Statement, SuspectedVersions
 from jangin.examples.formats.additions import FILES
 from jangin.examples.reviews.log import (
     ACCEPTED,
     NamedDocument,
+    ReviewableTexts,
     ReviewDecision,
-    Wording,
     edit,
     renamed,
 )
@@ -251,7 +251,7 @@ def with_conditions(
     for row in rows:
         if own := conditions.get((row.document_id, row.family)):
             question = f"{', '.join(own)}: {row.question}"
-            after = Wording(question=question, answer=row.answer, evidence=row.evidence)
+            after = ReviewableTexts(question=question, answer=row.answer, evidence=row.evidence)
             changed[row.id] = edit(row, after).model_copy(update={"scores": row.scores})
     return [renamed(changed.get(row.id, row), changed) for row in rows], len(changed)
 
@@ -287,7 +287,7 @@ class _Search:
         self._said: dict[str, Said] = {}
         self._judged: dict[tuple[str, str, bool], Difference] = {}
         self._edges: dict[tuple[int, int], Difference] = {}
-        self._passages: dict[int, dict[Passage, Difference]] = defaultdict(dict)
+        self._passages: dict[int, dict[Statement, Difference]] = defaultdict(dict)
         """{position of a row: passages of other documents that contradict it, without a row}."""
 
     def by_question(self, key: Callable[[SourcedRow], str], *, same_words: bool) -> None:
@@ -314,7 +314,7 @@ class _Search:
         """True if people decided that each of the two documents holds under its condition."""
         return self._each_holds(self._rows[one], self._rows[two])
 
-    def _each_holds(self, first: SourcedRow | Passage, second: SourcedRow | Passage) -> bool:
+    def _each_holds(self, first: SourcedRow | Statement, second: SourcedRow | Statement) -> bool:
         return any(
             (a.is_one(first.document, first.source) and b.is_one(second.document, second.source))
             or (b.is_one(first.document, first.source) and a.is_one(second.document, second.source))
@@ -394,7 +394,7 @@ class _Search:
                     if not known and not self._rows[p].accepted:
                         self._passages[p].setdefault(passage, each.kind)
 
-    def _is_on(self, position: int, quote: str, mine: Passage, theirs: Passage) -> bool:
+    def _is_on(self, position: int, quote: str, mine: Statement, theirs: Statement) -> bool:
         """True if what a row says is in a passage that another document has otherwise."""
         row, words = self._rows[position], letters_and_digits(mine.text)
         if row.page != mine.page or not (quote in words or words in quote):
@@ -475,7 +475,7 @@ class _Search:
         for (one, two), kind in self._edges.items():
             members[root(self._rows[one].family)].update((one, two))
             kinds[root(self._rows[one].family)].add(kind)
-        passages: dict[str, set[Passage]] = defaultdict(set)
+        passages: dict[str, set[Statement]] = defaultdict(set)
         for one, against in self._passages.items():
             name = root(self._rows[one].family)
             members[name].add(one)
@@ -519,7 +519,7 @@ def _sides(rows: Iterable[SourcedRow]) -> Iterator[ConflictSide]:
         )
 
 
-def _side(passage: Passage) -> ConflictSide:
+def _side(passage: Statement) -> ConflictSide:
     return ConflictSide(
         document=passage.document,
         source=passage.source,

@@ -426,9 +426,9 @@ def _similar(questions: Sequence[str], least: float) -> "Indices":
     """(P, 2) pairs of questions with at least this normalised Levenshtein similarity."""
     import numpy as np
 
-    from jangin.text.dedup.near_duplicates import Rules, find_matches
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_matches
 
-    matches = find_matches(questions, Rules(threshold=least))
+    matches = find_matches(questions, DuplicateRules(threshold=least))
     equal = np.stack([matches.firsts, np.arange(len(questions))], axis=1)
     return np.concatenate([equal, matches.pairs])
 

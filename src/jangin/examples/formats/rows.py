@@ -21,8 +21,8 @@ from jangin.prepare.engine.build import (
     apply_row_steps,
     order_rows,
 )
-from jangin.prepare.engine.plan import AsGiven, Order, Plan
-from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_from_frame
+from jangin.prepare.engine.plan import AsGiven, Order, PreparePlan
+from jangin.prepare.tables.readers import OpenTable, TableSettings, open_table, table_from_frame
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW
 from jangin.prepare.transforms.chats import chat_column, history_turns, read_messages
 from jangin.prepare.transforms.columns import Filter
@@ -189,9 +189,9 @@ class Template(Config):
     order: Order = AsGiven()
     """Order of the examples: `as_given`, `shuffled` or `sorted` by answer."""
 
-    def plan(self) -> Plan:
+    def plan(self) -> PreparePlan:
         """The same as a plan of `prepare`, without a split."""
-        return Plan(
+        return PreparePlan(
             source=self.source,
             prompt=self.prompt,
             completion=self.completion,
@@ -288,11 +288,13 @@ def read_rows(path: Path, format: Rows, project_folder: Path) -> ReadRows:
             rows = _from_chats(open_table(path, TableSettings(), work), path.name)
         else:
             table = open_table(path, TableSettings(), work)
-            rows = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
+            rows = _from_template(
+                table, PreparePlan(validation=0, test=0), project_folder, path.name
+            )
     return rows
 
 
-def _recognised(table: Table, project_folder: Path, path: Path) -> ReadRows:
+def _recognised(table: OpenTable, project_folder: Path, path: Path) -> ReadRows:
     """The rows of a table whose columns say what they are.
 
     Raises `DataError` where they do not.
@@ -322,7 +324,9 @@ def _recognised(table: Table, project_folder: Path, path: Path) -> ReadRows:
     return replace(rows, left_out=unused)
 
 
-def _public_rows(table: Table, plan: Plan, project_folder: Path, source: str) -> ReadRows:
+def _public_rows(
+    table: OpenTable, plan: PreparePlan, project_folder: Path, source: str
+) -> ReadRows:
     """The rows but those that a column such as `공개` marks as not for use."""
     from jangin.prepare.shapes import not_public
 
@@ -335,7 +339,7 @@ def _public_rows(table: Table, plan: Plan, project_folder: Path, source: str) ->
     return replace(rows, not_public=(marked.column, marked.cells))
 
 
-def open_hub(format: HubRows, project_folder: Path) -> Table:
+def open_hub(format: HubRows, project_folder: Path) -> OpenTable:
     """The rows of a data set of the hub, or of a folder of this machine.
 
     Raises `MachineError` without the package `datasets`, `DataError` without the data set.
@@ -384,7 +388,9 @@ def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> ReadRows:
+def _from_template(
+    table: OpenTable, plan: PreparePlan, project_folder: Path, source: str
+) -> ReadRows:
     import polars as pl
 
     columns = apply_row_steps(table, plan, project_folder)
@@ -412,7 +418,7 @@ def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) 
     )
 
 
-def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
+def _example(row: dict[str, object], plan: PreparePlan, source: str) -> Example:
     system = str(row.get(SYSTEM) or "")
     group = str(row[plan.group] or "") if plan.group else ""
     messages = [Message(role="system", content=system)] if system else []
@@ -429,7 +435,7 @@ def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
     )
 
 
-def _from_chats(table: Table, source: str) -> ReadRows:
+def _from_chats(table: OpenTable, source: str) -> ReadRows:
 
     column = chat_column(table.columns)
     if column not in table.columns:

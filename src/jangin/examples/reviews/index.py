@@ -140,8 +140,8 @@ class QueueColumns:
         number = {name: n for n, name in enumerate(passages)}
         pairs = [(n, number[c]) for n, e in enumerate(entries) for c in e.chunks if c in number]
         self._rows, self._chunks = np.array(pairs, np.int64).reshape(-1, 2).T
-        self._sole = np.zeros(len(entries), np.int32)
-        """Code of the only reviewer so far of a row that two decide on; 0 for all other rows."""
+        self._pending_reviewers = np.zeros(len(entries), np.int32)
+        """Code of the reviewer of a double-reviewed row with one verdict; 0 for none."""
         self._deciders = np.zeros(len(entries), np.int32)
         """Code of the reviewer whose verdict counts; 0 for none."""
         self._reviewers: dict[str, int] = {}
@@ -157,7 +157,7 @@ class QueueColumns:
         self._deciders[position] = self._code(verdict.by) if verdict is not None else 0
         if self.double[position]:
             names = list(latest_verdicts(review)) if review is not None else []
-            self._sole[position] = self._code(names[0]) if len(names) == 1 else 0
+            self._pending_reviewers[position] = self._code(names[0]) if len(names) == 1 else 0
 
     def _code(self, reviewer: str) -> int:
         return self._reviewers.setdefault(reviewer, len(self._reviewers) + 1)
@@ -168,7 +168,7 @@ class QueueColumns:
 
     def clear(self) -> None:
         """Forget all decisions."""
-        people = (self._sole, self._deciders)
+        people = (self._pending_reviewers, self._deciders)
         for column in (self.verdict, self.flagged, self.rated, self.contested, *people):
             column[:] = 0
 
@@ -191,7 +191,8 @@ class QueueColumns:
 
         The only verdict so far on a row for two reviewers is hidden from all others.
         """
-        others: Flags = (self._sole > 0) & (self._sole != self._reviewers.get(by, -1))
+        pending = self._pending_reviewers
+        others: Flags = (pending > 0) & (pending != self._reviewers.get(by, -1))
         if name == "open":
             undecided: Flags = self.verdict == 0
             return undecided | others

@@ -54,7 +54,7 @@ class NamedDocument(Record):
         return self.id == document or self.source == source
 
 
-class Wording(Record):
+class ReviewableTexts(Record):
     """The texts of an example that a reviewer can change."""
 
     question: str
@@ -85,9 +85,9 @@ class ReviewDecision(Record):
     by: str = ""
     """Name of the reviewer."""
     at: datetime
-    before: Wording
+    before: ReviewableTexts
     """What the reviewer saw."""
-    after: Wording | None = None
+    after: ReviewableTexts | None = None
     """What it becomes; for `edit` only."""
     reason: str = ""
     """Why it was rejected, or what is wrong with the document."""
@@ -139,7 +139,7 @@ class Review:
     """What people decided about one example: all lines about it taken together."""
 
     id: str
-    before: Wording
+    before: ReviewableTexts
     """What the reviewer of its last decision saw."""
     verdict: ReviewDecision | None = None
     """The latest of accept, edit and reject."""
@@ -160,18 +160,24 @@ def decide(
     example: Example,
     decision: DecisionKind,
     by: str,
-    after: Wording | None = None,
+    after: ReviewableTexts | None = None,
     reason: str = "",
     score: float | None = None,
 ) -> ReviewDecision:
     """A decision about an example, made now; raises `ValueError` for an incomplete one."""
     return decide_on(
-        example.id, Wording.of(example), decision, by, after=after, reason=reason, score=score
+        example.id,
+        ReviewableTexts.of(example),
+        decision,
+        by,
+        after=after,
+        reason=reason,
+        score=score,
     )
 
 
 def decide_on(
-    row_id: str, before: Wording, decision: DecisionKind, by: str, **fields: Any
+    row_id: str, before: ReviewableTexts, decision: DecisionKind, by: str, **fields: Any
 ) -> ReviewDecision:
     """A decision about a row with these texts, made now; raises `ValueError` like `decide`."""
     at = datetime.now(UTC).replace(microsecond=0)
@@ -189,7 +195,7 @@ def decide_documents(
 
     `conditions` are those of the first and of the second document, for `both_hold`.
     """
-    before = Wording(question="", answer="")
+    before = ReviewableTexts(question="", answer="")
     documents = (first, second)
     return decide_on(
         pair_id(*documents), before, decision, by, documents=documents, conditions=conditions
@@ -216,7 +222,7 @@ def withdraw_documents(
     _kind: DecisionKind, first: NamedDocument, second: NamedDocument, by: str
 ) -> ReviewDecision:
     """What withdraws the latest decision between two documents."""
-    return decide_on(pair_id(first, second), Wording(question="", answer=""), "undo", by)
+    return decide_on(pair_id(first, second), ReviewableTexts(question="", answer=""), "undo", by)
 
 
 def pair_id(first: NamedDocument, second: NamedDocument) -> str:
@@ -349,7 +355,7 @@ def latest_verdicts(review: Review) -> dict[str, ReviewDecision]:
 
 
 @dataclass(frozen=True, slots=True)
-class Disagreement:
+class ReviewerDisagreement:
     """A row about which the first two reviewers decided differently."""
 
     review: Review
@@ -359,7 +365,7 @@ class Disagreement:
     """The third decision: one that says so, or one of another reviewer; None while it is open."""
 
 
-def find_disagreement(review: Review) -> Disagreement | None:
+def find_disagreement(review: Review) -> ReviewerDisagreement | None:
     """The disagreement about a row, or None where fewer than two decided or both agree."""
     verdicts = latest_verdicts(review)
     if len(verdicts) < 2:
@@ -369,7 +375,7 @@ def find_disagreement(review: Review) -> Disagreement | None:
     if (first.decision, first.after) == (second.decision, second.after):
         return None
     settling = [d for d in review.history if d.is_verdict and (d.resolves or d.by not in names[:2])]
-    return Disagreement(review, first, second, settling[-1] if settling else None)
+    return ReviewerDisagreement(review, first, second, settling[-1] if settling else None)
 
 
 def is_contested(review: Review) -> bool:
@@ -497,7 +503,7 @@ def match_reviews(rows: Iterable[Example], reviews: Mapping[str, Review]) -> dic
     by_text = {review.before.key: review for review in reviews.values()}
     matched = {}
     for row in rows:
-        review = reviews.get(row.id) or by_text.get(Wording.of(row).key)
+        review = reviews.get(row.id) or by_text.get(ReviewableTexts.of(row).key)
         if review is not None:
             matched[row.id] = review
     return matched
@@ -564,7 +570,7 @@ def _reject(result: Reviewed, row: Example, reason: Reason) -> None:
     result.applied["reject"] = result.applied.get("reject", 0) + 1
 
 
-def edit(row: Example, after: Wording) -> Example:
+def edit(row: Example, after: ReviewableTexts) -> Example:
     """The row with a new question, answer and evidence, and so a new id.
 
     Further correct answers are kept unless the answer changed; scores were for the old texts.
@@ -594,7 +600,9 @@ def _follow(row: Example, before: Example, after: Example) -> Example:
     """A paraphrase with the corrected answer of its question, if it had the old one."""
     if row.answer != before.answer:
         return row
-    return edit(row, Wording(question=row.question, answer=after.answer, evidence=after.evidence))
+    return edit(
+        row, ReviewableTexts(question=row.question, answer=after.answer, evidence=after.evidence)
+    )
 
 
 def _with_scores(row: Example, review: Review, *, double: bool) -> Example:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jangin.core.reasons import Reason
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair
-from jangin.examples.reviews.log import Review, Wording
+from jangin.examples.reviews.log import Review, ReviewableTexts
 
 PairReview = Literal["respected", "required", "ignored"]
 
@@ -19,10 +19,12 @@ class ReviewedPairs:
     dropped: list[DroppedPair] = field(default_factory=list)
 
 
-def wording_of(pair: PreferencePair) -> Wording:
+def wording_of(pair: PreferencePair) -> ReviewableTexts:
     """The texts of a pair that a reviewer can change."""
     question = next((m.content for m in reversed(pair.prompt) if m.role == "user"), "")
-    return Wording(question=question, answer=pair.chosen.content, rejected=pair.rejected.content)
+    return ReviewableTexts(
+        question=question, answer=pair.chosen.content, rejected=pair.rejected.content
+    )
 
 
 def as_example(pair: PreferencePair, original: Example | None = None) -> Example:
@@ -88,7 +90,7 @@ def apply_pair_reviews(
     return result
 
 
-def edit_pair(pair: PreferencePair, after: Wording) -> PreferencePair:
+def edit_pair(pair: PreferencePair, after: ReviewableTexts) -> PreferencePair:
     """The pair with other texts, and so another id; its scores were for the old texts."""
     last = max((i for i, m in enumerate(pair.prompt) if m.role == "user"), default=None)
     prompt = tuple(

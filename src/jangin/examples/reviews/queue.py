@@ -9,8 +9,8 @@ from jangin.core.records import Example, PreferencePair
 from jangin.examples.reviews.log import (
     DecisionKind,
     Review,
+    ReviewableTexts,
     ReviewDecision,
-    Wording,
     decide_on,
     match_reviews,
 )
@@ -77,12 +77,12 @@ class QueueItem:
         return tuple(signal.text for signal in self.signals)
 
     @property
-    def original(self) -> Wording:
+    def original(self) -> ReviewableTexts:
         """The texts before any review."""
-        return Wording.of(self.example) if self.pair is None else wording_of(self.pair)
+        return ReviewableTexts.of(self.example) if self.pair is None else wording_of(self.pair)
 
     @property
-    def wording(self) -> Wording:
+    def wording(self) -> ReviewableTexts:
         """The texts as they are now: those of the latest edit, else the original ones."""
         verdict = self.review.verdict if self.review is not None else None
         return (verdict.after if verdict is not None else None) or self.original
@@ -172,7 +172,7 @@ def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:
     return queue
 
 
-def wording_fault(after: Wording, passage: str) -> Fault:
+def wording_fault(after: ReviewableTexts, passage: str) -> Fault:
     """The text that keeps an edit from being saved, if any.
 
     That is one that is empty, or evidence that is not in the passage.
@@ -187,7 +187,7 @@ def wording_fault(after: Wording, passage: str) -> Fault:
     return "evidence" if quoted and passage and quoted not in collapse_spaces(passage) else ""
 
 
-def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
+def unsupported(after: ReviewableTexts, passage: str) -> tuple[str, ...]:
     """Parts of an edited answer that are not in its evidence, or else in its passage.
 
     Numbers and names; of an answer without any, the whole where hardly one of its words is there.
@@ -202,7 +202,7 @@ def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
     return (after.answer,) if is_other else ()
 
 
-def wording_problem(after: Wording, passage: str) -> str:
+def wording_problem(after: ReviewableTexts, passage: str) -> str:
     """Why an edit cannot be kept, in one sentence; empty where it can."""
     fault = wording_fault(after, passage)
     if fault == "evidence":

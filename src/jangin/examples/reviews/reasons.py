@@ -51,14 +51,14 @@ SHOWN = 120
 
 def near_copies(questions: Sequence[str]) -> dict[int, int]:
     """{index of a question: index of the one that it resembles}."""
-    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
 
     if len(questions) < 2:
         return {}
     try:
-        matches = find_duplicates(questions, Rules(NEAR_COPY, guard=True))
+        matches = find_duplicates(questions, DuplicateRules(NEAR_COPY, guard=True))
     except MachineError:  # the guard needs kiwipiepy for Korean questions
-        matches = find_duplicates(questions, Rules(NEAR_COPY, guard=False))
+        matches = find_duplicates(questions, DuplicateRules(NEAR_COPY, guard=False))
     copies: dict[int, int] = {}
     for match in matches:
         copies[match.row] = match.twin
@@ -117,7 +117,7 @@ def passage_of(row: Example, texts: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReviewReason:
     """One reason to look at a row; `find` names the rows."""
 
     key: str
@@ -705,11 +705,11 @@ def _reason(
     find: Callable[[Material], Iterator[Concern]],
     en: tuple[str, str],
     ko: tuple[str, str],
-) -> Reason:
-    return Reason(key, weight, find, {"en": en[0], "ko": ko[0]}, {"en": en[1], "ko": ko[1]})
+) -> ReviewReason:
+    return ReviewReason(key, weight, find, {"en": en[0], "ko": ko[0]}, {"en": en[1], "ko": ko[1]})
 
 
-REASONS: tuple[Reason, ...] = (
+REASONS: tuple[ReviewReason, ...] = (
     _reason(
         "conflict", 0.97, lambda material: _conflicts(material, of_documents=True),
         ("another document differs",
@@ -864,7 +864,7 @@ REASONS: tuple[Reason, ...] = (
     ),
 )  # fmt: skip
 """All reasons. One of another stage: a row here, and a field of `Material` for its facts."""
-BY_KEY: Mapping[str, Reason] = {reason.key: reason for reason in REASONS}
+BY_KEY: Mapping[str, ReviewReason] = {reason.key: reason for reason in REASONS}
 
 
 def reason_names(language: Language) -> dict[str, str]:

@@ -27,8 +27,8 @@ from jangin.examples.reviews.log import (
     REASONS,
     VERDICTS,
     NamedDocument,
+    ReviewableTexts,
     ReviewDecision,
-    Wording,
     collect_reviews,
     conditions_of,
     decide_documents,
@@ -148,7 +148,7 @@ def _cells(item: QueueItem) -> dict[str, str]:
     }
 
 
-def version_of(wording: Wording) -> str:
+def version_of(wording: ReviewableTexts) -> str:
     """Digest of the texts that a reviewer sees."""
     return short_digest(wording.model_dump(exclude_none=True))
 
@@ -262,7 +262,7 @@ def _take(
     texts = {
         n: cells[n] if cells[n] == current[n] else without_apostrophe(cells[n]) for n in current
     }
-    after = Wording(**texts)
+    after = ReviewableTexts(**texts)
     differs = version_of(after) != cells["version"]
     changed = differs and texts != current
     word = cells["decision"].lower()
@@ -287,12 +287,12 @@ def _take(
     result.unchanged += bool(new or differs) and not fresh
 
 
-def _stripped(wording: Wording) -> Wording:
+def _stripped(wording: ReviewableTexts) -> ReviewableTexts:
     texts = {n: text.strip() for n, text in wording.model_dump(exclude_none=True).items()}
-    return Wording(**texts)
+    return ReviewableTexts(**texts)
 
 
-def _check_edit(cells: Mapping[str, str], item: QueueItem, after: Wording) -> None:
+def _check_edit(cells: Mapping[str, str], item: QueueItem, after: ReviewableTexts) -> None:
     if cells["version"] != version_of(item.wording):
         verdict = item.review.verdict if item.review is not None else None
         who = f" by {verdict.by}" if verdict is not None and verdict.by else ""
@@ -415,7 +415,7 @@ def decisions_of_record(
             raise DataError(f"{location}: {error}. Correct it in Argilla.") from error
 
 
-def _told(row: str, before: Wording, told: Any, location: str) -> Iterator[ReviewDecision]:
+def _told(row: str, before: ReviewableTexts, told: Any, location: str) -> Iterator[ReviewDecision]:
     """The decisions that a record was exported with."""
     try:
         for fields in json.loads(told or "[]"):
@@ -424,17 +424,17 @@ def _told(row: str, before: Wording, told: Any, location: str) -> Iterator[Revie
         raise DataError(f"{location}: its metadata `decisions` was changed: {error}.") from error
 
 
-def _wording(fields: Mapping[str, Any], location: str) -> Wording:
+def _wording(fields: Mapping[str, Any], location: str) -> ReviewableTexts:
     texts = {n: str(fields[n]) for n in TEXTS if fields.get(n) is not None}
     if not {"question", "answer"} <= set(texts):
         raise DataError(f"{location}: the fields question and answer are missing. Export it again.")
     if texts.get("evidence") == "-":
         texts["evidence"] = ""
-    return Wording(**texts)
+    return ReviewableTexts(**texts)
 
 
 def _decisions(
-    row: str, before: Wording, by: str, answers: Mapping[str, Any]
+    row: str, before: ReviewableTexts, by: str, answers: Mapping[str, Any]
 ) -> Iterator[ReviewDecision]:
     verdict, reason = answers.get("decision"), str(answers.get("reason") or "")
     changed = {n: str(answers[f"new_{n}"]) for n in TEXTS if answers.get(f"new_{n}")}

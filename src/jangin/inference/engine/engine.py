@@ -23,11 +23,11 @@ from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatche
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.inference.engine.adapters import AdapterBank
 from jangin.inference.engine.requests import (
+    AnswerProgress,
     EngineAnswer,
     EngineRequest,
     FinishReason,
     Listener,
-    Progress,
     PromptScores,
     prompts_of_one_pass,
     score_prompts,
@@ -59,7 +59,7 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class ModelTexts:
     """How the texts of one model are read and written: the base's, or those of an adapter."""
 
     tokenizer: Any
@@ -200,7 +200,7 @@ class Engine:
             JanginError: the first failure.
 
         """
-        reports: queue.SimpleQueue[tuple[int, Progress]] = queue.SimpleQueue()
+        reports: queue.SimpleQueue[tuple[int, AnswerProgress]] = queue.SimpleQueue()
 
         def listener(number: int) -> Listener:
             return lambda report: reports.put((number, report))
@@ -232,14 +232,14 @@ class Engine:
         else:
             thread.join()
 
-    def _wording(self, artifact: Path | None) -> Wording:
+    def _wording(self, artifact: Path | None) -> ModelTexts:
         model = self._loaded_model()
         adapter = artifact / "adapter" if artifact is not None and has_adapter(artifact) else None
         tokenizer = self._tokenizer if artifact is None else load_tokenizer(artifact)
         stops = model if adapter is None else _Stops(adapter, model)
         stop_ids = stop_tokens(stops, tokenizer)
         grammars = GrammarCompiler(tokenizer, stop_ids)
-        return Wording(
+        return ModelTexts(
             tokenizer,
             stop_ids,
             AnswerReader(tokenizer),
@@ -276,7 +276,7 @@ class Engine:
             self._model = None
             self._loaded.set()
             for listener in pending.values():
-                listener(Progress(error=problem))
+                listener(AnswerProgress(error=problem))
             release_memory()
 
     def _run(self) -> None:
@@ -324,7 +324,7 @@ class Engine:
                 in_use = {other.request.generation.adapter for other in work.jobs.values()}
                 work.bank.load(adapter, [name for name in in_use if name is not None])
         except JanginError as error:
-            self._report(work, ticket, Progress(error=error))
+            self._report(work, ticket, AnswerProgress(error=error))
             return
         if job.request.prompt_tops is not None:
             work.unscored.append(ticket)
@@ -358,7 +358,7 @@ class Engine:
             scores = self._scores(work, requests)
         except JanginError as error:
             for ticket in tickets:
-                self._report(work, ticket, Progress(error=error))
+                self._report(work, ticket, AnswerProgress(error=error))
             return
         for ticket, score in zip(tickets, scores, strict=True):
             job = work.jobs[ticket]
@@ -366,7 +366,7 @@ class Engine:
             if job.request.generation.max_new_tokens > 0:
                 self._generate(work, ticket)
             else:
-                self._report(work, ticket, Progress(answer=_scored(job)))
+                self._report(work, ticket, AnswerProgress(answer=_scored(job)))
 
     def _scores(self, work: _Work, requests: Sequence[EngineRequest]) -> list[PromptScores]:
         prompts = [request.generation.prompt_ids for request in requests]
@@ -399,7 +399,7 @@ class Engine:
         except MachineError as error:
             known = {answer.index for answer in (*work.batch.active, *work.batch.waiting)}
             for index in [index for index in work.tickets if index not in known]:
-                self._report(work, work.tickets[index], Progress(error=error))
+                self._report(work, work.tickets[index], AnswerProgress(error=error))
             return
         self.state.generated_tokens += len(stepped)
         for answer in stepped:
@@ -424,9 +424,9 @@ class Engine:
             whole = EngineAnswer(generation, reason, len(request.prompt_ids), job.scores)
         own = answer.logprobs[-1] if answer.logprobs else None
         top = answer.top_logprobs[-1] if answer.top_logprobs else ()
-        self._report(work, ticket, Progress(text, answer.token_ids[-1], own, top, whole))
+        self._report(work, ticket, AnswerProgress(text, answer.token_ids[-1], own, top, whole))
 
-    def _report(self, work: _Work, ticket: int, report: Progress) -> None:
+    def _report(self, work: _Work, ticket: int, report: AnswerProgress) -> None:
         if report.is_last:
             job = work.jobs.pop(ticket)
             if job.index is not None:

@@ -40,7 +40,7 @@ _loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFolders:
+class PipelineModel:
     """A model as the pipeline stores it."""
 
     base: Path
@@ -80,7 +80,7 @@ class EnginePool:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._lock = threading.RLock()
 
-    def open(self, folders: ModelFolders) -> OpenModel:
+    def open(self, folders: PipelineModel) -> OpenModel:
         """The engine of a model; loads it with the first request.
 
         Raises:
@@ -100,7 +100,7 @@ class EnginePool:
         engine = self._engine(_key(tuned), tuned, partial(_load_tuned, base, tuned))
         return OpenModel(engine, None, artifact)
 
-    def unload(self, folders: ModelFolders) -> None:
+    def unload(self, folders: PipelineModel) -> None:
         """Free the memory of a model that was deleted; its base stays."""
         tuned = folders.tuned
         if tuned is None:

@@ -81,7 +81,7 @@ class EngineRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class AnswerProgress:
     """One more token of a streamed answer, or the end of any."""
 
     text: str = ""
@@ -116,5 +116,5 @@ class EngineAnswer:
         return len(self.generation.token_ids)
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[AnswerProgress], None]
 """Called in the engine's thread; must return at once and raise nothing."""

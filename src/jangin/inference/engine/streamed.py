@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jangin.inference.engine.engine import Wording
+from jangin.inference.engine.engine import ModelTexts
 from jangin.inference.engine.tools import ToolCall
 from jangin.inference.generate import Generation
 from jangin.text.reasoning import FRAMES, TAGS
@@ -26,7 +26,7 @@ class Pieces:
 class StreamedAnswer:
     """One answer of a stream."""
 
-    wording: Wording
+    wording: ModelTexts
     prompt_ids: Sequence[int]
     with_tools: bool = False
     """Whether the answer may call tools; what may become a call is kept back."""
@@ -78,7 +78,7 @@ def _without_begun(text: str, tags: Sequence[str]) -> str:
 
 
 def read_answer(
-    wording: Wording, generation: Generation, *, with_tools: bool
+    wording: ModelTexts, generation: Generation, *, with_tools: bool
 ) -> tuple[str, list[ToolCall]]:
     """(content, calls of tools) of a whole answer."""
     if not with_tools:

@@ -21,10 +21,10 @@ from jangin.metrics.graders.types import (
     Formula,
     FormulaError,
     GraderMessage,
+    GraderSampling,
     LabelModel,
     MultiGrader,
     PythonGrader,
-    SamplingParams,
     ScoreModel,
     StringCheck,
     TemplateError,
@@ -101,7 +101,7 @@ def grade_label(grader: LabelModel, values: Values, complete: Completions) -> Mo
 
 def _ask(
     grader: ScoreModel | LabelModel,
-    sampling: SamplingParams,
+    sampling: GraderSampling,
     field: Body,
     task: str,
     values: Values,
@@ -137,7 +137,7 @@ def _messages(messages: list[GraderMessage], values: Values) -> list[dict[str, s
     return [{"role": m.role, "content": fill(m.template, values)} for m in messages]
 
 
-def _sampling(params: SamplingParams) -> dict[str, Any]:
+def _sampling(params: GraderSampling) -> dict[str, Any]:
     wanted = params.model_dump(exclude_none=True)
     if "max_completions_tokens" in wanted:
         wanted["max_completion_tokens"] = wanted.pop("max_completions_tokens")

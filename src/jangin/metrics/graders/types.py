@@ -305,7 +305,7 @@ class GraderMessage(Config):
         return "\n".join(part if isinstance(part, str) else part.text for part in parts)
 
 
-class SamplingParams(Config):
+class GraderSampling(Config):
     """How the model that grades is sampled."""
 
     seed: int | None = None
@@ -323,7 +323,7 @@ class ScoreModel(Config):
     model: str
     input: list[GraderMessage] = Field(min_length=1)
     range: tuple[float, float] = (0.0, 1.0)
-    sampling_params: SamplingParams = SamplingParams()
+    sampling_params: GraderSampling = GraderSampling()
     pass_threshold: float | None = None
     """As that of `TextSimilarity`."""
 
@@ -343,7 +343,7 @@ class LabelModel(Config):
     input: list[GraderMessage] = Field(min_length=1)
     labels: list[str] = Field(min_length=1)
     passing_labels: list[str] = Field(min_length=1)
-    sampling_params: SamplingParams = SamplingParams()
+    sampling_params: GraderSampling = GraderSampling()
 
     @model_validator(mode="after")
     def _is_subset(self) -> Self:

@@ -275,7 +275,7 @@ class RenderedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostRows:
     """What a `too_long` policy dropped or truncated."""
 
     rows: int = 0
@@ -406,7 +406,7 @@ def select_rows(rows: RenderedRows, indices: npt.NDArray[np.int64]) -> RenderedR
 
 def limit_rows(
     rows: RenderedRows, limit: int, setting: str, too_long: TooLong
-) -> tuple[RenderedRows, Lost]:
+) -> tuple[RenderedRows, LostRows]:
     """(rows after the policy for those of more than `limit` tokens, what was lost).
 
     `setting`: name of what sets the limit, for messages.
@@ -417,15 +417,13 @@ def limit_rows(
     """
     over = np.flatnonzero(rows.lengths > limit)
     if not len(over):
-        return rows, Lost()
+        return rows, LostRows()
     cut = int((rows.lengths[over] - limit).sum())
     if too_long == "refuse":
         raise TrainingError(
             f"{counted_of(len(over), len(rows), 'row', 'is', 'are')} longer than {limit} tokens "
-            f"({setting}), "
-            f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
-            f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or "
-            "`keep_end`."
+            f"({setting}), {cut} tokens would be lost; the first is {rows.names[over[0]]} with "
+            f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or `keep_end`."
         )
     kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
     names = []
@@ -449,7 +447,7 @@ def limit_rows(
             )
         kept.append((ids, trained))
         names.append(name)
-    lost = Lost(len(over), int(rows.lengths[over].sum()) if too_long == "drop" else cut)
+    lost = LostRows(len(over), int(rows.lengths[over].sum()) if too_long == "drop" else cut)
     return _join(kept, tuple(names), rows.stop_ids), lost
 
 

@@ -37,13 +37,13 @@ def joined_units(spill: SpillFile, unit: str, kept: "np.ndarray", least: float) 
     import polars as pl
 
     from jangin.text.dedup.components import first_connected
-    from jangin.text.dedup.near_duplicates import Rules, find_matches
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_matches
 
     (rows,) = spill.buckets(unit, [ANSWER, PROMPT], kept, single=True)
     own = np.arange(len(rows))
     numbered = rows.select(unit, pl.Series("own", own))
     first = numbered.select(pl.col("own").min().over(unit)).to_series().to_numpy()
-    matches = find_matches(rows[PROMPT].to_list(), Rules(threshold=least))
+    matches = find_matches(rows[PROMPT].to_list(), DuplicateRules(threshold=least))
     pairs = [np.stack([own, first], 1), np.stack([own, matches.firsts], 1), matches.pairs]
     joined = first_connected(np.concatenate(pairs), len(rows))
     return rows.drop(PROMPT).with_columns(pl.Series(unit, joined, dtype=pl.UInt64))

@@ -23,11 +23,11 @@ from jangin.prepare.engine.assignment import (
     assign_splits,
     drop_reasons,
 )
-from jangin.prepare.engine.plan import Order, Plan, Shuffled, Sorted
+from jangin.prepare.engine.plan import Order, PreparePlan, Shuffled, Sorted
 from jangin.prepare.engine.spill import SpillFile
 from jangin.prepare.engine.stratified_split import MAX_STRATA, SPLITS
 from jangin.prepare.tables.csv import CACHE_BYTES, prefetch, thread_map
-from jangin.prepare.tables.readers import Table, open_table
+from jangin.prepare.tables.readers import OpenTable, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.chats import (
     CHAT_COLUMNS,
@@ -79,7 +79,7 @@ class PreparedData:
     """{file: sha256}."""
 
 
-def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
+def apply_row_steps(table: OpenTable, plan: PreparePlan, project_folder: Path) -> Columns:
     """The table after its row steps, with prompt and answer; lazy, nothing is computed yet.
 
     Raises `SettingsError` if a step or a template names a column that does not exist, or the steps
@@ -120,7 +120,7 @@ def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
     return columns
 
 
-def _unpack(columns: Columns, plan: Plan) -> None:
+def _unpack(columns: Columns, plan: PreparePlan) -> None:
     """Add the columns of chats, pairs or labelled answers."""
     names: tuple[str, ...] = ()
     if plan.source == "messages":
@@ -144,7 +144,11 @@ def _history_texts(cells: "pl.Series") -> "pl.Series":
 
 
 def build_files(
-    source: Path, plan: Plan, files: Mapping[str, Path], work: Path, project_folder: Path = Path()
+    source: Path,
+    plan: PreparePlan,
+    files: Mapping[str, Path],
+    work: Path,
+    project_folder: Path = Path(),
 ) -> PreparedData:
     """Write the file of each split in `files` and, if it is named, that of `DROPPED_FILE`.
 
@@ -176,7 +180,9 @@ def build_files(
     )
 
 
-def _spill_rows(columns: Columns, plan: Plan, steps: list[TableStep], spill: SpillFile) -> None:
+def _spill_rows(
+    columns: Columns, plan: PreparePlan, steps: list[TableStep], spill: SpillFile
+) -> None:
     """Run the row steps over the file and store the columns that the later passes need."""
     import polars as pl
 
@@ -198,7 +204,7 @@ def _spill_rows(columns: Columns, plan: Plan, steps: list[TableStep], spill: Spi
     spill.write(columns.frame.select(chosen), columns.changes)
 
 
-def _optional(plan: Plan) -> list[str]:
+def _optional(plan: PreparePlan) -> list[str]:
     """Columns that only some plans have."""
     chats = [HISTORY, QUESTION] if plan.source != "columns" else []
     return [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected) + chats
@@ -213,8 +219,7 @@ def _refuse_untrainable(spill: SpillFile, assignment: RowAssignment, source: Pat
         most = f" (most frequent reason: {reasons[0].reason})" if reasons else ""
         raise DataError(
             f"{source}: {all_counted(spill.rows, 'row was', 'rows were')} dropped{most}. Change "
-            "the steps or the columns "
-            "of question and answer."
+            "the steps or the columns of question and answer."
         )
     if rows > 1 and len(assignment.answers) == 1:
         line = spill.line_of(int(kept.argmax()))
@@ -245,7 +250,7 @@ def _numeric_order(text: str) -> tuple[float, str]:
 
 
 def _write_files(
-    spill: SpillFile, assignment: RowAssignment, plan: Plan, files: Mapping[str, Path]
+    spill: SpillFile, assignment: RowAssignment, plan: PreparePlan, files: Mapping[str, Path]
 ) -> tuple[Counter[tuple[int, str]], dict[str, str]]:
     """Write one file for each requested split, and one for the dropped rows.
 
@@ -271,9 +276,12 @@ def _write_files(
 
 
 def _write_portions(
-    spill: SpillFile, assignment: RowAssignment, plan: Plan, targets: Mapping[str, IO[bytes]],
+    spill: SpillFile,
+    assignment: RowAssignment,
+    plan: PreparePlan,
+    targets: Mapping[str, IO[bytes]],
     answers: Counter[tuple[int, str]],
-) -> Iterator[int]:  # fmt: skip
+) -> Iterator[int]:
     """Write portion by portion, then the splits that are reordered; number of rows each time."""
     import polars as pl
 
@@ -295,7 +303,7 @@ def _write_portions(
 
 
 def _by_file(
-    spill: SpillFile, assignment: RowAssignment, plan: Plan, targets: list[str],
+    spill: SpillFile, assignment: RowAssignment, plan: PreparePlan, targets: list[str],
     answers: Counter[tuple[int, str]],
 ) -> "Iterator[dict[str, pl.DataFrame]]":  # fmt: skip
     """{file: its rows} of each portion; adds to the counts of `answers`."""
@@ -325,7 +333,7 @@ def _count_answers(rows: "pl.DataFrame") -> dict[tuple[int, str], int]:
     return {(split, text): count for split, _, text, count in kept.iter_rows()}
 
 
-def _is_reordered(plan: Plan, name: str) -> bool:
+def _is_reordered(plan: PreparePlan, name: str) -> bool:
     """True if the rows of a file are held in memory to be sorted or shuffled."""
     if isinstance(plan.order, Sorted):
         return name == "train"
@@ -348,7 +356,7 @@ def dropped_rows(rows: "pl.DataFrame", reasons: "pl.Series") -> "pl.DataFrame":
     return rows.select(line=ROW, reason=reason, text=RAW, prompt=PROMPT, completion=COMPLETION)
 
 
-def output_line(plan: Plan) -> "pl.Expr":
+def output_line(plan: PreparePlan) -> "pl.Expr":
     """A line of output as JSON text.
 
     It is joined from strings, because encoding lists of structs takes ten times as long.

@@ -33,7 +33,7 @@ class Sorted(Config):
 Order = Annotated[AsGiven | Shuffled | Sorted, Field(discriminator="type")]
 
 
-class Plan(Config):
+class PreparePlan(Config):
     """All settings that affect the output: the same plan on the same file writes the same bytes."""
 
     table: TableSettings = TableSettings()

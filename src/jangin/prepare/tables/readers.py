@@ -51,7 +51,7 @@ class TableSettings(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class OpenTable:
     """A file, opened but not yet read."""
 
     frame: "pl.LazyFrame"
@@ -62,7 +62,9 @@ class Table:
     """Format in words, such as `cp949, comma, quoted`."""
 
 
-def open_table(path: Path, settings: TableSettings, work: Path, most: int | None = None) -> Table:
+def open_table(
+    path: Path, settings: TableSettings, work: Path, most: int | None = None
+) -> OpenTable:
     """Open a file by its extension.
 
     Converted copies are written to the folder `work`, which must exist as long as the table. `most`
@@ -98,7 +100,7 @@ def open_table(path: Path, settings: TableSettings, work: Path, most: int | None
         )
     if not settings.first_rows:
         return table
-    return Table(table.frame.head(settings.first_rows), table.columns, table.read_as)
+    return OpenTable(table.frame.head(settings.first_rows), table.columns, table.read_as)
 
 
 def table_as_parquet(source: Path, target: Path, most: int) -> None:
@@ -119,7 +121,7 @@ def _is_json_array(path: Path) -> bool:
     return first[:1] == "[" and first[1:2] in ("", "{", "\n", "\r", " ", "\t")
 
 
-def table_from_frame(rows: "pl.LazyFrame", read_as: str) -> Table:
+def table_from_frame(rows: "pl.LazyFrame", read_as: str) -> OpenTable:
     """A table from a frame, such as a data set of the hub; its cells are converted to text."""
     import polars as pl
 
@@ -138,7 +140,7 @@ def table_from_frame(rows: "pl.LazyFrame", read_as: str) -> Table:
         texts.append(column.alias(name))
     frame = rows.select(texts).with_row_index(ROW, offset=1)
     frame = frame.with_columns(pl.col(ROW).cast(pl.Int64), *_no_reasons())
-    return Table(frame, tuple(schema), read_as)
+    return OpenTable(frame, tuple(schema), read_as)
 
 
 def _holds_bytes(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> bool:
@@ -178,7 +180,7 @@ def _no_reasons() -> "list[pl.Expr]":
     return [pl.lit(None, pl.String).alias(REASON), pl.lit(None, pl.String).alias(RAW)]
 
 
-def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
+def _delimited(path: Path, settings: TableSettings, work: Path) -> OpenTable:
     from jangin.prepare.tables.csv import (
         Dialect,
         is_one_text_a_line,
@@ -192,15 +194,15 @@ def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
     is_text = path.suffix.lower() == ".txt" and not named and not settings.columns
     if is_text and is_one_text_a_line(source):
         frame, columns = scan_plain(source, Dialect("\x1f", quoted=False), ("text",), work)
-        return Table(frame, columns, f"{encoding}, one text a line")
+        return OpenTable(frame, columns, f"{encoding}, one text a line")
     dialect = sniff(source, path.suffix.lower(), named, settings.quotes)
     reader = scan_quoted if dialect.quoted else scan_plain
     frame, columns = reader(source, dialect, settings.columns, work)
     name = next(word for word, mark in _DELIMITERS.items() if mark == dialect.delimiter)
-    return Table(frame, columns, f"{encoding}, {name}" + (", quoted" if dialect.quoted else ""))
+    return OpenTable(frame, columns, f"{encoding}, {name}" + (", quoted" if dialect.quoted else ""))
 
 
-def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
+def _json_lines(path: Path, settings: TableSettings, work: Path) -> OpenTable:
     """A file of JSON objects, one per line; the keys of the first ones are the columns."""
     import polars as pl
 
@@ -229,7 +231,7 @@ def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
         frame = rows.with_row_index(ROW, offset=1).with_columns(
             pl.col(ROW).cast(pl.Int64), *_no_reasons()
         )
-        return Table(frame, tuple(keys), read_as)
+        return OpenTable(frame, tuple(keys), read_as)
     lines, malformed = _separate(source, work / "objects.jsonl")
     good = pl.scan_ndjson(work / "objects.jsonl", schema=schema)
     good = pl.concat([good, pl.LazyFrame({ROW: lines}, {ROW: pl.Int64})], how="horizontal")
@@ -239,7 +241,7 @@ def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
         orient="row",
     )
     frame = pl.concat([good.with_columns(*_no_reasons()), bad], how="diagonal").sort(ROW)
-    return Table(frame, tuple(keys), read_as)
+    return OpenTable(frame, tuple(keys), read_as)
 
 
 def _count_lines(path: Path) -> int:
@@ -281,7 +283,7 @@ def _parse(line: str) -> Any:
         return None
 
 
-def _json(path: Path, settings: TableSettings, work: Path) -> Table:
+def _json(path: Path, settings: TableSettings, work: Path) -> OpenTable:
     """A JSON file that is a list of objects, or has such a list under a key."""
     import polars as pl
 
@@ -322,7 +324,7 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
             RAW, [None if ok else _text(r) for ok, r in zip(valid, rows, strict=True)], pl.String
         ),
     )
-    return Table(frame.lazy(), tuple(keys), f"{encoding}, JSON")
+    return OpenTable(frame.lazy(), tuple(keys), f"{encoding}, JSON")
 
 
 def _text(value: object) -> str | None:
@@ -338,7 +340,7 @@ def _text(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> OpenTable:
     import polars as pl
 
     try:
@@ -347,7 +349,7 @@ def _parquet(path: Path) -> Table:
         raise DataError(f"{path} is not a Parquet file: {error}. Export it again.") from error
 
 
-def _sheet(path: Path, settings: TableSettings) -> Table:
+def _sheet(path: Path, settings: TableSettings) -> OpenTable:
     import polars as pl
 
     try:
@@ -382,4 +384,4 @@ def _sheet(path: Path, settings: TableSettings) -> Table:
     frame = pl.DataFrame(data, schema=dict.fromkeys(header, pl.String)).with_columns(
         pl.Series(ROW, [line for line, _ in numbered], pl.Int64), *_no_reasons()
     )
-    return Table(frame.lazy(), header, f"sheet {settings.sheet or names[0]}")
+    return OpenTable(frame.lazy(), header, f"sheet {settings.sheet or names[0]}")

@@ -97,9 +97,9 @@ class NearDuplicates(Config):
         """
         import polars as pl
 
-        from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+        from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
 
-        rules = Rules(threshold=self.threshold, guard=self.same_words)
+        rules = DuplicateRules(threshold=self.threshold, guard=self.same_words)
         duplicates = find_duplicates(rows[PROMPT].to_list(), rules)
         reasons: list[str | None] = [None] * len(rows)
         answers = rows[ANSWER].to_list()

@@ -25,7 +25,7 @@ _UNAUTHORIZED, _FORBIDDEN, _CONFLICT = 401, 403, 409
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Publication:
     """What is going to be published."""
 
     name: str
@@ -46,7 +46,7 @@ class Upload:
 
 def prepare_upload(
     name: str, folder: Path, base_license: str, data_license: str, *, online: bool
-) -> Upload:
+) -> Publication:
     """The files of an export, and its card with the licences of base and data.
 
     The base's licence is the given one, else that of the card, else, where `online`, that of the
@@ -78,13 +78,13 @@ def prepare_upload(
         )
         for path in listed
     )
-    return Upload(
+    return Publication(
         name, folder, files, new, known, data_license, _warnings(base, known, data_license)
     )
 
 
 def publish(
-    upload: Upload,
+    upload: Publication,
     *,
     public: bool,
     update: bool,
@@ -107,7 +107,7 @@ def publish(
 
 
 def _own_repository(
-    api: Any, upload: Upload, *, public: bool, update: bool, notify: Callable[[str], None]
+    api: Any, upload: Publication, *, public: bool, update: bool, notify: Callable[[str], None]
 ) -> None:
     """Create the repository; an existing one is used if it has no files yet, or with `update`."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -122,8 +122,7 @@ def _own_repository(
         if files - _NO_FILES and not update:
             raise ExportError(
                 f"{upload.name} exists already and has {counted(len(files), 'file')}. Choose "
-                "another name, or "
-                "replace its files with --update."
+                "another name, or replace its files with --update."
             ) from error
         if bool(info.private) == public:
             seen = "private" if info.private else "public"

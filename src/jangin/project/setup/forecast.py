@@ -53,7 +53,7 @@ EVALUATION_PROMPT = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class StageEstimate:
     """Requests and cost of a stage on made-up inputs."""
 
     cost: Cost
@@ -132,7 +132,7 @@ LEVELS: tuple[Level, Level] = ("likely", "most")
 
 
 def _with_estimate(
-    step: PlannedStage, usual: Estimate | None, upper: Estimate | None
+    step: PlannedStage, usual: StageEstimate | None, upper: StageEstimate | None
 ) -> PlannedStage:
     if upper is None or usual is None or step.state == "cached":
         return step
@@ -158,18 +158,18 @@ class _Walk:
     guesses_chunks: bool = False
     """True while the chunks of the variant may end elsewhere in a run."""
     readings: dict[str, QuickReading | None] = field(default_factory=dict)
-    known: dict[str, tuple[Estimate | None, Artifact | None]] = field(default_factory=dict)
+    known: dict[str, tuple[StageEstimate | None, Artifact | None]] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
     """Contents of the provisional artifacts whose rows are those of a run."""
 
     def estimates(
         self, variant: str, steps: Sequence[PlannedStage], level: Level
-    ) -> list[Estimate | None]:
+    ) -> list[StageEstimate | None]:
         """One estimate for each step; None for a finished stage, or where there is none."""
         services = replace(self.session.services(variant), progress=Progress())
         by_kind: dict[str, Artifact] = {}
         invented: set[str] = set()
-        out: list[Estimate | None] = []
+        out: list[StageEstimate | None] = []
         for step in steps:
             if "chunks" in step.stage.makes:
                 self.guesses_chunks = _guesses_chunks(step, by_kind)
@@ -194,7 +194,7 @@ class _Walk:
 
     def _estimate(
         self, step: PlannedStage, by_kind: Mapping[str, Artifact], services: Services, level: Level
-    ) -> tuple[Estimate | None, Artifact | None]:
+    ) -> tuple[StageEstimate | None, Artifact | None]:
         kinds = [kind for kind in step.stage.inputs(step.config) if kind in by_kind]
         needed = {*step.stage.reads, *step.stage.wants(step.config)} - MODELS
         lacking = needed.difference(kinds)
@@ -254,11 +254,11 @@ class _Walk:
 
     def _checked(
         self,
-        estimate: Estimate,
+        estimate: StageEstimate,
         step: PlannedStage,
         by_kind: Mapping[str, Artifact],
         invented: set[str],
-    ) -> Estimate:
+    ) -> StageEstimate:
         """The estimate with those requests without a recorded reply that are the run's own.
 
         Requests on made-up rows, and on text in place of a scan, have no reply in any recording:
@@ -338,7 +338,7 @@ def _made(
 
 def _cost(
     step: PlannedStage, context: StageContext[Any], level: Level, services: Services
-) -> Estimate | None:
+) -> StageEstimate | None:
     try:
         cost = step.stage.cost(context)
         budget = _budget(step, services)
@@ -353,19 +353,19 @@ def _cost(
         calls.add(Calls(apart, prompt, reply, budget.usd(prompt, reply), unpriced))
     if level == "likely":
         calls = _usual(step, context, calls, budget)
-    return Estimate(cost, calls)
+    return StageEstimate(cost, calls)
 
 
-def _with_replay(estimate: Estimate, past: Replay, level: Level) -> Estimate:
+def _with_replay(estimate: StageEstimate, past: Replay, level: Level) -> StageEstimate:
     """The estimate with the requests that a replay has no reply to."""
     calls = estimate.calls
     if past.stopped or (level == "most" and not past.complete):
         return estimate
     kept = replace(past.calls, unrecorded=calls.unrecorded, unlike=calls.unlike)
-    return Estimate(replace(estimate.cost, calls=kept.count), kept)
+    return StageEstimate(replace(estimate.cost, calls=kept.count), kept)
 
 
-def _times(estimate: Estimate, factor: float) -> Estimate:
+def _times(estimate: StageEstimate, factor: float) -> StageEstimate:
     """The estimate for all chunks, where only some of them are present."""
     calls, cost = estimate.calls, estimate.cost
     if factor == 1:
@@ -373,7 +373,7 @@ def _times(estimate: Estimate, factor: float) -> Estimate:
     numbers = ("count", "prompt_tokens", "reply_tokens", "unpriced")
     more = {name: round(getattr(calls, name) * factor) for name in numbers}
     text = f"{cost.text}; for 1/{factor:.1f} of the chunks" if cost.text else ""
-    return Estimate(replace(cost, text=text), replace(calls, usd=calls.usd * factor, **more))
+    return StageEstimate(replace(cost, text=text), replace(calls, usd=calls.usd * factor, **more))
 
 
 def _budget(step: PlannedStage, services: Services) -> Budget:

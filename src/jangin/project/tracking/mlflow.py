@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from jangin.project.tracking.tracker import Point, Run, Scalar, State, Table, TrackerConfig
+from jangin.project.tracking.tracker import (
+    Point,
+    RunContent,
+    Scalar,
+    State,
+    TrackedTable,
+    TrackerConfig,
+)
 
 _STATUS: Mapping[State, str] = {"running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED"}
 _LONGEST_VALUE = 500
@@ -44,7 +51,7 @@ class MlflowConfig(TrackerConfig):
         """Where it sends to, for messages."""
         return self.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or "MLflow's default URI"
 
-    def open(self, run: Run, run_id: str | None, store: Path) -> "MlflowRun":
+    def open(self, run: RunContent, run_id: str | None, store: Path) -> "MlflowRun":
         """Start a run, or continue `run_id`."""
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
@@ -93,7 +100,7 @@ class MlflowRun:
             part = rows[start : start + _METRICS_PER_REQUEST]
             self.client.log_batch(self.run_id, metrics=part)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: TrackedTable) -> None:
         """Record a table in the form that MLflow's pages show."""
         content = {"columns": table.columns, "data": table.rows}
         with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """What is still to be sent to a tracker, kept on disk so that nothing is lost while it is down.
 
-    <store>/tracking/<stage>-<key16>/run.json         everything that is to be sent; see `Run`
+    <store>/tracking/<stage>-<key16>/run.json         all that is to be sent; see `RunContent`
     <store>/tracking/<stage>-<key16>/<tracker>.json   what one tracker has of it; see `Sent`
 
 Metrics are read from `metrics.jsonl` of the run's folder, their times from `runtime/pace.jsonl`.
@@ -19,7 +19,13 @@ from pydantic import BaseModel, Field
 
 from jangin.core.digest import digest_file, digest_value
 from jangin.core.store import MANIFEST, RUNTIME
-from jangin.project.tracking.tracker import Point, Run, Table, TrackedRun, TrackerConfig
+from jangin.project.tracking.tracker import (
+    Point,
+    RunContent,
+    TrackedRun,
+    TrackedTable,
+    TrackerConfig,
+)
 
 FOLDER = "tracking"
 RUN = "run.json"
@@ -149,12 +155,12 @@ def folder_of(store: Path, stage: str, key: str) -> Path:
     return store / FOLDER / f"{stage}-{key[:16]}"
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunContent:
     """The description of a run."""
-    return Run.model_validate_json((folder / RUN).read_bytes())
+    return RunContent.model_validate_json((folder / RUN).read_bytes())
 
 
-def write_run(store: Path, run: Run) -> None:
+def write_run(store: Path, run: RunContent) -> None:
     """Describe a run, for the trackers' processes to send."""
     folder = folder_of(store, run.stage, run.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +178,7 @@ def missing_package(tracker: TrackerConfig, error: ImportError | None = None) ->
     )
 
 
-def _digest(run: Run) -> str:
+def _digest(run: RunContent) -> str:
     return digest_value(run.model_dump(mode="json"))
 
 
@@ -248,7 +254,7 @@ def _batches(points: list[Point]) -> Iterator[list[Point]]:
         yield points[start : start + _LINES_AT_ONCE]
 
 
-def _files(run: Run) -> Iterator[tuple[Path, str]]:
+def _files(run: RunContent) -> Iterator[tuple[Path, str]]:
     """(file, its name in the run) of an ended run; while training, files still change."""
     if run.state == "finished":
         for path in sorted(run.folder.rglob("*")):
@@ -259,11 +265,11 @@ def _files(run: Run) -> Iterator[tuple[Path, str]]:
             yield path, path.name
 
 
-def _small_files(run: Run, largest_mib: float) -> list[tuple[Path, str]]:
+def _small_files(run: RunContent, largest_mib: float) -> list[tuple[Path, str]]:
     return [(p, name) for p, name in _files(run) if p.stat().st_size <= largest_mib * _MIB]
 
 
-def _larger_files(run: Run, largest_mib: float) -> Iterator[Table]:
+def _larger_files(run: RunContent, largest_mib: float) -> Iterator[TrackedTable]:
     """A table that names the files that are not sent."""
     rows = tuple(
         (name, path.stat().st_size, digest_file(path), str(path.resolve()))
@@ -271,4 +277,4 @@ def _larger_files(run: Run, largest_mib: float) -> Iterator[Table]:
         if path.stat().st_size > largest_mib * _MIB
     )
     if rows:
-        yield Table(name="files", columns=("file", "bytes", "sha256", "path"), rows=rows)
+        yield TrackedTable(name="files", columns=("file", "bytes", "sha256", "path"), rows=rows)

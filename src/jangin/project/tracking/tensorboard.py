@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jangin.project.tracking.tracker import Point, Run, Scalar, State, Table, TrackerConfig
+from jangin.project.tracking.tracker import (
+    Point,
+    RunContent,
+    Scalar,
+    State,
+    TrackedTable,
+    TrackerConfig,
+)
 
 
 class TensorboardConfig(TrackerConfig):
@@ -25,7 +32,7 @@ class TensorboardConfig(TrackerConfig):
         """Where it sends to, for messages."""
         return "the folder tensorboard in the store" if self.folder == Path() else str(self.folder)
 
-    def open(self, run: Run, run_id: str | None, store: Path) -> "TensorboardRun":
+    def open(self, run: RunContent, run_id: str | None, store: Path) -> "TensorboardRun":
         """Start a run, or continue `run_id` in a further event file."""
         given = self.folder if self.folder != Path() else store / "tensorboard"
         return TensorboardRun(run.project_folder / given, run_id or run.name)
@@ -45,7 +52,7 @@ class TensorboardRun:
     def parameters(self, values: Mapping[str, Scalar]) -> None:
         """Record the settings as a table of text."""
         rows = tuple((key, value) for key, value in values.items())
-        self.table(Table(name="parameters", columns=("parameter", "value"), rows=rows))
+        self.table(TrackedTable(name="parameters", columns=("parameter", "value"), rows=rows))
 
     def metrics(self, points: Sequence[Point]) -> None:
         """Append metrics."""
@@ -56,7 +63,7 @@ class TensorboardRun:
             self._write(Summary(value=values), point.step, point.at)
         self.writer.flush()
 
-    def table(self, table: Table) -> None:
+    def table(self, table: TrackedTable) -> None:
         """Record a table as text in Markdown."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.compat.proto.tensor_pb2 import TensorProto

@@ -29,7 +29,7 @@ class Point:
     values: Mapping[str, float]
 
 
-class Table(BaseModel):
+class TrackedTable(BaseModel):
     """A table of results."""
 
     model_config = ConfigDict(frozen=True)
@@ -39,7 +39,7 @@ class Table(BaseModel):
     rows: tuple[tuple[Scalar | None, ...], ...]
 
 
-class Run(BaseModel):
+class RunContent(BaseModel):
     """Everything sent to trackers about one training, or about one evaluation without training."""
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ class Run(BaseModel):
     parameters: dict[str, Scalar]
     figures: dict[str, float] = Field(default_factory=dict)
     """Results that are one number each, such as `evaluate/test/tuned/right`."""
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TrackedTable, ...] = ()
     files: tuple[Path, ...] = ()
     """Files outside `folder`, such as the report."""
     trackers: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class TrackedRun(Protocol):
         """Append metrics; steps only rise."""
         ...
 
-    def table(self, table: Table) -> None:
+    def table(self, table: TrackedTable) -> None:
         """Record or replace a table."""
         ...
 
@@ -130,5 +130,5 @@ class TrackerConfig(Config):
         """Where it sends to, for messages."""
 
     @abstractmethod
-    def open(self, run: Run, run_id: str | None, store: Path) -> TrackedRun:
+    def open(self, run: RunContent, run_id: str | None, store: Path) -> TrackedRun:
         """Start a run, or continue `run_id`. May raise anything: it is tried again later."""

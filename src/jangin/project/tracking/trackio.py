@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jangin.project.tracking.tracker import Point, Run, Scalar, State, Table, TrackerConfig
+from jangin.project.tracking.tracker import (
+    Point,
+    RunContent,
+    Scalar,
+    State,
+    TrackedTable,
+    TrackerConfig,
+)
 
 
 class TrackioConfig(TrackerConfig):
@@ -34,7 +41,7 @@ class TrackioConfig(TrackerConfig):
 
     def open(
         self,
-        run: Run,
+        run: RunContent,
         run_id: str | None,
         store: Path,  # noqa: ARG002  the interface's name
     ) -> "TrackioRun":
@@ -71,7 +78,7 @@ class TrackioRun:
         for point in points:
             self.run.log(dict(point.values), step=point.step)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: TrackedTable) -> None:
         """Record a table."""
         import trackio
 

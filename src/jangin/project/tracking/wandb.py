@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jangin.core.digest import digest_value
-from jangin.project.tracking.tracker import Point, Run, Scalar, State, Table, TrackerConfig
+from jangin.project.tracking.tracker import (
+    Point,
+    RunContent,
+    Scalar,
+    State,
+    TrackedTable,
+    TrackerConfig,
+)
 
 _FAILED = 1
 
@@ -46,7 +53,7 @@ class WandbConfig(TrackerConfig):
             return "the folder wandb in the store"
         return self.base_url or os.environ.get("WANDB_BASE_URL", "") or "wandb.ai"
 
-    def open(self, run: Run, run_id: str | None, store: Path) -> "WandbRun":
+    def open(self, run: RunContent, run_id: str | None, store: Path) -> "WandbRun":
         """Start a run, or continue `run_id`."""
         import wandb
 
@@ -92,7 +99,7 @@ class WandbRun:
         for point in points:
             self.run.log({**point.values, "step": point.step, "time": point.at})
 
-    def table(self, table: Table) -> None:
+    def table(self, table: TrackedTable) -> None:
         """Record a table."""
         import wandb
 

@@ -20,7 +20,7 @@ from jangin.metrics.graders.types import (
 )
 from jangin.serving.evals.sources import (
     DataSource,
-    Row,
+    EvalRow,
     Rows,
     Sampled,
     SourceError,
@@ -149,7 +149,7 @@ class _Run:
             row.results = results
         return True
 
-    def _graded(self, numbered: tuple[int, Row], criteria: list[_Criterion]) -> EvalItem:
+    def _graded(self, numbered: tuple[int, EvalRow], criteria: list[_Criterion]) -> EvalItem:
         number, row = numbered
         sample, results = self._sample(row), list[dict[str, Any]]()
         text = sample["output"][0]["content"] if sample["output"] else ""
@@ -178,7 +178,7 @@ class _Run:
             results=results,
         )
 
-    def _sample(self, row: Row) -> dict[str, Any]:
+    def _sample(self, row: EvalRow) -> dict[str, Any]:
         """The answer to a row: a model's, or that of the row itself."""
         source = self._source
         params = source.sampling_params if isinstance(source, Sampled) else None
@@ -243,7 +243,7 @@ def check_criteria(criteria: list[dict[str, Any]], server: Server) -> None:
             )
 
 
-def _parts(rows: Iterator[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
+def _parts(rows: Iterator[tuple[int, EvalRow]]) -> Iterator[list[tuple[int, EvalRow]]]:
     while some := list(itertools.islice(rows, AT_ONCE)):
         yield some
 

@@ -219,7 +219,7 @@ class SourceError(PortableError):
     """The rows of a run cannot be read."""
 
 
-class Row(RequestBody):
+class EvalRow(RequestBody):
     """A row: what templates call `item`, and an answer to grade, called `sample`."""
 
     item: dict[str, Any]
@@ -230,7 +230,7 @@ class FileContent(RequestBody):
     """Rows in the request itself."""
 
     type: Literal["file_content"]
-    content: list[Row] = Field(min_length=1, max_length=MOST_ROWS)
+    content: list[EvalRow] = Field(min_length=1, max_length=MOST_ROWS)
 
 
 class FileId(RequestBody):
@@ -243,7 +243,7 @@ class FileId(RequestBody):
 Source = Annotated[FileContent | FileId, Field(discriminator="type")]
 
 
-class Template(RequestBody):
+class EvalTemplate(RequestBody):
     """Messages with `{{item.x}}`."""
 
     type: Literal["template"]
@@ -283,7 +283,7 @@ class Sampled(RequestBody):
     type: Literal["completions", "responses"]
     source: Source
     model: str
-    input_messages: Annotated[Template | ItemReference, Field(discriminator="type")]
+    input_messages: Annotated[EvalTemplate | ItemReference, Field(discriminator="type")]
     sampling_params: SamplingParams = SamplingParams()
 
 
@@ -292,7 +292,7 @@ DataSource = Annotated[Rows | Sampled, Field(discriminator="type")]
 
 def rows_of(
     server: Server, source: FileContent | FileId, schema: Mapping[str, Any]
-) -> Iterator[Row]:
+) -> Iterator[EvalRow]:
     """The rows in their order.
 
     Raises:
@@ -317,16 +317,16 @@ def rows_of(
         raise SourceError(f"The file {source.id} was deleted.") from None
 
 
-def _row(line: bytes, number: int) -> Row:
+def _row(line: bytes, number: int) -> EvalRow:
     try:
-        return Row.model_validate(json.loads(line))
+        return EvalRow.model_validate(json.loads(line))
     except (ValueError, RecursionError):
         raise SourceError(
             f'Line {number} is no JSON object of the form {{"item": {{...}}}}.'
         ) from None
 
 
-def request_of(source: Sampled, row: Row) -> tuple[str, dict[str, Any]]:
+def request_of(source: Sampled, row: EvalRow) -> tuple[str, dict[str, Any]]:
     """(path, body) of the request for the answer to a row; raises `TemplateError`."""
     values = Values(row.item, "")
     given = source.input_messages

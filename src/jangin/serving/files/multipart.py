@@ -27,7 +27,7 @@ class Writer(Protocol):
         ...
 
 
-class TooLargeError(ApiError):
+class FileTooLargeError(ApiError):
     """The file has more bytes than allowed; the rest of the request is read and dropped."""
 
 
@@ -93,8 +93,8 @@ class FileForm:
         if length.isdigit() and int(length) > self._limit + 64 * LONGEST_FIELD:
             raise self._too_large()
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
+    def _too_large(self) -> FileTooLargeError:
+        return FileTooLargeError(
             413,
             f"The file is larger than the maximum of {self._limit // MB} MB.",
             param=self._file_field,

@@ -16,7 +16,7 @@ from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
-from jangin.serving.state.tables import Batch, File, Job
+from jangin.serving.state.tables import File, Job, RequestBatch
 
 log = logging.getLogger("jangin.serving")
 COPY = 1 << 20
@@ -157,8 +157,8 @@ def user_of(session: Session, file_id: str) -> str | None:
         .limit(1)
     )
     return job or session.scalar(
-        select(Batch.id)
-        .where(Batch.input_file_id == file_id, Batch.status.not_in(FINISHED_BATCHES))
+        select(RequestBatch.id)
+        .where(RequestBatch.input_file_id == file_id, RequestBatch.status.not_in(FINISHED_BATCHES))
         .limit(1)
     )
 

@@ -37,7 +37,7 @@ from jangin.serving.security.access import CallerDep, one_visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
-from jangin.serving.state.tables import Answer, Audit, File, Upload, UploadPart
+from jangin.serving.state.tables import Audit, File, KeptAnswer, Upload, UploadPart
 from jangin.serving.state.trash import sweep
 
 router = APIRouter(prefix="/uploads")
@@ -367,7 +367,7 @@ class FileKeeper:
                 if user_of(session, file.id) is None:
                     session.delete(file)
                     names.append(file.id)
-            session.execute(delete(Answer).where(Answer.expires_at <= now))
+            session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= now))
             late = select(Upload).where(Upload.status == "pending", Upload.expires_at <= now)
             for upload in session.scalars(late):
                 upload.status = "expired"

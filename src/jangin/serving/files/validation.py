@@ -51,7 +51,7 @@ _SECRET_MARKS = (*("sk-", "AKIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "xox",
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowProblem:
     """What is wrong with a row."""
 
     rule: str
@@ -72,8 +72,8 @@ class RowCheck:
 
     format: Format | None
     """None for a row of no known format."""
-    errors: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    errors: list[RowProblem] = field(default_factory=list)
+    warnings: list[RowProblem] = field(default_factory=list)
     messages: int = 0
     prompt: list[str] = field(default_factory=list)
     """Texts that the model reads."""
@@ -88,11 +88,11 @@ class RowCheck:
 
     def fail(self, rule: str, text: str, message: int = 0) -> None:
         """Add an error."""
-        self.errors.append(Problem(rule, text, message))
+        self.errors.append(RowProblem(rule, text, message))
 
     def warn(self, rule: str, text: str, message: int = 0) -> None:
         """Add a warning."""
-        self.warnings.append(Problem(rule, text, message))
+        self.warnings.append(RowProblem(rule, text, message))
 
 
 def check_row(value: object) -> RowCheck:
@@ -396,7 +396,7 @@ _EPOCHS, _MOST_EPOCHS = 3, 25
 _FEW_ROWS, _MANY_ROWS = 100, 25_000
 
 
-class Spread:
+class CountSpread:
     """Counts of whole numbers from 0; values above 2048 are rounded to three digits."""
 
     def __init__(self) -> None:
@@ -511,10 +511,10 @@ class FileCheck:
     error_count: int = 0
     warnings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{rule: `count`, `examples`, `message`}."""
-    messages: Spread = field(default_factory=Spread)
-    tokens: Spread = field(default_factory=Spread)
+    messages: CountSpread = field(default_factory=CountSpread)
+    tokens: CountSpread = field(default_factory=CountSpread)
     """Estimated, of all texts of a row."""
-    answer_tokens: Spread = field(default_factory=Spread)
+    answer_tokens: CountSpread = field(default_factory=CountSpread)
     """Estimated, of what is trained on."""
     rows: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of each of the first rows."""
@@ -587,7 +587,7 @@ def check_file(
         check.examples += 1
         if check.examples % _TICK_ROWS == 0:
             tick()
-        if isinstance(line, Problem):
+        if isinstance(line, RowProblem):
             check.fail(check.examples, line.rule, line.sentence(check.examples))
         else:
             _add_row(check, check_row(line))
@@ -604,7 +604,7 @@ def _lines(stream: BinaryIO) -> Iterator[Any]:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(_READ_BYTES)
                 offset += len(line)
-            yield Problem("too_long", f"has more than {MAX_ROW_BYTES >> 20} MB in one line")
+            yield RowProblem("too_long", f"has more than {MAX_ROW_BYTES >> 20} MB in one line")
             continue
         body = line.removeprefix(b"\xef\xbb\xbf") if start == 0 else line
         if body.strip():
@@ -616,16 +616,18 @@ def _parsed(line: bytes, offset: int) -> Any:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        return Problem(
+        return RowProblem(
             "not_utf8", f"is not UTF-8 (byte {offset + error.start} of the file){_guess(line)}"
         )
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         reason = error.msg.removesuffix(" at")
-        return Problem("not_json", f"is not valid JSON: {reason} at character {error.pos + 1}")
+        return RowProblem("not_json", f"is not valid JSON: {reason} at character {error.pos + 1}")
     except (ValueError, RecursionError):
-        return Problem("not_json", "is not valid JSON: it is nested too deep or has a huge number")
+        return RowProblem(
+            "not_json", "is not valid JSON: it is nested too deep or has a huge number"
+        )
 
 
 def _guess(line: bytes) -> str:
@@ -742,8 +744,7 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
         check.warn(
             "too_long",
             f"{counted(over, 'example')} may be longer than {context_tokens} tokens; they are "
-            "truncated at "
-            "the end",
+            "truncated at the end",
             count=over,
         )
     _check_labels(check)
@@ -771,11 +772,11 @@ def _check_empty(check: FileCheck) -> None:
 
 def _check_near_duplicates(check: FileCheck) -> None:
     """Warn about rows that are nearly the same; rows that differ in a number are not."""
-    from jangin.text.dedup.near_duplicates import Rules, find_matches
+    from jangin.text.dedup.near_duplicates import DuplicateRules, find_matches
 
     texts, check.texts = check.texts, []
     numbers = [_NUMBERS.findall(text) for text in texts]
-    pairs = find_matches(texts, Rules(threshold=_SIMILAR)).pairs.tolist()
+    pairs = find_matches(texts, DuplicateRules(threshold=_SIMILAR)).pairs.tolist()
     near = {later for first, later in pairs if numbers[first] == numbers[later]}
     if near:
         first_rows = f" of the first {len(texts)}" if len(texts) == _COMPARED_ROWS else ""
@@ -802,8 +803,7 @@ def _check_system(check: FileCheck) -> None:
         check.warn(
             "long_system",
             f"the same system message of about {length} tokens is in {counted(rows, 'example')} "
-            "and makes "
-            f"{share:.0%} of all tokens; a tuned model needs a short one only",
+            f"and makes {share:.0%} of all tokens; a tuned model needs a short one only",
             count=rows,
         )
 

@@ -31,7 +31,7 @@ class AnswerBody(Ignoring):
     stream: bool | None = False
 
 
-class TextPart(Ignoring):
+class MessageTextPart(Ignoring):
     """A part of a message."""
 
     type: str
@@ -57,7 +57,7 @@ class ChatMessage(Ignoring):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart] | None = None
+    content: str | list[MessageTextPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCallPart] | None = None
     tool_call_id: str | None = None
@@ -118,7 +118,7 @@ class NamedTool(Ignoring):
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Sampling(AnswerBody):
+class SamplingBody(AnswerBody):
     """What chat completions and completions have in common."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -148,7 +148,7 @@ class Sampling(AnswerBody):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-class ChatBody(Sampling):
+class ChatBody(SamplingBody):
     """Body of `POST /chat/completions`."""
 
     messages: list[ChatMessage] = Field(min_length=1)
@@ -167,7 +167,7 @@ class ChatBody(Sampling):
     metadata: Metadata | None = None
 
 
-class CompletionBody(Sampling):
+class CompletionBody(SamplingBody):
     """Body of `POST /completions`."""
 
     prompt: str | list[str] | list[int] | list[list[int]] = "<|endoftext|>"

@@ -20,7 +20,7 @@ from jangin.serving.inference.bodies import (
 from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.kept import CHAT, keep, wants_kept
 from jangin.serving.inference.prepare import (
-    Prepared,
+    PreparedRequests,
     log_unlike,
     prepare_chat,
     token_text,
@@ -42,8 +42,8 @@ from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
 
 if TYPE_CHECKING:
-    from jangin.inference.engine.engine import Wording
-    from jangin.inference.engine.requests import EngineAnswer, Progress
+    from jangin.inference.engine.engine import ModelTexts
+    from jangin.inference.engine.requests import AnswerProgress, EngineAnswer
     from jangin.inference.engine.tools import ToolCall
 
 router = APIRouter()
@@ -130,14 +130,17 @@ class _Kept:
 
 
 def _reply(
-    prepared: Prepared, head: dict[str, Any], answers: Sequence["EngineAnswer"], body: ChatBody
+    prepared: PreparedRequests,
+    head: dict[str, Any],
+    answers: Sequence["EngineAnswer"],
+    body: ChatBody,
 ) -> dict[str, Any]:
     choices = [_choice(prepared, answer, index, body) for index, answer in enumerate(answers)]
     return {**head, "choices": choices, "usage": usage_of(answers, 1)}
 
 
 async def _events(
-    inference: Inference, prepared: Prepared, head: dict[str, Any], kept: _Kept
+    inference: Inference, prepared: PreparedRequests, head: dict[str, Any], kept: _Kept
 ) -> AsyncIterator[bytes]:
     from jangin.inference.engine.streamed import StreamedAnswer
 
@@ -185,7 +188,7 @@ async def _events(
 
 
 def _deltas(
-    prepared: Prepared, stream: Any, report: "Progress", body: ChatBody
+    prepared: PreparedRequests, stream: Any, report: "AnswerProgress", body: ChatBody
 ) -> list[tuple[dict[str, Any], str | None]]:
     """(delta, finish reason) of each chunk that a report becomes."""
     if report.answer is None:
@@ -209,7 +212,7 @@ def _deltas(
 
 
 def _choice(
-    prepared: Prepared, answer: "EngineAnswer", index: int, body: ChatBody
+    prepared: PreparedRequests, answer: "EngineAnswer", index: int, body: ChatBody
 ) -> dict[str, Any]:
     from jangin.inference.engine.streamed import read_answer
 
@@ -269,14 +272,14 @@ def _called(calls: Sequence["ToolCall"], body: ChatBody) -> dict[str, Any]:
 
 
 def _reason(
-    prepared: Prepared, answer: "EngineAnswer", calls: Sequence[object], body: ChatBody
+    prepared: PreparedRequests, answer: "EngineAnswer", calls: Sequence[object], body: ChatBody
 ) -> str:
     if calls and answer.finish_reason == "stop" and not prepared.forced:
         return "function_call" if body.functions else "tool_calls"
     return answer.finish_reason
 
 
-def _logprobs_of(wording: "Wording", report: "Progress") -> list[dict[str, Any]]:
+def _logprobs_of(wording: "ModelTexts", report: "AnswerProgress") -> list[dict[str, Any]]:
     """The token of a report, if it has one that is not the end of the answer."""
     if report.token_id is None or report.logprob is None or report.token_id in wording.stop_ids:
         return []
@@ -284,7 +287,7 @@ def _logprobs_of(wording: "Wording", report: "Progress") -> list[dict[str, Any]]
 
 
 def _token(
-    wording: "Wording", token: int, logprob: float, top: Sequence[tuple[int, float]]
+    wording: "ModelTexts", token: int, logprob: float, top: Sequence[tuple[int, float]]
 ) -> dict[str, Any]:
     def one(number: int, value: float) -> dict[str, Any]:
         text = token_text(wording.tokenizer, number)
@@ -294,7 +297,7 @@ def _token(
     return {**one(token, logprob), "top_logprobs": [one(*each) for each in top]}
 
 
-def _head(prepared: Prepared, reply_id: str, now: int, kind: str) -> dict[str, Any]:
+def _head(prepared: PreparedRequests, reply_id: str, now: int, kind: str) -> dict[str, Any]:
     return {
         "id": reply_id,
         "object": kind,

@@ -14,7 +14,7 @@ from jangin.serving.inference.bodies import CompletionBody, ignored_header, refu
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.prepare import (
-    Prepared,
+    PreparedRequests,
     Wish,
     engine_requests,
     plain_token,
@@ -36,7 +36,7 @@ from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import ServedModel, ServerDep
 
 if TYPE_CHECKING:
-    from jangin.inference.engine.engine import Wording
+    from jangin.inference.engine.engine import ModelTexts
     from jangin.inference.engine.requests import EngineAnswer
 
 router = APIRouter()
@@ -99,7 +99,7 @@ def _check(body: CompletionBody) -> None:
         raise unknown_parameter("stream")
 
 
-def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> Prepared:
+def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> PreparedRequests:
     try:
         opened = inference.open(model)
         wording = opened.engine.wording(opened.artifact)
@@ -135,7 +135,7 @@ def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> 
         )
     choices = body.best_of if ranked else body.choices
     requests = engine_requests(opened, wording, prompts, body, wish, choices)
-    return Prepared(body.model, opened.engine, wording, requests)
+    return PreparedRequests(body.model, opened.engine, wording, requests)
 
 
 def _prompts(body: CompletionBody) -> list[str | list[int]]:
@@ -155,7 +155,7 @@ def _prompts(body: CompletionBody) -> list[str | list[int]]:
     return prompts
 
 
-def _ids(wording: "Wording", prompt: str | list[int], context: int) -> list[int]:
+def _ids(wording: "ModelTexts", prompt: str | list[int], context: int) -> list[int]:
     if isinstance(prompt, list):
         return prompt
     refuse_long([prompt], wording, context, "prompt")
@@ -165,7 +165,7 @@ def _ids(wording: "Wording", prompt: str | list[int], context: int) -> list[int]
 
 
 async def _events(
-    inference: Inference, prepared: Prepared, head: dict[str, Any], body: CompletionBody
+    inference: Inference, prepared: PreparedRequests, head: dict[str, Any], body: CompletionBody
 ) -> AsyncIterator[bytes]:
     empty: dict[str, Any] = {"usage": None} if body.with_usage else {}
 
@@ -204,7 +204,7 @@ async def _events(
 
 
 def _reply(
-    prepared: Prepared,
+    prepared: PreparedRequests,
     answers: Sequence["EngineAnswer"],
     head: dict[str, Any],
     body: CompletionBody,
@@ -224,7 +224,7 @@ def _reply(
 
 
 def _choice(
-    prepared: Prepared,
+    prepared: PreparedRequests,
     answer: "EngineAnswer",
     prompt_ids: Sequence[int],
     scores: Any,
@@ -247,7 +247,7 @@ def _choice(
 
 
 def _logprobs(
-    prepared: Prepared,
+    prepared: PreparedRequests,
     ids: Sequence[int],
     own: Sequence[float | None],
     tops: Sequence[Sequence[tuple[int, float]]],
@@ -281,7 +281,7 @@ def _logprobs(
     }
 
 
-def _decoded(prepared: Prepared, ids: Sequence[int]) -> str:
+def _decoded(prepared: PreparedRequests, ids: Sequence[int]) -> str:
     return str(prepared.wording.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 

@@ -13,7 +13,7 @@ from jangin.serving.security.access import one_visible, visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
-from jangin.serving.state.tables import Answer
+from jangin.serving.state.tables import KeptAnswer
 
 RESPONSE, CHAT = "response", "chat.completion"
 DAY = 86_400
@@ -44,7 +44,7 @@ def keep(
 ) -> None:
     """Keep a reply and what it answers; raises `ApiError` where the database does not answer."""
     now = server.now()
-    row = Answer(
+    row = KeptAnswer(
         id=reply["id"],
         created_at=now,
         project=caller.project,
@@ -62,17 +62,17 @@ def keep(
         raise database_failed(error) from error
 
 
-def kept(server: Server, caller: Caller, kind: str) -> Select[Answer]:
+def kept(server: Server, caller: Caller, kind: str) -> Select[KeptAnswer]:
     """The answers of a kind that the caller may see."""
-    query = select(Answer).where(Answer.kind == kind, Answer.expires_at > server.now())
+    query = select(KeptAnswer).where(KeptAnswer.kind == kind, KeptAnswer.expires_at > server.now())
     return visible(query, caller)
 
 
 def find_kept(
     server: Server, session: Session, caller: Caller, kind: str, answer_id: str
-) -> Answer:
+) -> KeptAnswer:
     """One answer; raises `ApiError` 404."""
-    query = kept(server, caller, kind).where(Answer.id == answer_id)
+    query = kept(server, caller, kind).where(KeptAnswer.id == answer_id)
     return one_visible(session, query, caller, no_such(kind, answer_id))
 
 
@@ -93,11 +93,11 @@ def conversation_before(server: Server, caller: Caller, response_id: str | None)
 
     Instructions are not carried over.
     """
-    turns: list[Answer] = []
+    turns: list[KeptAnswer] = []
     with server.database.read() as session:
         while response_id is not None:
             row = session.scalars(
-                kept(server, caller, RESPONSE).where(Answer.id == response_id)
+                kept(server, caller, RESPONSE).where(KeptAnswer.id == response_id)
             ).first()
             if row is None:
                 raise ApiError(
@@ -116,7 +116,7 @@ def referenced_item(server: Server, caller: Caller, name: str, param: str) -> di
     """The item of a kept response that `item_reference` means; raises `ApiError` 400."""
     match = _KEY.match(name)
     if match is not None:
-        query = kept(server, caller, RESPONSE).where(Answer.id == f"resp_{match[1]}")
+        query = kept(server, caller, RESPONSE).where(KeptAnswer.id == f"resp_{match[1]}")
         with server.database.read() as session:
             row = session.scalars(query).first()
         for item in (*row.input, *row.body["output"]) if row is not None else ():

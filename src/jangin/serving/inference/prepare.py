@@ -16,7 +16,7 @@ from jangin.serving.inference.bodies import (
     ChatMessage,
     NamedTool,
     ResponseFormat,
-    Sampling,
+    SamplingBody,
     ToolCallPart,
 )
 from jangin.serving.inference.service import Inference, api_error
@@ -25,7 +25,7 @@ from jangin.serving.state.server import ServedModel
 
 if TYPE_CHECKING:
     from jangin.inference.constraints import Adjustments, Grammar
-    from jangin.inference.engine.engine import Engine, Wording
+    from jangin.inference.engine.engine import Engine, ModelTexts
     from jangin.inference.engine.requests import EngineAnswer, EngineRequest
 
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def refuse_long(
-    texts: Sequence[str], wording: "Wording", context: int, param: str = "messages"
+    texts: Sequence[str], wording: "ModelTexts", context: int, param: str = "messages"
 ) -> None:
     """Refuse texts that cannot fit before they are tokenised; raises `ApiError`.
 
@@ -92,13 +92,13 @@ _SEED_BITS = 63
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequests:
     """Requests to an engine that answer one request of a client."""
 
     model: str
     """The name in the request."""
     engine: "Engine"
-    wording: "Wording"
+    wording: "ModelTexts"
     requests: list["EngineRequest"] = field(default_factory=list)
     """The choices of the first prompt, then those of the second, ..."""
     tools: bool = False
@@ -124,7 +124,7 @@ class Wish:
     """Field that holds the prompt."""
 
 
-def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Prepared:
+def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> PreparedRequests:
     """The requests of a chat completion.
 
     Raises:
@@ -158,7 +158,7 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
             grammar,
             streamed=bool(body.stream),
         )
-        return Prepared(
+        return PreparedRequests(
             body.model,
             opened.engine,
             wording,
@@ -212,9 +212,9 @@ def text_of(message: ChatMessage) -> str:
 
 def engine_requests(
     opened: Any,
-    wording: "Wording",
+    wording: "ModelTexts",
     prompts: Sequence[Sequence[int]],
-    body: Sampling,
+    body: SamplingBody,
     wish: Wish,
     choices: int | None = None,
 ) -> list["EngineRequest"]:
@@ -336,7 +336,7 @@ def schema_of(answer_format: ResponseFormat | None) -> Mapping[str, Any] | None:
 
 
 def _grammar(
-    wording: "Wording", body: ChatBody, offered: Sequence[Mapping[str, Any]]
+    wording: "ModelTexts", body: ChatBody, offered: Sequence[Mapping[str, Any]]
 ) -> "Grammar | None":
     choice = body.tool_choice
     if isinstance(choice, NamedTool):
@@ -373,7 +373,7 @@ def _grammar(
     return wording.grammars.lark(f"start: calls | answer\nanswer: %json {answer}\n{calls}")
 
 
-def _adjustments(body: Sampling, grammar: "Grammar | None") -> "Adjustments | None":
+def _adjustments(body: SamplingBody, grammar: "Grammar | None") -> "Adjustments | None":
     from jangin.inference.constraints import Adjustments
 
     changes = Adjustments(

@@ -16,10 +16,10 @@ from jangin.serving.inference.bodies import (
     FunctionCall,
     Ignoring,
     JsonSchema,
+    MessageTextPart,
     NamedFunction,
     NamedTool,
     ResponseFormat,
-    TextPart,
     Tool,
     ToolCallPart,
     ToolFunction,
@@ -38,7 +38,12 @@ from jangin.serving.inference.kept import (
     referenced_item,
     wants_kept,
 )
-from jangin.serving.inference.prepare import Prepared, count_prompt, log_unlike, prepare_chat
+from jangin.serving.inference.prepare import (
+    PreparedRequests,
+    count_prompt,
+    log_unlike,
+    prepare_chat,
+)
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import PING, data_event, news, sent_events, whole_answers
 from jangin.serving.protocol.errors import ApiError, invalid_state, invalid_value, missing_parameter
@@ -70,11 +75,11 @@ class InputItem(Ignoring):
     type: str | None = "message"
     id: str | None = None
     role: str | None = None
-    content: str | list[TextPart] | None = None
+    content: str | list[MessageTextPart] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[TextPart] | None = None
+    output: str | list[MessageTextPart] | None = None
 
 
 class TextFormat(Ignoring):
@@ -204,7 +209,7 @@ def _add(messages: list[ChatMessage], item: InputItem, calls: set[str], param: s
         raise invalid_value(f"{param}.type", item.type, TYPES)
 
 
-def _check_parts(content: str | list[TextPart] | None, param: str) -> None:
+def _check_parts(content: str | list[MessageTextPart] | None, param: str) -> None:
     for number, part in enumerate(content if isinstance(content, list) else ()):
         if part.type not in TEXTS:
             raise invalid_value(f"{param}.{number}.type", part.type, TEXTS)
@@ -402,7 +407,7 @@ class _Turn:
         self._caller = caller
         self._body = body
 
-    def ended(self, prepared: Prepared, answer: "EngineAnswer") -> dict[str, Any]:
+    def ended(self, prepared: PreparedRequests, answer: "EngineAnswer") -> dict[str, Any]:
         """The whole response."""
         from jangin.inference.engine.streamed import read_answer
 
@@ -467,7 +472,9 @@ class _Events:
         return events + self("output_item.done", output_index=index, item=item)
 
 
-async def _events(inference: Inference, prepared: Prepared, turn: _Turn) -> AsyncIterator[bytes]:
+async def _events(
+    inference: Inference, prepared: PreparedRequests, turn: _Turn
+) -> AsyncIterator[bytes]:
     from jangin.inference.engine.streamed import StreamedAnswer
 
     event, opened = _Events(turn.head["id"]), False

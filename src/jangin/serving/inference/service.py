@@ -34,8 +34,8 @@ from jangin.serving.state.tables import StoredModel
 
 if TYPE_CHECKING:
     from jangin.inference.engine.engine import Engine, EngineState
-    from jangin.inference.engine.pool import EnginePool, ModelFolders, OpenModel
-    from jangin.inference.engine.requests import EngineRequest, Listener, Progress
+    from jangin.inference.engine.pool import EnginePool, OpenModel, PipelineModel
+    from jangin.inference.engine.requests import AnswerProgress, EngineRequest, Listener
 
 
 # What the engines are doing, for `GET /metrics`.
@@ -80,7 +80,7 @@ LIBRARIES = (
     "jangin.inference.encoder",
 )
 _importing = threading.Lock()
-Reports = asyncio.Queue[tuple[int, "Progress"]]
+Reports = asyncio.Queue[tuple[int, "AnswerProgress"]]
 """(index of the request, what the engine reports about it)."""
 
 
@@ -181,7 +181,7 @@ class Inference:
         count = self._counting(engine, requests)
 
         def listener(number: int) -> "Listener":
-            def tell(report: "Progress") -> None:
+            def tell(report: "AnswerProgress") -> None:
                 count(number, report)
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(reports.put_nowait, (number, report))
@@ -204,13 +204,13 @@ class Inference:
 
     def _counting(
         self, engine: "Engine", requests: Sequence["EngineRequest"]
-    ) -> "Callable[[int, Progress], None]":
+    ) -> "Callable[[int, AnswerProgress], None]":
         """What takes the time of the first token and the number of tokens of one request."""
         metrics, began, told = self._server.get(Metrics), time.monotonic(), set[int]()
         artifact = requests[0].artifact if requests else None
         model = self._names.get(artifact, engine.name)
 
-        def count(number: int, report: "Progress") -> None:
+        def count(number: int, report: "AnswerProgress") -> None:
             if number not in told and report.error is None:
                 told.add(number)
                 metrics.first_token.observe(time.monotonic() - began)
@@ -254,7 +254,7 @@ def api_error(error: Exception, param: str = "messages") -> ApiError:
     return server_error()
 
 
-def _folders(model: ServedModel) -> "ModelFolders":
-    from jangin.inference.engine.pool import ModelFolders
+def _folders(model: ServedModel) -> "PipelineModel":
+    from jangin.inference.engine.pool import PipelineModel
 
-    return ModelFolders(model.base_folder, model.adapter_folder)
+    return PipelineModel(model.base_folder, model.adapter_folder)

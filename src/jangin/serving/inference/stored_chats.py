@@ -25,7 +25,7 @@ from jangin.serving.protocol.pagination import (
 from jangin.serving.security.access import CallerDep
 from jangin.serving.security.audit import record
 from jangin.serving.state.server import ServerDep
-from jangin.serving.state.tables import Answer
+from jangin.serving.state.tables import KeptAnswer
 
 router = APIRouter()
 PATH = "/chat/completions/{completion_id}"
@@ -109,12 +109,12 @@ def rows_of_completions(
 ) -> dict[str, Any]:
     """A file of training rows, one for each kept completion; raises `ApiError` 400 for none."""
     query = _of_model(kept(server, caller, CHAT), body.model)
-    column: Any = Answer.metadata_
+    column: Any = KeptAnswer.metadata_
     for name, value in body.metadata.items():
         query = query.where(column[name].as_string() == value)
     target, rows, left_out = io.BytesIO(), 0, []
     with server.database.read() as session:
-        for answer in session.scalars(query.order_by(Answer.rowid).limit(MOST_ROWS)):
+        for answer in session.scalars(query.order_by(KeptAnswer.rowid).limit(MOST_ROWS)):
             choice = answer.body["choices"][0]
             if choice["finish_reason"] == "length":
                 left_out.append({"id": answer.id, "reason": CUT})
@@ -133,15 +133,15 @@ def rows_of_completions(
     return {"file": file.id, "rows": rows, "left_out": left_out}
 
 
-def _of_model(query: Select[Answer], model: str | None) -> Select[Answer]:
-    return query if model is None else query.where(Answer.model == model)
+def _of_model(query: Select[KeptAnswer], model: str | None) -> Select[KeptAnswer]:
+    return query if model is None else query.where(KeptAnswer.model == model)
 
 
-def _shown(row: Answer) -> dict[str, Any]:
+def _shown(row: KeptAnswer) -> dict[str, Any]:
     return {**row.body, "metadata": row.metadata_ or {}}
 
 
-def _row(answer: Answer) -> dict[str, Any]:
+def _row(answer: KeptAnswer) -> dict[str, Any]:
     """A training row: the conversation, the answer, and the tools that it could call."""
     message = answer.body["choices"][0]["message"]
     written = {key: message[key] for key in ("role", "content", "tool_calls") if key in message}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from starlette.responses import StreamingResponse
 
-from jangin.serving.inference.prepare import Prepared
+from jangin.serving.inference.prepare import PreparedRequests
 from jangin.serving.inference.service import Inference, Reports, api_error
 from jangin.serving.protocol.context import GONE
 from jangin.serving.protocol.errors import ApiError
@@ -23,7 +23,7 @@ PING, DONE = b": ping\n\n", b"data: [DONE]\n\n"
 
 
 async def whole_answers(
-    inference: Inference, prepared: Prepared, request: Request
+    inference: Inference, prepared: PreparedRequests, request: Request
 ) -> list["EngineAnswer"]:
     """The answers to all requests; they are cancelled where the client leaves.
 

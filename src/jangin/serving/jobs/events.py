@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError, TrainingError
 from jangin.serving.jobs.pipeline import NoTrainableTokensError
 from jangin.serving.protocol.objects import new_id
-from jangin.serving.state.tables import Event, Job
+from jangin.serving.state.tables import Job, JobEvent
 from jangin.serving.webhooks.outbox import emit
 
 # Why a job failed: a code and a sentence for each error of the stages.
@@ -115,7 +115,7 @@ def add_event(
 ) -> None:
     """Append a line to the log of a job."""
     session.add(
-        Event(
+        JobEvent(
             id=new_id("ftevent-"),
             job_id=job_id,
             created_at=now,
@@ -162,9 +162,9 @@ def metrics_data(line: Mapping[str, Any], total: int) -> dict[str, Any]:
 def last_step(session: Session, job_id: str) -> int:
     """The last step in the log of a job; 0 where there is none."""
     data = session.scalar(
-        select(Event.data)
-        .where(Event.job_id == job_id, Event.type == "metrics")
-        .order_by(Event.rowid.desc())
+        select(JobEvent.data)
+        .where(JobEvent.job_id == job_id, JobEvent.type == "metrics")
+        .order_by(JobEvent.rowid.desc())
         .limit(1)
     )
     return int(data["step"]) if data else 0

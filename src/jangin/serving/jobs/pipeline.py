@@ -116,10 +116,8 @@ class Pipeline:
         if count.empty > MOST_EMPTY * count.rows:
             raise NoTrainableTokensError(
                 f"{counted_of(count.empty, count.rows, 'example', 'has', 'have')} no tokens to "
-                "train on "
-                "within "
-                f"{count.limit} tokens: their prompts fill the whole context. Shorten them, or "
-                "choose a model with a longer context."
+                f"train on within {count.limit} tokens: their prompts fill the whole context. "
+                "Shorten them, or choose a model with a longer context."
             )
         return Prepared(
             base, count.rows - count.empty, count.longer, count.empty, count.limit, preview

@@ -261,10 +261,8 @@ class JobRecords:
         kept = prepared.rows + prepared.empty
         if job.method_type == "supervised" and kept < examples:
             notes.append(
-                f"{counted_of(examples - kept, examples, 'example', 'repeats', 'repeat')} "
-                "another one or "
-                "have no user "
-                "message; they are not trained on"
+                f"{counted_of(examples - kept, examples, 'example', 'repeats', 'repeat')} another "
+                "one or have no user message; they are not trained on"
             )
         if prepared.longer:
             notes.append(

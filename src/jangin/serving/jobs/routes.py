@@ -26,7 +26,7 @@ from jangin.serving.jobs.events import (
 )
 from jangin.serving.jobs.hyperparameters import NAMES, SMALL_MULTIPLIER
 from jangin.serving.jobs.scheduler import Scheduler
-from jangin.serving.models.registry import TUNED, Origin, origin_of
+from jangin.serving.models.registry import TUNED, JobOrigin, origin_of
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_job
 from jangin.serving.protocol.objects import BoundedList, ItemList, Reply, RequestBody, new_id
 from jangin.serving.protocol.pagination import (
@@ -42,7 +42,7 @@ from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
 from jangin.serving.state.settings import ServerSettings
-from jangin.serving.state.tables import Checkpoint, Event, File, Job, Permission
+from jangin.serving.state.tables import Checkpoint, File, Job, JobEvent, Permission
 
 # Jobs, events, checkpoints and permissions as requests and replies show them.
 
@@ -254,7 +254,7 @@ class EventObject(Reply):
     data: dict[str, Any] | None
 
     @classmethod
-    def of(cls, row: Event) -> "EventObject":
+    def of(cls, row: JobEvent) -> "EventObject":
         """The reply of a row."""
         return cls.model_validate(row, from_attributes=True)
 
@@ -428,8 +428,8 @@ def _new_job(
 
 
 def _resumed(
-    session: Session, server: Server, caller: Caller, requested: Origin, resumed: str
-) -> Origin:
+    session: Session, server: Server, caller: Caller, requested: JobOrigin, resumed: str
+) -> JobOrigin:
     """The newest checkpoint of a job, or the one of this name, of the model that is asked for."""
     name: str | None = resumed
     if not resumed.startswith(TUNED):
@@ -443,7 +443,7 @@ def _resumed(
     return origin
 
 
-def _extensions(origin: Origin, body: JobRequest) -> dict[str, Any]:
+def _extensions(origin: JobOrigin, body: JobRequest) -> dict[str, Any]:
     parent = origin.parent
     return {
         "options": body.options(),
@@ -613,11 +613,15 @@ def list_events(
     with server.database.read() as session:
         job = find_job(session, caller, job_id)
         if not stream:
-            rows, has_more = page_of(session, select(Event).where(Event.job_id == job.id), paging)
+            rows, has_more = page_of(
+                session, select(JobEvent).where(JobEvent.job_id == job.id), paging
+            )
             data = [EventObject.of(row).model_dump() for row in rows]
             return JSONResponse({"object": "list", "data": data, "has_more": has_more})
         after = session.scalar(
-            select(Event.rowid).where(Event.job_id == job.id, Event.id == (last_event_id or ""))
+            select(JobEvent.rowid).where(
+                JobEvent.job_id == job.id, JobEvent.id == (last_event_id or "")
+            )
         )
     return StreamingResponse(
         _stream(server, job_id, after or 0),
@@ -645,10 +649,10 @@ async def _stream(server: Server, job_id: str, after: int) -> AsyncIterator[str]
             await asyncio.sleep(STREAM_SECONDS)
 
 
-def _new_events(server: Server, job_id: str, after: int) -> tuple[list[Event], bool]:
+def _new_events(server: Server, job_id: str, after: int) -> tuple[list[JobEvent], bool]:
     """(events after a row, oldest first; whether the job is finished)."""
-    query = select(Event).where(Event.job_id == job_id, Event.rowid > after)
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.rowid > after)
     with server.database.read() as session:
         status = session.scalar(select(Job.status).where(Job.id == job_id))
-        rows = session.scalars(query.order_by(Event.rowid).limit(500)).all()
+        rows = session.scalars(query.order_by(JobEvent.rowid).limit(500)).all()
     return list(rows), status is None or status in FINISHED

@@ -36,11 +36,11 @@ from jangin.serving.jobs.events import (
 )
 from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.operations.workers import WorkerProcess, new_workers
+from jangin.serving.operations.workers import JobProcess, JobProcesses
 from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import StorageAwayError
-from jangin.serving.state.tables import Event, File, Job
+from jangin.serving.state.tables import File, Job, JobEvent
 
 # The first state of a job: wait for its files, check their rows, move on to the queue.
 
@@ -172,9 +172,7 @@ def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
     if copies:
         yield (
             f"{counted_of(copies, held_out.examples, 'validation example', 'has', 'have')} a "
-            "prompt that "
-            "is also "
-            "trained on, so the validation loss is too good"
+            "prompt that is also trained on, so the validation loss is too good"
         )
 
 
@@ -199,15 +197,15 @@ class JobLog:
     def begin(self) -> None:
         """Leave out the events that exist now; called before the first request."""
         with self._server.database.read() as session:
-            self._last = session.scalar(select(func.max(Event.rowid))) or 0
+            self._last = session.scalar(select(func.max(JobEvent.rowid))) or 0
 
     def follow(self) -> None:
         """Write what was added since the last call, or since `begin`."""
         with self._server.database.read() as session:
             events = session.scalars(
-                select(Event)
-                .where(Event.rowid > self._last)
-                .order_by(Event.rowid)
+                select(JobEvent)
+                .where(JobEvent.rowid > self._last)
+                .order_by(JobEvent.rowid)
                 .limit(_READ_EVENTS)
             ).all()
         for event in events:
@@ -236,7 +234,7 @@ class _Process:
     job_id: str
     owner: str
     slot: int
-    process: WorkerProcess
+    process: JobProcess
     log: IO[bytes]
     first_step: int
     """The last step in its log when it started."""
@@ -253,7 +251,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._next_sweep = 0.0
         self._job_log = JobLog(server)
-        self._workers = new_workers()
+        self._workers = JobProcesses()
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))

@@ -1,8 +1,5 @@
 """The process that trains one job.
 
-`python -m jangin.serving.jobs.worker` reads the job from stdin; with the descriptor of a connection
-it forks such processes (`operations/forks.py`).
-
 It writes the log of the job, renews its lease, and stops at the next step, with a checkpoint, as
 soon as the job is no longer `running`, the lease is lost, or the server is gone.
 """
@@ -14,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +24,6 @@ from jangin.project.plan import PlannedStage
 from jangin.serving.jobs.events import Failure, failure_of
 from jangin.serving.jobs.pipeline import Outcome, Pipeline, note_artifacts
 from jangin.serving.jobs.records import JobRecords
-from jangin.serving.operations.forks import fork_when_asked
 from jangin.serving.state import leases
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
@@ -240,14 +236,3 @@ def run(text: bytes, parent: int) -> int:
     finally:
         server.close()
     return 0
-
-
-def main(words: Sequence[str]) -> int:
-    """Train the job given on stdin; with a file descriptor, fork once per job received from it."""
-    if words:
-        return fork_when_asked(int(words[0]), run)
-    return run(sys.stdin.buffer.read(), os.getppid())
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

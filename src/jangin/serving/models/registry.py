@@ -35,7 +35,7 @@ COMPLETION_NAMES = frozenset({"babbage-002", "davinci-002"})
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class JobOrigin:
     """Where the training of a job starts."""
 
     entry: ModelEntry
@@ -45,7 +45,7 @@ class Origin:
     """The tuned model to continue from."""
 
 
-def origin_of(session: Session, settings: ServerSettings, name: str, caller: Caller) -> Origin:
+def origin_of(session: Session, settings: ServerSettings, name: str, caller: Caller) -> JobOrigin:
     """The base that the model name of a new job refers to.
 
     Raises:
@@ -57,11 +57,11 @@ def origin_of(session: Session, settings: ServerSettings, name: str, caller: Cal
         if parent is None:
             raise not_available(name)
         entry = entry_of(settings, base_part(name))
-        return Origin(entry or ModelEntry(base=STARTER), name, parent)
+        return JobOrigin(entry or ModelEntry(base=STARTER), name, parent)
     entry = entry_of(settings, name)
     if entry is None or not entry.trainable:
         raise not_available(name)
-    return Origin(entry, name_of(entry.base))
+    return JobOrigin(entry, name_of(entry.base))
 
 
 def entry_of(settings: ServerSettings, name: str) -> ModelEntry | None:

@@ -74,7 +74,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Snapshot:
+class ServerSnapshot:
     """What a server had at one moment."""
 
     database: Entry
@@ -195,7 +195,7 @@ class Target:
             with suppress(JanginError, OSError):
                 self.storage.delete(name)
 
-    def read(self, name: str) -> Snapshot:
+    def read(self, name: str) -> ServerSnapshot:
         """A snapshot; raises `UnreadableStoreError` where this version cannot read it."""
         with closing(self.storage.reader(name)) as stream:
             data = json.loads(stream.read())
@@ -208,7 +208,7 @@ class Target:
             part: {path: Entry(**entry) for path, entry in data[part].items()}
             for part in ("folder", "storage")
         }
-        return Snapshot(**data | parts | {"database": Entry(**data["database"])})
+        return ServerSnapshot(**data | parts | {"database": Entry(**data["database"])})
 
     def prune(self, keep: int) -> int | None:
         """Delete all but the newest snapshots and what only they need.
@@ -230,7 +230,7 @@ class Target:
                     self.storage.delete(name)
             return len(old)
 
-    def damaged(self, snapshot: Snapshot, progress: Progress) -> list[str]:
+    def damaged(self, snapshot: ServerSnapshot, progress: Progress) -> list[str]:
         """Digests of the objects of a snapshot that are missing or hold other bytes."""
         bad, bar = [], progress.start("objects", len(snapshot.objects))
         for digest in snapshot.objects:
@@ -283,7 +283,7 @@ ROUNDS = 10
 
 def back_up(
     settings: ServerSettings, target: Target, progress: Progress
-) -> tuple[str, Snapshot, int]:
+) -> tuple[str, ServerSnapshot, int]:
     """Write a snapshot of a server, which may run.
 
     The bytes of a file never change after they got their id, so whatever the database of the
@@ -321,7 +321,7 @@ def back_up(
         database = writer.keep(dump)
         engine = "postgresql" if settings.database else "sqlite"
         now = int(time.time())
-        snapshot = Snapshot(database, engine, folder, storage, now, lost=sorted(lost))
+        snapshot = ServerSnapshot(database, engine, folder, storage, now, lost=sorted(lost))
         listed = target.listing()
         if gone := snapshot.objects.keys() - listed.names:
             raise StoreError(
@@ -546,7 +546,9 @@ UNFINISHED = "restoring"
 """File in the folder with the name of the snapshot, until everything is there."""
 
 
-def restore(settings: ServerSettings, target: Target, name: str, progress: Progress) -> Snapshot:
+def restore(
+    settings: ServerSettings, target: Target, name: str, progress: Progress
+) -> ServerSnapshot:
     """Write what a snapshot has; a restore that was stopped resumes.
 
     Every byte is compared with its digest. The database comes last: a server refuses to start
@@ -593,7 +595,7 @@ def restore(settings: ServerSettings, target: Target, name: str, progress: Progr
     return snapshot
 
 
-def _see_that_it_fits(settings: ServerSettings, snapshot: Snapshot, name: str) -> None:
+def _see_that_it_fits(settings: ServerSettings, snapshot: ServerSnapshot, name: str) -> None:
     engine = "postgresql" if settings.database else "sqlite"
     if engine != snapshot.engine:
         raise ConfigError(

@@ -100,7 +100,7 @@ LITTLE_SPACE_GB = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ServerFinding:
     """The result of one check."""
 
     name: str
@@ -110,7 +110,9 @@ class Finding:
     """That of the error; 0 for a warning."""
 
 
-def check(settings: ServerSettings, listen: Callable[[ServerSettings], None]) -> Iterator[Finding]:
+def check(
+    settings: ServerSettings, listen: Callable[[ServerSettings], None]
+) -> Iterator[ServerFinding]:
     """Every check in turn; `listen` tries the port."""
     for name, look in CHECKS:
         yield _finding(name, partial(look, settings))
@@ -119,11 +121,11 @@ def check(settings: ServerSettings, listen: Callable[[ServerSettings], None]) ->
     yield _finding("port", partial(_port, settings, listen))
 
 
-def _finding(name: str, look: Callable[[], str | None]) -> Finding:
+def _finding(name: str, look: Callable[[], str | None]) -> ServerFinding:
     try:
-        return Finding(name, look())
+        return ServerFinding(name, look())
     except JanginError as error:
-        return Finding(name, str(error), error.exit_code)
+        return ServerFinding(name, str(error), error.exit_code)
 
 
 def _existing(path: Path) -> Path:

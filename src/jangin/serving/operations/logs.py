@@ -40,7 +40,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-class Text(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """Each record as a line for people."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -63,7 +63,7 @@ def configure(form: Literal["auto", "text", "json"], stream: TextIO | None = Non
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
     is_text = form == "text" or (form == "auto" and stream.isatty())
-    handler.setFormatter(Text() if is_text else JsonLines())
+    handler.setFormatter(LineFormatter() if is_text else JsonLines())
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -24,7 +24,7 @@ from jangin.serving.files.store import bytes_stored
 from jangin.serving.protocol.context import Handled
 from jangin.serving.security.access import Needs, find_caller
 from jangin.serving.state.server import Server, ServerDep
-from jangin.serving.state.tables import Batch, File, Job
+from jangin.serving.state.tables import File, Job, RequestBatch
 
 router = APIRouter()
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -92,7 +92,7 @@ class _Rows(Collector):
         free = shutil.disk_usage(self._server.settings.folder).free
         yield GaugeMetricFamily("jangin_disk_free_bytes", "Free bytes of the disk.", free)
         with self._server.database.read() as session:
-            for name, table in (("jobs", Job), ("batches", Batch)):
+            for name, table in (("jobs", Job), ("batches", RequestBatch)):
                 family = GaugeMetricFamily(
                     f"jangin_{name}", f"{name.capitalize()} by status.", labels=("status",)
                 )

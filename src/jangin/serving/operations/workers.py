@@ -1,193 +1,100 @@
-"""Processes of jobs: forks of a process that has imported what they need, or fresh interpreters."""
+"""Processes of jobs: forks of a process that has imported what they need."""
 
+import importlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import send_handle
-from typing import IO, Protocol
+from functools import partial
+from multiprocessing.connection import wait
+from typing import IO
 
-log = logging.getLogger("jangin.serving.jobs")
+from jangin.core.execution.processes import ForkServer, Task
 
 IDLE_SECONDS = 600
 """The process that forks ends when no job has run for this long: its imports take memory."""
-END_SECONDS = 5
 LOST = -1
 """Exit status of a process whose own is unknown: the process that forked it ended first."""
+MODULES = (
+    "jangin.models.starter",
+    "jangin.models.tokens.preview",
+    "jangin.text.dedup.components",
+    "jangin.training.distributed.fit",
+    "jangin.training.dpo",
+    "jangin.training.objectives.sft",
+    "jangin.training.sft",
+)
+"""What jobs import where they need it."""
 
 
-class WorkerProcess(Protocol):
-    """The part of `subprocess.Popen` that the queue of jobs needs."""
+class JobProcesses:
+    """Starts forks of one process, which begins with the first job and again after its end.
 
-    pid: int
+    Used by one thread at a time. Jobs whose parent ends, as it does when the server closes or dies,
+    save a checkpoint and end.
+    """
 
-    @property
-    def returncode(self) -> int | None:
-        """Status of the end, as last seen by `poll` or `wait`."""
-        ...
-
-    def poll(self) -> int | None:
-        """Status of the end; None while it runs."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Status of the end, when it has come; raises `subprocess.TimeoutExpired`."""
-        ...
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal, unless it has ended."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once."""
-        ...
-
-
-class Workers(Protocol):
-    """How processes of jobs are started; used by one thread at a time."""
-
-    def is_ready(self) -> bool:
-        """Whether `start` would not wait; begins with what it would wait for."""
-        ...
-
-    def start(
-        self, given: bytes, environment: Mapping[str, str], output: IO[bytes]
-    ) -> WorkerProcess:
-        """A process that trains the job `given` and writes to `output`; raises `OSError`."""
-        ...
-
-    def rest(self) -> None:
-        """No job runs or waits now."""
-        ...
-
-    def close(self) -> None:
-        """No job will run any more; those that run have ended."""
-        ...
-
-
-class FreshWorkers:
-    """A new interpreter for each job, for systems where forks are not safe."""
-
-    def is_ready(self) -> bool:
-        """Always."""
-        return True
-
-    def start(
-        self, given: bytes, environment: Mapping[str, str], output: IO[bytes]
-    ) -> WorkerProcess:
-        """`python -m jangin.serving.jobs.worker`."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jangin.serving.jobs.worker"],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
-        )
-        assert process.stdin is not None  # noqa: S101  it is a pipe
-        try:
-            with process.stdin as pipe:
-                pipe.write(given)
-        except BrokenPipeError:
-            log.warning("process %d ended before it read its job", process.pid)
-        return process
-
-    def rest(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
-class ForkedWorkers:
-    """Forks of one process, which is started for the first job and again after its end."""
-
-    def __init__(self, program: str = "jangin.serving.jobs.worker") -> None:
-        """`program`: the module that is started, with the descriptor of its connection."""
-        self._program = program
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: Connection | None = None
-        self._ready = False
+    def __init__(
+        self, module: str = "jangin.serving.jobs.worker", imports: tuple[str, ...] = MODULES
+    ) -> None:
+        """`module`: its `run` does a job, given the id of its parent, and returns the status."""
+        self._prepare = partial(_prepared, module, imports)
+        self._server: ForkServer | None = None
         self._resting_since: float | None = None
 
     def is_ready(self) -> bool:
-        """Whether everything is imported."""
-        self._resting_since = None
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._begin()
-        return self._ready or self._becomes_ready(0)
+        """Whether `start` would not wait; begins with what it would wait for."""
+        return self._is_ready(0)
 
     def start(
         self, given: bytes, environment: Mapping[str, str], output: IO[bytes]
-    ) -> WorkerProcess:
-        """A fork, as soon as everything is imported."""
-        if not self.is_ready() and not self._becomes_ready(None):
+    ) -> "JobProcess":
+        """A process that trains the job `given` and writes to `output`; raises `OSError`."""
+        if not self._is_ready(None) or self._server is None:
             raise OSError("the process that forks jobs ended")
-        assert self._control is not None  # noqa: S101  it is ready
         try:
-            self._control.send((given, dict(environment)))
-            send_handle(self._control, output.fileno(), None)
-            return ForkedProcess(self._control.recv(), self._control)
+            process = self._server.fork((given, dict(environment)), output.fileno())
         except EOFError as error:
             self.close()
             raise OSError("the process that forks jobs ended") from error
+        return JobProcess(process, self._server)
 
     def rest(self) -> None:
-        """End the process that forks, after a while."""
+        """No job runs or waits now: the process that forks ends after a while."""
         now = time.monotonic()
         self._resting_since = since = self._resting_since or now
-        if self._process is not None and now - since > IDLE_SECONDS:
+        if self._server is not None and now - since > IDLE_SECONDS:
             self.close()
 
     def close(self) -> None:
-        """End the process that forks."""
-        process, self._process, self._ready = self._process, None, False
-        if self._control is not None:
-            self._control.close()
-        if process is not None:
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:  # it still imports
-                process.kill()
-                process.wait()
+        """No job will run any more; those that run have ended."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.finish()
+            server.close()  # if it still imports
 
-    def _begin(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  this interpreter, our own module
-                [sys.executable, "-m", self._program, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
-            )
-        self._control = Connection(ours.detach())
-
-    def _becomes_ready(self, seconds: float | None) -> bool:
-        assert self._control is not None  # noqa: S101  it was begun
-        if wait([self._control], seconds):
-            with suppress(EOFError, OSError):  # it ended before it was ready
-                self._control.recv()
-                self._ready = True
-        return self._ready
+    def _is_ready(self, seconds: float | None) -> bool:
+        self._resting_since = None
+        if self._server is None or self._server.process.poll() is not None:
+            self.close()
+            self._server = ForkServer(self._prepare, os.environ)
+        with suppress(EOFError, OSError):  # it ended before it was ready
+            return self._server.is_ready(seconds)
+        return False
 
 
-class ForkedProcess:
+class JobProcess:
     """A fork of another process, which alone learns its status."""
 
-    def __init__(self, pid: int, control: Connection) -> None:
+    def __init__(self, pid: int, server: ForkServer) -> None:
         """Raises `OSError` where the process is gone, and so is its parent."""
         self.pid = pid
         self.returncode: int | None = None
-        self._control = control
+        self._server = server
         self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
@@ -214,13 +121,35 @@ class ForkedProcess:
         if self.returncode is None and wait([self._descriptor], seconds):
             os.close(self._descriptor)
             try:
-                self._control.send(self.pid)
-                self.returncode = self._control.recv()
+                self.returncode = self._server.status_of(self.pid)
             except (EOFError, OSError):
                 self.returncode = LOST
         return self.returncode
 
 
-def new_workers() -> Workers:
-    """What starts the processes of jobs on this system."""
-    return ForkedWorkers() if hasattr(os, "pidfd_open") else FreshWorkers()
+def _prepared(module: str, imports: tuple[str, ...]) -> Task:
+    """Import what every training needs; returns what does a job."""
+    from jangin.training.preflight.libraries import load_libraries
+
+    logging.disable()  # libraries complain about packages that no job may need
+    run = importlib.import_module(module).run
+    with suppress(ImportError):  # a job that needs it says in its own log what is missing
+        load_libraries()
+        for name in imports:
+            importlib.import_module(name)
+    logging.disable(logging.NOTSET)
+    return partial(_do, run, os.getpid())
+
+
+def _do(
+    run: Callable[[bytes, int], int], parent: int, job: tuple[bytes, Mapping[str, str]], log: int
+) -> int:
+    """Make a fork the process of a job, and do it."""
+    given, environment = job
+    os.setsid()
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+    os.environ.clear()
+    os.environ.update(environment)
+    return run(given, parent)

@@ -33,7 +33,7 @@ from jangin.serving.security.keys import DEFAULT_SCOPES, add_key, remove_key
 from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import ServedModel
 from jangin.serving.state.settings import ModelEntry
-from jangin.serving.state.tables import Audit, Event, Job, Key, Permission, StoredModel
+from jangin.serving.state.tables import Audit, Job, JobEvent, Key, Permission, StoredModel
 from jangin.views.curves import EMPTY, Curves, curves_of, thinned
 
 # Models as a tree: from which model each was tuned.
@@ -132,13 +132,13 @@ def job_curves(session: Session, job_id: str) -> tuple[Curves, int]:
     key = (str(session.get_bind().engine.url), job_id)
     with _lock:
         last, (curves, total) = _known.get(key, (0, (EMPTY, 0)))
-        query = select(Event.rowid, Event.data).where(
-            Event.job_id == job_id, Event.type == "metrics", Event.rowid > last
+        query = select(JobEvent.rowid, JobEvent.data).where(
+            JobEvent.job_id == job_id, JobEvent.type == "metrics", JobEvent.rowid > last
         )
         if not last and (stride := 2 * last_step(session, job_id) // MOST_POINTS) > 1:
-            is_sampled = Event.rowid % stride == 0
-            query = query.where(or_(is_sampled, Event.message.contains("validation loss")))
-        new = [(row, data) for row, data in session.execute(query.order_by(Event.rowid)) if data]
+            is_sampled = JobEvent.rowid % stride == 0
+            query = query.where(or_(is_sampled, JobEvent.message.contains("validation loss")))
+        new = [(row, data) for row, data in session.execute(query.order_by(JobEvent.rowid)) if data]
         if new:
             last, newest = new[-1]
             total = int(newest.get("total_steps", 0))
@@ -286,7 +286,7 @@ def job_page(visit: VisitDep, job_id: str, after: str = "") -> Response:
     job = job_routes.retrieve_job(job_id, visit.server, visit.caller)
     with visit.server.database.read() as session:
         curves, total = job_curves(session, job_id)
-        query = select(Event).where(Event.job_id == job_id)
+        query = select(JobEvent).where(JobEvent.job_id == job_id)
         events, more = page_of(session, query, Paging(EVENTS, after or None, "desc"))
     paging = Paging(100, None, "desc")
     checkpoints = job_routes.list_checkpoints(job_id, visit.server, visit.caller, paging).data

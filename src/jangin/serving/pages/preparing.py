@@ -41,14 +41,14 @@ public = APIRouter()
 
 
 @dataclass(slots=True)
-class Progress:
+class PageProgress:
     """What a request is doing."""
 
     preparing: str = ""
     """Key of the name of what is being prepared; empty while nothing is."""
 
 
-_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_progress: ContextVar[PageProgress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
@@ -133,7 +133,7 @@ class FirstReplies:
                 begun.set()
                 await send(message)
 
-        progress = Progress()
+        progress = PageProgress()
         reset = _progress.set(progress)
         task = asyncio.ensure_future(self._run(scope, receive, send_unless_late))
         _progress.reset(reset)

@@ -127,7 +127,7 @@ async def _drop(receive: Receive) -> None:
             more = message.get("more_body", False)
 
 
-class RateLimit:
+class RateLimitMiddleware:
     """ASGI middleware that limits the requests per minute of a key, or else of an address.
 
     A key counts from the reply on that shows it to be one of this server: who invents keys is one

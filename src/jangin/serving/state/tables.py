@@ -146,7 +146,7 @@ class Job(Leased, Owned):
     """Fields of the request that OpenAI's API does not have."""
 
 
-class Event(Row):
+class JobEvent(Row):
     """A line of a job's log."""
 
     __tablename__ = "events"
@@ -252,7 +252,7 @@ class Audit(Base):
     """The id."""
 
 
-class Batch(Leased, Owned):
+class RequestBatch(Leased, Owned):
     """A batch of requests from a file."""
 
     __tablename__ = "batches"
@@ -327,7 +327,7 @@ class EvalItem(Owned):
     results: Mapped[list[Any]]
 
 
-class Answer(Owned):
+class KeptAnswer(Owned):
     """A response or a chat completion that is kept for its client."""
 
     __tablename__ = "answers"

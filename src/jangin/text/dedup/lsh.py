@@ -37,7 +37,7 @@ _SPACES.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PairLimits:
     """Which pairs of a bucket count; see `minhash.collide`."""
 
     bands: int
@@ -84,7 +84,7 @@ def first_texts(folder: Path, parts: int) -> NDArray[np.int64]:
 class Collide:
     """Finds the pairs of a band, with the signatures of all texts in memory."""
 
-    def __init__(self, folder: Path, parts: int, limits: Limits) -> None:
+    def __init__(self, folder: Path, parts: int, limits: PairLimits) -> None:
         """Read lengths and signatures."""
         self._folder, self._parts, self._limits = folder, parts, limits
         self._lengths = np.array(_load(folder, "lengths"))
@@ -223,7 +223,7 @@ def _compiled(texts: Sequence[str], threshold: float, spread: Spread) -> Candida
 
     starts = range(0, len(texts), PART)
     items = ((number, texts[start : start + PART]) for number, start in enumerate(starts))
-    limits = Limits(BANDS, threshold, AGREEING, NEIGHBOURS)
+    limits = PairLimits(BANDS, threshold, AGREEING, NEIGHBOURS)
     with spread.opened() as opened:
         folder = opened.directory
         work = partial(sketch, folder, _factors(), BANDS)

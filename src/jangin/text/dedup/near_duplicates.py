@@ -88,7 +88,7 @@ class Duplicate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DuplicateRules:
     """When two candidates are duplicates."""
 
     threshold: float = 0.75
@@ -111,21 +111,21 @@ class Matches(NamedTuple):
 
 
 def find_matches(
-    texts: Sequence[str], rules: Rules | None = None, *, spread: Spread | None = None
+    texts: Sequence[str], rules: DuplicateRules | None = None, *, spread: Spread | None = None
 ) -> Matches:
     """All pairs of near-duplicates, whichever text of a pair would be kept.
 
     Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
     """
     spread = spread or Spread()
-    candidates = find_candidates(texts, (rules or Rules()).threshold, spread)
-    judge = _Judge(candidates, rules or Rules(), None, spread)
+    candidates = find_candidates(texts, (rules or DuplicateRules()).threshold, spread)
+    judge = _Judge(candidates, rules or DuplicateRules(), None, spread)
     return Matches(candidates.firsts, *judge.accept(candidates.pairs))
 
 
 def find_duplicates(
     texts: Sequence[str],
-    rules: Rules | None = None,
+    rules: DuplicateRules | None = None,
     *,
     scores: Sequence[float] | NDArray[np.float64] | None = None,
     groups: Sequence[Hashable] | NDArray[np.uint64] | None = None,
@@ -139,7 +139,7 @@ def find_duplicates(
 
     Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
     """
-    rules, spread = rules or Rules(), spread or Spread()
+    rules, spread = rules or DuplicateRules(), spread or Spread()
     lowest = rules.threshold if groups is None else min(rules.threshold, rules.group_threshold)
     candidates = find_candidates(texts, lowest, spread)
     rank = _ranks(len(texts), scores)
@@ -200,7 +200,7 @@ class _Judge:
     """Compares pairs of candidates letter by letter, then word by word."""
 
     candidates: Candidates
-    rules: Rules
+    rules: DuplicateRules
     groups: NDArray[Any] | None
     spread: Spread
 

@@ -21,8 +21,13 @@ from jangin.training.loop.objective import TrainingResult, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import load_to_save, make_trainable
-from jangin.training.objectives.table import Task
-from jangin.training.preflight.memory import Work, batch_budget, decide_checkpointing, recorded
+from jangin.training.objectives.table import TrainingTask
+from jangin.training.preflight.memory import (
+    TrainingLoad,
+    batch_budget,
+    decide_checkpointing,
+    recorded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Trained:
 
 
 def _with_trained_weights(
-    task: Task, config: TrainingConfig, journal: Path
+    task: TrainingTask, config: TrainingConfig, journal: Path
 ) -> tuple[Any, torch.dtype]:
     """(the model with the weights that the workers wrote, dtype of its checkpoint).
 
@@ -65,13 +70,13 @@ def row_limit(base: Path, config: TrainingKeys) -> tuple[int, str]:
     return context, "the context length of the base model"
 
 
-def work_of(task: Task) -> Work:
+def work_of(task: TrainingTask) -> TrainingLoad:
     """What the task computes, for the memory estimate."""
-    return Work(task.lengths.tolist(), task.trained_share, task.name, task.keeps_weights)
+    return TrainingLoad(task.lengths.tolist(), task.trained_share, task.name, task.keeps_weights)
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     keys: TrainingKeys,
     folder: Path,
     progress: Progress,

@@ -43,7 +43,7 @@ from jangin.training.loop.config import (
     TrainingConfig,
 )
 from jangin.training.loop.objective import TrainingResult
-from jangin.training.objectives.table import Task
+from jangin.training.objectives.table import TrainingTask
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
 SLURM_LOG = "srun.log"
@@ -53,7 +53,7 @@ _MOST_LOSSES = 3
 
 
 def launch(
-    task: Task, config: TrainingConfig, folder: Path, progress: Progress, budget: int = 0
+    task: TrainingTask, config: TrainingConfig, folder: Path, progress: Progress, budget: int = 0
 ) -> TrainingResult:
     """Run the workers until they are done. After any error, the next call resumes.
 
@@ -133,7 +133,7 @@ def _attempt_gathered(
 
 
 def _attempt_on_ray(
-    journal: Path, task: Task, config: TrainingConfig, progress: Progress, budget: int
+    journal: Path, task: TrainingTask, config: TrainingConfig, progress: Progress, budget: int
 ) -> TrainingResult | None:
     """The result of workers on the nodes of a Ray cluster; None when memory ran out on one.
 
@@ -202,7 +202,7 @@ def refuse_missing(config: TrainingConfig) -> None:
         )
 
 
-def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) -> Path:
+def _write_task(journal: Path, task: TrainingTask, config: TrainingConfig, budget: int) -> Path:
     """The folder of the task, rewritten, so that no file of an earlier launch is read."""
     folder = journal / TASK
     shutil.rmtree(folder, ignore_errors=True)

@@ -35,7 +35,7 @@ from jangin.training.kernels.elementwise import (
     swiglu,
     swiglu_rows,
 )
-from jangin.training.kernels.matmul import LowRank
+from jangin.training.kernels.matmul import LoraTerm
 from jangin.training.kernels.recomputed import Recomputed
 
 # LoRA (arXiv:2106.09685) for projections with a shared input.
@@ -92,7 +92,7 @@ class StackedLora:
         """(T, R): x projected by all down projections."""
         return matmul.matmul(x_TD, self.downs_RD)
 
-    def up(self, down_TR: torch.Tensor, index: int) -> LowRank | None:
+    def up(self, down_TR: torch.Tensor, index: int) -> LoraTerm | None:
         """The term that adapter `index` adds to its projection; down_TR is the result of `down`."""
         adapter = self.adapters[index]
         if adapter is None:
@@ -100,7 +100,7 @@ class StackedLora:
         width = -(-adapter.up_CS.shape[1] // _RANK_GRAIN) * _RANK_GRAIN
         up_CS = adapter.up_CS.new_zeros(len(adapter.up_CS), width)
         up_CS[:, : adapter.up_CS.shape[1]] = adapter.up_CS * adapter.scale
-        return LowRank(down_TR, self.starts[index], up_CS)
+        return LoraTerm(down_TR, self.starts[index], up_CS)
 
     def grad_down(self, grads_TC: Sequence[torch.Tensor]) -> torch.Tensor:
         """(T, R): gradient of the result of `down` from those (T, C) of the projections."""

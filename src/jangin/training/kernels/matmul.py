@@ -62,7 +62,7 @@ def _fills_tiles(rows: torch.Tensor, *sizes: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class LowRank:
+class LoraTerm:
     """A LoRA term to add to a product: `down[:, start : start + S] @ up.T`."""
 
     down_TR: torch.Tensor
@@ -76,7 +76,7 @@ def matmul(
     x_TD: torch.Tensor,
     weight_CD: torch.Tensor,
     bias_C: torch.Tensor | None = None,
-    adapter: LowRank | None = None,
+    adapter: LoraTerm | None = None,
 ) -> torch.Tensor:
     """X @ weight.T + bias + the adapter's term: (T, C) in the dtype of x.
 

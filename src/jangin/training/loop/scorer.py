@@ -28,11 +28,9 @@ from jangin.models.forward.varlen_attention import NAME, UnpackableError
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import Batch, Batcher, packed_batch, padded_batch, split_by_budget
-from jangin.training.kernels import (
-    CastCache,
-    DirectGradients,
+from jangin.training.kernels import CastCache, DirectGradients, llama_hidden
+from jangin.training.loop.cross_entropy import (
     linear_cross_entropy,
-    llama_hidden,
     logits_cross_entropy,
     soft_cap,
 )

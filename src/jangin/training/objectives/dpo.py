@@ -35,8 +35,8 @@ from jangin.models.tokens.packing import (
     rows_of_step,
 )
 from jangin.models.tokens.segments import on_device
-from jangin.training.kernels import linear_log_probs, logits_log_probs
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig, TrainingKeys
+from jangin.training.loop.cross_entropy import linear_log_probs, logits_log_probs
 from jangin.training.loop.objective import (
     Done,
     TrainingResult,

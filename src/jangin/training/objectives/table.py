@@ -1,7 +1,7 @@
 """The objectives of training, one row each; stages, workers and the memory estimate look here.
 
-A new objective is a file in this folder with two classes, a `Task` and an `Objective`, and a row in
-`OBJECTIVES`. Cheap to import: the memory estimate reads the table without torch.
+A new objective is a file in this folder with two classes, a `TrainingTask` and an `Objective`, and
+a row in `OBJECTIVES`. Cheap to import: the memory estimate reads the table without torch.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jangin.training.loop.weights import Origin, Start
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """The rows of one training, the model it starts from, and how both become an `Objective`."""
 
     name: ClassVar[str]
@@ -78,21 +78,21 @@ class ObjectiveRow:
 
     name: str
     """`objective` in a worker's task.json."""
-    task: Callable[[], type[Task]]
+    task: Callable[[], type[TrainingTask]]
     """Imports the file of the objective and returns its task class."""
     keeps_logits: bool = False
     """Whether the backward pass keeps the float32 logits of all trained tokens of a batch, as
-    `training.kernels.log_probs` does up to `PAIR_LOGITS_BYTES` (beyond that, one chunk). The fused
+    `linear_log_probs` does up to `PAIR_LOGITS_BYTES` (beyond that, one chunk). The fused
     cross-entropy keeps one chunk. Only the memory estimate reads this."""
 
 
-def _sft() -> type[Task]:
+def _sft() -> type[TrainingTask]:
     from jangin.training.objectives.sft import SftTask
 
     return SftTask
 
 
-def _dpo() -> type[Task]:
+def _dpo() -> type[TrainingTask]:
     from jangin.training.objectives.dpo import DpoTask
 
     return DpoTask

@@ -28,7 +28,7 @@ from jangin.models.memory import (
     OFFLOADED_BYTES,
     Device,
     MemoryPlan,
-    Training,
+    PlannedTraining,
     kept_keys,
     predict,
 )
@@ -90,7 +90,7 @@ _CPU_DIVISORS = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TrainingLoad:
     """Rows of a training run: counted, or estimated from a sample."""
 
     lengths: Sequence[int]
@@ -104,7 +104,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class MemoryForecast:
     """A predicted peak of memory and the device that it is for."""
 
     plan: MemoryPlan
@@ -122,7 +122,7 @@ class Forecast:
         return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
 
 
-def estimate(base: Path, config: TrainingKeys, work: Work) -> Forecast:
+def estimate(base: Path, config: TrainingKeys, work: TrainingLoad) -> MemoryForecast:
     """Predicted peak of memory of training the model of a `base` artifact.
 
     Raises `TrainingError` where its config.json lacks what the prediction needs.
@@ -134,7 +134,7 @@ def estimate(base: Path, config: TrainingKeys, work: Work) -> Forecast:
     shape = ModelShape.read(base / "model" / "config.json")
     tiled = device == "cpu" and _has_tiles(shape, precision, config)
     tokens, row = _largest_batch_of(work.lengths, config), fmean(work.lengths)
-    run = Training(
+    run = PlannedTraining(
         method=config.method.type,
         checkpointing=config.activation_checkpointing == "always",
         tokens=tokens,
@@ -152,7 +152,7 @@ def estimate(base: Path, config: TrainingKeys, work: Work) -> Forecast:
         shards=config.processes if config.sharding == "fsdp" else 1,
         optimizer=config.optimizer.type,
     )
-    return Forecast(predict(shape, run), device, config.devices)
+    return MemoryForecast(predict(shape, run), device, config.devices)
 
 
 def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingKeys) -> bool:
@@ -173,7 +173,7 @@ def _largest_batch_of(lengths: Sequence[int], config: TrainingKeys) -> int:
     return max(*lengths, min(config.tokens_per_batch, most))
 
 
-def decide_checkpointing(base: Path, config: C, work: Work) -> C:
+def decide_checkpointing(base: Path, config: C, work: TrainingLoad) -> C:
     """`config`, with activation checkpointing if it is `auto` and the estimate does not fit."""
     if config.activation_checkpointing != "auto":
         return config
@@ -186,7 +186,7 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
     return config.model_copy(update={"activation_checkpointing": "always"})
 
 
-def batch_budget(base: Path, config: TrainingKeys, work: Work) -> int:
+def batch_budget(base: Path, config: TrainingKeys, work: TrainingLoad) -> int:
     """Most tokens of a batch: the setting, or where it is not set what fits.
 
     Another budget only groups the same sums in another way, so it is no part of the result's
@@ -200,7 +200,7 @@ def batch_budget(base: Path, config: TrainingKeys, work: Work) -> int:
     return smaller_budget(base, config, work, available_bytes("cpu"))
 
 
-def smaller_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:
+def smaller_budget(base: Path, config: TrainingKeys, work: TrainingLoad, available: int) -> int:
     """The budget for a CPU with `available` bytes, at most `tokens_per_batch`."""
     tokens = config.tokens_per_batch
     for divisor in _CPU_DIVISORS:
@@ -215,12 +215,12 @@ def smaller_budget(base: Path, config: TrainingKeys, work: Work, available: int)
     return tokens
 
 
-def _with_budget(base: Path, config: C, work: Work) -> C:
+def _with_budget(base: Path, config: C, work: TrainingLoad) -> C:
     """`config` with the tokens of a batch that `batch_budget` chooses."""
     return config.model_copy(update={"tokens_per_batch": batch_budget(base, config, work)})
 
 
-def largest_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:
+def largest_budget(base: Path, config: TrainingKeys, work: TrainingLoad, available: int) -> int:
     """The budget for a device of `available` bytes, at least `tokens_per_batch`."""
     for tokens in _GPU_BUDGETS:
         larger = config.model_copy(update={"tokens_per_batch": tokens})
@@ -233,7 +233,7 @@ def largest_budget(base: Path, config: TrainingKeys, work: Work, available: int)
     return config.tokens_per_batch
 
 
-def guard_memory(base: Path, config: TrainingKeys, work: Work, progress: Progress) -> None:
+def guard_memory(base: Path, config: TrainingKeys, work: TrainingLoad, progress: Progress) -> None:
     """Check the estimate against free memory.
 
     Raises `TrainingError` where it does not fit and `memory` is `refuse`, the default; with `warn`
@@ -253,7 +253,7 @@ def guard_memory(base: Path, config: TrainingKeys, work: Work, progress: Progres
         progress.message(str(error))
 
 
-def check(forecast: Forecast, available: int, tokens: int) -> None:
+def check(forecast: MemoryForecast, available: int, tokens: int) -> None:
     """Raise `TrainingError` where the estimate is larger than `available` bytes."""
     if forecast.needed <= available:
         return
@@ -284,7 +284,7 @@ def _check_host(shape: ModelShape, available: int) -> None:
         )
 
 
-def recorded(base: Path, config: TrainingKeys, work: Work) -> dict[str, Any]:
+def recorded(base: Path, config: TrainingKeys, work: TrainingLoad) -> dict[str, Any]:
     """The estimate as stored in training.json; empty if the model's sizes are unknown."""
     try:
         plan = estimate(base, config, work).plan
@@ -293,7 +293,7 @@ def recorded(base: Path, config: TrainingKeys, work: Work) -> dict[str, Any]:
     return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
 
 
-def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
+def cost_of(base: Path, config: TrainingKeys, work: TrainingLoad) -> Cost:
     """Steps, tokens, seconds and bytes of a training, for `jangin plan`."""
     if not work.lengths:
         return Cost(text="nothing to train on")

@@ -28,7 +28,7 @@ from jangin.models.starter import make_starter
 from jangin.project.remote import open_bucket
 from jangin.project.session import open_session
 from jangin.text.dedup import lsh, near_duplicates
-from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
 from jangin.text.dedup.spread import Spread
 from tests.core.execution.cluster import work
 from tests.core.execution.cluster.machines import wait_for_nodes
@@ -152,7 +152,7 @@ def test_near_duplicates_are_those_of_one_process(executor, node, tmp_path, monk
     monkeypatch.setattr(lsh, "PART", 100)
     monkeypatch.setattr(near_duplicates, "PAIRS_AT_ONCE", 2000)
     texts = questions(2000)
-    rules, groups = Rules(guard=True), [index // 2 for index in range(len(texts))]
+    rules, groups = DuplicateRules(guard=True), [index // 2 for index in range(len(texts))]
     here = find_duplicates(texts, rules, groups=groups)
     spread = Spread(
         executor if kill else elsewhere(executor, "curate"),

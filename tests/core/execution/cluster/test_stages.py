@@ -20,7 +20,7 @@ from jangin.examples.checks.row_checks import AcceptanceThresholds, PassageRow, 
 from jangin.inference.encoder import open_encoder
 from jangin.models.starter import make_starter
 from jangin.text.dedup import lsh, near_duplicates
-from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+from jangin.text.dedup.near_duplicates import DuplicateRules, find_duplicates
 from jangin.text.dedup.spread import Spread
 from jangin.training.preferences import Sampling, _Prompts, _Sampler
 from tests.core.execution.cluster.machines import wait_for_nodes
@@ -53,7 +53,7 @@ def test_near_duplicates_are_those_of_one_process(executor, tmp_path, monkeypatc
     monkeypatch.setattr(lsh, "PART", 1500)
     monkeypatch.setattr(near_duplicates, "PAIRS_AT_ONCE", 2000)
     texts = questions(2000)
-    rules, groups = Rules(guard=True), [index // 2 for index in range(len(texts))]
+    rules, groups = DuplicateRules(guard=True), [index // 2 for index in range(len(texts))]
     here = find_duplicates(texts, rules, groups=groups)
     assert len(here) > 900
     spread = Spread(executor, tmp_path / "journal", texts_from=1, pairs_from=1)

@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from jangin.examples.reviews.log import LOG, Wording, append_decisions, decide_on
+from jangin.examples.reviews.log import LOG, ReviewableTexts, append_decisions, decide_on
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 
@@ -68,7 +68,7 @@ def test_the_way_of_a_rejected_example_says_so_and_what_leaves_with_it(browser, 
     tables = [pl.read_parquet(path) for path in project.glob("store/paraphrase/*/examples.parquet")]
     rows = max(tables, key=len)
     wording = rows.filter(pl.col("kind") == "paraphrase").row(0, named=True)
-    before = Wording(question=wording["prompt"][-1]["content"], answer="")
+    before = ReviewableTexts(question=wording["prompt"][-1]["content"], answer="")
     log = project / LOG
     append_decisions(log, [decide_on(wording["parent"], before, "reject", "lee", reason="wrong")])
     try:

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 
 from jangin.serving.pages.jobs import MOST_POINTS, job_curves
 from jangin.serving.security.keys import add_key
-from jangin.serving.state.tables import Audit, Checkpoint, Event, File, Job, Key, StoredModel
+from jangin.serving.state.tables import Audit, Checkpoint, File, Job, JobEvent, Key, StoredModel
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 
@@ -90,7 +90,7 @@ def keys(running):
                 model_name=f"{MODEL}:ckpt-step-3", path="/p",
             )
         )  # fmt: skip
-        session.execute(insert(Event), list(events(2_500)))
+        session.execute(insert(JobEvent), list(events(2_500)))
     return texts
 
 

@@ -11,7 +11,7 @@ from jangin.core.store import Store
 from jangin.examples.curation.contradictions import Conflict, ConflictSide
 from jangin.examples.reviews.log import (
     NamedDocument,
-    Wording,
+    ReviewableTexts,
     decide_documents,
     decide_on,
     document_decisions,
@@ -47,7 +47,7 @@ def test_a_conflict_is_open_until_nothing_in_it_is_left_to_decide():
     def open_after(*decisions):
         return [each.id for each in undecided([two, three], decisions)]
 
-    wording = Wording(question="연체료는 얼마인가요?", answer="dold 100원")
+    wording = ReviewableTexts(question="연체료는 얼마인가요?", answer="dold 100원")
     both = decide_documents("both_hold", NEW, OLD, "kim")
     assert open_after() == ["c2", "c3"]
     assert open_after(decide_documents("replaces", NEW, OLD, "kim")) == ["c3"]
@@ -63,7 +63,7 @@ def test_a_passage_without_a_row_is_settled_by_what_people_say_of_the_row():
     blank = dict.fromkeys(("question", "example", "family"), "")
     one_row = Conflict(id="c", difference="amount", sides=(row, passage.model_copy(update=blank)))
     assert one_row.question == row.question
-    wording = Wording(question=row.question, answer=row.answer)
+    wording = ReviewableTexts(question=row.question, answer=row.answer)
     decided = [decide_on(row.example, wording, verdict, "kim") for verdict in ("accept", "reject")]
     assert undecided([one_row], []) == [one_row]
     assert [undecided([one_row], [each]) for each in decided] == [[], []]
@@ -155,7 +155,7 @@ def test_a_document_that_contradicts_itself_is_open_until_one_of_its_answers_is_
     sides = tuple(side(OLD, text, text) for text in ("100원", "200원"))
     alone = Conflict(id="c", difference="amount", sides=sides)
     agreeing = Conflict(id="a", difference="amount", sides=(sides[0], side(NEW, "100원", "n")))
-    wording = Wording(question="연체료는 얼마인가요?", answer="100원")
+    wording = ReviewableTexts(question="연체료는 얼마인가요?", answer="100원")
     assert undecided([alone], []) == [alone]
     assert undecided([alone], [decide_on("100원", wording, "reject", "kim")]) == []
     between = [decide_documents("replaces", NEW, OLD, "kim")]

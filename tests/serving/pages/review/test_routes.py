@@ -9,7 +9,7 @@ import jangin
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.core.store import Store
-from jangin.examples.reviews.log import Wording, append_decisions, decide
+from jangin.examples.reviews.log import ReviewableTexts, append_decisions, decide
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.review.conftest import row_of, token_of
 from tests.serving.running import run_workbench
@@ -137,7 +137,7 @@ def test_an_edit_is_saved_with_both_texts(kim, decisions):
             "answer": "첫째 줄\r\n둘째 줄", "evidence": ""}  # fmt: skip
     kim.submit(f"/review/items/{row}", **sent, sure=warned(kim, row, sent))
     (decision,) = decisions()
-    assert decision.after == Wording(question="며칠입니까?", answer="첫째 줄\n둘째 줄")
+    assert decision.after == ReviewableTexts(question="며칠입니까?", answer="첫째 줄\n둘째 줄")
     assert decision.before.question != decision.after.question
     assert "며칠입니까?" in kim.get(f"/review/items/{row}").text
 
@@ -231,7 +231,7 @@ def test_a_deleted_document_leaves_its_examples_with_the_text_that_was_read(kim,
 def test_texts_of_people_are_text(kim, log, rows):
     row = next(iter(rows.values()))
     planted = "<script>alert(1)</script>"
-    after = Wording(question=planted, answer=planted)
+    after = ReviewableTexts(question=planted, answer=planted)
     append_decisions(
         log, [decide(row, "edit", planted, after), decide(row, "flag", "x", None, planted)]
     )

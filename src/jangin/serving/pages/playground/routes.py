@@ -116,7 +116,7 @@ def _teachers(project: LoadedProject) -> list[TalkModel]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class PlaygroundSampling:
     """How answers are drawn."""
 
     temperature: float = 0.0
@@ -180,7 +180,7 @@ def as_asked(
 
 
 def chat_body(
-    model: TalkModel, messages: Sequence[Message], sampling: Sampling, *, stream: bool
+    model: TalkModel, messages: Sequence[Message], sampling: PlaygroundSampling, *, stream: bool
 ) -> dict[str, Any]:
     """Body of a request to the server's own chat route."""
     body: dict[str, Any] = {
@@ -198,7 +198,7 @@ def ask_teacher(
     session: Session,
     model: TalkModel,
     messages: Sequence[Message],
-    sampling: Sampling,
+    sampling: PlaygroundSampling,
     on_piece: Callable[[str], None] | None = None,
 ) -> ChatReply:
     """The answer of a teacher, paid within the project's budget; the same question is free.
@@ -260,9 +260,9 @@ class AnswerRequest(BaseModel):
     max_tokens: int | None = None
     seed: int | None = None
 
-    def sampling(self) -> Sampling:
+    def sampling(self) -> PlaygroundSampling:
         """The settings; raises `DataError` for a value that no model takes."""
-        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed)
+        return PlaygroundSampling(self.temperature, self.top_p, self.max_tokens, self.seed)
 
 
 class SourceRequest(BaseModel):
@@ -404,7 +404,10 @@ def answer(visit: VisitDep, body: AnswerRequest) -> Response:
 
 
 def _hosted_events(
-    project: OpenProject, model: TalkModel, messages: tuple[Message, ...], sampling: Sampling
+    project: OpenProject,
+    model: TalkModel,
+    messages: tuple[Message, ...],
+    sampling: PlaygroundSampling,
 ) -> Iterator[bytes]:
     """The answer of a teacher, piece by piece; at the end what of it differs from the pieces.
 
@@ -489,7 +492,7 @@ def _answer_text(
     project: OpenProject | None,
     model: TalkModel,
     messages: tuple[Message, ...],
-    sampling: Sampling,
+    sampling: PlaygroundSampling,
 ) -> str:
     """The whole answer; raises `DataError` with the model's reason where there is none."""
     if model.kind == "hosted" and project is not None:

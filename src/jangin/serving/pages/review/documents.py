@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from jangin.examples.reviews.log import (
     NamedDocument,
+    ReviewableTexts,
     ReviewDecision,
-    Wording,
     collect_reviews,
     conditions_of,
     decide_documents,
@@ -139,7 +139,7 @@ def reject_side(
         [
             decide_on(
                 side.example,
-                Wording(question=side.question, answer=side.answer, evidence=side.evidence),
+                ReviewableTexts(question=side.question, answer=side.answer, evidence=side.evidence),
                 "reject" if example else "accept",
                 desk.by,
                 reason="wrong" if example else "",

@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
-from jangin.examples.judge import Agreement, compare
+from jangin.examples.judge import AgreementFigure, compare
 from jangin.examples.review import ReviewConfig
 from jangin.examples.reviews.index import Kind, ReviewIndex, State
 from jangin.examples.reviews.log import (
@@ -139,7 +139,7 @@ def disagreements(desk: DeskDep) -> Response:
     )
 
 
-def judge_agreement(index: ReviewIndex) -> list[Agreement]:
+def judge_agreement(index: ReviewIndex) -> list[AgreementFigure]:
     """How far the judge's scores agree with people's ratings of the same rows; [] without any."""
     judged, human, families = [], [], []
     for position, review in sorted(index.reviews.copy().items()):

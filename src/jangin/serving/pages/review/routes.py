@@ -23,8 +23,8 @@ from jangin.examples.reviews.log import (
     REASONS,
     DecisionKind,
     Review,
+    ReviewableTexts,
     ReviewDecision,
-    Wording,
     decide_on,
     find_disagreement,
     read_log,
@@ -74,7 +74,7 @@ class RowScreen:
     item: QueueItem
     position: int
     token: str
-    wording: Wording
+    wording: ReviewableTexts
     """Texts of the form: those that the reviewer typed, else those as they are now."""
     parts: tuple[PassagePart, ...]
     why: tuple[str, ...]
@@ -108,7 +108,7 @@ def make_screen(
     by: str,
     words: Words,
     holders: Sequence[str],
-    typed: Wording | None = None,
+    typed: ReviewableTexts | None = None,
 ) -> RowScreen:
     """The screen of a row; raises `DataError` where the queue does not have it."""
     item = index.item(row, by)
@@ -258,7 +258,7 @@ OwnDeskDep = Annotated[Desk, Depends(open_own_desk)]
 async def sent_texts(request: Request) -> dict[str, str]:
     """The texts of a form, also empty ones, which a parameter of a route would take as missing."""
     form = await request.form()
-    texts = {name: form[name] for name in Wording.model_fields if name in form}
+    texts = {name: form[name] for name in ReviewableTexts.model_fields if name in form}
     if any(len(text) > LONGEST_TEXT for text in texts.values() if isinstance(text, str)):
         raise PageError(400, "review_too_long", count=LONGEST_TEXT)
     return {name: text for name, text in texts.items() if isinstance(text, str)}
@@ -469,7 +469,7 @@ def decide(
     return _after(desk, row, new)
 
 
-def _typed(item: QueueItem, texts: Mapping[str, str]) -> Wording:
+def _typed(item: QueueItem, texts: Mapping[str, str]) -> ReviewableTexts:
     """The texts of the form, with the line ends of a text file; browsers send others."""
     now = item.wording
     names = now.model_dump(exclude_none=True)
@@ -478,7 +478,7 @@ def _typed(item: QueueItem, texts: Mapping[str, str]) -> Wording:
 
 
 def _problem(
-    visit: Visit, item: QueueItem, decision: str, typed: Wording | None, reason: str
+    visit: Visit, item: QueueItem, decision: str, typed: ReviewableTexts | None, reason: str
 ) -> str:
     """What is wrong with a form, in one sentence; empty where nothing is."""
     if decision == "flag" and not reason.strip():
@@ -491,7 +491,7 @@ def _problem(
     return visit.words(f"review_fault_{fault}", text=typed.evidence[:80]) if fault else ""
 
 
-def _doubt(item: QueueItem, typed: Wording | None) -> tuple[str, ...]:
+def _doubt(item: QueueItem, typed: ReviewableTexts | None) -> tuple[str, ...]:
     """Parts of an edit that are neither in its evidence nor in the earlier texts."""
     if typed is None or (typed.answer, typed.evidence) == (
         item.wording.answer, item.wording.evidence,
@@ -501,7 +501,7 @@ def _doubt(item: QueueItem, typed: Wording | None) -> tuple[str, ...]:
     return tuple(text for text in unsupported(typed, item.passage) if text not in before)
 
 
-def _digest(texts: Wording) -> str:
+def _digest(texts: ReviewableTexts) -> str:
     """Of an edit that was warned about: sent back, it is saved as it is."""
     return short_digest(texts.model_dump_json())
 

@@ -14,7 +14,7 @@ from jangin.examples.formats.rows import TableRows
 from jangin.examples.read import FurtherFile, ReadConfig
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.shapes import NotPublic, first_plan, not_public
-from jangin.prepare.tables.readers import Table, TableSettings, open_table
+from jangin.prepare.tables.readers import OpenTable, TableSettings, open_table
 from jangin.prepare.transforms.columns import Filter
 from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import OwnRows, own_rows_lines
@@ -96,7 +96,7 @@ def marked_rows(path: Path) -> NotPublic | None:
         return not_public(open_table(path, TableSettings(), Path(work)))
 
 
-def _suggested(table: Table, path: Path) -> tuple[str, str]:
+def _suggested(table: OpenTable, path: Path) -> tuple[str, str]:
     """The columns of question and answer by their names; empty where these do not tell."""
     try:
         plan = first_plan(table, PrepareOptions(validation=0, test=0), path)

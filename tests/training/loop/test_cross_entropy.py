@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jangin.models.memory import CUDA_LOSS_ROWS, LOSS_ROWS
-from jangin.training.kernels.cross_entropy import chunk_rows
+from jangin.training.loop.cross_entropy import chunk_rows
 
 
 @pytest.mark.parametrize("vocabulary", [32_000, 128_256, 262_144])

@@ -1,21 +1,31 @@
-"""Chunked linear cross-entropy: the loss of trained tokens without all logits in memory.
+"""Cross-entropy and log-probabilities of tokens, in chunks: without all logits in memory.
 
-The gradient is computed in the forward pass, chunk by chunk, as in Liger Kernel (arXiv:2410.10989).
-Runs on every device.
+`linear_cross_entropy` returns a sum, whose gradient is computed in the forward pass, chunk by
+chunk, as in Liger Kernel (arXiv:2410.10989). Preference losses weight every answer by a function of
+its log-probability, so each token of `linear_log_probs` has a gradient of its own, and logits are
+kept or computed again in the backward pass. Both run on every device.
 
 Shapes: N trained tokens, C of them in a chunk, V vocabulary, D hidden size.
 """
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from jangin.models.memory import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES, LOSS_ROWS, PAIR_LOGITS_BYTES
-from jangin.training.kernels import matmul
-from jangin.training.kernels.arena import cast
-from jangin.training.kernels.direct_gradients import DirectGradients, store
-from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
+from jangin.training.kernels import (
+    DirectGradients,
+    add_grad_weight,
+    cast,
+    grad_input,
+    is_fused,
+    log_probs,
+    log_probs_backward,
+    matmul_wide,
+    store,
+)
 
 
 def chunk_rows(weight_VD: torch.Tensor) -> int:
@@ -41,6 +51,61 @@ def soft_cap_slope(capped: torch.Tensor, cap: float) -> torch.Tensor:
     return 1 - (capped / cap) ** 2
 
 
+class _Chunk(NamedTuple):
+    part: slice
+    """Its tokens."""
+    hidden_CD: torch.Tensor
+    logits_CV: torch.Tensor
+    """Before `soft_cap`, unless they were kept."""
+
+
+def _chunks(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    dtype: torch.dtype,
+    kept_logits: Sequence[torch.Tensor] = (),
+) -> Iterator[_Chunk]:
+    """Logits of `chunk_rows` tokens at a time, computed in `dtype` unless they were kept."""
+    rows = chunk_rows(weight_VD)
+    for index, start in enumerate(range(0, len(hidden_ND), rows)):
+        part = slice(start, start + rows)
+        hidden_CD = hidden_ND[part].to(dtype)
+        if kept_logits:
+            yield _Chunk(part, hidden_CD, kept_logits[index])
+        else:
+            yield _Chunk(part, hidden_CD, matmul_wide(hidden_CD, weight_VD, bias_V))
+
+
+class _Gradients:
+    """Sums over the chunks: of hidden states, weight and bias of the head; None if not wanted."""
+
+    def __init__(
+        self,
+        hidden_ND: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        total_VD: torch.Tensor | None,
+        wanted: Sequence[bool],
+        size: torch.dtype,
+    ) -> None:
+        """`total_VD`: what the weight's is added to; `size`: dtype of the bias's sum."""
+        self.hidden_ND = torch.empty_like(hidden_ND) if wanted[0] else None
+        self.weight_VD, self._is_weight_wanted = total_VD, wanted[1]
+        self.bias_V: torch.Tensor | None = None
+        if bias_V is not None and wanted[2]:
+            self.bias_V = torch.zeros_like(bias_V, dtype=size)
+
+    def add(self, chunk: _Chunk, weight_VD: torch.Tensor, grad_CV: torch.Tensor) -> None:
+        """Add those that follow from the gradient of a chunk's logits."""
+        if self.bias_V is not None:
+            self.bias_V += grad_CV.sum(0, dtype=self.bias_V.dtype)
+        grad_CV = grad_CV.to(chunk.hidden_CD.dtype)
+        if self.hidden_ND is not None:
+            self.hidden_ND[chunk.part] = grad_input([grad_CV], [weight_VD])
+        if self._is_weight_wanted:
+            self.weight_VD = add_grad_weight(self.weight_VD, grad_CV, chunk.hidden_CD)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """`linear_cross_entropy` with its gradients computed in `forward` if `train`."""
 
@@ -58,36 +123,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = cast(weight_VD, dtype)
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float64), targets_N.new_zeros(())
-        grad_hidden = torch.empty_like(hidden_ND) if train else None
-        grad_weight = total_VD = direct.started(weight_VD) if train else None
+        total_VD = direct.started(weight_VD) if train else None
+        wanted = [train and needed for needed in ctx.needs_input_grad[:3]]
+        grads = _Gradients(hidden_ND, bias_V, total_VD, wanted, torch.float32)
         # What is added to the sum of other batches has their scale; else `backward` multiplies.
         scale = 1.0 if total_VD is None else direct.scale
-        grad_bias = None
-        if bias_V is not None and ctx.needs_input_grad[2]:
-            grad_bias = torch.zeros_like(bias_V, dtype=torch.float32)
-        rows = chunk_rows(weight)
-        for start in range(0, len(targets_N), rows):
-            hidden_CD = hidden_ND[start : start + rows].to(dtype)
-            logits_CV = matmul.matmul_wide(hidden_CD, weight, bias_V)
-            targets_C = targets_N[start : start + rows]
-            if is_fused(hidden_CD) and not cap:
-                loss, chunk_correct, grad_CV = _fused_chunk_loss(
-                    logits_CV, targets_C, scale if train else None
-                )
-            else:
-                loss, chunk_correct, grad_CV = _chunk_loss(
-                    logits_CV, targets_C, scale if train else None, cap
-                )
+        for chunk in _chunks(hidden_ND, weight, bias_V, dtype):
+            loss, chunk_correct, grad_CV = _chunk_loss(
+                chunk.logits_CV, targets_N[chunk.part], scale if train else None, cap
+            )
             losses += loss
             correct += chunk_correct
-            if grad_hidden is None or grad_CV is None:
-                continue
-            if grad_bias is not None:
-                grad_bias += grad_CV.sum(0, dtype=torch.float32)
-            grad_CV = grad_CV.to(dtype)
-            grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
-            if ctx.needs_input_grad[1]:
-                grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
+            if grad_CV is not None:
+                grads.add(chunk, weight, grad_CV)
+        grad_weight, grad_bias = grads.weight_VD, grads.bias_V
         if total_VD is not None:
             store(weight_VD, total_VD)
             grad_weight = None
@@ -95,7 +144,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_weight = grad_weight.to(weight_VD.dtype)
         if grad_bias is not None and bias_V is not None:
             grad_bias = grad_bias.to(bias_V.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.save_for_backward(grads.hidden_ND, grad_weight, grad_bias)
         ctx.scale = None if total_VD is None else scale
         ctx.weight_VD = weight_VD if direct.takes(weight_VD) else None
         ctx.mark_non_differentiable(correct)
@@ -119,7 +168,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 store(ctx.weight_VD, grad_weight)
                 grad_weight = None
         return (
-            grad_hidden * grad_loss,
+            None if grad_hidden is None else grad_hidden * grad_loss,
             grad_weight,
             None if grad_bias is None else grad_bias.mul_(grad_loss),
             None,
@@ -137,6 +186,8 @@ def _chunk_loss(
 
     The gradient is `scale` times that of the logits before `soft_cap`; None without a scale.
     """
+    if is_fused(logits_CV) and not cap:
+        return _fused_chunk_loss(logits_CV, targets_C, scale)
     logits_CV = soft_cap(logits_CV, cap)
     targets_C1 = targets_C[:, None]
     target_C1 = logits_CV.gather(1, targets_C1).float()
@@ -202,15 +253,6 @@ def logits_cross_entropy(
     return losses_N.sum(dtype=torch.float64), correct_N1.sum()
 
 
-# Chunked log-probabilities of given tokens, differentiable per token.
-#
-# `cross_entropy` returns a sum, whose gradient is known in the forward pass. Preference losses
-# weight every answer by a function of its log-probability, so here each token has a gradient of
-# its own, and logits are kept or computed again in the backward pass. Runs on every device.
-#
-# Shapes: N tokens, C of them in a chunk, V vocabulary, D hidden size.
-
-
 class _LinearLogProbs(torch.autograd.Function):
     """`linear_log_probs`; if `train`, keeps logits of up to `PAIR_LOGITS_BYTES` for backward."""
 
@@ -231,22 +273,19 @@ class _LinearLogProbs(torch.autograd.Function):
         logp_N = hidden_ND.new_empty(len(targets_N), dtype=size)
         total_N1 = hidden_ND.new_empty((len(targets_N), 1), dtype=size)
         first_N = torch.empty_like(targets_N, dtype=torch.bool)
-        ctx.rows = chunk_rows(weight)
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= PAIR_LOGITS_BYTES
         kept_logits = []
-        for part in _chunks(len(targets_N), ctx.rows):
-            logits_CV = matmul.matmul_wide(hidden_ND[part].to(dtype), weight, bias_V)
+        for chunk in _chunks(hidden_ND, weight, bias_V, dtype):
+            part, _, logits_CV = chunk
             if is_fused(logits_CV) and not cap:
                 results = log_probs(logits_CV, targets_N[part])
                 logp_N[part], total_N1[part, 0], first_N[part] = results
-                if keep:
-                    kept_logits.append(logits_CV)
-                continue
-            logits_CV = soft_cap(logits_CV, cap).to(size)
-            target_C1 = logits_CV.gather(1, targets_N[part, None])
-            first_N[part] = (target_C1 >= logits_CV.amax(1, keepdim=True))[:, 0]
-            total_N1[part] = logits_CV.logsumexp(1, keepdim=True)
-            logp_N[part] = (target_C1 - total_N1[part])[:, 0]
+            else:
+                logits_CV = soft_cap(logits_CV, cap).to(size)
+                target_C1 = logits_CV.gather(1, targets_N[part, None])
+                first_N[part] = (target_C1 >= logits_CV.amax(1, keepdim=True))[:, 0]
+                total_N1[part] = logits_CV.logsumexp(1, keepdim=True)
+                logp_N[part] = (target_C1 - total_N1[part])[:, 0]
             if keep:
                 kept_logits.append(logits_CV)
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits)
@@ -260,52 +299,32 @@ class _LinearLogProbs(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits = ctx.saved_tensors
         weight = cast(weight_VD, ctx.dtype)
-        grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        grad_weight = ctx.direct.started(weight_VD)
-        grad_bias = (
-            torch.zeros_like(bias_V, dtype=total_N1.dtype) if ctx.needs_input_grad[2] else None
-        )
-        for index, part in enumerate(_chunks(len(targets_N), ctx.rows)):
-            hidden_CD = hidden_ND[part].to(ctx.dtype)
-            logits_CV = (
-                kept_logits[index] if kept_logits else matmul.matmul_wide(hidden_CD, weight, bias_V)
-            )
+        total_VD = ctx.direct.started(weight_VD)
+        wanted = ctx.needs_input_grad[:3]
+        grads = _Gradients(hidden_ND, bias_V, total_VD, wanted, total_N1.dtype)
+        for chunk in _chunks(hidden_ND, weight, bias_V, ctx.dtype, kept_logits):
+            part, _, logits_CV = chunk
             if is_fused(logits_CV) and not ctx.cap:
                 log_probs_backward(logits_CV, targets_N[part], total_N1[part, 0], grad_N[part])
-                grad_CV = logits_CV
-                _add_rows(grad_bias, grad_CV)
-            else:
-                if not kept_logits:
-                    logits_CV = soft_cap(logits_CV, ctx.cap)
-                grad_C1 = grad_N[part, None]
-                # d log p(target) / d logit = (1 for the target) - probability
-                grad_CV = (logits_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
-                grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1)
-                if ctx.cap:
-                    grad_CV *= soft_cap_slope(logits_CV, ctx.cap)
-                _add_rows(grad_bias, grad_CV)
-                grad_CV = grad_CV.to(ctx.dtype)
-            if grad_hidden is not None:
-                grad_hidden[part] = matmul.grad_input([grad_CV], [weight])
-            if ctx.needs_input_grad[1]:
-                grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
+                grads.add(chunk, weight, logits_CV)
+                continue
+            if not kept_logits:
+                logits_CV = soft_cap(logits_CV, ctx.cap)
+            grad_C1 = grad_N[part, None]
+            # d log p(target) / d logit = (1 for the target) - probability
+            grad_CV = (logits_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
+            grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1)
+            if ctx.cap:
+                grad_CV *= soft_cap_slope(logits_CV, ctx.cap)
+            grads.add(chunk, weight, grad_CV)
+        grad_weight, grad_bias = grads.weight_VD, grads.bias_V
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
             if ctx.direct.takes(weight_VD):
                 store(weight_VD, grad_weight)
                 grad_weight = None
         grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
-
-
-def _add_rows(total_V: torch.Tensor | None, grad_CV: torch.Tensor) -> None:
-    """Add the gradients of a chunk to that of the head's bias, if it is wanted."""
-    if total_V is not None:
-        total_V += grad_CV.sum(0, dtype=total_V.dtype)
-
-
-def _chunks(count: int, rows: int) -> list[slice]:
-    return [slice(start, start + rows) for start in range(0, count, rows)]
+        return grads.hidden_ND, grad_weight, grad_bias, None, None, None, None, None
 
 
 def linear_log_probs(

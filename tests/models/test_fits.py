@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.models.fits import BASES, CARDS, FILLED, LENGTHS, WAYS, fits
-from jangin.models.memory import GIB, Training, predict
+from jangin.models.memory import GIB, PlannedTraining, predict
 from jangin.models.shape import ModelShape
 
 ROWS = list(fits())
@@ -24,7 +24,7 @@ def test_a_row_that_is_twice_as_long_does_not_fit():
     (row,) = [row for row in ROWS if (row.base, row.method) == (EIGHT, "qlora")]
     for card, longest in zip(CARDS, row.longest, strict=True):
         for tokens, expected in ((longest or 0, True), (2 * longest or LENGTHS[0], False)):
-            run = Training("qlora", tokens, "bf16", device="cuda", checkpointing=True)
+            run = PlannedTraining("qlora", tokens, "bf16", device="cuda", checkpointing=True)
             if 0 < tokens <= LENGTHS[-1]:
                 assert (predict(shape, run).peak <= FILLED * card * GIB) == expected
 

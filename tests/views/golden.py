@@ -28,7 +28,7 @@ from jangin.report.compare import as_csv, as_html, compare_variants
 from jangin.report.data.results import variant_costs
 from jangin.report.page import write_report
 from jangin.report.terminal.console import choose_language
-from jangin.serving.state.tables import Event, Job
+from jangin.serving.state.tables import Job, JobEvent
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 from tests.views.projects import EDITED, PROJECTS
@@ -172,7 +172,7 @@ def add_job(running):
             data |= {"train_mean_token_accuracy": 1 - 1 / step}
             data |= {"valid_loss": 5 / step} if step % 4 == 0 else {}
             session.add(
-                Event(
+                JobEvent(
                     id=f"ftevent-{step}", job_id="ftjob-1", created_at=step, level="info",
                     message=f"Step {step}/8", type="metrics", data=data,
                 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jangin.models.memory import GIB, Method, Optimizer, Training, predict
+from jangin.models.memory import GIB, Method, Optimizer, PlannedTraining, predict
 from jangin.models.shape import ModelShape
 
 CARDS = (8, 12, 16, 24, 48, 80)
@@ -70,7 +70,7 @@ def fits() -> Iterator[Fit]:
 
 def _longest(shape: ModelShape, method: Method, optimizer: Optimizer, card: int) -> int:
     def needed(tokens: int) -> int:
-        run = Training(
+        run = PlannedTraining(
             method=method, tokens=tokens, precision="bf16", device="cuda", checkpointing=True,
             optimizer=optimizer,
         )  # fmt: skip

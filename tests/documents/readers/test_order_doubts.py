@@ -1,7 +1,7 @@
 """Signs in the text of a page that its columns were read across one another."""
 
 from jangin.documents.layout.pages import PageContent, lay_out
-from jangin.documents.layout.runs import Glyph, Run
+from jangin.documents.layout.runs import Glyph, GlyphRun
 from jangin.documents.layout.shapes import TextLine
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.order_doubts import order_doubts
@@ -91,7 +91,7 @@ def drawn(text, left, top, height=10.0):
         Glyph(sign, left + wide * n, left + wide * (n + 1), top - height, top)
         for n, sign in enumerate(text)
     ]
-    return Run(glyphs, left, left + wide * len(text), top - height, top, height, False)
+    return GlyphRun(glyphs, left, left + wide * len(text), top - height, top, height, False)
 
 
 def crossed(*runs):

@@ -119,7 +119,7 @@ def test_what_a_layer_keeps_for_each_token_is_planned_within_a_tenth(
     fused_modules_restored()
     per_token = {layers: (kept[layers, 2048] - kept[layers, 1024]) / 1024 for layers in (1, 2)}
     shape = ModelShape.of(CONFIGS[name](2).to_dict() | {"dtype": "bfloat16"})
-    run = memory.Training(
+    run = memory.PlannedTraining(
         method=method, tokens=1, precision="bf16", rank=16 if method == "lora" else 0,
         device="cuda", kernels=fused,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from jangin.core.model_protocols import (
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.documents.bm25 import PassageIndex
-from jangin.documents.passages import SETTINGS, TABLE, VECTORS, Passages
+from jangin.documents.passages import SETTINGS, VECTORS, Passages
 from jangin.text.korean import kiwi_version
 
 _ENCODER: TypeAdapter[HubEncoder | LocalEncoder | None] = TypeAdapter(EncoderConfig | None)
@@ -44,7 +44,7 @@ def run(context: StageContext[IndexConfig]) -> None:
     texts = [chunk.text for chunk in chunks]
     index = PassageIndex.build(texts, lambda every: context.track(every, "index"))
     index.save(context.workspace)
-    context.write(TABLE.removesuffix(".parquet"), Chunk, chunks)
+    context.write("passages", Chunk, chunks)
     settings = {
         "language": max(dict.fromkeys(languages), key=languages.count, default="en"),
         "section_characters": config.section_characters,

@@ -15,7 +15,7 @@ from typing import Any
 
 from jangin.core.errors import JanginError, MachineError, counted
 from jangin.core.events import Progress
-from jangin.core.execution.local import Kept
+from jangin.core.execution.local import KeptProcess
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, OrderDoubt, Page
@@ -346,7 +346,7 @@ class FolderReader:
         """{name of a file: keys of its readings that may be in the ledger}."""
         self._slow: dict[str, frozenset[int]] = {}
         """{name of a file: its pages that took more than their limit}."""
-        self._kept = Kept()
+        self._kept = KeptProcess()
 
     def read(self, files: Sequence[SourceFile]) -> Generator[tuple[str, FileReceipt], None, None]:
         """(name, receipt) of each file as it is read; no receipt requests pages.

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jangin.core.events import Progress
-from jangin.core.execution.local import Kept, Local
+from jangin.core.execution.local import KeptProcess, Local
 from jangin.core.executor import InProcess, Last
 from jangin.documents.readers import page_limit
 from jangin.documents.readers.page_limit import SlowPage, limited, on_page
@@ -45,7 +45,7 @@ def test_a_page_that_takes_too_long_or_too_much_memory_is_named(monkeypatch):
 
 @pytest.mark.slow
 def test_a_process_ends_after_its_last_result_and_what_follows_is_done_by_another():
-    kept = Kept()
+    kept = KeptProcess()
     try:
         first = kept.call(os.getpid)
         assert first != os.getpid()

@@ -313,7 +313,7 @@ class _Mapping:
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class KeptProcess:
     """One process beside this one, started when it is needed and kept until it is closed.
 
     Several threads may call; they wait for each other.
@@ -324,7 +324,7 @@ class Kept:
     _server: _Workers | None = None
     _worker: _Worker | None = None
 
-    def for_stage(self, stage: str) -> "Kept":  # noqa: ARG002  the interface's name
+    def for_stage(self, stage: str) -> "KeptProcess":  # noqa: ARG002  the interface's name
         """Itself: nothing differs between stages."""
         return self
 

@@ -20,7 +20,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from jangin.core.errors import MachineError
-from jangin.core.execution.local import Kept
+from jangin.core.execution.local import KeptProcess
 from jangin.core.executor import Died
 from jangin.documents.readers.page_limit import SlowPage, limited, took_too_much
 from jangin.documents.readers.page_picture import (
@@ -134,7 +134,7 @@ _MARK = re.compile(
 _SCANS = threading.BoundedSemaphore(MOST_SCANS)
 PICTURE_SECONDS = 15.0
 """CPU time of one page, for which the readers of other pages wait."""
-_READER = Kept()
+_READER = KeptProcess()
 atexit.register(_READER.close)
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import weakref
 from typing import Literal
 
 import pytest
@@ -13,12 +14,14 @@ from jangin.core.records import Message
 from jangin.inference import local_chat
 from jangin.inference.generate import generate
 from jangin.inference.local_chat import LocalChat, folder_identity
-from jangin.llm.ask import ask_all, budget_of
+from jangin.llm.ask import ask_all, budget_of, layers_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
 from jangin.llm.replies import schema_text
 from jangin.models.starter import make_starter
+from jangin.project.session import open_session
 from jangin.project.teachers import Teacher, TeacherRegistry, open_teacher
+from tests.tiny_project import KEYS, write_project
 
 TEXTS = [
     "연차휴가는 언제 신청하나요? 3일 전에 신청합니다.",
@@ -98,8 +101,33 @@ def test_a_prompt_over_the_context_is_refused_and_the_others_go_on(chat):
     assert short.completion_tokens > 0
 
 
-def test_it_may_be_asked_again_after_closing(chat):
-    assert run(chat, [ask("휴가")]) == run(chat, [ask("휴가")])
+def test_it_may_be_asked_again_after_closing_and_after_its_memory_was_freed(chat):
+    before = run(chat, [ask("휴가")])
+    assert run(chat, [ask("휴가")]) == before
+    model = weakref.ref(chat._loaded[0])
+    chat.unload()
+    assert model() is None
+    assert run(chat, [ask("휴가")]) == before
+
+
+def test_a_session_frees_the_teachers_that_a_stage_does_not_ask(folder, tmp_path):
+    teachers = {
+        name: {"type": "model", "base": {"type": "local", "path": str(folder)}}
+        for name in ("writer", "judge")
+    }
+    project = write_project(tmp_path / "project", {**KEYS, "teachers": teachers})
+    with open_session(project / "project.yaml") as session:
+        services = session.services("main")
+        loaded = []
+        for name in teachers:
+            chat = services.chat(name)
+            run(chat, [ask(name)])  # each its own, which no reply of the other answers
+            loaded.append(weakref.ref(list(layers_of(chat))[-1]._loaded[0]))
+        del chat
+        services.unload(("judge",))
+        writer, judge = loaded
+        assert writer() is None
+        assert judge() is not None
 
 
 def test_a_folder_that_cannot_be_loaded_is_told_to_everyone_who_asked(tmp_path):

@@ -183,6 +183,18 @@ SYNTHESIZE = "11: examples.synthesize"
         ("chunk: 3", "chunk: [3]", f"{SYNTHESIZE}.pairs_per_chunk", ["whole number", "[3]"]),
         ("  sft:", "  sft: {method: full}", "17: models.sft.method", ["{type: full}", "'full'"]),
         ("  split:", "  zzz:", "14: examples.zzz", ["stage", "read, synthesize", "curate, split"]),
+        (
+            "  sft:",
+            "  sft: {method: {type: full, r: 3}}",
+            "17: models.sft.method.r",
+            ["known keys: type"],
+        ),
+        (
+            "{type: recorded, model: m, replies: replies.jsonl}",
+            "{type: model, model: m, base: {type: hub, id: a/b}}",
+            "3: teachers.gpt.model",
+            ["known keys: base, engine"],
+        ),
         ("chunk: 3", "chunk: 0", f"{SYNTHESIZE}.pairs_per_chunk", ["equal to 1", "not 0"]),
         ("    teacher: gpt\n", "", "9: examples.synthesize.teacher", ["required"]),
         ("name: handbook\n", "", "1: name", ["required"]),

@@ -471,6 +471,31 @@ def test_a_teacher_is_asked_once_even_when_its_stage_is_made_again(place):
     assert place.ledger.count_calls().asked_again == 0
 
 
+def test_other_teachers_are_unloaded_before_a_stage_that_loads_a_model(place):
+    events = []
+
+    def begin(name):
+        return lambda context: events.append(name) or context.write("words", Word, [])
+
+    stages = (
+        Stage(name="read", version=1, reads=(), makes=("words", "base"), run=begin("read")),
+        Stage(name="shout", version=1, reads=("words",), makes=("words",), run=begin("shout")),
+        Stage(
+            name="teach",
+            version=1,
+            reads=("base", "words"),
+            makes=("words",),
+            run=begin("teach"),
+            teachers=lambda config: (config.teacher,),
+        ),
+    )
+    settings = {"read": ReadConfig(), "shout": ShoutConfig(), "teach": TeachConfig()}
+    opened = place.open({"main": settings})
+    services = dataclasses.replace(place.services(), unload=lambda kept: events.append([*kept]))
+    run(opened, place.store, lambda _variant: services, ["main"], None, stages)
+    assert events == ["read", "shout", ["fake"], "teach"]
+
+
 def test_another_model_behind_the_same_name_is_a_reason(place):
     settings = {**WITHOUT_TEACHER, "teach": TeachConfig()}
     place.run(settings)

@@ -87,6 +87,8 @@ class Services:
     """Resolved paths of files and folders that the project uses, in any of its stages."""
     files: FileDigests = field(default_factory=FileDigests)
     """Digests of files outside the store."""
+    unload: Callable[[Collection[str]], None] = lambda _kept: None
+    """Frees the memory of models in this process but those with these names."""
 
     def open_encoder(self, config: HubEncoder | LocalEncoder) -> TextEncoder:
         """A text encoder whose vectors the executor computes."""

@@ -141,6 +141,15 @@ class LocalChat:
             await asyncio.to_thread(thread.join)
         self._queue = queue.SimpleQueue()
 
+    def unload(self) -> None:
+        """Free the memory of the model; a later request loads it again. Not while it answers."""
+        from jangin.inference.plain_decoder import release_memory
+
+        with self._lock:
+            if self._loaded is not None and self._thread is None:
+                self._loaded = self._grammars = None
+                release_memory()
+
     def _serve(self) -> None:
         """The thread: serve requests until `close` or an error."""
         active: dict[int, _PendingRequest] = {}

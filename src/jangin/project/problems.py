@@ -134,7 +134,10 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     location = problem["loc"]
     written = _written(root, location)
     key = ".".join(str(part) for part in written)
-    if problem["type"] == "extra_forbidden":
+    if (
+        problem["type"] == "extra_forbidden"
+    ):  # the last part is a key, also where a type has its name
+        key = ".".join(str(part) for part in (*_written(root, location[:-1]), location[-1]))
         return f"{key}: {_unknown_key(root, location)}"
     if problem["type"] == "missing":
         return f"{key}: this key is required. Add it{_how_to_add(root, location)}"
@@ -297,10 +300,12 @@ def _unknown_key(root: type[BaseModel], location: Location) -> str:
         return f"unknown key; did you mean {close[0]!r}?"
     homes = [path for path, model in _everywhere(root) if wrong in model.model_fields]
     if homes and not (homes == [()] and any(map(_tag, models))):
-        path_of_key = _written(root, location)
-        best = max(homes, key=lambda path: _shared(path, path_of_key))
-        where = f"under {'.'.join(best)!r}" if best else "at the top level"
-        return f"unknown key; it belongs {where}"
+        above = _written(root, location[:-1])
+        best = max(homes, key=lambda path: _shared(path, above))
+        of_another_type = len(models) == 1 and _tag(models[0]) and _shared(best, above) == len(best)
+        if not of_another_type:
+            where = f"under {'.'.join(best)!r}" if best else "at the top level"
+            return f"unknown key; it belongs {where}"
     if models and all(_is_section(model) for model in models):
         return f"no such stage; stages here, in order: {', '.join(known)}"
     return f"unknown key; known keys: {', '.join(sorted(known))}" if known else "unknown key"

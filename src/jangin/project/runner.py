@@ -188,6 +188,8 @@ def _run_stage(
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         executor = services.executor.for_stage(stage.name)
         context = StageContext(config, by_kind, workspace, replace(services, executor=executor))
+        if "base" in stage.reads:  # it loads a model itself; a teacher beside it may not fit
+            services.unload(stage.teachers(config))
         with book.interruption(step), services.ledger.recording_uses(stage.name, step.key):
             stage.run(context)
         record_failures(workspace, services.ledger)

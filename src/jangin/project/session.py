@@ -28,6 +28,8 @@ from jangin.documents.flagged import FlaggedPage, flagged_pages
 from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
+from jangin.inference.local_chat import LocalChat
+from jangin.llm.ask import layers_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.server import VllmEngine
 from jangin.project.file import LoadedProject, open_project
@@ -159,7 +161,14 @@ class Session:
             self.project_name,
             self.project.named_files,
             self.files,
+            self._unload,
         )
+
+    def _unload(self, kept: Collection[str]) -> None:
+        for (_, name), chat in self._chats.items():
+            for layer in layers_of(chat):
+                if name not in kept and isinstance(layer, LocalChat):
+                    layer.unload()
 
     @property
     def project_name(self) -> str:

@@ -34,6 +34,10 @@ def test_search_shows_what_is_found_and_why_and_follows_the_documents(project, j
     assert "청구" in first["words"]
     assert 0 < first["score"] <= 1
 
+    code, printed = jangin("search", "청구역", "-p", project)
+    assert "only alike in parts of words" in printed
+    assert "규정.md" in printed
+
     code, printed = jangin("search", "출장비는 언제 청구하나요?", "-p", project, "-n", "1")
     assert code == 0
     assert "1. 규정.md, page 1, 규정 > 제2조(출장비)" in printed

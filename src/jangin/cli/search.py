@@ -51,8 +51,9 @@ def search(
         return
     print_outdated(outdated)
     say = words()
-    if not hits:
-        console.print(escape(say("search_nothing")), highlight=False)
+    if not any(hit.words for hit in hits):  # parts of words can be alike
+        known = say("search_nothing")
+        console.print(escape(f"{known} {say('search_alike')}" if hits else known), highlight=False)
     for rank, hit in enumerate(hits, 1):
         console.print(f"[bold]{rank}. {escape(origin(hit, say))}[/]", highlight=False)
         console.print(f"[dim]{escape(_why(hit, say))}[/]", highlight=False, soft_wrap=True)

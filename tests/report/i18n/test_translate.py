@@ -10,6 +10,7 @@ import jangin
 from jangin.core.errors import all_counted, counted, counted_of
 from jangin.core.records import OrderDoubt
 from jangin.evaluation.pairwise_judge import BY_STRENGTH
+from jangin.evaluation.recall import Recall
 from jangin.evaluation.select import Criterion
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.task import TestSet
@@ -49,6 +50,7 @@ def quoted_words(folder, *patterns):
 SOURCE = Path(jangin.__file__).parent
 IN_SOURCE = (
     quoted_words(SOURCE / "report", "*.py", "*.jinja")
+    | quoted_words(SOURCE / "views", "*.py")
     | quoted_words(SOURCE / "serving" / "pages", "*.py", "*.jinja", "*.js")
     | quoted_words(SOURCE / "cli", "*.py")
 )
@@ -88,6 +90,7 @@ COMPOSED = {
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
+    "recall": get_args(Recall.model_fields["ranking"].annotation),
     "opinion": (*get_args(Standing), "grader", "judge", "both"),
     "grade_false": ("rights", "wrongs"),
     "order": get_args(OrderDoubt.model_fields["reason"].annotation),

@@ -411,3 +411,20 @@ def filled(message):
     """A message of the page with a word in each of its fields."""
     known = {"{SUPPORTED}": SUPPORTED, "{...}": "B has no snapshot A"}
     return re.sub(r"\{(?!type: )[^}]*\}", lambda field: known.get(field[0], "X1"), message)
+
+
+@pytest.mark.parametrize(
+    ("line", "korean"),
+    [
+        (
+            "  b.md: it has the same bytes as a.md, which is read. Nothing is missing.",
+            "  b.md: 이미 읽는 a.md와 내용이 똑같습니다. 빠진 내용은 없습니다.",
+        ),
+        (
+            "  old.pdf: it is replaced (load.replaces) by new.pdf. Nothing is to do.",
+            "  old.pdf: new.pdf로 바뀐 옛 파일입니다(load.replaces). 할 일이 없습니다.",
+        ),
+    ],
+)
+def test_a_file_that_is_left_out_on_purpose_is_one_korean_line(line, korean):
+    assert Words("ko").reason(line) == korean

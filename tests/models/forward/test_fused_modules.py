@@ -151,3 +151,15 @@ def test_on_a_cpu_and_where_kernels_are_off_nothing_is_replaced(tokenizer, monke
     monkeypatch.setenv("JANGIN_KERNELS", "on")
     monkeypatch.setattr(fused_modules, "SOURCES", {"none": None, "torch": formulas})
     assert any("forward" in vars(module) for module in fuse(model).modules())
+
+
+def test_without_a_c_compiler_nothing_is_built_in_triton(monkeypatch):
+    made = Kernels({}, fused_modules._rotate)
+    monkeypatch.setattr(fused_modules, "SOURCES", {"torch": lambda: made})
+    monkeypatch.setenv("CC", "cc")
+    assert fused_modules.chosen_kernels() is made
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    kernels = fused_modules.chosen_kernels()
+    assert kernels is not made
+    assert not kernels.gated

@@ -7,6 +7,8 @@ that weights, names and hooks stay. `JANGIN_KERNELS=off` turns it off.
 Shapes: B rows, T tokens, H query heads, K key/value heads, S head size, F feed-forward size.
 """
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,6 +69,13 @@ SOURCES = {"liger_kernel": liger_kernels, "torch": compiled_kernels}
 """By package; the first that is installed is used."""
 
 
+def chosen_kernels() -> Kernels:
+    """Of the first source that is installed; without a C compiler, which Triton needs, of none."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return Kernels({}, _rotate)
+    return next(make() for name, make in SOURCES.items() if find_spec(name))
+
+
 def fuse(model: Any, kernels: Kernels | None = None) -> Any:
     """The model, whose known modules use fused kernels where its weights are on a GPU.
 
@@ -74,7 +83,7 @@ def fuse(model: Any, kernels: Kernels | None = None) -> Any:
     """
     if not kernels and not (is_on_gpu(model) and are_kernels_enabled()):
         return model
-    kernels = kernels or next(make() for name, make in SOURCES.items() if find_spec(name))
+    kernels = kernels or chosen_kernels()
     for module in base_model(model).modules():
         name = type(module).__name__
         if name in _NORMS:

@@ -109,11 +109,13 @@ def test_forks_learn_that_the_server_is_gone(forked, tmp_path):
     start, started = forked
     job = f"""
 import os, pathlib, time
+pathlib.Path({str(tmp_path / "begun")!r}).touch()
 while os.getppid() == parent:
     time.sleep(0.01)
 pathlib.Path({str(tmp_path / "told")!r}).touch()
 """
     fork = start(job.encode())
+    assert ends((tmp_path / "begun").exists)  # before, it is in the group that ends at once
     started._server._control.close()
     assert ends((tmp_path / "told").exists)
     assert ends(lambda: fork.poll() is not None)

@@ -15,6 +15,7 @@ from jangin.documents.page_columns import (
     decide_columns,
     read_decisions,
 )
+from jangin.documents.reading import FolderReader
 
 DIGEST = "a" * 64
 FALLING = [(72.0, 780.0 - 60 * n, f"제{number}조(사항)") for n, number in enumerate((3, 12, 4))]
@@ -95,17 +96,17 @@ def test_only_the_file_of_a_decision_is_read_again(make_context, folder, tmp_pat
         2, 2, "김검토",
     )  # fmt: skip
     read = []
-    monkeypatch.setattr("jangin.documents.reading.read_file", _noting(read))
+    monkeypatch.setattr(FolderReader, "read", _noting(read))
     _, table = load(make_context)
     assert read == ["rules.pdf"]
     assert {row.source for row in read_table(table, Document)} == before.keys()
 
 
 def _noting(names):
-    from jangin.documents.reading import read_file
+    whole = FolderReader.read
 
-    def read(file, settings):
-        names.append(file.name)
-        return read_file(file, settings)
+    def read(reader, files):
+        names.extend(file.name for file in files)
+        return whole(reader, files)
 
     return read

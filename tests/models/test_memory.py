@@ -169,7 +169,7 @@ import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
 from jangin.core.events import Progress
-from jangin.training.preflight.memory import Work, estimate
+from jangin.training.preflight.memory import TrainingLoad, estimate
 from jangin.models.device import peak_memory, reset_peak_memory
 from jangin.models.memory import LIBRARY_BYTES
 from jangin.models.tokens.chat_template import RenderedRows
@@ -194,7 +194,7 @@ def train_once(shape, config):
         (base / "model").mkdir(parents=True)
         llama = LlamaConfig(**shape)
         llama.save_pretrained(base / "model")
-        plan = estimate(base, config, Work(lengths.tolist(), trained.mean())).plan
+        plan = estimate(base, config, TrainingLoad(lengths.tolist(), trained.mean())).plan
         model = attach(LlamaForCausalLM(llama), config)
         train(SftObjective.of(model, data, None, config), config, Path(scratch), Progress())
     print(plan.peak - LIBRARY_BYTES, peak_memory() - library_bytes())

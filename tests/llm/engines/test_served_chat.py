@@ -161,12 +161,12 @@ def test_no_server_outlives_the_process_that_started_it(opened, tmp_path, weight
         from jangin.llm.ask import ask_all
         from jangin.llm.server import VllmEngine
         from jangin.llm.served_chat import EngineModel, open_engine
-        from jangin.llm.server import ServedModel
+        from jangin.llm.server import ModelToServe
 
         here = Path({str(tmp_path)!r})
         arguments = ("--stand-in-child", {str(pids)!r}, "--stand-in-start-seconds", "60")
         engine = VllmEngine(type="vllm", python=here / "venv" / "python", arguments=arguments)
-        model = EngineModel("tuned", "0" * 64, lambda: ServedModel({str(weights)!r}, ""))
+        model = EngineModel("tuned", "0" * 64, lambda: ModelToServe({str(weights)!r}, ""))
         chat = open_engine(engine, model, here, Ledger(here / "other.sqlite"))
         message = Message(role="user", content="?")
         ask_all(chat, [ChatRequest(model=chat.model, messages=(message,))], 1, print)

@@ -40,7 +40,7 @@ def url():
     pair = {
         "question": "창고는 언제 여나요?",
         "answer": "7시에 열고 저녁에 닫는다.",
-        "evidence": "창고의 문은 7시에 열고",
+        "evidence": "창고의 문은 7시에 열고 저녁에 닫는다",
     }
     content = json.dumps({"pairs": [pair]}, ensure_ascii=False)
     usage = {"prompt_tokens": 100, "completion_tokens": 10}

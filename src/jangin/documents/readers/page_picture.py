@@ -299,11 +299,12 @@ def page_sides(path: Path, number: int) -> Sides:
         return Sides(*_frame(path, number).size)
     with pdf_text.open_pdf(path) as document:
         _check(number, len(document))
-        page = document[number - 1]
         rotation = pdf_text.upright_rotation(document, number)
-        width, height = page.get_size()
-        turned = (rotation - page.get_rotation()) % 180 != 0
-        page.close()
+        with on_page(number):
+            page = document[number - 1]
+            width, height = page.get_size()
+            turned = (rotation - page.get_rotation()) % 180 != 0
+            page.close()
     return Sides(height, width) if turned else Sides(width, height)
 
 

@@ -190,20 +190,23 @@ def _attribute(config: Any, name: str) -> Any:
     return getattr(config, name, None)
 
 
-def _qwen3(hidden: int, layers: int, forward: int, heads: int, *, tied: bool) -> dict[str, Any]:
+def _sizes(
+    family: str, hidden: int, layers: int, forward: int, heads: int, *, tied: bool
+) -> dict[str, Any]:
+    of_family = {
+        "llama": {"vocab_size": 128256, "max_position_embeddings": 131072},
+        "qwen3": {"vocab_size": 151936, "max_position_embeddings": 40960, "head_dim": 128},
+    }[family]
     return {
-        "model_type": "qwen3",
+        "model_type": family,
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "intermediate_size": forward,
         "num_attention_heads": heads,
         "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "max_position_embeddings": 40960,
         "tie_word_embeddings": tied,
         "dtype": "bfloat16",
-    }
+    } | of_family
 
 
 USUAL_BASES: Mapping[str, Mapping[str, Any]] = {
@@ -220,10 +223,15 @@ USUAL_BASES: Mapping[str, Mapping[str, Any]] = {
         "tie_word_embeddings": True,
         "dtype": "bfloat16",
     },
-    "Qwen/Qwen3-0.6B": _qwen3(1024, 28, 3072, 16, tied=True),
-    "Qwen/Qwen3-1.7B": _qwen3(2048, 28, 6144, 16, tied=True),
-    "Qwen/Qwen3-4B": _qwen3(2560, 36, 9728, 32, tied=True),
-    "Qwen/Qwen3-8B": _qwen3(4096, 36, 12288, 32, tied=False),
+    "Qwen/Qwen3-0.6B": _sizes("qwen3", 1024, 28, 3072, 16, tied=True),
+    "meta-llama/Llama-3.2-1B": _sizes("llama", 2048, 16, 8192, 32, tied=True),
+    "Qwen/Qwen3-1.7B": _sizes("qwen3", 2048, 28, 6144, 16, tied=True),
+    "Qwen/Qwen3-4B": _sizes("qwen3", 2560, 36, 9728, 32, tied=True),
+    "meta-llama/Llama-3.1-8B": _sizes("llama", 4096, 32, 14336, 32, tied=False),
+    "Qwen/Qwen3-8B": _sizes("qwen3", 4096, 36, 12288, 32, tied=False),
+    "Qwen/Qwen3-14B": _sizes("qwen3", 5120, 40, 17408, 40, tied=False),
+    "Qwen/Qwen3-32B": _sizes("qwen3", 5120, 64, 25600, 64, tied=False),
+    "meta-llama/Llama-3.1-70B": _sizes("llama", 8192, 80, 28672, 64, tied=False),
 }
 """{id on the hub: what its config.json says of its size}."""
 
@@ -237,7 +245,7 @@ def cached_folder(model_id: str, revision: str) -> Path | None:
 
 
 def likely_config(model_id: str) -> Mapping[str, Any] | None:
-    """The config of this model, or of the usual one nearest to the size in its name.
+    """The config of this model, or of the usual one nearest to its name in family and size.
 
     None where the name has no size, or one that no usual model is near to.
     """
@@ -247,7 +255,14 @@ def likely_config(model_id: str) -> Mapping[str, Any] | None:
     if size is None:
         return None
     parameters = float(size[1]) * (1e9 if size[2].lower() == "b" else 1e6)
-    nearest = min(USUAL_BASES.values(), key=lambda config: _factor(config, parameters))
+
+    def distance(config: Mapping[str, Any]) -> tuple[bool, float]:
+        factor = _factor(config, parameters)
+        family = re.match("[a-z]+", config["model_type"])
+        is_other = family is None or family[0] not in model_id.lower()
+        return factor > FARTHEST_USUAL or is_other, factor
+
+    nearest = min(USUAL_BASES.values(), key=distance)
     return nearest if _factor(nearest, parameters) <= FARTHEST_USUAL else None
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from jangin.core.errors import PortableError, StageError
 from jangin.core.records import Record
@@ -45,7 +45,7 @@ class Died(Record):
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """A result after which its process ends: something goes on in it that nothing can stop."""
+    """A result after which its process ends: work in it cannot be interrupted."""
 
     result: Any
 
@@ -108,31 +108,19 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InProcess:
-    """Does the work in this process, item by item; one that ends the process ends it."""
+class OneMachine:
+    """What executors of one machine have in common: no nodes, and actors in this process."""
 
-    workers: int = 1
+    __slots__ = ()
 
-    def for_stage(self, stage: str) -> "InProcess":  # noqa: ARG002  the interface's name
-        """Itself: nothing differs between stages."""
+    def for_stage(self, stage: str) -> Self:  # noqa: ARG002  the interface's name
+        """Itself: on one machine nothing differs between stages."""
         return self
 
     @property
     def has_nodes(self) -> bool:
         """Never."""
         return False
-
-    def map(
-        self,
-        work: Callable[..., Any],
-        items: Iterable[Any],
-        resources: Resources = ONE_CPU,  # noqa: ARG002  the interface's name
-    ) -> Iterator[tuple[int, Any]]:
-        """As `Executor.map`, in order."""
-        call = opened(work)
-        for index, item in enumerate(items):
-            yield index, call(item)
 
     @contextmanager
     def actors(
@@ -149,6 +137,24 @@ class InProcess:
                 yield [actor]
             finally:
                 actor.close()
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess(OneMachine):
+    """Does the work in this process, item by item; one that ends the process ends it."""
+
+    workers: int = 1
+
+    def map(
+        self,
+        work: Callable[..., Any],
+        items: Iterable[Any],
+        resources: Resources = ONE_CPU,  # noqa: ARG002  the interface's name
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Executor.map`, in order."""
+        call = opened(work)
+        for index, item in enumerate(items):
+            yield index, call(item)
 
 
 class _ActorHere:

@@ -145,7 +145,7 @@ class Bm25:
 
 
 def _idf(document_frequency: "NDArray[np.int64]", total: int) -> "NDArray[np.float64]":
-    """Lucene's inverse document frequency of terms that are in so many of `total` texts."""
+    """Lucene's inverse document frequency by document frequency, of `total` texts."""
     import numpy as np
 
     idf: NDArray[np.float64] = np.log(

@@ -263,7 +263,7 @@ def _layer_bytes(shape: ModelShape, training: PlannedTraining) -> tuple[int, int
 def _input_columns(shape: ModelShape, training: PlannedTraining) -> int:
     """Columns that linear layers keep of what enters attention and feed-forward network.
 
-    Autocast casts fp32 rows for each layer anew. An adapter's are in bf16 already, unless the base
+    Autocast casts fp32 rows again for each layer. An adapter's are in bf16 already, unless the base
     is in fp32, or dropout takes them in fp32.
     """
     again = not training.has_adapter or training.dropout or shape.weight_bytes > 2

@@ -5,8 +5,7 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -25,10 +24,10 @@ from jangin.core.execution.processes import (
 from jangin.core.executor import (
     ONE_CPU,
     TRIES,
-    Actor,
     Died,
     InProcess,
     Last,
+    OneMachine,
     Resources,
     opened,
 )
@@ -74,7 +73,7 @@ ONE_THREAD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class Local(OneMachine):
     """Up to `workers` processes beside this one; with 1, the work is done in this process.
 
     So is work that wants a GPU: it fills the machine, with threads where there is no GPU. There are
@@ -82,15 +81,6 @@ class Local:
     """
 
     workers: int = 1
-
-    def for_stage(self, stage: str) -> "Local":  # noqa: ARG002  the interface's name
-        """Itself: on one machine nothing differs between stages."""
-        return self
-
-    @property
-    def has_nodes(self) -> bool:
-        """Never."""
-        return False
 
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
@@ -107,12 +97,6 @@ class Local:
             with _Workers(work) as server:
                 yield from _Mapping(server, chain((first,), iterator), count).results()
                 server.finish()
-
-    def actors(
-        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
-    ) -> AbstractContextManager[Sequence[Actor]]:
-        """As `Executor.actors`: one, in a thread of this process."""
-        return InProcess().actors(work, resources, per_node=per_node)
 
 
 class _Job(NamedTuple):
@@ -313,7 +297,7 @@ class _Mapping:
 
 
 @dataclass(slots=True, eq=False)
-class KeptProcess:
+class KeptProcess(OneMachine):
     """One process beside this one, started when it is needed and kept until it is closed.
 
     Several threads may call; they wait for each other.
@@ -324,15 +308,6 @@ class KeptProcess:
     _server: _Workers | None = None
     _worker: _Worker | None = None
 
-    def for_stage(self, stage: str) -> "KeptProcess":  # noqa: ARG002  the interface's name
-        """Itself: nothing differs between stages."""
-        return self
-
-    @property
-    def has_nodes(self) -> bool:
-        """Never."""
-        return False
-
     def map(
         self,
         work: Callable[..., Any],
@@ -342,12 +317,6 @@ class KeptProcess:
         """As `Executor.map`, in order, for a function; the process outlives the iterator."""
         for index, item in enumerate(items):
             yield index, self.call(work, item)
-
-    def actors(
-        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
-    ) -> AbstractContextManager[Sequence[Actor]]:
-        """As `Executor.actors`: one, in a thread of this process."""
-        return InProcess().actors(work, resources, per_node=per_node)
 
     def call(self, work: Callable[..., Any], *given: Any) -> Any:
         """What a function returns, a `Last` unwrapped; `Died` if it ends its process each time.

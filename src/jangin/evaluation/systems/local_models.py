@@ -29,7 +29,7 @@ class LocalModels:
     """Generation config by name of the model."""
     _merged: str = ""
     """The model whose adapter the loaded weights contain, if one does. It is not taken out again,
-    which would leave rounding behind: for another model the weights are read anew."""
+    which would leave rounding behind: for another model the weights are read again."""
     _said: set[str] = field(default_factory=set)
     """Lines that were printed, which are not repeated."""
 

@@ -16,6 +16,7 @@ WAYS: tuple[tuple[Method, Optimizer], ...] = (
     ("qlora", "adamw"),
     ("lora", "adamw"),
     ("full", "adamw_offload"),
+    ("full", "adamw_bf16"),
     ("full", "adamw_8bit"),
     ("full", "adamw"),
 )

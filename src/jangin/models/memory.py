@@ -40,7 +40,7 @@ KEPT_FREED_BYTES = 512 * 2**20
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
 Method = Literal["full", "lora", "qlora"]
-Optimizer = Literal["adamw", "adamw_8bit", "adamw_offload"]
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_bf16", "adamw_offload"]
 
 GIB = 2**30
 _MIB = 2**20
@@ -81,7 +81,13 @@ GRADIENT_WASTE = 0.1
 then in fp32, before they are added."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 """Families with CPU kernels and fused modules of our own."""
-STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
+_EIGHT_BIT_BYTES = 2 + 2 * 4 / 256
+STATE_BYTES = {
+    "adamw": 8,
+    "adamw_8bit": _EIGHT_BIT_BYTES,
+    "adamw_bf16": _EIGHT_BIT_BYTES,
+    "adamw_offload": 0,
+}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
 OFFLOADED_BYTES = 12
 """In CPU memory, per weight: itself and two moments in fp32."""
@@ -149,6 +155,12 @@ class PlannedTraining:
     optimizer: Optimizer = "adamw"
 
     @property
+    def has_bf16_weights(self) -> bool:
+        """Whether all weights are trained in the type of the products, without copies in it."""
+        narrow = self.optimizer in ("adamw_bf16", "adamw_offload")
+        return narrow and self.precision == "bf16"
+
+    @property
     def has_adapter(self) -> bool:
         """False where every weight is trained."""
         return self.method in ("lora", "qlora")
@@ -166,6 +178,8 @@ def predict(shape: ModelShape, training: PlannedTraining) -> MemoryPlan:
         weights += (shape.parameters - shape.linear_parameters) * shape.weight_bytes
     elif training.precision == "bf16" and (not adapter or shape.weight_bytes == 4):
         copies = 2 * shape.linear_parameters
+    if training.has_bf16_weights:
+        weights, copies = 2 * shape.parameters, 0
     if adapter:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
@@ -193,10 +207,8 @@ def predict(shape: ModelShape, training: PlannedTraining) -> MemoryPlan:
         wasted += int(SPLIT_WASTE * min(1, training.spread / WHOLE_SPREAD) * kept)
     gradients = 4 * trained // training.shards
     state = STATE_BYTES[training.optimizer]
-    if training.optimizer == "adamw_offload":
-        half = training.precision == "bf16"
-        weights, copies = (2 if half else 4) * shape.parameters, copies if not half else 0
-        state = OFFLOADED_BYTES if on_cpu else 0
+    if training.optimizer == "adamw_offload" and on_cpu:
+        state = OFFLOADED_BYTES
     heap = int(training.tokens * layers * wasted)
     if llama and _uses_arena(training):
         heap = int(ARENA_WASTE * activations + GRADIENT_WASTE * gradients)
@@ -377,7 +389,7 @@ def _head_gradient_bytes(shape: ModelShape, training: PlannedTraining) -> int:
 def _head_copy_bytes(shape: ModelShape, training: PlannedTraining) -> int:
     """Temporary bf16 copy of fp32 output embeddings during the loss."""
     wide = not training.has_adapter or shape.weight_bytes == 4
-    return 2 * shape.embedding_parameters if wide else 0
+    return 2 * shape.embedding_parameters if wide and not training.has_bf16_weights else 0
 
 
 def _process_bytes(shape: ModelShape, training: PlannedTraining) -> int:

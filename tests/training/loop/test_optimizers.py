@@ -11,12 +11,12 @@ from jangin.models.memory import GIB, OFFLOADED_BYTES, PlannedTraining, predict
 from jangin.models.shape import ModelShape
 from jangin.training.distributed.launch import refuse_unsupported
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.optimizers import make_optimizer
+from jangin.training.loop.optimizers import make_optimizer, round_stochastically
 from jangin.training.loop.trainer import train
 from jangin.training.objectives.sft import SftObjective
 from tests.training.distributed.test_sharding import Stopping, losses, make_rows
 
-EIGHT_BIT, OFFLOAD = ({"type": f"adamw_{name}"} for name in ("8bit", "offload"))
+EIGHT_BIT, BF16, OFFLOAD = ({"type": f"adamw_{name}"} for name in ("8bit", "bf16", "offload"))
 
 
 def config(**changes):
@@ -88,6 +88,54 @@ def test_the_device_holds_offloaded_weights_in_16_bits_until_the_full_ones_retur
     assert not torch.equal(weight, weight.bfloat16().float())
 
 
+def test_bf16_weights_have_moments_in_8_bits_and_gradients_in_fp32():
+    weight, made, dtype = stepped(BF16)
+    assert dtype == weight.dtype == torch.bfloat16
+    assert weight.grad.dtype == torch.float32
+    assert {made.state[weight][name].dtype for name in ("state1", "state2")} == {torch.uint8}
+
+
+def test_rounding_is_right_on_average_where_the_nearest_number_never_moves():
+    generator = torch.Generator().manual_seed(1)
+    for start in (1.0, -3.5):
+        step = abs(start) * 2**-11  # an eighth of the distance to the next number and less
+        weights = torch.full((100_000,), start, dtype=torch.bfloat16)
+        for _ in range(16):
+            round_stochastically(weights.float() + step, weights, generator)
+        moved = weights.float().mean().item() - start
+        assert moved == pytest.approx(16 * step, rel=0.02)
+        assert (torch.tensor(start) + step).bfloat16() == start
+
+
+def test_numbers_of_bf16_stay_what_they_are():
+    exact = torch.randn(1000).bfloat16()
+    into = torch.empty_like(exact)
+    round_stochastically(exact.float(), into, torch.Generator().manual_seed(1))
+    assert torch.equal(exact, into)
+
+
+def test_bf16_weights_follow_the_full_ones_with_small_updates():
+    """300 steps against a target, at a rate whose updates the nearest bf16 number swallows."""
+    ends = {}
+    for optimizer in ({"type": "adamw"}, BF16):
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(128, 64))
+        target = weight.detach() + 0.02 * torch.randn(128, 64)
+        rate = config(optimizer=optimizer, learning_rate=1e-4, weight_decay=0)
+        made = make_optimizer(rate, [weight], torch.bfloat16)
+        for _ in range(300):
+            weight.grad = weight.detach().float() - target
+            made.step()
+        ends[optimizer["type"]] = (weight.detach().float() - target).mean(0)
+    assert ends["adamw"].abs().mean() < 0.001
+    assert ends["adamw_bf16"].abs().mean() < 0.002
+
+
+def test_bf16_weights_need_bf16_products(tmp_path):
+    with pytest.raises(TrainingError, match="needs bf16 products"):
+        run(tmp_path / "run", optimizer=BF16)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_8_bits_and_bf16_weights_train_almost_the_same(tmp_path, precision):
@@ -98,10 +146,13 @@ def test_8_bits_and_bf16_weights_train_almost_the_same(tmp_path, precision):
         assert losses(tmp_path / name) == pytest.approx(plain, abs=0.05)
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert plain[-1] < plain[0] - 0.3
+    if precision == "bf16":
+        run(tmp_path / "rounded", optimizer=BF16, precision=precision)
+        assert losses(tmp_path / "rounded") == pytest.approx(plain, abs=0.05)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", [EIGHT_BIT, OFFLOAD])
+@pytest.mark.parametrize("optimizer", [EIGHT_BIT, BF16, OFFLOAD])
 def test_a_resumed_run_trains_what_an_undisturbed_one_trains(tmp_path, optimizer):
     settings = {"optimizer": optimizer, "precision": "bf16"}
     undisturbed = run(tmp_path / "one", **settings)
@@ -143,6 +194,8 @@ def test_running_out_of_memory_in_the_optimizer_is_one_sentence(tmp_path):
     ("settings", "reason"),
     [
         ({"optimizer": EIGHT_BIT, "devices": 2, "sharding": "fsdp"}, "cannot be sharded"),
+        ({"optimizer": BF16, "devices": 2, "sharding": "fsdp"}, "adamw_bf16}` cannot be sharded"),
+        ({"optimizer": BF16, "method": {"type": "lora"}}, "adamw_bf16}` is for"),
         ({"optimizer": OFFLOAD, "devices": 2}, "trains on one device"),
         ({"optimizer": OFFLOAD, "method": {"type": "lora"}}, "state of an adapter is small"),
         ({"method": {"type": "qlora"}, "devices": 2, "sharding": "fsdp"}, "4-bit weights"),
@@ -168,6 +221,7 @@ def test_full_tuning_of_8_billion_weights_fits_a_card_of_80_gb():
     card = 79.6 * GIB  # what an H100 of 80 GB reports
     assert peak() > 1.5 * card
     assert peak(optimizer="adamw_8bit") > card
+    assert peak(optimizer="adamw_bf16") < 0.9 * card
     assert peak(optimizer="adamw_offload") < 0.75 * card
     assert 89 < OFFLOADED_BYTES * shape.parameters / GIB < 90
     # Eight cards: a share of 16 bytes a weight, and whole layers one at a time.

@@ -36,8 +36,9 @@ from jangin.training.distributed.machines import (
 from jangin.training.distributed.ray_nodes import RayNodes, placed, require_cluster, started
 from jangin.training.loop.config import (
     AdamW8bit,
+    AdamWBf16,
     AdamWOffload,
-    Full,
+    Adapter,
     Qlora,
     StepMetrics,
     TrainingConfig,
@@ -172,22 +173,24 @@ def refuse_unsupported(config: TrainingConfig) -> None:
                 "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "
                 "`sharding: none`, or `method: {type: lora}`."
             )
-        if isinstance(config.optimizer, AdamW8bit):
+        if isinstance(config.optimizer, AdamW8bit | AdamWBf16):
             raise TrainingError(
-                "`optimizer: {type: adamw_8bit}` cannot be sharded. Use `sharding: none`, or "
-                "remove `optimizer`: sharding divides its state by the number of devices."
+                f"`optimizer: {{type: {config.optimizer.type}}}` cannot be sharded. Use "
+                "`sharding: none`, or remove `optimizer`: sharding divides its state by the number "
+                "of devices."
             )
-    if isinstance(config.optimizer, AdamWOffload):
-        if config.processes > 1:
-            raise TrainingError(
-                "`optimizer: {type: adamw_offload}` trains on one device. With several, use "
-                "`sharding: fsdp` and remove `optimizer`."
-            )
-        if not isinstance(config.method, Full):
-            raise TrainingError(
-                "`optimizer: {type: adamw_offload}` is for `method: {type: full}`; the state of "
-                "an adapter is small. Remove `optimizer`."
-            )
+    if isinstance(config.optimizer, AdamWOffload) and config.processes > 1:
+        raise TrainingError(
+            "`optimizer: {type: adamw_offload}` trains on one device. With several, use "
+            "`sharding: fsdp` and remove `optimizer`."
+        )
+    if isinstance(config.optimizer, AdamWBf16 | AdamWOffload) and isinstance(
+        config.method, Adapter
+    ):
+        raise TrainingError(
+            f"`optimizer: {{type: {config.optimizer.type}}}` is for `method: {{type: full}}`; the "
+            "state of an adapter is small. Remove `optimizer`."
+        )
 
 
 def refuse_missing(config: TrainingConfig) -> None:

@@ -119,6 +119,15 @@ class AdamW8bit(Config):
     type: Literal["adamw_8bit"]
 
 
+class AdamWBf16(Config):
+    """Weights in bf16 with stochastic rounding, moments in 8 bits: 8 bytes per trained weight.
+
+    For full tuning with bf16 products, not with `sharding`.
+    """
+
+    type: Literal["adamw_bf16"]
+
+
 class AdamWOffload(Config):
     """fp32 weights and moments in CPU memory, for full tuning on one device.
 
@@ -178,10 +187,10 @@ class TrainingKeys(StageConfig):
     """Decay of the learning rate after the warm-up; cosine and linear end at zero."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of all steps in which the learning rate rises from zero to its peak."""
-    optimizer: Added[Annotated[AdamW | AdamW8bit | AdamWOffload, Field(discriminator="type")]] = (
-        AdamW()
-    )
-    """`adamw`, or with less memory `adamw_8bit` or `adamw_offload`."""
+    optimizer: Added[
+        Annotated[AdamW | AdamW8bit | AdamWBf16 | AdamWOffload, Field(discriminator="type")]
+    ] = AdamW()
+    """`adamw`, or with less memory `adamw_8bit`, `adamw_bf16` or `adamw_offload`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay, applied to matrices but not to norms and biases."""
     beta2: Advanced[float] = Field(default=0.95, gt=0, lt=1)

@@ -1,4 +1,4 @@
-"""AdamW in three forms: plain, with moments in 8 bits, and with its state in CPU memory.
+"""AdamW: plain, with moments in 8 bits, with bf16 weights as well, or with its state in CPU memory.
 
 All begin with their state at zero, so that memory runs out before the first step or never.
 """
@@ -11,7 +11,7 @@ import torch
 from torch.optim.adamw import adamw
 
 from jangin.core.errors import MachineError, TrainingError
-from jangin.training.loop.config import AdamW8bit, AdamWOffload, TrainingConfig
+from jangin.training.loop.config import AdamW8bit, AdamWBf16, AdamWOffload, TrainingConfig
 
 Groups = list[dict[str, Any]]
 
@@ -23,9 +23,14 @@ def make_optimizer(
 
     `dtype` is that of matrix products.
 
-    Raises `TrainingError` where memory is too small for the state, `MachineError` where a library
-    is missing.
+    Raises `TrainingError` where memory is too small for the state, or products are not in bf16 as
+    the weights are to be; `MachineError` where a library is missing.
     """
+    if isinstance(config.optimizer, AdamWBf16) and dtype != torch.bfloat16:
+        raise TrainingError(
+            "`optimizer: {type: adamw_bf16}` needs bf16 products, which this device is too slow "
+            "for. Set `precision: bf16`, or `optimizer: {type: adamw_8bit}`."
+        )
     matrices = [p for p in parameters if p.ndim >= 2]
     vectors = [p for p in parameters if p.ndim < 2]
     groups = [
@@ -37,8 +42,9 @@ def make_optimizer(
     try:
         if isinstance(config.optimizer, AdamWOffload):
             return OffloadedAdamW(present, dtype=dtype, **options)
-        if isinstance(config.optimizer, AdamW8bit):
-            return _in_8_bits(present, options)
+        if isinstance(config.optimizer, AdamW8bit | AdamWBf16):
+            rounded = isinstance(config.optimizer, AdamWBf16)
+            return _in_8_bits(present, options, rounded=rounded)
         optimizer = torch.optim.AdamW(present, fused=True, **options)
         for parameter in parameters:
             optimizer.state[parameter] = {
@@ -55,25 +61,76 @@ def make_optimizer(
     return optimizer
 
 
-def _in_8_bits(groups: Groups, options: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """AdamW of bitsandbytes (Dettmers et al. 2022, arXiv:2110.02861), moments in blocks of 256."""
+def _in_8_bits(
+    groups: Groups, options: Mapping[str, Any], *, rounded: bool
+) -> torch.optim.Optimizer:
+    """AdamW of bitsandbytes (Dettmers et al. 2022, arXiv:2110.02861), moments in blocks of 256.
+
+    `rounded`: the weights become bf16, see `round_stochastically`.
+    """
     if find_spec("bitsandbytes") is None:
         raise MachineError(
-            "`optimizer: {type: adamw_8bit}` needs bitsandbytes, which is not installed. "
-            "Install it with: pip install 'jangin[quantized]'"
+            "`optimizer: {type: adamw_8bit}` and `adamw_bf16` need bitsandbytes, which is not "
+            "installed. Install it with: pip install 'jangin[quantized]'"
         )
     from bitsandbytes import optim  # seconds to import, so only here
 
     library: Any = optim
-    optimizer = library.AdamW8bit(groups, **options)
+    adamw_8bit = _with_bf16_weights(library.AdamW8bit) if rounded else library.AdamW8bit
+    optimizer = adamw_8bit(groups, **options)
     optimizer.check_overrides()
     optimizer.to_gpu()  # its state, to the device of the weights; nothing without one
     optimizer.initialized = True
     for group_index, group in enumerate(optimizer.param_groups):
         for index, parameter in enumerate(group["params"]):
             optimizer.init_state(group, parameter, group_index, index)
+            if rounded:
+                parameter.data = parameter.data.to(torch.bfloat16)
+                parameter.grad_dtype = torch.float32
     in_8_bits: torch.optim.Optimizer = optimizer
     return in_8_bits
+
+
+def _with_bf16_weights(library: Any) -> Any:
+    """The class of bitsandbytes, each of whose updates is made in fp32, a tensor at a time."""
+
+    class Bf16AdamW(library):  # type: ignore[misc]  # untyped
+        @torch.no_grad()
+        def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
+            narrow, p.data = p.data, p.data.float()
+            super().update_step(group, p, gindex, pindex)
+            wide, p.data = p.data, narrow
+            # Not the process's own generator: processes that train together, and a run that
+            # resumes, must round alike.
+            generator = torch.Generator(p.device)
+            generator.manual_seed((self.state[p]["step"] << 32) + (gindex << 24) + pindex)
+            round_stochastically(wide, narrow, generator)
+
+    return Bf16AdamW
+
+
+_SLICE = 2**24
+"""Numbers that are rounded at once: 64 MiB of random bits."""
+
+
+def round_stochastically(
+    wide: torch.Tensor, into: torch.Tensor, generator: torch.Generator
+) -> None:
+    """Write fp32 numbers to a contiguous bf16 tensor: up or down by chance, right on average.
+
+    An update of less than half the distance between two bf16 numbers, as most are at usual rates,
+    would be lost by rounding to the nearest (Gupta et al. 2015, arXiv:1502.02551). `wide` is
+    overwritten.
+    """
+    slices = (torch.split(tensor.view(-1), _SLICE) for tensor in (wide, into))
+    for source, target in zip(*slices, strict=True):
+        # bf16 is the upper half of fp32: a random lower half carries into it as often as it should.
+        bits = source.view(torch.int32)
+        bits += torch.randint(
+            2**16, bits.shape, dtype=torch.int32, device=bits.device, generator=generator
+        )
+        bits &= -(2**16)
+        target.copy_(source)
 
 
 class OffloadedAdamW(torch.optim.Optimizer):

@@ -25,7 +25,9 @@ def test_a_row_that_is_twice_as_long_does_not_fit():
     (row,) = [row for row in ROWS if (row.base, row.method) == (EIGHT, "qlora")]
     for card, longest in zip(CARDS, row.longest, strict=True):
         for tokens, expected in ((longest or 0, True), (2 * longest or LENGTHS[0], False)):
-            run = PlannedTraining("qlora", tokens, "bf16", device="cuda", checkpointing=True)
+            run = PlannedTraining(
+                "qlora", tokens, "bf16", device="cuda", checkpointing=True, split=True
+            )
             if 0 < tokens <= LENGTHS[-1]:
                 assert (predict(shape, run).peak <= FILLED * card * GIB) == expected
 

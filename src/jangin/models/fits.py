@@ -60,7 +60,7 @@ def _longest(shape: ModelShape, method: Method, optimizer: Optimizer, card: int)
     def needed(tokens: int) -> int:
         run = PlannedTraining(
             method=method, tokens=tokens, precision="bf16", device="cuda", checkpointing=True,
-            optimizer=optimizer,
+            optimizer=optimizer, split=True,
         )  # fmt: skip
         return predict(shape, run).peak
 

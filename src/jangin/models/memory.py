@@ -221,7 +221,7 @@ def predict(shape: ModelShape, training: PlannedTraining) -> MemoryPlan:
         loss=_loss_bytes(shape, training),
         heap=heap if on_cpu else 0,
         process=_process_bytes(shape, training),
-        overlap=-min(gradients, activations) if on_cpu and not training.split else 0,
+        overlap=0 if training.split or training.shards > 1 else -min(gradients, activations),
     )
 
 

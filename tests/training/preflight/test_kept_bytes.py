@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qwen3Config
 
 from jangin.models import memory
 from jangin.models.forward import fused_modules, varlen_attention
@@ -24,6 +24,15 @@ CONFIGS = {
     ),
     "qwen 3 8B": lambda layers: Qwen3Config(
         **SIZES, intermediate_size=12288, num_hidden_layers=layers
+    ),
+    "gemma 3 4B": lambda layers: Gemma3TextConfig(
+        vocab_size=1000,
+        hidden_size=2560,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        intermediate_size=10240,
+        num_hidden_layers=layers,
     ),
 }
 
@@ -86,7 +95,11 @@ def kept_bytes(config, method, tokens, *, fused):
     with FakeTensorMode():
         model = without_memory(model)
         if fused:
-            kernels = Kernels({"silu": Gated.apply}, lambda q, k, _cos, _sin: (q, k), "cpu")
+            kernels = Kernels(
+                dict.fromkeys(("silu", "gelu_pytorch_tanh"), Gated.apply),
+                lambda q, k, _cos, _sin: (q, k),
+                "cpu",
+            )
             fuse(model, kernels)
         base_model(model).set_attn_implementation(varlen_attention.NAME)
         loss_model = LossModel(model.train(), packed=True, dtype=torch.bfloat16)
@@ -129,9 +142,10 @@ def test_what_a_layer_keeps_for_each_token_is_planned_within_a_tenth(
 
 def fused_modules_restored():
     """The files of transformers as they were."""
+    from transformers.models.gemma3 import modeling_gemma3
     from transformers.models.llama import modeling_llama
     from transformers.models.qwen3 import modeling_qwen3
 
-    for modeling in (modeling_llama, modeling_qwen3):
+    for modeling in (modeling_gemma3, modeling_llama, modeling_qwen3):
         replaced = modeling.apply_rotary_pos_emb
         modeling.apply_rotary_pos_emb = getattr(replaced, "plain", replaced)

@@ -19,6 +19,66 @@ STORED = '{"key":'
 """How a stored reason begins."""
 _JOINED = "joined"
 SENTENCES: Mapping[str, str] = {
+    # Files that are not read
+    "drm": "its text is encrypted (DRM).",
+    "too_large": "it is larger than {figure} MiB.",
+    "too_many_parts": "it has more parts than mails have.",
+    "no_mail": "it is no mail: it has no head.",
+    "longer_than_a_page": "it is longer than any page.",
+    "no_html": "it holds no HTML.",
+    "picture_ocr_off": "it is a picture, and OCR is switched off.",
+    "picture_no_text": "it is a picture in which OCR found no text.",
+    "no_picture": "it is damaged, or no picture in spite of its name.",
+    "password": "it is protected by a password.",
+    "damaged": "it is damaged: {what}",
+    "damaged_page": "one of its pages is damaged.",
+    "zero_byte": "byte {figure} is zero, so it is not text.",
+    "other_encoding": "byte {figure} is not {name}, which its first bytes promise.",
+    "no_encoding": "byte {figure} is neither UTF-8 nor CP949 (Korean Windows).",
+    "no_page": "it has no page {figure}.",
+    "part_missing": "{file} is missing.",
+    "part_unreadable": "{file} cannot be read.",
+    "part_no_xml": "{file} is not sound XML.",
+    "part_missing_or_large": "{file} is missing or too large.",
+    "part_too_large": "{name} inside it is larger than {figure} MiB or packed beyond belief.",
+    "part_packed": "a part of it is packed beyond belief.",
+    "entities": "{name} declares entities, which documents do not need.",
+    "no_text_layer": "it has no text layer, and OCR is switched off.",
+    "no_text_by_ocr": "it has no text, even by OCR.",
+    "no_sure_line": "OCR is sure of none of its {count:line}.",
+    "no_text": "it holds no text.",
+    "no_bytes": "it is empty (0 bytes).",
+    "no_format": "{suffix} is no format that jangin reads.",
+    "no_reader": "jangin has no reader for {name} ({suffix}).",
+    "other_name": "load.pattern does not match its name.",
+    "no_suffix": "a name without suffix is no format that jangin reads.",
+    "not_opened": "it cannot be opened: {what}.",
+    "memory": "the memory does not suffice to read it.",
+    "unforeseen": "it could not be read because of an error in jangin or a library ({text}).",
+    "slow_page": "page {pages} took more than {seconds:g} seconds "
+    "of computing time or {size} GB of memory.",
+    "slow_pages": "pages {pages} took more than {seconds:g} seconds "
+    "of computing time or {size} GB of memory.",
+    "slow_opening": "opening it took more than {seconds:g} seconds "
+    "of computing time or {size} GB of memory.",
+    "many_slow_pages": "each of more than {count} pages took more than {seconds:g} seconds "
+    "of computing time or {size} GB of memory.",
+    "process_ended": "the process that {what} {why}.",
+    "password_or_old": "it is protected by a password, or an old {suffix} file.",
+    "hangul_97": "it is of Hangul 97 or older.",
+    "distribution_copy": "it is a distribution copy, whose text is encrypted.",
+    "hidden": "it is hidden, as its name begins with a dot.",
+    "lock": "an office program keeps it while a document is open.",
+    "of_a_file_manager": "a file manager keeps it for itself.",
+    "output": "jangin wrote it, or took decisions from it.",
+    "store_of_a_project": "it is the store of a project.",
+    "of_a_project": "it is a project file.",
+    "forbidden": "you may not read it.",
+    "forbidden_folder": "the folder cannot be opened.",
+    "link_to_nothing": "it is a link to nothing, or no file.",
+    "link_to_folder": "it is a link to a folder, which is not followed.",
+    "same_bytes": "it has the same bytes as {name}, which is read.",
+    "replaced_by": "it is replaced (load.replaces) by {name}.",
     # Checks of what a teacher wrote
     "evidence": "evidence supported to {share:.2f} < {limit:.2f}",
     "grounded": "not in the source: {missing} ({share:.2f} of the answer's numbers and names are, "
@@ -341,3 +401,7 @@ def _general(value: Any) -> Any:
     if isinstance(value, list):
         return [_general(each) for each in value]
     return value.general if isinstance(value, Reason) else ELSE
+
+
+NO_REASON = Reason()
+"""Empty as text; a default of fields."""

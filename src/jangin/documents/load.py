@@ -17,6 +17,7 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import DataError, counted
 from jangin.core.events import Progress
 from jangin.core.parquet import read_records, read_table
+from jangin.core.reasons import Reason
 from jangin.core.records import Document, Record
 from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.core.store import JOURNAL, RUNTIME
@@ -27,7 +28,6 @@ from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.page_columns import LOG as COLUMNS_LOG
 from jangin.documents.page_columns import MOST_COLUMNS, columns_by_digest, read_decisions
 from jangin.documents.readers.folder import (
-    REPLACED_BY,
     TOP,
     USUAL_FORMATS,
     FolderEntry,
@@ -259,7 +259,9 @@ def left_out(
     }
     replaced = replaced_files(config, names) if config.replaces else {}
     rows = [
-        UnreadableFile(source=old, reason=f"{REPLACED_BY} {new}.", remedy="Nothing is to do.")
+        UnreadableFile(
+            source=old, reason=Reason("replaced_by", name=new), remedy="Nothing is to do."
+        )
         for old, new in replaced.items()
     ]
     own = (*named, (project_folder / STORE).resolve())
@@ -274,7 +276,7 @@ def left_out(
     return sorted(rows, key=lambda row: row.source)
 
 
-def _why_left_out(entry: FolderEntry) -> tuple[str, str]:
+def _why_left_out(entry: FolderEntry) -> tuple[Reason, str]:
     """(reason, remedy) of an entry that is not read."""
     if entry.reason:
         return entry.reason, entry.remedy
@@ -282,12 +284,13 @@ def _why_left_out(entry: FolderEntry) -> tuple[str, str]:
     row = format_of(suffix)
     if row is None:
         return (
-            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
+            Reason("no_format", suffix=suffix) if suffix else Reason("no_suffix"),
             f"Save it as {USUAL_FORMATS}.",
         )
     if row.read is None:
-        return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
-    return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
+        reason = Reason("no_reader", name=row.name, suffix=suffix)
+        return reason, f"Save it as {row.convert_to}."
+    return Reason("other_name"), "Add a pattern, or take it out of the folder."
 
 
 def _globs(patterns: Iterable[str]) -> re.Pattern[str]:

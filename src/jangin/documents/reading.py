@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import JanginError, MachineError, counted
+from jangin.core.errors import JanginError, MachineError
 from jangin.core.events import Progress
 from jangin.core.execution.local import KeptProcess
 from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
+from jangin.core.reasons import NO_REASON, Reason
 from jangin.core.records import Document, OrderDoubt, Page
 from jangin.documents.formats import (
     Format,
@@ -40,7 +41,7 @@ from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
 from jangin.documents.readers.image import opened
 from jangin.documents.readers.order_doubts import order_doubts
-from jangin.documents.readers.page_limit import PAGE_SECONDS, SlowPage, limited, took_too_much
+from jangin.documents.readers.page_limit import PAGE_SECONDS, SlowPage, limited, too_much
 from jangin.documents.readers.page_picture import page_for_ocr
 from jangin.documents.readers.pdf_text import open_pdf
 from jangin.documents.readers.plain import read_plain
@@ -115,7 +116,7 @@ class FileReceipt:
     document: Document | None = None
     doubtful: tuple[tuple[int, DoubtfulLine], ...] = ()
     """(page from 1, line) of what OCR is not sure of."""
-    reason: str = ""
+    reason: Reason = NO_REASON
     remedy: str = ""
     log: str = ""
     """Traceback of an error that no reader foresees."""
@@ -197,8 +198,8 @@ def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
     if job.slow:
         remedy = OTHERS_ARE_READ if receipt.document else SAVE_AGAIN
         pages = ", ".join(map(str, sorted(job.slow)))
-        which = "page" if len(job.slow) == 1 else "pages"
-        receipt = replace(receipt, reason=f"{which} {pages} {took_too_much()}", remedy=remedy)
+        which = "slow_page" if len(job.slow) == 1 else "slow_pages"
+        receipt = replace(receipt, reason=too_much(which, pages=pages), remedy=remedy)
     return replace(receipt, messages=tuple(progress.messages), readings=memos.fresh)
 
 
@@ -216,11 +217,11 @@ def _read(file: SourceFile, settings: ReaderSettings) -> FileReceipt:
     )
     if not text.strip() and doubtful:
         raise UnreadableError(
-            f"OCR is sure of none of its {counted(len(doubtful), 'line')}.",
+            Reason("no_sure_line", count=len(doubtful)),
             "Scan it again at 200 dpi or more.",
         )
     if not text.strip():
-        raise UnreadableError("it holds no text.", "Take it out of the folder, or scan it again.")
+        raise UnreadableError(Reason("no_text"), "Take it out of the folder, or scan it again.")
     document = Document(
         id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
     )
@@ -249,12 +250,12 @@ def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     UnreadPagesError: as `OcrReader.read`.
     """
     if file.path.stat().st_size == 0:
-        raise UnreadableError("it is empty (0 bytes).", "Copy it again from where it came from.")
+        raise UnreadableError(Reason("no_bytes"), "Copy it again from where it came from.")
     suffix = file.path.suffix.lower()
     row = format_of(suffix)
     if row is None or row.read is None:
         raise UnreadableError(
-            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
+            Reason("no_format", suffix=suffix) if suffix else Reason("no_suffix"),
             f"Save it as one of {', '.join(readable_suffixes())}.",
         )
     row, read = _by_bytes(file, row, row.read, settings)
@@ -271,17 +272,15 @@ def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         raise
     except OSError as error:
         raise UnreadableError(
-            f"it cannot be opened: {error.strerror or error}.", "Check the rights of the file."
+            Reason("not_opened", what=str(error.strerror or error)), "Check the rights of the file."
         ) from error
     except MemoryError as error:
-        raise UnreadableError(
-            "the memory does not suffice to read it.", "Split it into smaller files."
-        ) from error
+        raise UnreadableError(Reason("memory"), "Split it into smaller files.") from error
     except Exception as error:  # readers report damage themselves; a run must continue
         text = MEMORY_ADDRESS.sub("", str(error)).strip().split("\n")[0][:LONGEST_ERROR]
         what = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise UnforeseenError(
-            f"it could not be read because of an error in jangin or a library ({what}).",
+            Reason("unforeseen", text=what),
             "Report it, or open the file in the program that made it and save it again.",
         ) from error
 
@@ -504,10 +503,11 @@ def _is_pdf(file: SourceFile) -> bool:
 def _receipt_of(result: FileReceipt | Died | SlowPage, what: str) -> FileReceipt:
     """What became of a file whose process `what`, perhaps in vain."""
     if isinstance(result, Died):
-        return FileReceipt(reason=f"the process that {what} {result.why}.", remedy=SAVE_AGAIN)
+        return FileReceipt(
+            reason=Reason("process_ended", what=what, why=result.why), remedy=SAVE_AGAIN
+        )
     if not isinstance(result, SlowPage):
         return result
     if result.number == 0:
-        return FileReceipt(reason=f"opening it {took_too_much()}", remedy=SAVE_AGAIN)
-    what = f"each of more than {MOST_SLOW} pages"
-    return FileReceipt(reason=f"{what} {took_too_much()}", remedy=SAVE_AGAIN)
+        return FileReceipt(reason=too_much("slow_opening"), remedy=SAVE_AGAIN)
+    return FileReceipt(reason=too_much("many_slow_pages", count=MOST_SLOW), remedy=SAVE_AGAIN)

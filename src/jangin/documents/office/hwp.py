@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from jangin.core.reasons import Reason
 from jangin.documents.office.ordinals import ordinal
 from jangin.documents.readers.archive import LARGEST_PART
 from jangin.documents.readers.equations import hangul_equation
@@ -22,6 +23,7 @@ from jangin.documents.readers.reader import (
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text, collapse_spaces
 
@@ -301,31 +303,29 @@ def read_hwp(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
 
     with file.path.open("rb") as opened:
         if opened.read(17) == SIGNATURE:
-            raise UnreadableError("it is of Hangul 97 or older.", REMEDY)
+            raise UnreadableError(Reason("hangul_97"), REMEDY)
     try:
         with olefile.OleFileIO(str(file.path)) as ole:
             return [PageReading(_read(ole))]
     except (OSError, struct.error, IndexError, ValueError, zlib.error, EOFError) as error:
-        raise UnreadableError("it is damaged: not a Hangul document.", REMEDY) from error
+        raise damaged("not a Hangul document.", REMEDY) from error
 
 
 def _read(ole: Any) -> str:
     head = _stream(ole, "FileHeader")
     if not head.startswith(SIGNATURE) or len(head) < 40:
-        raise UnreadableError("it is damaged: not a Hangul document.", REMEDY)
+        raise damaged("not a Hangul document.", REMEDY)
     flags = struct.unpack_from("<I", head, 36)[0]
     if flags & 0b10010:
-        raise UnreadableError("it is protected by a password.", "Save it without a password.")
+        raise UnreadableError(Reason("password"), "Save it without a password.")
     if flags & 0b100:
-        raise UnreadableError(
-            "it is a distribution copy, whose text is encrypted.", "Ask for the original."
-        )
+        raise UnreadableError(Reason("distribution_copy"), "Ask for the original.")
     packed = bool(flags & 1)
     document = _open(_records(_unpacked(_stream(ole, "DocInfo"), packed)))
     names = ["/".join(entry) for entry in ole.listdir() if entry[0] == "BodyText"]
     sections = sorted((name for name in names if "/Section" in name), key=lambda n: (len(n), n))
     if not sections:
-        raise UnreadableError("it is damaged: it has no text.", REMEDY)
+        raise damaged("it has no text.", REMEDY)
     paragraphs: list[Paragraph] = []
     for name in sections:
         records = _records(_unpacked(_stream(ole, name), packed))
@@ -336,7 +336,7 @@ def _read(ole: Any) -> str:
 
 def _stream(ole: Any, name: str) -> bytes:
     if not ole.exists(name) or ole.get_size(name) > LARGEST_PART:
-        raise UnreadableError(f"it is damaged: {name} is missing or too large.", REMEDY)
+        raise damaged(Reason("part_missing_or_large", file=name), REMEDY)
     with ole.openstream(name) as stream:
         return bytes(stream.read(LARGEST_PART))
 
@@ -347,7 +347,7 @@ def _unpacked(data: bytes, packed: bool) -> bytes:
     unpacker = zlib.decompressobj(-15)
     out = unpacker.decompress(data, LARGEST_PART)
     if unpacker.unconsumed_tail:
-        raise UnreadableError("a part of it is packed beyond belief.", REMEDY)
+        raise UnreadableError(Reason("part_packed"), REMEDY)
     return out
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from jangin.core.reasons import Reason
 from jangin.documents.office.hwp import (
     CellBox,
     HwpTable,
@@ -33,6 +34,7 @@ from jangin.documents.readers.reader import (
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text
 
@@ -79,7 +81,7 @@ def read_hwpx(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
     with Archive(file.path, "HWPX document", REMEDY) as archive:
         manifest = archive.xml_if_any("META-INF/manifest.xml")
         if next(descendants(manifest, "encryption-data"), None) is not None:
-            raise UnreadableError("it is protected by a password.", "Save it without a password.")
+            raise UnreadableError(Reason("password"), "Save it without a password.")
         sections = _sections(archive)
         document = _open(archive.xml_if_any("Contents/header.xml"))
         paragraphs: list[Paragraph] = []
@@ -112,7 +114,7 @@ def _sections(archive: Archive) -> list[str]:
         names = [one for one in archive.names() if one.startswith("Contents/section")]
         matches = sorted(names, key=lambda name: (len(name), name))
     if not matches:
-        raise UnreadableError("it is damaged: not an HWPX document.", REMEDY)
+        raise damaged("not an HWPX document.", REMEDY)
     return list(dict.fromkeys(matches))
 
 

@@ -7,6 +7,7 @@ are left out.
 from collections.abc import Iterator
 from typing import Any
 
+from jangin.core.reasons import Reason
 from jangin.documents.office.xlsx import Grid, Merge, Value, sheet_text
 from jangin.documents.readers.archive import (
     Archive,
@@ -24,6 +25,7 @@ from jangin.documents.readers.reader import (
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text, collapse_spaces
 
@@ -47,11 +49,11 @@ def read_odf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with Archive(file.path, "OpenDocument file", REMEDY) as archive:
         manifest = archive.xml_if_any("META-INF/manifest.xml")
         if next(descendants(manifest, "encryption-data"), None) is not None:
-            raise UnreadableError("it is protected by a password.", "Save it without a password.")
+            raise UnreadableError(Reason("password"), "Save it without a password.")
         root = archive.xml("content.xml")
         body = child(root, "body")
         if body is None:
-            raise UnreadableError("it is damaged: it has no body.", REMEDY)
+            raise damaged("it has no body.", REMEDY)
         hidden = _hidden_styles(root)
         reader = _Reader(archive)
         pages: list[PageReading] = []

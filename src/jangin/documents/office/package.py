@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.archive import Archive, relations_of_kind
-from jangin.documents.readers.reader import UnreadableError
+from jangin.documents.readers.reader import UnreadableError, damaged
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 """Start of an OLE file: the container of the formats before 2007, and of encrypted packages."""
@@ -27,15 +28,13 @@ def open_package(
     with path.open("rb") as opened:
         if opened.read(4) == OLE_MAGIC:
             raise UnreadableError(
-                f"it is protected by a password, or an old {suffix[:-1]} file.",
+                Reason("password_or_old", suffix=suffix[:-1]),
                 f"Save it from {program} as {suffix} without a password.",
             )
     with Archive(path, kind, remedy) as archive:
         main = next(iter(relations_of_kind(archive, "", "officeDocument")), usual_part)
         if not archive.has(main):
-            raise UnreadableError(
-                f"it is damaged: not a{'n' * (kind[0] in 'AEIOU')} {kind}.", remedy
-            )
+            raise damaged(f"not a{'n' * (kind[0] in 'AEIOU')} {kind}.", remedy)
         yield archive, main
 
 

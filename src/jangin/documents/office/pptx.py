@@ -27,7 +27,7 @@ from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
-    UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text, collapse_spaces
 
@@ -118,7 +118,7 @@ def read_pptx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         for entry in children(child(archive.xml(main), "sldIdLst"), "sldId"):
             part = targets.get(relation_id(entry), "")
             if not archive.has(part):
-                raise UnreadableError("it is damaged: a slide is missing.", REMEDY)
+                raise damaged("a slide is missing.", REMEDY)
             root = archive.xml(part)
             if attribute(root, "show") in ("0", "false"):
                 hidden.append(len(pages) + 1)

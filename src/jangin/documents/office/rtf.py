@@ -2,12 +2,14 @@
 
 from itertools import groupby
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.markdown import Cell, table
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text
 
@@ -20,10 +22,10 @@ def read_rtf(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
     Raises: UnreadableError: it is no RTF, or far larger than documents are.
     """
     if file.path.stat().st_size > LARGEST:
-        raise UnreadableError("it is larger than 32 MiB.", "Save it as DOCX.")
+        raise UnreadableError(Reason("too_large", figure=32), "Save it as DOCX.")
     source = file.read_bytes().decode("latin-1")
     if not source.lstrip().startswith("{\\rtf"):
-        raise UnreadableError("it is damaged: not an RTF document.", "Save it again as DOCX.")
+        raise damaged("not an RTF document.", "Save it again as DOCX.")
     from striprtf.striprtf import rtf_to_text
 
     text = str(rtf_to_text(source, errors="ignore"))  # type: ignore[no-untyped-call]  # no types

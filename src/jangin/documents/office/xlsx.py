@@ -28,7 +28,7 @@ from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
-    UnreadableError,
+    damaged,
 )
 from jangin.text.normalize import clean_text, collapse_spaces
 
@@ -457,7 +457,7 @@ def _cells(data: bytes, book: _Workbook) -> tuple[Grid, list[Merge]]:
                 merge = _range(attribute(element, "ref"))
                 merges += [merge] if merge else []
     except etree.XMLSyntaxError as error:
-        raise UnreadableError("it is damaged: a worksheet is not sound XML.", REMEDY) from error
+        raise damaged("a worksheet is not sound XML.", REMEDY) from error
     used = {column for row in grid.values() for column in row}
     gone = {column for column in used if any(low <= column <= high for low, high in hidden_columns)}
     book.hidden_columns += len(gone)

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jangin.documents.readers.reader import UnreadableError
+from jangin.core.reasons import Reason
+from jangin.documents.readers.reader import UnreadableError, damaged
 
 MIB = 1024**2
 LARGEST_DIRECTORY = 8 * MIB
@@ -45,7 +46,7 @@ class Archive:
             _check_directory(path)
             self._zip = zipfile.ZipFile(path)
         except DAMAGED as error:
-            raise UnreadableError(f"it is damaged: no {kind}.", remedy) from error
+            raise damaged(f"no {kind}.", remedy) from error
 
     def __enter__(self) -> Self:
         """The archive itself."""
@@ -75,9 +76,9 @@ class Archive:
         """
         info = self._zip.NameToInfo.get(name)
         if info is None:
-            raise UnreadableError(f"it is damaged: {name} is missing.", self.remedy)
+            raise damaged(Reason("part_missing", file=name), self.remedy)
         if info.flag_bits & 1:
-            raise UnreadableError("it is protected by a password.", "Save it without a password.")
+            raise UnreadableError(Reason("password"), "Save it without a password.")
         limit = min(LARGEST_PART, LARGEST_TOTAL - self._unpacked)
         if info.file_size > limit or (
             info.file_size > RATIO_FROM and info.file_size > HIGHEST_RATIO * info.compress_size
@@ -87,7 +88,7 @@ class Archive:
             with self._zip.open(info) as entry:
                 data = entry.read(limit + 1)
         except DAMAGED as error:
-            raise UnreadableError(f"it is damaged: {name} cannot be read.", self.remedy) from error
+            raise damaged(Reason("part_unreadable", file=name), self.remedy) from error
         self._unpacked += len(data)
         if len(data) > limit:
             raise self._bomb(name)
@@ -103,7 +104,7 @@ class Archive:
 
     def _bomb(self, name: str) -> UnreadableError:
         return UnreadableError(
-            f"{name} inside it is larger than {LARGEST_PART // MIB} MiB or packed beyond belief.",
+            Reason("part_too_large", name=name, figure=LARGEST_PART // MIB),
             "Take it out of the folder, or save the text of it in a smaller file.",
         )
 
@@ -135,10 +136,10 @@ def parse_xml(data: bytes, name: str = "the XML", remedy: str = "Save it again."
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise UnreadableError(f"it is damaged: {name} is not sound XML.", remedy) from error
+        raise damaged(Reason("part_no_xml", file=name), remedy) from error
     dtd = root.getroottree().docinfo.internalDTD
     if dtd is not None and any(True for _ in dtd.iterentities()):
-        raise UnreadableError(f"{name} declares entities, which documents do not need.", remedy)
+        raise UnreadableError(Reason("entities", name=name), remedy)
     return root
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jangin.core.reasons import NO_REASON, Reason
 from jangin.core.records import Record
 from jangin.core.store import OUTPUTS, output_names
 from jangin.text.normalize import nfc
@@ -24,37 +25,29 @@ LEDGER = "ledger.sqlite"
 
 NOTHING_MISSING = "Nothing is missing."
 """Remedy for a file that no reader expects among the documents."""
-HIDDEN = "it is hidden, as its name begins with a dot."
-LOCK = "an office program keeps it while a document is open."
-OF_A_FILE_MANAGER = "a file manager keeps it for itself."
-OUTPUT = "jangin wrote it, or took decisions from it."
-STORE_OF_A_PROJECT = "it is the store of a project."
-OF_A_PROJECT = "it is a project file."
-FORBIDDEN = "you may not read it."
-FORBIDDEN_FOLDER = "the folder cannot be opened."
+FORBIDDEN = Reason("forbidden")
+FORBIDDEN_FOLDER = Reason("forbidden_folder")
 GET_THE_RIGHT = "Give yourself the right to read it."
 TOP = "."
 """Name of the folder of the documents itself, where it cannot be opened."""
-SAME_BYTES = "it has the same bytes as"
-"""How the reason of a copy begins; the name of the file that is read follows."""
-REPLACED_BY = "it is replaced (load.replaces) by"
-"""How the reason of an old edition begins; the name of the new one follows."""
-EXPECTED = frozenset({HIDDEN, LOCK, OF_A_FILE_MANAGER, OUTPUT, STORE_OF_A_PROJECT, OF_A_PROJECT})
-"""Reasons of files that are left out without any loss."""
+EXPECTED = frozenset({
+    "hidden", "lock", "of_a_file_manager", "output", "store_of_a_project", "of_a_project",
+    "same_bytes", "replaced_by",
+})  # fmt: skip
+"""Keys of the reasons of files that are left out without any loss."""
 
 
 class UnreadableFile(Record):
     """A file without a readable text, or one that is left out: why, and what to do about it."""
 
     source: str
-    reason: str
+    reason: Reason
     remedy: str
 
     @property
     def is_missed(self) -> bool:
         """True if a reader may miss its text: no copy, no old edition, none of `EXPECTED`."""
-        known = self.reason.startswith((SAME_BYTES, REPLACED_BY))
-        return self.reason not in EXPECTED and not known
+        return self.reason.key not in EXPECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,7 @@ class FolderEntry:
     name: str
     """Path inside the folder of documents, with forward slashes, as the disk has it."""
     path: Path
-    reason: str = ""
+    reason: Reason = NO_REASON
     """Why it is no document, of any format; empty for a file that may be one."""
     remedy: str = ""
 
@@ -77,7 +70,7 @@ class ReasonGroup:
     """The first `LISTED` of them."""
     more: int
     """Number of the others."""
-    reason: str
+    reason: Reason
     remedy: str
 
 
@@ -110,32 +103,32 @@ def _entries(folder: Path, inside: str, outputs: frozenset[str]) -> Iterator[Fol
             yield FolderEntry(name, path)
 
 
-def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) -> tuple[str, str]:
+def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) -> tuple[Reason, str]:
     """(reason, remedy) of what is no document in any format; empty for others."""
     if entry.name.startswith(LOCKS):
-        return LOCK, NOTHING_MISSING
+        return Reason("lock"), NOTHING_MISSING
     if entry.name.startswith("."):
-        return HIDDEN, "Rename it if it is a document."
+        return Reason("hidden"), "Rename it if it is a document."
     if entry.name.lower() in OF_FILE_MANAGERS:
-        return OF_A_FILE_MANAGER, NOTHING_MISSING
+        return Reason("of_a_file_manager"), NOTHING_MISSING
     if outputs and nfc(name) in outputs:
-        return OUTPUT, f"To have it read, delete its line in {OUTPUTS}."
+        return Reason("output"), f"To have it read, delete its line in {OUTPUTS}."
     if entry.is_file():
         if name == PROJECT_FILE:
-            return OF_A_PROJECT, NOTHING_MISSING
-        return ("", "") if _may_read(entry) else (FORBIDDEN, GET_THE_RIGHT)
+            return Reason("of_a_project"), NOTHING_MISSING
+        return (NO_REASON, "") if _may_read(entry) else (FORBIDDEN, GET_THE_RIGHT)
     if not entry.is_dir():
-        return "it is a link to nothing, or no file.", "Put the file itself there."
+        return Reason("link_to_nothing"), "Put the file itself there."
     if entry.is_symlink():
         return (
-            "it is a link to a folder, which is not followed.",
+            Reason("link_to_folder"),
             "Put the folder itself, or a copy of it, there.",
         )
     try:
         is_store = (Path(entry.path) / LEDGER).exists()
     except PermissionError:
         return FORBIDDEN_FOLDER, GET_THE_RIGHT
-    return (STORE_OF_A_PROJECT, NOTHING_MISSING) if is_store else ("", "")
+    return (Reason("store_of_a_project"), NOTHING_MISSING) if is_store else (NO_REASON, "")
 
 
 def _may_read(entry: os.DirEntry[str]) -> bool:
@@ -146,7 +139,7 @@ def copies_of(copies: Iterable[tuple[str, str]]) -> list[UnreadableFile]:
     """Rows of (name of a copy, name of the file of the same bytes that is read)."""
     return [
         UnreadableFile(
-            source=name, reason=f"{SAME_BYTES} {original}, which is read.", remedy=NOTHING_MISSING
+            source=name, reason=Reason("same_bytes", name=original), remedy=NOTHING_MISSING
         )
         for name, original in copies
     ]
@@ -154,7 +147,7 @@ def copies_of(copies: Iterable[tuple[str, str]]) -> list[UnreadableFile]:
 
 def by_reason(rows: Iterable[UnreadableFile]) -> list[ReasonGroup]:
     """A group for each reason with its remedy; those of files that may be missed come first."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[Reason, str], list[str]] = {}
     for row in sorted(rows, key=lambda row: not row.is_missed):
         groups.setdefault((row.reason, row.remedy), []).append(row.source)
     return [

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jangin.core.reasons import Reason
 from jangin.documents.ocr.reader import PageImage, first_language, picture_key
 from jangin.documents.readers.pdf import from_ocr
 from jangin.documents.readers.pdf_text import MOST_PIXELS
@@ -40,9 +41,7 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     its language is not installed.
     """
     if settings.ocr == "never":
-        raise UnreadableError(
-            "it is a picture, and OCR is switched off.", "Set load.ocr.type to auto."
-        )
+        raise UnreadableError(Reason("picture_ocr_off"), "Set load.ocr.type to auto.")
     with opened(file.path) as picture:
         count = getattr(picture, "n_frames", 1)
         pages = [
@@ -69,7 +68,7 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         readings = [from_ocr(scan, "a picture", settings.keep_doubtful) for scan in scans]
     if not any(reading.text.strip() or reading.doubtful for reading in readings):
         raise UnreadableError(
-            "it is a picture in which OCR found no text.",
+            Reason("picture_no_text"),
             "Take it out of the folder, or scan it again at 200 dpi or more.",
         )
     return [_cleaned(reading) for reading in readings]
@@ -88,9 +87,7 @@ def opened(path: Path) -> Iterator[Any]:
         with Image.open(path) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableError(
-            "it is damaged, or no picture in spite of its name.", "Save or scan it again."
-        ) from error
+        raise UnreadableError(Reason("no_picture"), "Save or scan it again.") from error
 
 
 def _render(picture: Any, frame: int, dpi: int) -> "Callable[[], Grey]":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.executor import Last
+from jangin.core.reasons import Reason
 
 PAGE_SECONDS = 60.0
 """CPU time of one page. Measured on policies of 129 and 190 pages: 0.09 at most."""
@@ -71,11 +72,9 @@ def limited(seconds: float, work: Callable[..., Any], *given: Any) -> Any:
     return done.result()
 
 
-def took_too_much(seconds: float = PAGE_SECONDS) -> str:
-    """The rest of a sentence about a page."""
-    return (
-        f"took more than {seconds:g} seconds of computing time or {PAGE_BYTES >> 30} GB of memory."
-    )
+def too_much(key: str, *, seconds: float = PAGE_SECONDS, **values: Any) -> Reason:
+    """The reason with this key for what took longer or more memory than a page may."""
+    return Reason(key, seconds=seconds, size=PAGE_BYTES >> 30, **values)
 
 
 def _settle(done: "Future[Any]", work: Callable[[], Any]) -> None:

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers import image, pdf_text
 from jangin.documents.readers.page_limit import on_page
 from jangin.documents.readers.reader import UnreadableError
@@ -349,7 +350,7 @@ def _is_pdf(path: Path) -> bool:
 
 def _check(number: int, pages: int) -> None:
     if not 1 <= number <= pages:
-        raise UnreadableError(f"it has no page {number}.", f"It has pages 1 to {pages}.")
+        raise UnreadableError(Reason("no_page", figure=number), f"It has pages 1 to {pages}.")
 
 
 def _pdf_page(path: Path, number: int, longer_side: int) -> "Picture":

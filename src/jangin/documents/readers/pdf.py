@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from jangin.core.errors import counted
+from jangin.core.reasons import Reason
 from jangin.documents.layout.pages import lay_out
 from jangin.documents.ocr.reader import PageImage, first_language, picture_key
 from jangin.documents.ocr.reading import OcrReading
@@ -235,10 +236,8 @@ def read_pdf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     if any(reading.text.strip() or reading.doubtful for reading in readings):
         return readings
     if settings.ocr == "never":
-        raise UnreadableError(
-            "it has no text layer, and OCR is switched off.", "Set load.ocr.type to auto."
-        )
-    raise UnreadableError("it has no text, even by OCR.", "Scan it again at 200 dpi or more.")
+        raise UnreadableError(Reason("no_text_layer"), "Set load.ocr.type to auto.")
+    raise UnreadableError(Reason("no_text_by_ocr"), "Scan it again at 200 dpi or more.")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from itertools import pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jangin.core.reasons import Reason
 from jangin.documents.layout.gutters import in_column_order
 from jangin.documents.layout.pages import PageContent
 from jangin.documents.layout.runs import (
@@ -29,7 +30,7 @@ from jangin.documents.layout.runs import (
 )
 from jangin.documents.layout.shapes import Area, Turn, shapes_of
 from jangin.documents.readers.page_limit import on_page
-from jangin.documents.readers.reader import UnreadableError
+from jangin.documents.readers.reader import UnreadableError, damaged
 from jangin.text.normalize import nfc
 
 if TYPE_CHECKING:
@@ -200,19 +201,17 @@ def _opened(path: Path) -> Iterator[Any]:
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise UnreadableError(
-                "it is protected by a password.",
+                Reason("password"),
                 "Save a copy without the password and put that in its place.",
             ) from error
-        raise UnreadableError(
-            "it is damaged: no PDF reader structure was found.",
+        raise damaged(
+            "no PDF reader structure was found.",
             "Export or download it again.",
         ) from error
     try:
         yield document
     except pypdfium2.PdfiumError as error:
-        raise UnreadableError(
-            "one of its pages is damaged.", "Export or download it again."
-        ) from error
+        raise UnreadableError(Reason("damaged_page"), "Export or download it again.") from error
     finally:
         document.close()
 

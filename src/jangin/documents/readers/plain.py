@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
@@ -29,7 +30,7 @@ def decode(data: bytes, notify: Callable[[str], None]) -> str:
         notify("read as CP949 (Korean Windows), as it is not UTF-8")
     if "\x00" in text:
         raise UnreadableError(
-            f"byte {data.index(0)} is zero, so it is not text.",
+            Reason("zero_byte", figure=data.index(0)),
             "Save it as UTF-8 text, or take it out of the folder.",
         )
     return text
@@ -40,7 +41,7 @@ def _strict(data: bytes, encoding: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise UnreadableError(
-            f"byte {error.start} is not {encoding.upper()}, which its first bytes promise.",
+            Reason("other_encoding", figure=error.start, name=encoding.upper()),
             "Save it again as UTF-8.",
         ) from error
 
@@ -55,7 +56,7 @@ def _cp949(data: bytes, utf8: UnicodeDecodeError) -> str:
     hangul = sum("가" <= character <= "힣" for character in foreign)
     if not foreign or hangul < 0.6 * len(foreign):
         raise UnreadableError(
-            f"byte {utf8.start} is neither UTF-8 nor CP949 (Korean Windows).",
+            Reason("no_encoding", figure=utf8.start),
             "Open it in the program that made it and save it as UTF-8.",
         ) from utf8
     return text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
 from jangin.core.events import Progress
+from jangin.core.reasons import Reason
 from jangin.documents.layout.shapes import TextLine
 from jangin.documents.ocr.corrections import Corrections, corrected
 from jangin.documents.ocr.reader import Memos, OcrReader, other_languages
@@ -135,10 +136,15 @@ def with_corrections(
 class UnreadableError(DataError):
     """A file that has no readable text; its message is `reason`, then `remedy`. Both are stored."""
 
-    def __init__(self, reason: str, remedy: str) -> None:
+    def __init__(self, reason: Reason, remedy: str) -> None:
         super().__init__(f"{reason} {remedy}")
         self.reason = reason
         self.remedy = remedy
+
+
+def damaged(what: str, remedy: str) -> UnreadableError:
+    """The error of a file in which something is wrong: `what`, a sentence or a reason."""
+    return UnreadableError(Reason("damaged", what=what), remedy)
 
 
 Reader = Callable[[SourceFile, ReaderSettings], list[PageReading]]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.markdown import heading
 from jangin.documents.readers.plain import decode
 from jangin.documents.readers.reader import (
@@ -36,14 +37,14 @@ def read_eml(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     Raises: UnreadableError: it is no mail, or far larger than mails are.
     """
     if file.path.stat().st_size > LARGEST:
-        raise UnreadableError("it is larger than 64 MiB.", "Save its text in a smaller file.")
+        raise UnreadableError(Reason("too_large", figure=64), "Save its text in a smaller file.")
     data = file.read_bytes()
     head = re.search(rb"\r?\n\r?\n", data[: LONGEST_HEAD + 4])
     if data.count(b"\n--") > MOST_PARTS or (head is None and len(data) > LONGEST_HEAD):
-        raise UnreadableError("it has more parts than mails have.", "Save its text as HTML.")
+        raise UnreadableError(Reason("too_many_parts"), "Save its text as HTML.")
     message = message_from_bytes(data, policy=policy.default)
     if not any(message[name] for name in ("From", "To", "Subject", "Date")):
-        raise UnreadableError("it is no mail: it has no head.", "Save it again as .eml.")
+        raise UnreadableError(Reason("no_mail"), "Save it again as .eml.")
     names: list[str] = []
     text = clean_text("\n\n".join(_blocks(message, names, 0)))
     if names:

@@ -5,6 +5,7 @@ from html import entities
 from typing import Any
 from urllib.parse import unquote
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.archive import (
     Archive,
     attribute,
@@ -43,9 +44,7 @@ def read_epub(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
         pages = []
         for name in _spine(root, folder):
             if name in encrypted:
-                raise UnreadableError(
-                    "its text is encrypted (DRM).", "Ask its publisher for a copy without it."
-                )
+                raise UnreadableError(Reason("drm"), "Ask its publisher for a copy without it.")
             text = _part(archive.read(name))
             pages += [PageReading(text)] if text.strip() else []
     return pages

@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from jangin.core.reasons import Reason
 from jangin.documents.readers.archive import number
 from jangin.documents.readers.equations import web_equation
 from jangin.documents.readers.markdown import Cell, flat_block, heading, table
@@ -180,12 +181,12 @@ def visible_text(source: str, *, whole: bool = False) -> str:
 
     source = re.sub(r"^\s*<\?xml[^>]*\?>", "", source.replace("\x00", ""))
     if len(source) > HUGE:
-        raise UnreadableError("it is longer than any page.", "Split it into several files.")
+        raise UnreadableError(Reason("longer_than_a_page"), "Split it into several files.")
     parser = html.HTMLParser(remove_comments=True, remove_pis=True, no_network=True)
     try:
         root = html.document_fromstring(source, parser=parser)
     except (etree.ParserError, ValueError, AssertionError) as error:
-        raise UnreadableError("it holds no HTML.", "Export it again.") from error
+        raise UnreadableError(Reason("no_html"), "Export it again.") from error
     if not whole:
         root = prune(root)
     return clean_text("\n\n".join(block for block in Blocks().of(root) if block.strip()))

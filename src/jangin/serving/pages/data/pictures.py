@@ -22,7 +22,7 @@ from fastapi.responses import HTMLResponse, Response
 from jangin.core.errors import MachineError
 from jangin.core.execution.local import KeptProcess
 from jangin.core.executor import Died
-from jangin.documents.readers.page_limit import SlowPage, limited, took_too_much
+from jangin.documents.readers.page_limit import SlowPage, limited, too_much
 from jangin.documents.readers.page_picture import (
     Box,
     PlacedText,
@@ -246,7 +246,9 @@ class PagePictures:
             if not isinstance(result, SlowPage | Died):
                 return result
             self._slow.add(page)
-        raise UnreadableError(f"page {number} {took_too_much(PICTURE_SECONDS)}", SAVE_AGAIN)
+        raise UnreadableError(
+            too_much("slow_page", seconds=PICTURE_SECONDS, pages=str(number)), SAVE_AGAIN
+        )
 
     def png(self, document: DocumentEntry, number: int, size: str, turn: int) -> bytes | None:
         """The picture of a page; None where the file is gone, changed, damaged or has no pages."""

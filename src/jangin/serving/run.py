@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from jangin.core.errors import MachineError
+from jangin.core.execution.signals import closed_before_sigterm
 from jangin.serving.app import create_app
 from jangin.serving.jobs.scheduler import STOP_SECONDS, Scheduler
 from jangin.serving.models.registry import advice_without_models, project_models, short_name
@@ -98,7 +99,11 @@ def serve(
     """
     lines = _about_project(settings)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with sole_server(settings) as note_address, closing(Server(settings, adopt=adopt)) as server:
+    with (
+        closed_before_sigterm(),
+        sole_server(settings) as note_address,
+        closing(Server(settings, adopt=adopt)) as server,
+    ):
         with server.database.read() as session:
             refuse_without_keys(all_keys(session), settings)
         with listen(settings) as listening:

@@ -1,6 +1,7 @@
 """A backup of a server that runs is consistent, and a restored server has and does the same."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -16,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jangin.cli.main import app
-from jangin.core.errors import ConfigError, StoreError, UnreadableStoreError
+from jangin.core.errors import ConfigError, LockedStoreError, StoreError, UnreadableStoreError
 from jangin.core.events import Progress
 from jangin.serving.files.store import store_file
 from jangin.serving.operations import backup
@@ -285,6 +286,54 @@ def test_nothing_is_deleted_while_a_backup_is_read_again(used, tmp_path, monkeyp
     target = Target(str(tmp_path / "B"), used)
     assert target.prune(1) == 1
     assert not [each for each in target.listing().names if each.startswith(LEASE)]
+
+
+def test_nothing_is_deleted_beside_a_restore_and_nobody_else_writes_its_folder(
+    used, tmp_path, monkeypatch
+):
+    """The older snapshot is restored while other processes prune and restore."""
+    target = Target(str(tmp_path / "B"), used, is_new=True)
+    older, _, _ = back_up(used, target, Progress())
+    (used.folder / "notes").write_text("newer")
+    back_up(used, target, Progress())
+    met = []
+
+    def write(writer, path, entry):
+        if not met:
+            met.append(Target(str(tmp_path / "B"), used).prune(1))
+            with pytest.raises(LockedStoreError, match=f"restoring {older}"):
+                restored(tmp_path / "B", tmp_path / "G", older)
+        plain(writer, path, entry)
+
+    plain = backup._RestoreWriter.write
+    monkeypatch.setattr(backup._RestoreWriter, "write", write)
+    settings = restored(tmp_path / "B", tmp_path / "G", older)
+    assert met == [None]
+    assert not (settings.folder / "notes").exists()
+    with opened(settings.folder) as server:
+        assert sorted(contents(server).values()) == [b"first", b"second"]
+    assert target.prune(1) == 1
+    with pytest.raises(UnreadableStoreError, match=f"has no {older} any more"):
+        restored(tmp_path / "B", tmp_path / "H", older)
+    assert not (tmp_path / "H").exists()
+    assert not [each for each in target.listing().names if each.startswith(LEASE)]
+
+
+def test_a_read_only_backup_is_restored(used, tmp_path, monkeypatch):
+    write_backup(used, tmp_path / "B")
+    storage = Target(str(tmp_path / "B"), used).storage
+
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(type(storage), "writer", refused)
+    before = sorted((tmp_path / "B").rglob("*"))
+    settings = ServerSettings(folder=tmp_path / "G", storage="memory://read-only")
+    snapshot = Target(str(tmp_path / "B"), settings)
+    restore(settings, snapshot, snapshot.names()[-1], Progress())
+    assert sorted((tmp_path / "B").rglob("*")) == before
+    with opened(tmp_path / "G", storage="memory://read-only") as server:
+        assert sorted(contents(server).values()) == [b"first", b"second"]
 
 
 def test_a_backup_waits_for_the_end_of_a_deletion_and_the_dead_are_passed_over(used, tmp_path):

@@ -93,3 +93,32 @@ def interrupted() -> Iterator[threading.Event]:
         yield stop_requested
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM arrived; like `KeyboardInterrupt`, no `except Exception` stops it."""
+
+
+@contextmanager
+def closed_before_sigterm() -> Iterator[None]:
+    """Let SIGTERM leave the block as Ctrl-C does, and only then end the process.
+
+    Without this the process ends at once, and nothing in the block is closed. It has no effect
+    outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_number: int, _frame: object) -> None:
+        raise _TerminatedError
+
+    before, arrived = signal.signal(signal.SIGTERM, leave), False
+    try:
+        yield
+    except _TerminatedError:
+        arrived = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if arrived:
+        signal.raise_signal(signal.SIGTERM)

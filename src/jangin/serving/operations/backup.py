@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ from jangin.core.events import Progress
 from jangin.serving.state.database import Database
 from jangin.serving.state.installation import MARK, MODELS
 from jangin.serving.state.leases import FILE as LOCK
-from jangin.serving.state.server import create_folder
+from jangin.serving.state.leases import sole_server
 from jangin.serving.state.settings import SQLITE_FILE, ServerSettings
 from jangin.serving.state.storage import (
     CHUNK,
@@ -54,7 +54,7 @@ from jangin.serving.state.tables import File, StoredModel, UploadPart
 
 
 SNAPSHOT, LEASE = "snapshot-", "lease-"
-BACKUP, PRUNE = "backup", "prune"
+BACKUP, PRUNE, RESTORE = "backup", "prune", "restore"
 """What a lease is for."""
 RENEW_SECONDS, STALE_SECONDS = 60, 600
 """How often a lease is renewed, and after how long its process counts as dead."""
@@ -160,14 +160,14 @@ class Target:
 
     @contextmanager
     def lease(self, work: str) -> Iterator[str]:
-        """Tell others, until the end of the block, that this process backs up or prunes.
+        """Tell others, until the end of the block, that this process works here.
 
-        A backup lists the objects after its lease is written, and waits while another process
-        prunes; a process that prunes gives up where there is another lease. So no object is deleted
-        that a running backup relies on, whichever begins first.
+        A backup or a restore lists what is there after its lease is written, and waits while
+        another process prunes; a process that prunes gives up where there is another lease. So no
+        object is deleted that one of them relies on, whichever begins first.
 
         Args:
-            work: `BACKUP` or `PRUNE`.
+            work: `BACKUP`, `PRUNE` or `RESTORE`.
 
         Yields:
             The name of the lease.
@@ -194,6 +194,23 @@ class Target:
             thread.join()
             with suppress(JanginError, OSError):
                 self.storage.delete(name)
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """A lease for a restore, begun when nobody prunes; none where the backup is read-only."""
+        with ExitStack() as stack:
+            with suppress(StoreError, OSError):
+                stack.enter_context(self.lease(RESTORE))
+            self.wait_for_prunes()
+            yield
+
+    def wait_for_prunes(self) -> Listing:
+        """What is in it when no process deletes there."""
+        listed = self.listing()
+        while any(name.startswith(LEASE + PRUNE) for name in listed.leases):
+            time.sleep(WAIT_SECONDS)
+            listed = self.listing()
+        return listed
 
     def read(self, name: str) -> ServerSnapshot:
         """A snapshot; raises `UnreadableStoreError` where this version cannot read it."""
@@ -340,10 +357,7 @@ class _Writer:
     def __init__(self, settings: ServerSettings, target: Target, progress: Progress) -> None:
         self._settings, self._target, self._progress = settings, target, progress
         self._stored = open_storage(settings)
-        listed = target.listing()
-        while any(name.startswith(LEASE + PRUNE) for name in listed.leases):
-            time.sleep(WAIT_SECONDS)
-            listed = target.listing()
+        listed = target.wait_for_prunes()
         self._there = listed.names
         self._copies: dict[str, tuple[object, Entry]] = {}
         """{path of a database: (its state, the copy)}."""
@@ -564,12 +578,32 @@ def restore(
         ConfigError: the folder or the database has something in it; the snapshot has another kind
             of database.
         UnreadableStoreError: an object of the backup is damaged or missing.
+        LockedStoreError: another process restores into the folder, or serves it.
         StoreError: the folder cannot be written.
 
     """
-    snapshot = target.read(name)
-    _see_that_it_fits(settings, snapshot, name)
-    create_folder(settings)
+    with target.restoring():
+        try:
+            snapshot = target.read(name)
+        except FileNotFoundError:
+            raise UnreadableStoreError(
+                f"{target.shown} has no {name} any more. See what it has with: jangin restore "
+                f"{target.shown}"
+            ) from None
+        _see_that_it_fits(settings, snapshot, name)
+        with sole_server(settings) as note:
+            note(f"restoring {name}")
+            _write(settings, target, name, snapshot, progress)
+    return snapshot
+
+
+def _write(
+    settings: ServerSettings,
+    target: Target,
+    name: str,
+    snapshot: ServerSnapshot,
+    progress: Progress,
+) -> None:
     unfinished = settings.folder / UNFINISHED
     unfinished.write_text(name, "utf-8")
     bar = progress.start("files", len(snapshot.entries))
@@ -592,7 +626,6 @@ def restore(
         dump.unlink()
     progress.stop(bar)
     unfinished.unlink()
-    return snapshot
 
 
 def _see_that_it_fits(settings: ServerSettings, snapshot: ServerSnapshot, name: str) -> None:
@@ -609,7 +642,7 @@ def _see_that_it_fits(settings: ServerSettings, snapshot: ServerSnapshot, name: 
                 f"{folder} has part of {begun}. Resume with --snapshot {begun}, or name another "
                 "folder."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise ConfigError(f"{folder} is not empty. A restore needs a new folder: name another one.")
     if settings.database:
         with closing(Database(settings.database_url)) as database:

@@ -46,7 +46,7 @@ class Format:
 
 
 FORMATS = (
-    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=15),
+    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=16),
     Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
     Format("plain text", (".txt",), read_plain),
     Format("HTML", (".html", ".htm", ".xhtml"), read_html, packages=("lxml",), version=2),
@@ -73,7 +73,7 @@ FORMATS = (
         (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
         read_image,
         packages=("PIL",),
-        version=11,
+        version=12,
     ),
 )
 """A row with a reader is all that `load`, `chunk` and `jangin doctor` need for a format."""

@@ -90,6 +90,14 @@ def test_a_label_beside_a_box_is_not_mixed_with_its_lines(sheet, read):
     assert lines == ["before the box", "please", "note", *(word[:40].strip() for word in WORDS)]
 
 
+def test_a_note_between_two_lines_of_a_sentence_is_read_behind_it(sheet, read):
+    for number, line in enumerate(WORDS[:3]):
+        sheet.write(40, 700 - 12 * number, line, size=8)
+    sheet.write(450, 694, "Ask at the desk first.", size=8)
+    (page,) = read(sheet.save())
+    assert in_order(page.text, *WORDS[:3], "Ask at the desk first.")
+
+
 def test_a_shaded_word_stays_in_its_line(sheet, read):
     sheet.canvas.setFillGray(0.8)
     sheet.canvas.rect(110, 696, 44, 14, stroke=0, fill=1)

@@ -61,7 +61,9 @@ Numbers = NDArray[np.intp]
 GUTTER = 0.7
 """Least width of a gutter, in heights of a line."""
 NARROW = 0.3
-"""The same where a person gave the number of columns."""
+"""The same where a person gave the number of columns, or `CLOSE` lines are on both sides."""
+CLOSE = 10
+"""Lines on both sides of a gutter that is narrower than usual."""
 LINES = 5
 """Lines that both sides of a gutter have at least, in all zones together."""
 FEW = 2
@@ -87,6 +89,12 @@ LARGE = 1.2
 """Height of a line, in those of the others, from which on it may be a title."""
 TOGETHER = 0.75
 """Share of lines with one at their height from which on the sides may be rows of a table."""
+ROWS = 4
+"""Paragraphs on each side from which on their heights show rows."""
+LEVELLED = 0.85
+"""Share of the paragraphs of each side that begin at the height of one of the other, in rows."""
+UNEQUAL = 0.3
+"""Share of these that have more lines on one side than on the other."""
 FULL = 0.15
 """Share of full lines, whose text continues in the next one, that shows running text."""
 SPACED = 0.12
@@ -151,10 +159,11 @@ def _groups(
 ) -> list[Numbers]:
     if depth > DEPTH or count == 1:
         return [own]
-    gutter = _best(edges[own], is_text[own], em, how, forced=count is not None)
+    gutter, cuts = _best(edges[own], is_text[own], em, how, forced=count is not None)
     if gutter is None:
         return [own]
-    how.known.append(gutter.x)
+    if not cuts:
+        how.known.append(gutter.x)
     out: list[Numbers] = []
     counts = _shared_count(edges[own], gutter, count)
     start = 0
@@ -166,6 +175,10 @@ def _groups(
             out += _groups(edges, is_text, between, em, how, count, depth + 1)
         if zone is not None:
             start = zone + 1
+            if cuts:
+                inside = own[gutter.zone == zone]
+                out += [inside[one] for one in _cell_by_cell(edges[inside], cuts, em)]
+                continue
             for side, part in ((-1, counts[0]), (1, counts[1])):
                 inside = own[(gutter.zone == zone) & (gutter.side == side)]
                 out += _groups(edges, is_text, inside, em, how, part, depth + 1)
@@ -191,16 +204,24 @@ def _shared_count(
 
 def _best(
     edges: Edges, is_text: Flags, em: float, how: ColumnSearch, *, forced: bool
-) -> _Gutter | None:
-    """The gutter with most lines on both of its sides that is one; None if there is none."""
+) -> tuple[_Gutter | None, list[float]]:
+    """The gutter with most lines on both of its sides that is one; None if there is none.
+
+    Also the left edges of further cells where its sides are cells of rows; else empty.
+    """
     boxes = edges[~is_text & (edges[:, 3] - edges[:, 1] > 3 * em)]
     boxes = boxes[boxes[:, 2] - boxes[:, 0] >= WIDE * em, 0]
     fewest = 1 if forced or how.known else min(how.least, BELOW_BOX if len(boxes) else how.least)
-    width = (NARROW if forced else GUTTER) * em
-    candidates = _candidates(edges, is_text, em, fewest, width)
-    gutters = [_zoned(edges, is_text, x, em, width) for x in candidates]
+    gutters = []
+    for width in (NARROW * em,) if forced else (GUTTER * em, NARROW * em):
+        own = [
+            _zoned(edges, is_text, x, em, width)
+            for x in _candidates(edges, is_text, em, fewest, width)
+        ]
+        is_close = not forced and width < GUTTER * em
+        gutters += [one for one in own if not is_close or one.lines >= CLOSE]
     gutters.sort(key=lambda one: -one.weight)
-    for gutter in gutters:
+    for gutter in _without_labels(edges, is_text, gutters, em):
         is_known = any(-em / 2 < gutter.x - x < 2 * em for x in how.known)
         is_drawn = bool(((gutter.x - boxes > -em / 2) & (gutter.x - boxes < 2 * em)).any())
         least = 1 if forced or is_known else BELOW_BOX if is_drawn else how.least
@@ -209,11 +230,36 @@ def _best(
             if gutter.lines >= FEW and _is_doubtful(edges, is_text, gutter, em):
                 how.crossed = max(how.crossed, gutter.lines)
             continue
-        if forced or _is_gutter(edges, is_text, gutter, em, is_known=is_known):
-            return gutter
-        if min(_widths(_sides(edges, is_text, gutter, em), em)) >= WIDE:
+        sides = _sides(edges, is_text, gutter, em)
+        is_wide = min(_widths(sides, em)) >= WIDE
+        if not forced and is_wide and _are_rows(sides, em):
+            cells = [one for one in gutters if one.zones == gutter.zones]
+            cells = [one for one in cells if _are_rows(_sides(edges, is_text, one, em), em)]
+            return gutter, [one.x for one in cells]
+        if forced or _is_gutter(sides, gutter, em, is_known=is_known):
+            return gutter, []
+        if is_wide:
             how.crossed = max(how.crossed, gutter.lines)
-    return None
+    return None, []
+
+
+def _without_labels(
+    edges: Edges, is_text: Flags, gutters: Sequence[_Gutter], em: float
+) -> list[_Gutter]:
+    """The gutters, those between labels and their text behind the one on the left of the labels."""
+    out: list[_Gutter] = []
+    for gutter in gutters:
+        index_of_first = len(out)
+        for index, other in enumerate(out):
+            inside = is_text & (edges[:, 0] >= gutter.x - em / 4) & (edges[:, 2] <= other.x)
+            beside = is_text & (other.side == 1)
+            if inside.any() and beside.any() and 2 * gutter.lines > other.lines:
+                labels, text = _lines(edges[inside], em), _lines(edges[beside], em)
+                width = float(np.quantile(labels[:, 2] - labels[:, 0], 0.8))
+                if width < WIDE * em and _share_apart([labels], [text], em) <= 1 - TOGETHER:
+                    index_of_first = min(index_of_first, index)
+        out.insert(index_of_first, gutter)
+    return out
 
 
 def _is_doubtful(edges: Edges, is_text: Flags, gutter: _Gutter, em: float) -> bool:
@@ -331,9 +377,10 @@ def _lines(edges: Edges, em: float) -> Edges:
     return np.concatenate((low, high), axis=1)
 
 
-def _is_gutter(edges: Edges, is_text: Flags, gutter: _Gutter, em: float, *, is_known: bool) -> bool:
+def _is_gutter(
+    sides: Sequence[Sequence[Edges]], gutter: _Gutter, em: float, *, is_known: bool
+) -> bool:
     """True if the sides are running text, and not rows that are read across."""
-    sides = _sides(edges, is_text, gutter, em)
     widths = _widths(sides, em)
     apart = [_share_apart(sides[0], sides[1], em), _share_apart(sides[1], sides[0], em)]
     narrow = [index for index in (0, 1) if widths[index] < WIDE]
@@ -401,6 +448,53 @@ def _share_spaced(zones: Sequence[Edges]) -> float:
     if len(steps) < 3:
         return 0.0
     return float((steps > 1.2 * np.quantile(steps, 0.3)).mean())
+
+
+def _are_rows(sides: Sequence[Sequence[Edges]], em: float) -> bool:
+    """True if both sides are cells of rows without rules.
+
+    Paragraphs begin at the same heights on both sides, though they are not equally long.
+    """
+    starts, lengths = zip(*(_paragraphs(zones) for zones in sides), strict=True)
+    if min(map(len, starts)) < ROWS:
+        return False
+    level_LR = np.abs(starts[0][:, None] - starts[1][None, :]) <= LEVEL * em
+    if min(level_LR.any(axis=0).mean(), level_LR.any(axis=1).mean()) < LEVELLED:
+        return False
+    left, right = np.nonzero(level_LR)
+    return float((lengths[0][left] != lengths[1][right]).mean()) >= UNEQUAL
+
+
+def _paragraphs(zones: Sequence[Edges]) -> tuple[NDArray[np.float64], Numbers]:
+    """(middles of the first lines of paragraphs, their numbers of lines), by the space above."""
+    steps = np.concatenate([np.diff((lines[:, 1] + lines[:, 3]) / 2) for lines in zones])
+    far = 1.2 * np.quantile(steps, 0.3) if len(steps) else 0.0
+    starts, lengths = [], []
+    for lines in zones:
+        middles = (lines[:, 1] + lines[:, 3]) / 2
+        first = np.flatnonzero(np.concatenate(([True], np.diff(middles) > far)))
+        starts.append(middles[first])
+        lengths.append(np.diff(np.append(first, len(middles))))
+    return np.concatenate(starts), np.concatenate(lengths)
+
+
+def _cell_by_cell(edges: Edges, cuts: Sequence[float], em: float) -> list[Numbers]:
+    """Numbers of the lines of each cell, row by row; those of a row of single lines together.
+
+    `cuts`: left edges of the cells but the first.
+    """
+    cell = np.searchsorted(np.array(sorted(cuts)) - em / 4, edges[:, 0])
+    middles = (edges[:, 1] + edges[:, 3]) / 2
+    sides = [[_lines(edges[cell == number], em)] for number in np.unique(cell)]
+    starts = np.sort(np.concatenate([_paragraphs(zones)[0] for zones in sides]))
+    row = np.searchsorted(starts - LEVEL * em, middles)
+    out: list[Numbers] = []
+    for number in np.unique(row):
+        cells = [np.flatnonzero((row == number) & (cell == one)) for one in np.unique(cell)]
+        cells = [one for one in cells if len(one)]
+        is_single = all(len(_line_middles(edges[one], em)) == 1 for one in cells)
+        out += [np.concatenate(cells)] if is_single else cells
+    return out
 
 
 def _are_unlike(zones: Sequence[Edges]) -> bool:

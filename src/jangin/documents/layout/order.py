@@ -81,7 +81,9 @@ def reading_order(
         rows = in_cell_order(rows_of(column))
         if (lines := mixed(rows)) >= FEW:
             columns.crossed = max(columns.crossed, lines)
-        blocks.extend(_placed(rows, own, how))
+        asides = _asides(rows)
+        own += [(row.area, [_lines(row.runs, how)]) for row in asides]
+        blocks.extend(_placed([row for row in rows if row not in asides], own, how))
     return blocks
 
 
@@ -224,7 +226,11 @@ def _place(rows: list[LayoutRow], unit: Area) -> int:
     stop = next((i for i, row in enumerate(rows) if row.middle < unit.bottom), len(rows))
     beside = rows[start:stop]
     if not beside:
-        return start
+        if not 0 < start < len(rows) or not _goes_on(
+            rows[start - 1], rows[start], rows[start].top - rows[start].bottom
+        ):
+            return start
+        beside = rows[start : start + 1]
     height = beside[0].top - beside[0].bottom
     if start and _goes_on(rows[start - 1], beside[0], height):
         first = start - 1
@@ -239,6 +245,16 @@ def _place(rows: list[LayoutRow], unit: Area) -> int:
         if is_end or not _goes_on(rows[index], rows[index + 1], height):
             return index + 1
     return len(rows)
+
+
+def _asides(rows: list[LayoutRow]) -> list[LayoutRow]:
+    """Lines beside a paragraph that goes on below them."""
+    return [
+        row
+        for before, row, after in zip(rows, rows[1:], rows[2:], strict=False)
+        if max(before.right, after.right) < row.left
+        and _goes_on(before, after, before.top - before.bottom)
+    ]
 
 
 def _goes_on(before: LayoutRow, row: LayoutRow, height: float) -> bool:

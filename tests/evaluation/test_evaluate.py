@@ -36,7 +36,7 @@ from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.systems.few_shot import similar_before
 from jangin.evaluation.systems.local import draw_shots, with_shots
 from jangin.evaluation.systems.local_models import LocalModels
-from jangin.evaluation.systems.retrieval import passages_before
+from jangin.evaluation.systems.retrieval import RetrievalConfig
 from jangin.evaluation.systems.system import SystemAnswer, SystemInputs
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
 from jangin.evaluation.tasks.numbers import NumberResult
@@ -674,8 +674,9 @@ def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
         max_new_tokens=8, batch_size=None, seed=0, passages=lambda: Passages.of(chunks),
         models=LocalModels({}, print),
     )  # fmt: skip
-    rewrite = passages_before(2, inputs)
-    (turn,) = rewrite((Message(role="user", content="출장비는 하루에 얼마입니까?"),))
+    asked = (Message(role="user", content="출장비는 하루에 얼마입니까?"),)
+    passage_prompt = RetrievalConfig(type="retrieval", of="gpt", passages=2).passage_prompt(inputs)
+    (turn,), _ = passage_prompt.with_passages(inputs.passages(), asked)
     places = [turn.content.index(part) for part in ("15일", "5만원", "출장비는 하루에 얼마")]
     assert places == sorted(places)
 

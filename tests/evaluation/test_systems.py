@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from jangin.core.model_protocols import FakeChat
-from jangin.core.parquet import read_table
-from jangin.core.records import Example, Message, SplitExample
+from jangin.core.parquet import read_table, write_table
+from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
+from jangin.evaluation.grounded import Grounding
 from jangin.evaluation.results import Comparison, Result
 from jangin.evaluation.systems import table
 from jangin.evaluation.systems.local import FormExamples, examples_before
@@ -21,6 +22,7 @@ from jangin.models.starter import make_starter
 from jangin.report.data.results import collect_results
 from jangin.report.data.verdict import judge
 from jangin.report.i18n.translate import Words
+from tests.conftest import make_artifact
 
 WORDS = ("기러기", "토마토", "연차", "병가", "출장", "경조금")
 BASELINE = {"type": "baseline", "method": "constant"}
@@ -168,6 +170,7 @@ def test_every_kind_names_itself_and_what_answers_in_its_label():
             {"type": "few_shot", "of": "tuned", "shots": 2},
             {"type": "few_shot", "selection": "similar"},
             {"type": "retrieval"},
+            {"type": "retrieval", "of": "gpt"},
             {"type": "hosted", "teacher": "gpt"},
             BASELINE,
         )
@@ -177,6 +180,7 @@ def test_every_kind_names_itself_and_what_answers_in_its_label():
         ("tuned 2-shot", "tuned", ""),
         ("base 4-shot similar", "base", ""),
         ("base + retrieval", "base", ""),
+        ("gpt + retrieval", None, "gpt"),
         ("gpt", None, "gpt"),
         ("constant", None, ""),
     ]
@@ -195,6 +199,38 @@ def test_an_opened_endpoint_needs_no_local_model(stage_context):
     STAGE.run(replace(context, services=services))
     (result,) = read_table(context.workspace / "results.parquet", Result)
     assert (result.system, result.right) == ("gpt", 1)
+
+
+def test_a_hosted_model_gets_passages_before_the_question_and_examples_before_them(
+    stage_context, tmp_path
+):
+    config = EvaluateConfig(systems=({"type": "retrieval", "of": "gpt"},), seen_limit=0)
+    fake = FakeChat(lambda request: request.messages[-1].content[-3:][::-1], model="m")
+    context = stage_context(config, rows())
+    (tmp_path / "chunks").mkdir()
+    texts = [f"{word}: {word[::-1]}" for word in WORDS]
+    chunks = [
+        Chunk(
+            id=word, document_id="d", source="규정.md", text=text, start=0, end=len(text), page=1,
+            section="",
+        )
+        for word, text in zip(WORDS, texts, strict=True)
+    ]  # fmt: skip
+    write_table(tmp_path / "chunks" / "chunks.parquet", Chunk, chunks)
+    services = replace(context.services, chat=lambda _: CachedChat(fake, context.services.ledger))
+    inputs = {**context.inputs, "chunks": make_artifact(tmp_path / "chunks")}
+    context = replace(context, services=services, inputs=inputs)
+    STAGE.run(context)
+    assert len(fake.calls) == len(WORDS)
+    for request in fake.calls:
+        *before, asked = request.messages
+        assert [turn.content for turn in before] == ["사과", "과사", "배", "배"] or [
+            turn.content for turn in before
+        ] == ["배", "배", "사과", "과사"]
+        (word,) = [word for word in WORDS if asked.content.endswith(word)]
+        assert f"{word}: {word[::-1]}" in asked.content
+    (row,) = read_table(context.workspace / "grounding.parquet", Grounding)
+    assert (row.system, row.n, row.known) == ("gpt + retrieval", 6, 0)
 
 
 def example(question, answer):

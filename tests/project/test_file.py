@@ -619,3 +619,26 @@ def test_a_list_whose_entries_are_wrong_is_not_called_too_short_as_well(problems
         "models.evaluate.systems.0.method",
         "models.evaluate.systems.0.name",
     ]
+
+
+def test_a_project_with_an_index_asks_its_default_systems_with_passages_as_well(tmp_path):
+    def labels(*lines, index=True):
+        text = (
+            "name: x\ndocuments:\n  load: {folder: d}\n  chunk:\n"
+            + ("  index:\n" if index else "")
+            + "examples:\n  read: {path: r.csv, format: {type: table}}\n  split:\nmodels:\n"
+            "  catalog: {base: {type: starter}}\n  sft:\n  evaluate:\n"
+            + "".join(f"    {line}\n" for line in lines)
+        )
+        (tmp_path / "project.yaml").write_text(text)
+        loaded = open_project(tmp_path / "project.yaml")
+        config = loaded.variants["main"].stage_config("evaluate")
+        return [system.label for system in config.system_configs]
+
+    assert labels() == ["base", "tuned", "base + retrieval", "tuned + retrieval"]
+    assert labels(index=False) == ["base", "tuned"]
+    assert labels("systems: [base, tuned]") == ["base", "tuned"]
+    assert labels("seed: 3")[2:] == ["base + retrieval", "tuned + retrieval"]
+    assert labels("task: {type: labels, labels: [a, b]}") == ["base", "tuned"]
+    with pytest.raises(ConfigError, match=r":\d+: .*systems.*no teacher is called 'tuend'"):
+        labels("systems: [{type: retrieval, of: tuend}]")

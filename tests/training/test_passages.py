@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from jangin.cli.main import app
 from jangin.core.errors import ConfigError, SettingsError
+from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.documents.passages import PassagePrompt, Passages
+from jangin.evaluation.grounded import Grounding
 from jangin.project.file import open_project
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.passages import PassageRows, PassagesConfig, check_start
@@ -159,7 +161,6 @@ PROJECT = {
             "passages": {"count": 1},
         },
         "evaluate": {
-            "systems": ["tuned", {"type": "retrieval", "of": "tuned"}],
             "max_new_tokens": 4,
             "seen_limit": 2,
         },
@@ -203,6 +204,12 @@ def test_a_model_trained_with_passages_is_asked_with_them_and_shows_them(reading
     assert "read for this answer:" in asked.output
     assert "[1] rules.md, page 1, Rules > Leave" in asked.output
     assert "Leave is fifteen days a year." in asked.output
+    (evaluation,) = (folder / "store" / "evaluate").glob("*/grounding.parquet")
+    rows = read_table(evaluation, Grounding)
+    assert {row.system for row in rows} == {"base + retrieval", "tuned + retrieval"}
+    assert {(row.known, row.own_read) for row in rows} == {(0, 0)}  # of a table
+    summary = json.loads(evaluation.with_name("manifest.json").read_text("utf-8"))["summary"]
+    assert summary["tuned_with_passages"] is True
     closed = ["ask", "How many days is leave?", "-p", str(folder), "--no-passages"]
     closed = CliRunner().invoke(app, closed)
     assert "rules.md" not in closed.output

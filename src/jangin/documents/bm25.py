@@ -189,11 +189,14 @@ class PassageIndex:
         by_morphemes, by_bigrams = (Bm25.load(folder, name) for name in PARTS)
         return cls(by_morphemes.weights.shape[0], (by_morphemes, by_bigrams))
 
-    def matched(self, query: str, text: int) -> list[str]:
-        """Words of a query that a text has, those first that count most."""
+    def matched(self, query: str, texts: Sequence[int]) -> list[tuple[str, ...]]:
+        """Words of a query that each of these texts has, those first that count most."""
         (words,) = morphemes([query])
-        shares = {word: self.parts[0].share(word, text) for word in words}
-        return sorted((word for word in shares if shares[word]), key=lambda word: -shares[word])
+        every = [{word: self.parts[0].share(word, text) for word in words} for text in texts]
+        return [
+            tuple(sorted((word for word in shares if shares[word]), key=lambda word: -shares[word]))
+            for shares in every
+        ]
 
     def search(self, queries: Sequence[str], limit: int) -> Iterator[list[Hit]]:
         """At most `limit` hits for each query, best first; ties in the order of the texts.

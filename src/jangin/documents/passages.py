@@ -14,6 +14,7 @@ from jangin.core.parquet import read_columns
 from jangin.core.prompts import Prompt
 from jangin.core.records import Chunk, Example, Message, Record
 from jangin.documents.bm25 import Hit, PassageIndex
+from jangin.text.grounding import check_answer
 from jangin.text.normalize import letters_and_digits
 
 if TYPE_CHECKING:
@@ -87,6 +88,22 @@ def quotation(hit: PassageHit, answer: str = "") -> str:
     return max(filter(None, sentences), key=fit, default="")
 
 
+def cited(hits: Sequence[PassageHit], answer: str) -> PassageHit | None:
+    """The passage that supports an answer best; the better one of the search among equal ones.
+
+    One that has the answer letter by letter comes first, then those with most of its numbers, names
+    and words. None without passages.
+    """
+    wanted = letters_and_digits(answer)
+
+    def fit(hit: PassageHit) -> tuple[bool, float, float]:
+        has = check_answer(answer, hit.text)
+        whole = bool(wanted) and wanted in letters_and_digits(hit.text)
+        return whole, has.grounded, has.words
+
+    return max(hits, key=fit, default=None)
+
+
 class Passages:
     """Passages of a project's documents, to be searched."""
 
@@ -140,7 +157,13 @@ class Passages:
         With an encoder, its ranking and that of BM25 are joined by reciprocal rank.
         """
         for question, hits in zip(questions, self.hits(questions, limit), strict=True):
-            yield [self._found(question, hit, similarity) for hit, similarity in hits]
+            matched = self._index.matched(question, [hit.index for hit, _ in hits])
+            yield [
+                PassageHit(
+                    self.chunks[hit.index], hit.score, similarity, words, self.text(hit.index)
+                )
+                for (hit, similarity), words in zip(hits, matched, strict=True)
+            ]
 
     def hits(
         self, questions: Sequence[str], limit: int
@@ -189,11 +212,6 @@ class Passages:
                 parts = [*parts, near] if position > last else [near, *parts]
                 first, last = min(first, position), max(last, position)
         return _whole(parts)
-
-    def _found(self, question: str, hit: Hit, similarity: float | None) -> PassageHit:
-        words = tuple(self._index.matched(question, hit.index))
-        chunk = self.chunks[hit.index]
-        return PassageHit(chunk, hit.score, similarity, words, self.text(hit.index))
 
 
 def _joined(

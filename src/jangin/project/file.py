@@ -47,7 +47,7 @@ from jangin.training.sft import SftConfig
 from jangin.training.warm_start import WarmStartConfig
 
 SECTIONS = ("documents", "examples", "models")
-TEACHER_KEYS = frozenset({"teacher", "judge", "model"})
+TEACHER_KEYS = frozenset({"teacher", "judge", "model", "of"})
 """Keys in the settings of stages that hold the name of a teacher."""
 
 
@@ -129,6 +129,8 @@ class Project(Config):
             config = getattr(getattr(self, section), stage, None)
             if isinstance(config, ParaphraseConfig):
                 return self._without_tested(self._without_rejected(config))
+            if isinstance(config, EvaluateConfig) and self.documents.index is not None:
+                return config.beside_retrieval()
             if isinstance(config, StageConfig):
                 return config
         return None

@@ -190,6 +190,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
     "slices": ("evaluate",), "leaks": ("evaluate",), "forgetting": ("evaluate",),
     "judgements": ("evaluate",), "pairwise": ("evaluate",), "confidence": ("evaluate",),
     "opinions": ("evaluate",), "recall": ("evaluate",), "passages": ("index",),
+    "limits": ("evaluate",), "grounding": ("evaluate",),
 }  # fmt: skip
 """{table: stages that write it, where they have such rows}."""
 

@@ -27,6 +27,7 @@ from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
 from jangin.report.charts.curves import CurveChart, curve_charts
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
+from jangin.report.data.grounded import with_documents
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import (
     HEADLINE,
@@ -301,6 +302,7 @@ def results_context(
         "random_base": starts_from_nothing(artifacts, best),
         "glance": glance(results, artifacts, best, spend, missing, seconds, words),
         "forest_chart": forest_of(results.rows, words),
+        "interval": wilson_interval,
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
         "judged": peoples_judgements(loaded.folder, artifacts),
@@ -344,7 +346,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
     ]
     return {
         "versus": _by_pair(results),
-        "verdict": judge(results, evaluations, words),
+        "verdict": with_documents(judge(results, evaluations, words), evaluations, words),
         "results": results,
         "test_sets": _present(results),
         "means": {name: means_of(name, known, words) for name in get_args(TestSet)},

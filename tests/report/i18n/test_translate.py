@@ -90,6 +90,7 @@ COMPOSED = {
     "by_facts": ("two_variants", "same_share", "tuned_base", "tuned_only"),
     "reason": get_args(FactReason),
     "candidates_by": get_args(Criterion),
+    "grounded": ("alone", "level", "better", "worse", "unclear"),
     "recall": get_args(Recall.model_fields["ranking"].annotation),
     "opinion": (*get_args(Standing), "grader", "judge", "both"),
     "grade_false": ("rights", "wrongs"),

@@ -65,9 +65,17 @@ class HostedConfig(SystemConfig):
 class HostedSystem:
     """Chat requests to one endpoint."""
 
-    def __init__(self, config: HostedConfig, inputs: SystemInputs) -> None:
-        """Open the client and draw the shots."""
-        self._config = config
+    def __init__(
+        self,
+        config: HostedConfig,
+        inputs: SystemInputs,
+        rewrite: Callable[[Prompt], Prompt] | None = None,
+    ) -> None:
+        """Open the client and draw the shots.
+
+        `rewrite` turns a question into what the model is asked, such as one with passages.
+        """
+        self._config, self._rewrite = config, rewrite
         notify = inputs.services.progress.message
         self._chat = own_scope(inputs.services.chat(config.teacher), inputs.run, notify)
         self._max_tokens = inputs.max_new_tokens
@@ -91,7 +99,9 @@ class HostedSystem:
         return ask_requests(self._chat, requests, self._config.concurrency, self._config.teacher)
 
     def _request(self, prompt: Prompt) -> ChatRequest:
-        turns = with_shots(prompt, self._form.before(prompt) if self._form else self._shots)
+        shots = self._form.before(prompt) if self._form else self._shots
+        shots = [shot for shot in shots if tuple(shot.prompt) != tuple(prompt)]
+        turns = with_shots(self._rewrite(prompt) if self._rewrite else prompt, shots)
         if self._config.instruction:
             turns = (Message(role="system", content=self._config.instruction), *turns)
         return ChatRequest(model=self._chat.model, messages=turns, max_tokens=self._max_tokens)

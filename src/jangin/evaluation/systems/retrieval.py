@@ -1,14 +1,14 @@
-"""Retrieval-augmented generation: a local model that gets passages of the project's documents."""
+"""Retrieval-augmented generation: a model that gets passages of the project's documents."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from jangin.documents.passages import PassagePrompt
+from jangin.evaluation.systems.hosted import HostedConfig, HostedSystem
 from jangin.evaluation.systems.local import examples_before, open_local
 from jangin.evaluation.systems.system import (
+    MODEL_KINDS,
     LocalModel,
     Prompt,
     PromptedSystem,
@@ -16,6 +16,9 @@ from jangin.evaluation.systems.system import (
     SystemConfig,
     SystemInputs,
 )
+
+WITH_RETRIEVAL = " + retrieval"
+"""End of the labels of these systems."""
 
 
 class RetrievalConfig(SystemConfig):
@@ -26,8 +29,8 @@ class RetrievalConfig(SystemConfig):
     """
 
     type: Literal["retrieval"]
-    of: LocalModel = "base"
-    """The model that answers."""
+    of: str = "base"
+    """The model that answers: `base`, `sft`, `tuned`, or the name of a model under `teachers`."""
     passages: int = Field(default=3, ge=1, le=50)
     """Number of passages; the best one comes last, next to the question. A model that was trained
     with passages gets as many as in training."""
@@ -35,20 +38,26 @@ class RetrievalConfig(SystemConfig):
     @property
     def label(self) -> str:
         """Such as `base + retrieval`."""
-        return f"{self.of} + retrieval"
+        return f"{self.of}{WITH_RETRIEVAL}"
 
     @property
-    def local_model(self) -> LocalModel:
-        """The model that answers."""
-        return self.of
+    def local_model(self) -> LocalModel | None:
+        """The model that answers; None for one behind an endpoint."""
+        return next((model for model in MODEL_KINDS if model == self.of), None)
+
+    @property
+    def endpoint(self) -> str:
+        """The teacher that answers."""
+        return "" if self.local_model else self.of
 
     @property
     def sees_examples(self) -> bool:
-        """True for the base: the same examples that it sees without passages, and as plain turns.
+        """True for models that were not trained: the examples that they see without passages.
 
-        They show the form of an answer; passages of their own would fill the context.
+        They show the form of an answer, as plain turns; passages of their own would fill the
+        context.
         """
-        return self.of == "base"
+        return self.local_model in ("base", None)
 
     @property
     def artifacts(self) -> tuple[str, ...]:
@@ -60,25 +69,25 @@ class RetrievalConfig(SystemConfig):
         """The template that puts passages before a question."""
         return ("retrieval",)
 
+    def passage_prompt(self, inputs: SystemInputs) -> PassagePrompt:
+        """How many passages it gets, and in which words; as it was trained, if it was."""
+        recorded = None
+        if self.local_model is not None:
+            base, tuned = inputs.models.folders[self.local_model]
+            recorded = PassagePrompt.read(tuned or base)
+        template = inputs.services.prompts.find("retrieval", inputs.language)
+        return recorded or PassagePrompt(count=self.passages, template=template)
+
     def open(self, inputs: SystemInputs) -> System:
-        """The model behind a prompt with passages."""
-        base, tuned = inputs.models.folders[self.of]
-        rewrite = passages_before(self.passages, inputs, tuned or base)
+        """The model behind a prompt with passages, the best one next to the question."""
+        passages, passage_prompt = inputs.passages(), self.passage_prompt(inputs)
+
+        def rewrite(prompt: Prompt) -> Prompt:
+            return passage_prompt.with_passages(passages, prompt)[0]
+
+        if self.local_model is None:
+            return HostedSystem(HostedConfig(type="hosted", teacher=self.of), inputs, rewrite)
+        system = open_local(self.local_model, inputs)
         if inputs.few_shot and inputs.train and self.sees_examples:
-            rewrite = examples_before(self.of, inputs, rewrite)
-        return PromptedSystem(open_local(self.of, inputs), rewrite)
-
-
-def passages_before(
-    count: int, inputs: SystemInputs, model: Path | None = None
-) -> Callable[[Prompt], Prompt]:
-    """A function that puts the `count` best passages before the last turn of a prompt.
-
-    Those, and in the words, that are recorded with the artifact `model`, if it was trained so.
-    """
-    passages = inputs.passages()
-    template = inputs.services.prompts.find("retrieval", inputs.language)
-    passage_prompt = (model and PassagePrompt.read(model)) or PassagePrompt(
-        count=count, template=template
-    )
-    return lambda prompt: passage_prompt.with_passages(passages, prompt)[0]
+            return PromptedSystem(system, examples_before(self.local_model, inputs, rewrite))
+        return PromptedSystem(system, rewrite)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jangin.core.store import Artifact
 from jangin.evaluation.forgetting import ForgettingResult
+from jangin.evaluation.grounded import Grounding, SearchLimit
 from jangin.evaluation.pairwise_judge import PairwiseResult
 from jangin.evaluation.recall import Recall
 from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, compare_predictions
@@ -79,6 +80,10 @@ class Evaluated:
     forgetting: list[ForgettingResult]
     recall: list[Recall]
     """How often the index finds the passage of a question."""
+    limits: list[SearchLimit]
+    """When a search score says that the documents do not have the answer."""
+    grounding: list[Grounding]
+    """Answers that were given with passages."""
     first: str
     second: str
     """First of the two systems that `gained` and `lost` compare."""
@@ -148,6 +153,8 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
         pairwise=rows_of(artifact, "pairwise", PairwiseResult),
         forgetting=rows_of(artifact, "forgetting", ForgettingResult),
         recall=rows_of(artifact, "recall", Recall),
+        limits=rows_of(artifact, "limits", SearchLimit),
+        grounding=rows_of(artifact, "grounding", Grounding),
         first=first,
         second=second,
         gained=gained[:MOST_CHANGED],

@@ -1,6 +1,5 @@
 """Rows with passages: the same search and prompt in training, evaluation and serving."""
 
-import csv
 import json
 import re
 
@@ -19,7 +18,7 @@ from jangin.project.file import open_project
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.passages import PassageRows, PassagesConfig, check_start
 from jangin.training.sft import STAGE, SftConfig
-from tests.model_fixtures import PAIRS
+from tests.reading_project import PROJECT, write_project, write_settings
 
 TEXTS = ("alpha one is red", "alpha two is blue", "alpha three is green", "delta nine is black")
 
@@ -141,50 +140,10 @@ def test_a_model_that_reads_is_not_trained_on_without_passages(tmp_path):
     check_start(None, SftConfig())
 
 
-PROJECT = {
-    "name": "reading",
-    "documents": {"load": {"folder": "documents"}, "chunk": None, "index": None},
-    "examples": {
-        "read": {
-            "path": "rows.csv",
-            "format": {"type": "table", "prompt": "{question}", "completion": "{answer}"},
-        },
-        "split": {"unseen_sections": 0, "validation": 0.1, "test": 0.2},
-    },
-    "models": {
-        "catalog": {"base": {"type": "starter", "size": "0.5M", "vocabulary_size": 320}},
-        "sft": {
-            "method": {"type": "full"},
-            "length": {"type": "steps", "steps": 2},
-            "learning_rate": 1e-3,
-            "threads": 1,
-            "passages": {"count": 1},
-        },
-        "evaluate": {
-            "max_new_tokens": 4,
-            "seen_limit": 2,
-        },
-    },
-}
-
-
-def project(folder, **models):
-    settings = PROJECT | {"models": PROJECT["models"] | models}
-    (folder / "project.yaml").write_text(yaml.safe_dump(settings), "utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory):
     """A finished project whose model was trained with passages, and what its run printed."""
-    folder = tmp_path_factory.mktemp("reading")
-    (folder / "documents").mkdir()
-    (folder / "documents" / "rules.md").write_text(
-        "# Rules\n\n## Leave\n\nLeave is fifteen days a year.\n\n## Travel\n\nTravel is paid.\n"
-    )
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("question", "answer"), *PAIRS])
-    project(folder)
+    folder = write_project(tmp_path_factory.mktemp("reading"))
     run = CliRunner().invoke(app, ["run", "-p", str(folder)])
     assert run.exit_code == 0, run.output
     return folder, run.output
@@ -227,7 +186,7 @@ def test_an_edited_document_is_read_after_the_index_alone_has_run(reading):
 
 
 def test_stages_that_would_unlearn_reading_are_refused_with_their_line(tmp_path):
-    project(tmp_path, dpo={}, preferences={}, continue_sft={})
+    write_settings(tmp_path, dpo={}, preferences={}, continue_sft={})
     with pytest.raises(ConfigError) as error:
         open_project(tmp_path / "project.yaml")
     text = str(error.value)

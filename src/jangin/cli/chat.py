@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from jangin.cli.model import print_notes, print_source
+from jangin.cli.model import PassagesOption, print_notes, print_passages, print_source
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import JanginError
@@ -49,8 +49,12 @@ def chat(
             help="Earlier turns that the model gets. auto: none if it was taught single questions."
         ),
     ] = "auto",
+    passages: PassagesOption = True,
 ) -> None:
     """Talk to the tuned model; every answer is followed by the page that taught it.
+
+    A model that was trained with passages answers from what the newest index finds for the last
+    question; it is shown below the answer, as with `jangin ask`.
 
     Without a terminal, each line of the input is a question or a command; the exit code is that of
     the last error.
@@ -59,7 +63,8 @@ def chat(
 
     interactive, exit_code = sys.stdin.isatty(), 0
     with open_session(project, store, creates_store=False) as session:
-        conversation = Conversation(session, session.choose(variant)[-1], max_new_tokens, history)
+        name = session.choose(variant)[-1]
+        conversation = Conversation(session, name, max_new_tokens, history, passages=passages)
         if interactive:
             console.print(
                 f"{conversation.title}. {said('/help lists the commands.')}", highlight=False
@@ -108,8 +113,11 @@ class Conversation:
         variant: str,
         max_new_tokens: int,
         history: "History" = "auto",
+        *,
+        passages: bool = True,
     ) -> None:
         self._session = session
+        self._searches = passages
         self._max_new_tokens = max_new_tokens
         self._history = history
         self._said = False
@@ -149,7 +157,8 @@ class Conversation:
         from jangin.project.release.trained import open_trained
 
         trained = open_trained(self._session, variant)
-        self._dialogue: Dialogue = trained.dialogue()
+        self._dialogue: Dialogue = trained.dialogue(passages=self._searches)
+        self._newest = trained.passages
         self._confidence: Callable[[Trace], str] = trained.confidence(self._dialogue.taught)
         print_notes(trained.outdated, self._dialogue)
         self._turns.clear()
@@ -169,11 +178,16 @@ class Conversation:
         if not self._said and self._dialogue.left_out(turns, self._history).turns:
             self._said = True
             _say(_not_sent(self._history))
+        if self._searches:
+            self._dialogue.passages = self._newest()
         answer = self._stream(turns, base=False)
         self._turns = [*turns, Message(role="assistant", content=answer)]
-        reply = self._dialogue.reply(question, answer)
-        if reply.sourced:
+        reply, hits = self._dialogue.reply(question, answer), self._dialogue.search(question)
+        reads = self._dialogue.passage_prompt is not None
+        if reply.sourced and not (reads and hits):
             print_source(reply.trace, self._confidence(reply.trace))
+        if hits:
+            print_passages(hits, answer, reads=reads)
 
     def _answer_of_base(self) -> None:
         if not self._turns:

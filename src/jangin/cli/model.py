@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from jangin.report.i18n.translate import Words
 
 
+PassagesOption = Annotated[
+    bool,
+    typer.Option("--passages/--no-passages", help="Search the documents for the question."),
+]
+
+
 def ask(
     question: Annotated[str, typer.Argument(help="Question for the tuned model.")],
     project: ProjectOption = HERE,
@@ -31,10 +37,7 @@ def ask(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum number of tokens in the answer.")
     ] = 64,
-    passages: Annotated[
-        bool,
-        typer.Option("--passages/--no-passages", help="Search the documents for the question."),
-    ] = True,
+    passages: PassagesOption = True,
 ) -> None:
     """Ask the tuned model, and show the page that the answer was learned from.
 

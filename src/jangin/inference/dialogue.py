@@ -84,8 +84,10 @@ class Dialogue:
         """
         if self.passages is None or not question.strip():
             return []
-        reads = self.passage_prompt
-        (hits,) = self.passages.search([nfc(question.strip())], reads.count if reads else 1)
+        reads, text = self.passage_prompt, nfc(question.strip())
+        if reads is not None:
+            text = self.template.fill(text)  # as in `prompt`, for the passages that are read
+        (hits,) = self.passages.search([text], reads.count if reads else 1)
         return hits
 
     def left_out(self, messages: Sequence[Message], history: History = "auto") -> LeftOut:

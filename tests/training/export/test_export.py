@@ -18,6 +18,8 @@ from transformers import (
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.events import Progress
+from jangin.core.prompts import Prompts
+from jangin.documents.passages import PassagePrompt
 from jangin.models.catalog import Local
 from jangin.models.loading import (
     known_warnings_ignored,
@@ -30,6 +32,7 @@ from jangin.models.model_card import license_of
 from jangin.models.references import write_local_reference
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
+from jangin.project.release.publish import prepare_upload
 from jangin.training.export import export
 from jangin.training.export.export import export_model, verify_export
 from jangin.training.loop.config import Lora, Steps, TrainingConfig
@@ -149,6 +152,21 @@ def test_an_adapter_export_loads_on_its_base(folders, canaries, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["adapter", "gguf"])
+def test_an_export_says_with_how_many_passages_and_how_the_model_is_asked(
+    folders, canaries, tmp_path, form
+):
+    model = shutil.copytree(folders[1], tmp_path / "model")
+    reads = PassagePrompt(count=2, template=Prompts().find("retrieval", "en"))
+    reads.write(model)
+    out = export_model(folders[0], model, tmp_path / "out", form, RECORD, canaries).folder
+    assert PassagePrompt.read(out) == reads
+    assert "trained with 2 passages" in (out / "README.md").read_text()
+    upload = prepare_upload("org/name", out, "mit", "", online=False)
+    assert "passages.json" in [path for path, _ in upload.files]
+
+
 def test_an_adapter_export_names_the_path_of_a_base_on_this_machine(folders, canaries, tmp_path):
     from peft import AutoPeftModelForCausalLM
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -96,14 +97,28 @@ def open_trained(session: Session, variant: str) -> TrainedModel:
         for kind in NEEDED:
             session.maker(variant, kind)  # says which stage has to run
         model = TrainedModel(session.project.variants[variant], session.artifacts(variant))
-    return replace(model, passages=lambda: _newest_passages(session, variant))
+    return replace(model, passages=NewestPassages(session, variant))
 
 
-def _newest_passages(session: Session, variant: str) -> "Passages | None":
-    from jangin.documents.index import open_passages
+@dataclass(slots=True)
+class NewestPassages:
+    """The newest index of a variant, opened again when a run has made another."""
 
-    index = last_made(session, variant, "index")[0].get("index")
-    return None if index is None else open_passages(index.path, session.services(variant))
+    session: Session
+    variant: str
+    _opened: "tuple[Path, Passages] | None" = None
+
+    def __call__(self) -> "Passages | None":
+        """None where there is no index. Raises as `open_passages`."""
+        from jangin.documents.index import open_passages
+
+        index = last_made(self.session, self.variant, "index")[0].get("index")
+        if index is None:
+            return None
+        if self._opened is None or self._opened[0] != index.path:
+            services = self.session.services(self.variant)
+            self._opened = (index.path, open_passages(index.path, services))
+        return self._opened[1]
 
 
 def last_trained(session: Session, variant: str) -> TrainedModel | None:

@@ -29,6 +29,9 @@ class AnswerBody(Ignoring):
 
     model: str
     stream: bool | None = False
+    passages: bool | None = None
+    """False: a model that was trained with passages of the project is asked without them. It is no
+    parameter of OpenAI's."""
 
 
 class MessageTextPart(Ignoring):

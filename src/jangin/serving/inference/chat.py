@@ -207,6 +207,9 @@ def _deltas(
             call["index"] = number
         chunks.append((called, None))
     if report.answer is not None:
+        whole = _choice(prepared, report.answer, 0, body)["message"]
+        if whole["annotations"]:
+            chunks.append(({"annotations": whole["annotations"]}, None))
         chunks.append(({}, _reason(prepared, report.answer, calls, body)))
     return chunks
 
@@ -222,7 +225,7 @@ def _choice(
         "role": "assistant",
         "content": content if content or not calls else None,
         "refusal": None,
-        "annotations": [],
+        "annotations": prepared.sources.of_chat(content) if content else [],
     }
     if generation.reasoning:
         message["reasoning_content"] = generation.reasoning

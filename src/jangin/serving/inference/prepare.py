@@ -19,6 +19,7 @@ from jangin.serving.inference.bodies import (
     SamplingBody,
     ToolCallPart,
 )
+from jangin.serving.inference.passages import NO_SOURCES, Sources
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.protocol.errors import ApiError, invalid_value
 from jangin.serving.state.server import ServedModel
@@ -105,6 +106,8 @@ class PreparedRequests:
     """Whether answers may call tools."""
     forced: bool = False
     """Whether the client named the tool, so that a call ends with the reason `stop`."""
+    sources: Sources = NO_SOURCES
+    """What of the project's documents the answers are generated from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         ApiError: the model cannot answer it.
 
     """
-    messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
+    conversation, sources = with_passages(inference, model, body)
+    messages = [plain_message(message, index) for index, message in enumerate(conversation)]
     if not body.logprobs and body.top_logprobs is not None:
         raise ApiError(
             400,
@@ -147,7 +151,7 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
         calling = bool(offered) and body.tool_choice != "none"
         grammar = _grammar(wording, body, offered if calling else [])
-        texts = [text_of(message) for message in body.messages]
+        texts = [text_of(message) for message in conversation]
         texts += [tool.function.description or "" for tool in body.tools or ()] if calling else []
         refuse_long(texts, wording, opened.engine.context_length)
         ids = render_conversation(wording.tokenizer, messages, offered if calling else ())
@@ -165,14 +169,38 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
             engine_requests(opened, wording, [ids], body, wish),
             tools=calling,
             forced=isinstance(body.tool_choice, NamedTool),
+            sources=sources,
         )
     except (JanginError, ValueError) as error:
         raise api_error(error) from error
 
 
+def with_passages(
+    inference: Inference, model: ServedModel, body: ChatBody
+) -> tuple[list[ChatMessage], Sources]:
+    """(the messages with passages before the last question, those passages).
+
+    The messages as they are for a model that was trained without passages. Raises: ApiError: the
+    index cannot be read.
+    """
+    *before, last = body.messages
+    if body.passages is False or last.role != "user":
+        return body.messages, NO_SOURCES
+    try:
+        turns, sources = inference.passages.read_by(
+            model, [Message(role="user", content=text_of(last))]
+        )
+    except JanginError as error:
+        raise api_error(error) from error
+    if not sources.hits:
+        return body.messages, sources
+    return [*before, *(ChatMessage(role=m.role, content=m.content) for m in turns)], sources
+
+
 def count_prompt(inference: Inference, model: ServedModel, body: ChatBody) -> int:
     """Tokens of the prompt of a chat, which may be longer than the context; raises `ApiError`."""
-    messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
+    conversation, _ = with_passages(inference, model, body)
+    messages = [plain_message(message, index) for index, message in enumerate(conversation)]
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
     try:
         opened = inference.open(model)

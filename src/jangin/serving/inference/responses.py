@@ -175,6 +175,7 @@ def as_chat(body: ResponseBody, earlier: Sequence[Mapping[str, Any]]) -> ChatBod
         tools=tools or None,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls,
+        passages=body.passages,
     )
 
 
@@ -264,16 +265,19 @@ def kept_items(body: ResponseBody, response_id: str) -> list[dict[str, Any]]:
 
 
 def output_items(
-    response_id: str, content: str, calls: Sequence[Mapping[str, Any]], status: str
+    response_id: str,
+    part: dict[str, Any],
+    calls: Sequence[Mapping[str, Any]],
+    status: str,
 ) -> list[dict[str, Any]]:
-    """A message, unless there are calls and no text, and the calls: `tool_calls` of a chat.
+    """A message of a `text_part`, unless it is empty and there are calls, and these `tool_calls`.
 
     `status` is that of the last of them, which may be cut off; those before it are complete.
     """
     items: list[dict[str, Any]] = []
-    if content or not calls:
+    if part["text"] or not calls:
         name = item_id("msg", response_id, 0)
-        items.append({**message_item(name, [text_part(content)]), "status": "completed"})
+        items.append({**message_item(name, [part]), "status": "completed"})
     for call in calls:
         items.append(
             {
@@ -295,9 +299,9 @@ def message_item(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {**head, "content": parts}
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, annotations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Text of a message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [*annotations], "logprobs": []}
 
 
 router = APIRouter()
@@ -415,11 +419,12 @@ class _Turn:
         generation = answer.generation
         content, calls = read_answer(prepared.wording, generation, with_tools=prepared.tools)
         status = "incomplete" if cut else "completed"
+        part = text_part(content, prepared.sources.of_response(content) if content else ())
         return {
             **self.head,
             "status": status,
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-            "output": output_items(self.head["id"], content, call_objects(calls), status),
+            "output": output_items(self.head["id"], part, call_objects(calls), status),
             "usage": {
                 "input_tokens": answer.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
@@ -460,7 +465,11 @@ class _Events:
         """An item ends; a call begins with it, too, because it is read as a whole."""
         if item["type"] == "message":
             (part,) = item["content"]
-            events = self("output_text.done", **self.where, text=part["text"], logprobs=[])
+            events = b"".join(
+                self("output_text.annotation.added", **self.where, annotation_index=n, annotation=a)
+                for n, a in enumerate(part["annotations"])
+            )
+            events += self("output_text.done", **self.where, text=part["text"], logprobs=[])
             events += self("content_part.done", **self.where, part=part)
         else:
             begun = {**item, "status": "in_progress", "arguments": ""}

@@ -26,6 +26,7 @@ from jangin.core.errors import (
     TrainingError,
 )
 from jangin.models.catalog import Starter
+from jangin.serving.inference.passages import ProjectPassages
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.errors import RETRY, ApiError, no_text, server_error
@@ -96,6 +97,7 @@ class Inference:
         self._names: dict[Path | None, str] = {}
         """{artifact: the name of its model}, for the metrics."""
         self.device = Device()
+        self.passages = ProjectPassages(server)
 
     def start(self) -> None:
         """Show what the engines do among the metrics; no model is loaded before it is needed."""

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from jangin.core.errors import ExportError, MachineError
+from jangin.core.errors import ExportError, MachineError, counted
 from jangin.core.events import Progress
 from jangin.core.records import Message
 from jangin.core.store import copy_mode, disk_errors
+from jangin.documents.passages import PROMPT_FILE, PassagePrompt
 from jangin.inference.generate import Generation, answers, stop_tokens
 from jangin.inference.served_weights import merge_adapter
 from jangin.models.forward.likelihood import next_token_log_probs
@@ -126,6 +127,15 @@ def _vllm(form: Form, name: str, base: str | Path, loading: Loading) -> str:
     if form == "adapter":
         return f"vllm serve {base} --enable-lora --lora-modules {name}={name}{trust}"
     return f"vllm serve {name}{trust}"
+
+
+def _passages_note(reads: PassagePrompt) -> str:
+    """How a model is asked that was trained with passages."""
+    return (
+        f"This model was trained with {counted(reads.count, 'passage')} of the documents before "
+        f"each question, and is to be asked so: by the template in `{PROMPT_FILE}`, the best "
+        "passage last, an empty line between two. Without them it may know nothing of its subject."
+    )
 
 
 def _base_note(base: Path) -> list[str]:
@@ -241,6 +251,10 @@ def export_model(
             base = _base(base_folder) if form == "adapter" else ""
             loading = Loading(model_class(base_folder).__name__, runs_remote_code(base_folder))
             sections = {"Use": run_hints(form, out.name, base, loading)}
+            reads = PassagePrompt.read(model_folder)
+            if reads is not None:
+                shutil.copy(model_folder / PROMPT_FILE, partial)
+                sections["Passages"] = _passages_note(reads)
             full = {"license": _license(base_folder), **record}
             card.write_text(model_card(full, form, checked, sections), encoding="utf-8")
             copy_mode(card, partial)

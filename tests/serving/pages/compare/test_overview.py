@@ -3,7 +3,7 @@ import pytest
 from jangin.core.errors import UnreadableStoreError
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.compare.overview import Comparisons
-from jangin.serving.pages.project import OpenProject
+from jangin.serving.state.project import OpenProject
 
 
 def test_the_results_are_computed_once_until_an_answer_is_judged(project):

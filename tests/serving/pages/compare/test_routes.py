@@ -14,8 +14,8 @@ from jangin.evaluation.blind_judgements import LOG, read_judgements
 from jangin.examples.reviews.log import LOG as REVIEWS
 from jangin.examples.reviews.log import append_decisions, decide
 from jangin.serving.pages.compare.overview import evaluations_of
-from jangin.serving.pages.project import OpenProject
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key
+from jangin.serving.state.project import OpenProject
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 

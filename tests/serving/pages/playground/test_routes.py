@@ -14,8 +14,8 @@ from jangin.core.records import SplitExample
 from jangin.examples.formats.additions import FILES
 from jangin.project.session import open_session
 from jangin.serving.pages.playground.taught import best_variant
-from jangin.serving.pages.project import VariantState
 from jangin.serving.security.keys import add_key
+from jangin.serving.state.project import VariantState
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
 

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.project import OpenProject
 from jangin.serving.pages.runs.planning import Plans, make_plan, version_of
 from jangin.serving.pages.runs.views import Counts, plan_sentence, plan_steps
+from jangin.serving.state.project import OpenProject
 
 TEXT = """\
 name: rules

@@ -22,7 +22,7 @@ from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report, render_results, results_context, training_charts
 from jangin.serving.pages.compare.answers import AnswerTable
 from jangin.serving.pages.preparing import preparing
-from jangin.serving.pages.project import OpenProject, Snapshot
+from jangin.serving.state.project import OpenProject, Snapshot
 
 EVALUATE = "evaluate"
 

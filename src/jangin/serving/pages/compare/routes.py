@@ -25,9 +25,10 @@ from jangin.serving.pages.compare.answers import (
 )
 from jangin.serving.pages.compare.blind import CHOICES, BlindReview, log_of, read_lines
 from jangin.serving.pages.compare.overview import Comparison, Comparisons
-from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import NamedDep, NothingYetError, PageError, Visit, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -27,9 +27,10 @@ from jangin.serving.pages.data.documents import (
 from jangin.serving.pages.data.pictures import Mark, find_page, pictures_of
 from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import open_table
-from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 
 # Save what people decide about doubtful lines of OCR and about the columns of a page.
 

@@ -15,7 +15,7 @@ from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
 from jangin.documents.ocr.tesseract import KOREAN
 from jangin.serving.pages.preparing import preparing
-from jangin.serving.pages.project import Snapshot
+from jangin.serving.state.project import Snapshot
 
 TABLE = "documents.parquet"
 DPI = 200

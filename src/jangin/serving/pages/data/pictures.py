@@ -44,9 +44,10 @@ from jangin.serving.pages.data.documents import (
     project_documents,
     source_file,
 )
-from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import PageError, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 from jangin.text.grounding import locate, support
 
 # Pictures of pages and places of their words, kept in the store beside the artifacts.

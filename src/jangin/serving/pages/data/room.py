@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from jangin.core.store import Artifact
-from jangin.serving.pages.project import OpenProject
 from jangin.serving.pages.visit import PageError
+from jangin.serving.state.project import OpenProject
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from jangin.core.errors import DataError, JanginError
 from jangin.core.execution.signals import run_async
 from jangin.core.model_protocols import ChatReply, ChatRequest
 from jangin.core.records import Message
+from jangin.documents.passages import quotation
 from jangin.examples.formats.additions import (
     AddedRow,
     add_row,
@@ -32,15 +33,18 @@ from jangin.llm.endpoint import EndpointChat
 from jangin.project.file import LoadedProject
 from jangin.project.session import Session
 from jangin.project.teachers import EndpointTeacher
+from jangin.serving.inference.passages import address
+from jangin.serving.inference.service import Inference
 from jangin.serving.models.registry import Registry
 from jangin.serving.pages.compare.answers import PageSource
 from jangin.serving.pages.playground.taught import Source, TaughtModels, best_variant
-from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
+from jangin.serving.pages.project import ProjectDep, find_project
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.protocol.objects import new_id
 from jangin.serving.state.caller import Caller
+from jangin.serving.state.project import OpenProject
 
 # Whom the playground can talk to, and what a conversation is as a request.
 
@@ -234,6 +238,8 @@ LEFT_OUT = "x-left-out"
 """Header that names what of the conversation the model did not get: `turns`, `system`."""
 ANSWER_SECONDS = 300
 """How long a page without scripts waits for an answer."""
+NOTHING_BELOW: Mapping[str, Any] = {"source": None, "picture": "", "passages": [], "reads": False}
+"""Of an answer that no model of the project gave."""
 KEPT_UNDOS = 200
 SHOWN_ROWS = 20
 
@@ -354,7 +360,7 @@ def _page(
         may_save=project is not None,
         most=MOST_MODELS,
         longest=LONGEST_ANSWER,
-        **{"turns": [], "model": "", "source": None, "picture": "", "left_out": None, **shown},
+        **{"turns": [], "model": "", "left_out": None, **NOTHING_BELOW, **shown},
     )
 
 
@@ -474,16 +480,15 @@ def whole_answer(
     )
     sent = _asked(visit, project, chosen, body)
     text = _answer_text(visit, project, chosen, sent.messages, body.sampling())
-    source = _source(visit, project, chosen, question, text)
+    shown = _below(visit, project, chosen, question, text)
     return _page(
         visit,
         project,
         _models(visit, project),
         turns=[*(turn.model_dump() for turn in body.turns), {"role": "assistant", "content": text}],
         model=model,
-        source=source,
-        picture=_picture(source),
         left_out=sent.left_out,
+        **shown,
     )
 
 
@@ -511,17 +516,28 @@ def source_of(visit: VisitDep, body: SourceRequest) -> Response:
     """Where an answer was learned, as a part of the page; empty for models without sources."""
     project = _project(visit)
     model = _model(visit, project, body.model)
-    source = _source(visit, project, model, body.question, body.answer)
-    return render(visit, "playground/source.html.jinja", source=source, picture=_picture(source))
+    shown = _below(visit, project, model, body.question, body.answer)
+    return render(visit, "playground/source.html.jinja", **shown)
 
 
-def _source(
+def _below(
     visit: Visit, project: OpenProject | None, model: TalkModel, question: str, text: str
-) -> Source | None:
-    if project is None or model.kind != "tuned":
-        return None
-    taught = visit.server.get(TaughtModels).of(project, model.variant)
-    return taught.source(question, text) if taught is not None else None
+) -> dict[str, Any]:
+    """What stands below an answer: where it was learned, or the passages that it is from."""
+    taught = None
+    if project is not None and model.kind == "tuned":
+        taught = visit.server.get(TaughtModels).of(project, model.variant)
+    if taught is None:
+        return {**NOTHING_BELOW}
+    hits = taught.read(question, visit.server.get(Inference).passages.newest(model.variant))
+    passages = [(hit, quotation(hit, text), address(hit, text)) for hit in hits]
+    source = None if passages and taught.reads else taught.source(question, text)
+    return {
+        "source": source,
+        "picture": _picture(source),
+        "passages": passages,
+        "reads": taught.reads,
+    }
 
 
 def _picture(source: Source | None) -> str:

@@ -2,15 +2,16 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jangin.core.records import Example
+from jangin.documents.passages import PassageHit, Passages
 from jangin.evaluation.confidence import ConfidenceGroup, group_of, read_confidence
 from jangin.inference.ask import Neighbour, Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.release.trained import TrainedModel, last_trained
 from jangin.serving.pages.preparing import preparing
-from jangin.serving.pages.project import OpenProject, Snapshot, VariantState
+from jangin.serving.state.project import OpenProject, Snapshot, VariantState
 from jangin.text.known_questions import ask_other_things
 
 
@@ -41,6 +42,15 @@ class TaughtModel:
     outdated: str
     """How old it is and what changed since, in English; empty while it is up to date."""
     _groups: tuple[ConfidenceGroup, ...]
+
+    def read(self, question: str, passages: Passages | None) -> list[PassageHit]:
+        """What an answer is generated from, or stands beside it, best first."""
+        return replace(self.dialogue, passages=passages).search(question)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it was trained with passages."""
+        return self.dialogue.passage_prompt is not None
 
     def source(self, question: str, answer: str) -> Source | None:
         """Where an answer was learned; None where no training example has a source."""

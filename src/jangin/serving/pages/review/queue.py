@@ -17,7 +17,7 @@ from jangin.project.plan import PlannedStage
 from jangin.project.session import open_session
 from jangin.report.data.review_queue import open_index, queue_inputs
 from jangin.serving.pages.preparing import preparing
-from jangin.serving.pages.project import OpenProject, Snapshot
+from jangin.serving.state.project import OpenProject, Snapshot
 
 LARGE = 5_000
 """Rows from which on a queue is made in a process of its own: it takes seconds, for which all other

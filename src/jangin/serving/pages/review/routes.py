@@ -34,10 +34,11 @@ from jangin.examples.reviews.reasons import reason_names
 from jangin.project.contradictions import by_source, conflicts_of, undecided
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.data.pictures import page_view
-from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
 from jangin.serving.pages.visit import NamedDep, PageError, Visit, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 from jangin.text.grounding import locate
 
 # What the page of one row shows, made of the row, its review and its source.

@@ -22,7 +22,7 @@ from jangin.project.plan import (
 )
 from jangin.project.session import Session, open_session
 from jangin.project.setup.forecast import Forecast, forecast
-from jangin.serving.pages.project import OpenProject
+from jangin.serving.state.project import OpenProject
 from jangin.views.plan import PlanFigures, plan_figures
 
 MOST_FILES = 20_000

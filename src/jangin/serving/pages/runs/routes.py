@@ -24,7 +24,7 @@ from jangin.project.tracking.run_record import (
     read_log,
     recorded_runs,
 )
-from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
+from jangin.serving.pages.project import NewProjectDep, ProjectDep
 from jangin.serving.pages.rendering import environment, render
 from jangin.serving.pages.review.queue import ReviewQueues, review_standing
 from jangin.serving.pages.runs import history
@@ -47,6 +47,7 @@ from jangin.serving.pages.runs.views import (
     why_it_ran,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 from jangin.views.artifacts import METRICS
 
 POLL_SECONDS = 0.7

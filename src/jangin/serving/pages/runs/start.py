@@ -32,7 +32,7 @@ from jangin.project.file import LoadedProject
 from jangin.project.setup.scaffold import RECIPES, OwnRows, project_text
 from jangin.project.teachers import EndpointTeacher, ModelTeacher, RecordedTeacher, Teacher
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.project import NewProjectDep, OpenProject
+from jangin.serving.pages.project import NewProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.runs.choices import SIZES, choices_of, options_of
 from jangin.serving.pages.runs.editing import (
@@ -67,6 +67,7 @@ from jangin.serving.pages.runs.own_rows import (
     with_rows,
 )
 from jangin.serving.pages.visit import PageError, Visit, VisitDep, needs
+from jangin.serving.state.project import OpenProject
 
 # What a project file says, in words, for a person who does not read YAML.
 

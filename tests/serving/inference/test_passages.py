@@ -124,6 +124,21 @@ def test_the_page_shows_the_passages_with_their_place_and_picture(
         assert marked[1] == "Leave is fifteen days a year."
 
 
+@pytest.mark.parametrize(("language", "why"), [("en", "matched:"), ("ko", "맞은 낱말:")])
+def test_a_page_shows_what_the_index_finds_and_why(running, language, why):
+    with Browser(running.root, language) as browser:
+        assert 'href="/data/search' in browser.get("/data").text
+        page = browser.get("/data/search", params={"question": "leave", "variant": "reads"}).text
+        assert "1. rules.md" in page
+        assert "Rules &gt; Leave" in page
+        assert re.search(rf"0\.\d{{3}} · {why} leave", page)
+        assert "Leave is fifteen days a year." in page
+        picture = re.search(r'hx-get="(/pictures/[^"]+)"', page)[1].replace("&amp;", "&")
+        assert "<mark" in browser.get(picture).text
+        nothing = browser.get("/data/search", params={"question": "zzz", "variant": "reads"}).text
+        assert "hx-get" not in nothing
+
+
 @pytest.fixture
 def chat(monkeypatch, capsys, folder):
     def talk(*words):

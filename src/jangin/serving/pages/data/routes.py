@@ -11,6 +11,8 @@ from jangin.examples.split import SplitConfig
 from jangin.project.tables import reply_rows
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.report.i18n.translate import cell_text, column_name, is_technical, value_text
+from jangin.serving.inference.passages import address
+from jangin.serving.inference.service import Inference
 from jangin.serving.pages.data.catalog import lost_rows, newest, tables_of
 from jangin.serving.pages.data.documents import project_documents
 from jangin.serving.pages.data.pictures import page_view
@@ -24,6 +26,7 @@ from jangin.serving.pages.visit import PageError, VisitDep, needs
 from jangin.views.losses import WITHOUT_QUESTIONS, doubtful, lost_tables
 
 LONGEST_SEARCH = 200
+PASSAGES_SHOWN = 10
 REPLIES_SHOWN = 20
 """Replies on one page."""
 MOST_REASONS = 12
@@ -213,4 +216,23 @@ def distributions(visit: VisitDep, project: ProjectDep, variant: Text = "") -> H
         findings=findings(view.data, visit.words) if view else [],
         figures=figures(view.data, visit.words) if view else [],
         tables=text_tables(view.data, visit.words) if view else [],
+    )
+
+
+@router.get("/search", response_class=HTMLResponse)
+def search_passages(
+    visit: VisitDep, project: ProjectDep, variant: Text = "", question: Text = ""
+) -> HTMLResponse:
+    """What the newest index finds for a question, and why, as `jangin search` shows it."""
+    room = data_room(project, variant)
+    passages = visit.server.get(Inference).passages.newest(room.variant)
+    wanted = question.strip() if passages is not None else ""
+    hits = next(passages.search([wanted], PASSAGES_SHOWN)) if passages and wanted else []
+    return render(
+        visit,
+        "data/search.html.jinja",
+        room=room,
+        question=question.strip(),
+        has_index=passages is not None,
+        rows=[(hit, address(hit, "")) for hit in hits],
     )

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ import jangin
 from jangin.cli.chat import Conversation
 from jangin.cli.main import main
 from jangin.project.session import open_session
+from jangin.serving.state.project import FRESH_SECONDS
 from tests.reading_project import PROJECT, write_project
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_workbench
@@ -179,5 +181,6 @@ def test_an_edited_document_is_cited_after_the_next_index_while_server_and_chat_
         conversation = Conversation(session, "reads", 8)
         assert "Leave is fifteen days a year." in said(conversation)
         jangin.open(folder).run("index", progress=None)
+        time.sleep(FRESH_SECONDS)
         assert quote() == "Leave is twenty days a year."
         assert "Leave is twenty days a year." in said(conversation)

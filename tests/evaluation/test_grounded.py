@@ -142,7 +142,7 @@ def test_an_evaluation_with_an_index_writes_what_the_search_finds_and_what_answe
     assert TRAINED_WITH not in context.summary
 
 
-def verdict(**right):
+def verdict(trained_with=False, **right):
     """The verdict where each system has its first questions right, of 40."""
     rows = []
     for system, count in right.items():
@@ -153,7 +153,13 @@ def verdict(**right):
             text = asked.answer if number < count else "I do not know"
             name = system.replace("_", " + ", 1) if "_" in system else system
             rows.append(grade_prediction(asked, "unseen_sections", name, text))
-    return grounded_verdict(rows, ("unseen_sections", "test"))
+    return grounded_verdict(rows, ("unseen_sections", "test"), trained_with=trained_with)
+
+
+def test_a_model_that_was_trained_with_passages_is_judged_by_the_answers_that_it_gave_with_them():
+    found = verdict(trained_with=True, base=0, tuned=39, base_retrieval=20)
+    assert (found.right, found.rival, found.outcome) == (39 / 40, "base + retrieval", "better")
+    assert verdict(base=0, tuned=39, base_retrieval=20) is None
 
 
 def test_the_tuned_model_is_compared_with_the_best_that_needs_no_training_and_corrected():

@@ -622,12 +622,12 @@ def test_a_list_whose_entries_are_wrong_is_not_called_too_short_as_well(problems
 
 
 def test_a_project_with_an_index_asks_its_default_systems_with_passages_as_well(tmp_path):
-    def labels(*lines, index=True):
+    def labels(*lines, index=True, sft=""):
         text = (
             "name: x\ndocuments:\n  load: {folder: d}\n  chunk:\n"
             + ("  index:\n" if index else "")
             + "examples:\n  read: {path: r.csv, format: {type: table}}\n  split:\nmodels:\n"
-            "  catalog: {base: {type: starter}}\n  sft:\n  evaluate:\n"
+            f"  catalog: {{base: {{type: starter}}}}\n  sft:{sft}\n  evaluate:\n"
             + "".join(f"    {line}\n" for line in lines)
         )
         (tmp_path / "project.yaml").write_text(text)
@@ -637,6 +637,8 @@ def test_a_project_with_an_index_asks_its_default_systems_with_passages_as_well(
 
     assert labels() == ["base", "tuned", "base + retrieval", "tuned + retrieval"]
     assert labels(index=False) == ["base", "tuned"]
+    # Trained with passages it is always asked with them.
+    assert labels(sft=" {passages: {count: 2}}") == ["base", "tuned", "base + retrieval"]
     assert labels("systems: [base, tuned]") == ["base", "tuned"]
     assert labels("seed: 3")[2:] == ["base + retrieval", "tuned + retrieval"]
     assert labels("task: {type: labels, labels: [a, b]}") == ["base", "tuned"]

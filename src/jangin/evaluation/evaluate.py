@@ -24,7 +24,7 @@ from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
 from jangin.documents.index import open_passages
-from jangin.documents.passages import PassagePrompt, Passages
+from jangin.documents.passages import Passages
 from jangin.evaluation.confidence import ConfidenceGroup, calibrate
 from jangin.evaluation.forgetting import (
     Forgetting,
@@ -61,6 +61,7 @@ from jangin.evaluation.second_opinion import (
     judge_predictions,
 )
 from jangin.evaluation.slices import Slice, slice_predictions
+from jangin.evaluation.systems.local import LocalConfig, trained_to_read
 from jangin.evaluation.systems.local_models import Folders, LocalModels
 from jangin.evaluation.systems.retrieval import RetrievalConfig
 from jangin.evaluation.systems.system import (
@@ -102,7 +103,8 @@ class EvaluateConfig(StageConfig):
 
     systems: tuple[AnySystem, ...] = Field(default=("base", "tuned"), min_length=1)
     """Systems under test, in the order of the table; the others are compared with the first. Where
-    the stage `index` is on and answers are free, both with retrieval as well by default."""
+    the stage `index` is on and answers are free, both with retrieval as well by default. A model
+    that was trained with passages is asked with them."""
     task: AnyTask = DEFAULT_TASK
     """Kind of answer, and how it is graded."""
     pairwise: tuple[PairwiseJudge, ...] = ()
@@ -166,13 +168,17 @@ class EvaluateConfig(StageConfig):
         with_passages = [s for s in self.system_configs if s.sees_examples and s.artifacts]
         return values | ({"examples_beside_passages": True} if with_passages else {})
 
-    def beside_retrieval(self) -> "EvaluateConfig":
-        """With each default system as it answers with passages; chosen systems stay as they are."""
+    def beside_retrieval(self, *, trained_with_passages: bool) -> "EvaluateConfig":
+        """With each default system as it answers with passages; chosen systems stay as they are.
+
+        A model that was trained with passages is always asked with them.
+        """
         if "systems" in self.model_fields_set or self.task.gold != "text":
             return self
         default = EvaluateConfig().systems
+        asked_without = ("base",) if trained_with_passages else default
         added = tuple(
-            RetrievalConfig(type="retrieval", of=config_of(each).label) for each in default
+            RetrievalConfig(type="retrieval", of=config_of(each).label) for each in asked_without
         )
         return self.model_copy(update={"systems": (*default, *added)})
 
@@ -466,7 +472,6 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         digests={model: _digest(context, model) for model in _models(config)},
         scratch=context.workspace / STORE_JOURNAL / "served",
     )
-    _warn_unread(context)
     predictions = evaluate(context, lambda system: system.open(inputs))
     _write_grounding(context, inputs, rows, predictions)
     failures: list[Failed] = []
@@ -490,22 +495,6 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         )
 
 
-def _warn_unread(context: StageContext[EvaluateConfig]) -> None:
-    """Say that a model that was trained with passages is asked without them."""
-    closed = [
-        system.label
-        for system in context.config.system_configs
-        if (model := system.local_model) not in (None, "base")
-        and not system.artifacts
-        and PassagePrompt.read(context.folder(MODEL_KINDS[model])) is not None
-    ]
-    if closed:
-        context.services.progress.message(
-            f"evaluate: {closed[0]} was trained with passages and is asked without them here. List "
-            "`{type: retrieval, of: " + closed[0] + "}` in `systems` to ask it as in training."
-        )
-
-
 def _write_grounding(
     context: StageContext[EvaluateConfig],
     inputs: SystemInputs,
@@ -514,7 +503,21 @@ def _write_grounding(
 ) -> None:
     """What the search finds, when it should not answer, and how answers rest on passages."""
     config = context.config
-    readers = [each for each in config.system_configs if isinstance(each, RetrievalConfig)]
+    readers = {
+        each.label: each.passage_prompt(inputs).count
+        for each in config.system_configs
+        if isinstance(each, RetrievalConfig)
+    }
+    trained = {
+        model: prompt.count
+        for model in _models(config)
+        if (prompt := trained_to_read(model, inputs)) is not None
+    }
+    readers |= {
+        each.label: trained[each.model]
+        for each in config.system_configs
+        if isinstance(each, LocalConfig) and each.model in trained
+    }
     if not context.has("index") and not readers:
         return
     passages = inputs.passages()
@@ -528,12 +531,10 @@ def _write_grounding(
         _say_limits(limits, context.services.progress.message)
     if readers and config.task.gold == "text":
         examples = {example.id: example for example in _examples(test_sets)}
-        counts = {each.label: each.passage_prompt(inputs).count for each in readers}
-        rows = measure_grounding(predictions, examples, passages, counts, limit)
+        rows = measure_grounding(predictions, examples, passages, readers, limit)
         context.write("grounding", Grounding, rows)
-        if any(each.of == "tuned" for each in readers):
-            folder = context.folder(MODEL_KINDS["tuned"])
-            context.summary[TRAINED_WITH] = PassagePrompt.read(folder) is not None
+        if any(label.startswith("tuned") for label in readers):
+            context.summary[TRAINED_WITH] = "tuned" in trained
 
 
 def _say_limits(limits: Sequence[SearchLimit], notify: Callable[[str], None]) -> None:

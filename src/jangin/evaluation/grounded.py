@@ -230,15 +230,16 @@ class GroundedVerdict:
 
 
 def grounded_verdict(
-    predictions: Sequence[Prediction], preferred: Sequence[TestSet]
+    predictions: Sequence[Prediction], preferred: Sequence[TestSet], *, trained_with: bool
 ) -> GroundedVerdict | None:
     """The verdict on the first of the preferred test sets that the tuned model read passages for.
 
-    None where it never did.
+    None where it never did. `trained_with`: it was trained with passages, so always reads them.
     """
     groups = by_set_and_system(predictions)
-    tuned = f"tuned{WITH_RETRIEVAL}"
-    name = next((each for each in preferred if (each, tuned) in groups), None)
+    labels = (f"tuned{WITH_RETRIEVAL}", *(["tuned"] if trained_with else []))
+    pairings = ((test_set, label) for label in labels for test_set in preferred)
+    name, tuned = next((each for each in pairings if each in groups), (None, ""))
     if name is None:
         return None
     mine = groups[name, tuned]

@@ -130,10 +130,16 @@ class Project(Config):
             if isinstance(config, ParaphraseConfig):
                 return self._without_tested(self._without_rejected(config))
             if isinstance(config, EvaluateConfig) and self.documents.index is not None:
-                return config.beside_retrieval()
+                return config.beside_retrieval(trained_with_passages=self._reads_passages)
             if isinstance(config, StageConfig):
                 return config
         return None
+
+    @property
+    def _reads_passages(self) -> bool:
+        """Whether the tuned model is trained with passages."""
+        stages = (self.models.sft, self.models.continue_sft)
+        return any(stage is not None and stage.passages is not None for stage in stages)
 
     def _without_tested(self, config: ParaphraseConfig) -> ParaphraseConfig:
         """No question is reworded that `split` only asks."""

@@ -125,7 +125,12 @@ def test_few_questions_and_a_model_that_cannot_read_are_said(page_of):
 
 
 def test_without_passages_a_page_opens_as_before(page_of):
-    assert "With the documents at hand" not in page_of("en")
+    assert "With the documents at hand" not in page_of("en", trained=False)
+
+
+def test_a_model_that_always_reads_passages_opens_the_page_under_its_own_name(page_of):
+    html = page_of("en", base_retrieval=20, tuned=39)
+    assert "the trained model is better" in first_sentence(html)[2]
 
 
 def test_the_korean_page_has_every_figure_of_search_limit_and_citations(page_of):

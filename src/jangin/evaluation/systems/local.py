@@ -8,6 +8,7 @@ from jangin.core.errors import ChatError, StageError, counted
 from jangin.core.executor import ONE_GPU, Executor, map_all
 from jangin.core.model_protocols import ChatModel, ChatReply, ChatRequest
 from jangin.core.records import Example
+from jangin.documents.passages import PassagePrompt
 from jangin.evaluation.systems.local_models import Folders, LocalModels, OpenedModel
 from jangin.evaluation.systems.system import (
     LocalModel,
@@ -217,8 +218,11 @@ class LocalConfig(SystemConfig):
         return self.model == "base"
 
     def open(self, inputs: SystemInputs) -> System:
-        """Its weights and tokenizer, loaded when it is asked."""
+        """Its weights and tokenizer, loaded when it is asked; with passages if trained so."""
         system = open_local(self.model, inputs)
+        if (reads := trained_to_read(self.model, inputs)) is not None:
+            passages = inputs.passages()
+            return PromptedSystem(system, lambda prompt: reads.with_passages(passages, prompt)[0])
         if not inputs.few_shot or not inputs.train or not self.sees_examples:
             return system
         return PromptedSystem(system, examples_before(self.model, inputs))
@@ -328,6 +332,12 @@ def examples_before(
         return plain
 
     return rewrite
+
+
+def trained_to_read(model: LocalModel, inputs: SystemInputs) -> PassagePrompt | None:
+    """How a model that was trained with passages is asked; None for any other."""
+    base, tuned = inputs.models.folders[model]
+    return PassagePrompt.read(tuned or base)
 
 
 def open_local(model: LocalModel, inputs: SystemInputs) -> System:

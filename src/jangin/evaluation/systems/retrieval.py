@@ -6,7 +6,7 @@ from pydantic import Field
 
 from jangin.documents.passages import PassagePrompt
 from jangin.evaluation.systems.hosted import HostedConfig, HostedSystem
-from jangin.evaluation.systems.local import examples_before, open_local
+from jangin.evaluation.systems.local import examples_before, open_local, trained_to_read
 from jangin.evaluation.systems.system import (
     MODEL_KINDS,
     LocalModel,
@@ -71,10 +71,7 @@ class RetrievalConfig(SystemConfig):
 
     def passage_prompt(self, inputs: SystemInputs) -> PassagePrompt:
         """How many passages it gets, and in which words; as it was trained, if it was."""
-        recorded = None
-        if self.local_model is not None:
-            base, tuned = inputs.models.folders[self.local_model]
-            recorded = PassagePrompt.read(tuned or base)
+        recorded = trained_to_read(self.local_model, inputs) if self.local_model else None
         template = inputs.services.prompts.find("retrieval", inputs.language)
         return recorded or PassagePrompt(count=self.passages, template=template)
 

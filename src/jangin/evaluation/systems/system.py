@@ -65,7 +65,8 @@ class SystemInputs:
     models: LocalModels
     """Weights of the local models."""
     passages: Callable[[], Passages]
-    """The passages to search; called only by systems that need the artifact `chunks`."""
+    """The passages to search; called only by systems that need the artifact `chunks`, or whose
+    model was trained with passages."""
     run: str = ""
     """Identity of this evaluation, which an interrupted one keeps."""
     engine: Engine = LOCAL

@@ -30,7 +30,7 @@ def with_documents(
     verdicts = {
         variant: each
         for variant, artifact in evaluations.items()
-        if (each := grounded_verdict(read_predictions(artifact), PREFERRED)) is not None
+        if (each := _verdict(artifact)) is not None
     }
     if not verdicts:
         return headline
@@ -50,6 +50,11 @@ def with_documents(
         text=_sentence(verdict, words),
         more=(*more, headline.text, *headline.more),
     )
+
+
+def _verdict(artifact: Artifact) -> GroundedVerdict | None:
+    trained_with = artifact.manifest.summary.get(TRAINED_WITH) is True
+    return grounded_verdict(read_predictions(artifact), PREFERRED, trained_with=trained_with)
 
 
 def _sentence(verdict: GroundedVerdict, words: Words) -> str:

@@ -33,6 +33,7 @@ PAGES = {
     "base-and-gpu": 0,
     "own-prompts": 0,
     "own-rows": 0,
+    "passages": 0,
     "reading-the-report": 0,
     "checking-grades": 1,
     "extending": 0,

@@ -13,6 +13,7 @@ from jangin.core.events import Progress
 from jangin.core.execution.local import Local
 from jangin.core.executor import InProcess
 from jangin.core.parquet import part_paths, read_table
+from jangin.core.reasons import Reason
 from jangin.core.records import Document
 from jangin.core.store import OUTPUTS, add_output, output_names
 from jangin.documents import load
@@ -20,13 +21,7 @@ from jangin.documents.load import STAGE, LoadConfig, find_files, left_out
 from jangin.documents.readers.folder import (
     FORBIDDEN,
     FORBIDDEN_FOLDER,
-    HIDDEN,
     LISTED,
-    LOCK,
-    OF_A_FILE_MANAGER,
-    OF_A_PROJECT,
-    OUTPUT,
-    STORE_OF_A_PROJECT,
     UnreadableFile,
     lines_of,
 )
@@ -181,9 +176,10 @@ def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make
     formats = ["b.HWPML", "c/d.xls", "e.zip", "gone.txt", "linked", "loop", "noise"]
     assert [name for name, row in rows.items() if row.is_missed] == formats
     assert {name: row.reason for name, row in rows.items() if not row.is_missed} == {
-        ".git/": HIDDEN, ".note": HIDDEN, "~$a.docx": LOCK, ".~lock.b.odt#": LOCK,
-        "Thumbs.db": OF_A_FILE_MANAGER, "__MACOSX/": OF_A_FILE_MANAGER,
-        "old/": STORE_OF_A_PROJECT, "project.yaml": OF_A_PROJECT,
+        ".git/": Reason("hidden"), ".note": Reason("hidden"),
+        "~$a.docx": Reason("lock"), ".~lock.b.odt#": Reason("lock"),
+        "Thumbs.db": Reason("of_a_file_manager"), "__MACOSX/": Reason("of_a_file_manager"),
+        "old/": Reason("store_of_a_project"), "project.yaml": Reason("of_a_project"),
     }  # fmt: skip
     assert "HWPX" in rows["b.HWPML"].remedy
     assert "XLSX" in rows["c/d.xls"].remedy
@@ -219,7 +215,10 @@ def test_what_may_not_be_read_is_left_out_with_its_reason(make_context, tmp_path
 
 
 def test_lines_name_what_may_be_missed_first_and_count_what_they_do_not_name():
-    rows = [UnreadableFile(source=f"{n}.txt", reason=HIDDEN, remedy="r") for n in range(LISTED + 3)]
+    rows = [
+        UnreadableFile(source=f"{n}.txt", reason=Reason("hidden"), remedy="r")
+        for n in range(LISTED + 3)
+    ]
     rows += [UnreadableFile(source=f"{n}.pdf", reason=f"{n}.", remedy="r") for n in range(LISTED)]
     lines = lines_of(rows)
     assert lines[0] == "0.pdf: 0. r"
@@ -238,7 +237,7 @@ def test_what_jangin_wrote_into_the_folder_is_no_document(make_context, tmp_path
     assert list(find_files(context.config, tmp_path)) == ["a.txt"]
     rows = left_out(context.config, tmp_path)
     assert [(row.source, row.reason) for row in rows] == [
-        ("b/보고서.html", OUTPUT), ("out/", OUTPUT),
+        ("b/보고서.html", Reason("output")), ("out/", Reason("output")),
     ]  # fmt: skip
     assert output_names(folder) == ["b/보고서.html", "out"]
     assert not (tmp_path / OUTPUTS).exists()

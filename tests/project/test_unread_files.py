@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import jangin
 from jangin.cli.main import app
 from jangin.core.errors import DataError
+from jangin.core.reasons import Reason
 from jangin.core.store import OUTPUTS, output_names
-from jangin.documents.readers.folder import LOCK, OUTPUT, SAME_BYTES
 from jangin.project.session import open_session
 from jangin.report.i18n.translate import Words
 from tests.tiny_project import KEYS, write_project
@@ -69,9 +69,9 @@ def test_copies_and_lock_files_are_named_before_and_after_a_run_and_in_korean(fo
     project = jangin.open(folder)
     with open_session(folder, creates_store=False) as session:
         before = {row.source: row for row in session.unread_files("first")}
-    assert before["again.MD"].reason == f"{SAME_BYTES} a copy.md, which is read."
+    assert before["again.MD"].reason == Reason("same_bytes", name="a copy.md")
     assert not before["rules.md"].is_missed
-    assert before["~$x.docx"].reason == LOCK
+    assert before["~$x.docx"].reason == Reason("lock")
     run = project.run(until="load", variant="first", progress=None)
     after = {row["source"]: row["reason"] for row in project.table("unreadable", variant="first")}
     assert set(after) == {*before, "damaged.md"}
@@ -108,7 +108,7 @@ def test_sheets_tables_and_pages_that_commands_write_are_read_by_no_later_run(fo
     assert "not read: 2 files of the folder" in run.warnings
     assert again.warnings[0] == "not read: 8 files of the folder"
     assert again.warnings[1:-1] == run.warnings[-len(again.warnings[1:-1]) :]
-    assert OUTPUT in again.warnings[-1]
+    assert Reason("output") in again.warnings[-1]
     (folder / "sheet.xlsx").rename(folder / "sheet_lee.xlsx")
     call("review", *here, "--from", folder / "sheet_lee.xlsx")
     assert project.plan(until="split", variant="first").up_to_date
@@ -134,7 +134,7 @@ def test_models_and_comparisons_among_the_documents_are_read_by_no_later_run(tmp
     assert again.count("up to date") == len(jangin.open(folder).plan())
     assert "not read: 5 files of the folder" in again
     assert "forgotten.csv" in again
-    assert f"final/, model/, table.csv, table.html: {OUTPUT}" in again
+    assert f"final/, model/, table.csv, table.html: {Reason('output')}" in again
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ READS = {
 }  # fmt: skip
 SENTENCES = {"reason", "reasons", "why", "outcome", "message", "remedy"}
 LEFT = {
-    "documents/readers/folder.py": 1,
     "project/release/trained.py": 2,
     "project/problems.py": 1,
     "serving/pages/runs/history.py": 7,

@@ -177,7 +177,7 @@ class Project:
         with self._session() as session:
             name = session.choose(variant)[-1]
             if kind == "unreadable":
-                unread = [row.model_dump() for row in session.unread_files(name)]
+                unread = [dict(row) for row in session.unread_files(name)]
                 return Table(f"unreadable of load ({name})", some_rows(unread, None, where)[0])
             shown, _, stage = rows(session.artifacts(name), kind, None, where, ids=ids)
             return Table(f"{kind} of {stage} ({name})", shown)

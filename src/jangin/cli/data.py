@@ -315,7 +315,7 @@ def _show_rows(
             console.print(*map(token_text, preview), sep="\n", soft_wrap=True)
             return
         if kind == "unreadable":
-            unread = [row.model_dump() for row in session.unread_files(name)]
+            unread = [dict(row) for row in session.unread_files(name)]
             shown, total = some_rows(unread, most, where)
             stage = "load"
         elif kind == REPLIES:

@@ -21,6 +21,7 @@ from jangin.metrics.statistics import wilson_interval
 from jangin.project.failures import failed_rows
 from jangin.project.file import LoadedProject
 from jangin.project.release.quantization import quantization_costs
+from jangin.project.release.trained import last_made
 from jangin.project.stages import STAGES
 from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
@@ -196,7 +197,8 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
 
     The project's trackers get it too. Raises `DataError` where no stage has run.
     """
-    artifacts = {name: session.artifacts(name) for name in session.project.variants}
+    last = {name: last_made(session, name, "evaluate") for name in session.project.variants}
+    artifacts = {name: stages for name, (stages, _) in last.items()}
     if not any(artifacts.values()):
         raise DataError(
             "there is nothing to report: no stage has run, or the first one has changed. "
@@ -208,7 +210,8 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     seconds = sum(ledger.seconds_of(stage, key) or 0.0 for key, stage in built.items())
     name = session.project_name
     calls, spend = ledger.count_calls(name), ledger.spend(name, used=True)
-    html = build_report(session.project, artifacts, calls, language, spend, seconds)
+    outdated = [note for _, note in last.values() if note]
+    html = build_report(session.project, artifacts, calls, language, spend, seconds, outdated)
     with output_errors(output):
         output.write_text(html, encoding="utf-8")
     session.wrote(output)
@@ -223,14 +226,15 @@ def build_report(
     language: str = "auto",
     spend: Sequence[Spend] = (),
     seconds: float = 0.0,
+    outdated: Sequence[str] = (),
 ) -> str:
     """The page as HTML. `artifacts[variant][stage]` is what is finished; the rest is left out.
 
-    `seconds` is what making all of it took. `language` is `ko`, `en`, or `auto` for that of the
-    documents. Raises `ConfigError` for others.
+    `seconds` is what making all of it took, `outdated` says of which variants it is an earlier run.
+    `language` is `ko`, `en`, or `auto` for that of the documents. Raises `ConfigError` for others.
     """
     with people_decide(loaded.folder), reading_once():
-        return _build_report(loaded, artifacts, calls, language, spend, seconds)
+        return _build_report(loaded, artifacts, calls, language, spend, seconds, outdated)
 
 
 def _build_report(
@@ -240,6 +244,7 @@ def _build_report(
     language: str,
     spend: Sequence[Spend],
     seconds: float,
+    outdated: Sequence[str],
 ) -> str:
     if language not in ("auto", *get_args(Language)):
         raise ConfigError(f"there is no report in {language!r}. Choose ko, en or auto.")
@@ -250,6 +255,7 @@ def _build_report(
     off = [stage.name for stage in STAGES if not _is_on(stage.name, loaded)]
     context = {
         "as_of": _newest(artifacts),
+        "outdated": [words.reason(note) for note in outdated],
         "off": off,
         "off_names": [words(f"stage_{stage}") for stage in off],
         "calls": calls,

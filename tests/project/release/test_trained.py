@@ -72,6 +72,9 @@ def test_a_saved_question_leaves_the_model_askable_and_a_run_brings_it_up_to_dat
         assert out
         assert "is the last one, made " in errors
         assert "test_questions.jsonl is new" in errors
+    page = project.report(own / "page.html").read_text("utf-8")
+    assert "evaluate of main is the last one, made " in page
+    assert "test_questions.jsonl is new" in page
     project.run("sft", progress=None)
     assert project.model() is not before
     assert project.model().outdated == ""
